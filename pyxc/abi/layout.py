@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""The language in which structures of the hypervisor are written down, and its compiler.
+
+A Table lists the rows of one Xen structure, for every interface version at once. Table.at() compiles it, for one
+Interface, to a Layout: a struct.Struct of explicit width, order and padding, which never follows the C layout
+of the machine that Python runs on.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+U8, U16, U32, U64, S16, S32, S64 = "B", "H", "I", "Q", "h", "i", "q"
+HANDLE = "P"
+"""A guest handle: an address, zero-extended to u64."""
+
+Release = tuple[int, int]
+Version = tuple[int, Release]
+"""An interface number (0 in families without one), and the Xen release that tells two layouts of one number apart."""
+Bound = int | Release | Version | None
+"""How a row says it: an interface number, a Xen release (families without numbers), both, or None for no bound."""
+
+
+class Interface(NamedTuple):
+    """What decides the layout of every structure of one running hypervisor."""
+
+    xen: Release
+    domctl: int
+    sysctl: int
+    arch: str = "x86_64"
+    byteorder: str = "little"
+
+    def version(self, family: str) -> Version:
+        number = {"domctl": self.domctl, "sysctl": self.sysctl}.get(family, 0)
+        return number, self.xen
+
+
+class NotInInterface(LookupError):
+    """A structure, field or operation that an interface version does not have."""
+
+
+def as_version(bound: int | Release | Version) -> Version:
+    if isinstance(bound, int):
+        return bound, (0, 0)
+    first, second = bound
+    return (first, second) if isinstance(second, tuple) else (0, (first, second))
+
+
+class Span(NamedTuple):
+    """The versions [start, stop) in which something exists."""
+
+    start: Version
+    stop: Version
+
+    @classmethod
+    def of(cls, start: Bound, stop: Bound) -> Span:
+        return cls(
+            (0, (0, 0)) if start is None else as_version(start),
+            (2**32, (0, 0)) if stop is None else as_version(stop),
+        )
+
+    def holds(self, version: Version) -> bool:
+        return self.start <= version < self.stop
+
+
+class Row(NamedTuple):
+    """One field: name (None for padding), type code, count, and the versions [start, stop) that have it.
+
+    A count above 1 makes an array: of U8 it decodes to bytes, of anything else to a tuple of ints.
+    """
+
+    name: str | None
+    code: str
+    count: int = 1
+    start: Bound = None
+    stop: Bound = None
+
+
+def pad(size: int, start: Bound = None, stop: Bound = None) -> Row:
+    """Explicit padding: zero when packed, ignored when unpacked."""
+    return Row(None, U8, size, start, stop)
+
+
+class Table:
+    """The rows of one structure for all versions of its family.
+
+    `name` is the C name of the structure; `family` says what its bounds count: "domctl" and "sysctl" interface
+    numbers, "xen" releases. `start` and `stop` bound the versions in which the structure exists.
+    """
+
+    def __init__(self, name: str, family: str, *rows: Row, start: Bound = None, stop: Bound = None) -> None:
+        self.name = name
+        self.family = family
+        self.rows = rows
+        self.span = Span.of(start, stop)
+        self._compiled: dict[tuple[Version, str], Layout] = {}
+
+    def at(self, interface: Interface) -> Layout:
+        """The layout in one interface, compiled on first use. NotInInterface where the structure is absent."""
+        key = interface.version(self.family), interface.byteorder
+        if key not in self._compiled:
+            self._compiled[key] = Layout(self.name, self.rows_at(interface), interface.byteorder)
+        return self._compiled[key]
+
+    def rows_at(self, interface: Interface) -> list[Row]:
+        """The rows that one interface has."""
+        version = interface.version(self.family)
+        if not self.span.holds(version):
+            raise NotInInterface(f"Xen {interface.xen[0]}.{interface.xen[1]} has no struct {self.name}")
+        return [row for row in self.rows if Span.of(row.start, row.stop).holds(version)]
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}>"
+
+
+def nested(prefix: str, table: Table, start: Bound = None, stop: Bound = None) -> list[Row]:
+    """The rows of a structure inside another, named PREFIX.FIELD; bounds apply to rows that have none."""
+    return [
+        row._replace(
+            name=row.name and f"{prefix}.{row.name}",
+            start=start if row.start is None else row.start,
+            stop=stop if row.stop is None else row.stop,
+        )
+        for row in table.rows
+    ]
+
+
+class Layout:
+    """A structure in one interface version and byte order: size, offsets, and a compiled codec.
+
+    `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes; `codec` is the
+    struct.Struct, to which an array is one item of bytes.
+    """
+
+    def __init__(self, name: str, rows: Iterable[Row], byteorder: str) -> None:
+        self.name = name
+        self.order = "<" if byteorder == "little" else ">"
+        self.offsets: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        self.handles: set[str] = set()
+        self._arrays: dict[int, struct.Struct] = {}
+        self._zero: list[Any] = []
+        self.size = 0
+        codes = "".join([self._add(row) for row in rows])
+        self.codec = struct.Struct(self.order + codes)
+        self.names = tuple(self.offsets)
+        self.index = {field: index for index, field in enumerate(self.names)}
+
+    def _add(self, row: Row) -> str:
+        """Place a row; answers its struct code."""
+        code = U64 if row.code == HANDLE else row.code
+        unit = struct.calcsize(self.order + code)
+        size = unit * row.count
+        offset, self.size = self.size, self.size + size
+        if row.name is None:
+            return f"{size}x"
+        if offset % unit:
+            raise ValueError(f"{self.name}.{row.name}: offset {offset} is not aligned to {unit} bytes")
+        if row.name in self.offsets:
+            raise ValueError(f"{self.name}.{row.name} stands twice")
+        if row.code == HANDLE:
+            self.handles.add(row.name)
+        if row.count > 1 and code != U8:
+            self._arrays[len(self._zero)] = struct.Struct(f"{self.order}{row.count}{code}")
+        self._zero.append(0 if row.count == 1 else bytes(size))
+        self.offsets[row.name], self.sizes[row.name] = offset, size
+        return code if row.count == 1 else f"{size}s"
+
+    def values(self, fields: Mapping[str, Any]) -> list[Any]:
+        """What codec.pack() takes; fields not given are zero, unknown ones a TypeError."""
+        values = self._zero.copy()
+        for name, value in fields.items():
+            position = self.index.get(name)
+            if position is None:
+                raise TypeError(f"struct {self.name} has no field {name!r} in this interface version")
+            array = self._arrays.get(position)
+            values[position] = value if array is None or isinstance(value, bytes) else array.pack(*value)
+        return values
+
+    def pack(self, fields: Mapping[str, Any]) -> bytes:
+        """The structure as bytes. struct.error when a value does not fit its field."""
+        return self.codec.pack(*self.values(fields))
+
+    def decode(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What codec.unpack() gave, arrays of words as tuples."""
+        if not self._arrays:
+            return values
+        decoded = list(values)
+        for position, array in self._arrays.items():
+            decoded[position] = array.unpack(decoded[position])
+        return tuple(decoded)
+
+    def unpack(self, data: Any, offset: int = 0) -> dict[str, Any]:
+        """All fields by name. struct.error when the buffer is too short."""
+        return dict(zip(self.names, self.decode(self.codec.unpack_from(data, offset))))
+
+    def __repr__(self) -> str:
+        return f"<Layout {self.name}, {self.size} bytes>"
+
+
+R = TypeVar("R", bound=tuple[Any, ...])
+
+
+class Decoder(Generic[R]):
+    """Turns the values of one Layout into records of one NamedTuple class."""
+
+    def __init__(self, cls: type[R], layout: Layout, sources: tuple[str, ...]) -> None:
+        self._new = cast(Callable[[type[R], Iterable[Any]], R], tuple.__new__)
+        self._cls = cls
+        self._layout = layout
+        missing = len(layout.names)
+        order = [layout.index.get(source, missing) for source in sources]
+        self._same = order == list(range(missing))
+        self._pick = itemgetter(*order)
+
+    def record(self, values: tuple[Any, ...]) -> R:
+        """A record of what the layout's codec unpacked; None where this version has no such field."""
+        values = self._layout.decode(values)
+        return self._new(self._cls, values if self._same else self._pick((*values, None)))
+
+    def records(self, data: Any) -> list[R]:
+        """A record for each structure of an array that fills a buffer."""
+        new, cls, rows = self._new, self._cls, self._layout.codec.iter_unpack(data)
+        if self._same:
+            return [new(cls, values) for values in rows]
+        pick = self._pick
+        return [new(cls, pick((*values, None))) for values in rows]
+
+
+class Record(Generic[R]):
+    """Binds a NamedTuple class to a Table: fields of one name meet, `renamed` says FIELD="row" for the others."""
+
+    def __init__(self, cls: type[R], table: Table, **renamed: str) -> None:
+        self._cls = cls
+        self._table = table
+        fields: tuple[str, ...] = getattr(cls, "_fields")
+        rows = {row.name for row in table.rows}
+        self._sources = tuple(renamed.get(field, field) for field in fields)
+        unknown = set(self._sources) - rows
+        if unknown:
+            raise TypeError(f"{cls.__name__} wants {sorted(unknown)}, which struct {table.name} never had")
+        self._decoders: dict[Layout, Decoder[R]] = {}
+
+    def at(self, interface: Interface) -> Decoder[R]:
+        layout = self._table.at(interface)
+        if layout not in self._decoders:
+            self._decoders[layout] = Decoder(self._cls, layout, self._sources)
+        return self._decoders[layout]

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""Operations: what a hypervisor can be asked, one row each, and the envelopes in which the asking travels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyxc.abi.layout import U16, U32, Bound, Interface, Layout, NotInInterface, Row, Span, Table, pad
+
+
+class Family(NamedTuple):
+    """A hypercall with many commands.
+
+    `envelope` stands before the body of every command, in one structure of `size` bytes (0: as long as it needs).
+    `command_argument`: the command is the hypercall's first argument and the structure's address the second;
+    otherwise the command is a field of the envelope. `extra` arguments follow the address.
+    `fixed_width`: the layout is the same for 32- and 64-bit kernels; the others exist in the kernel's width.
+    """
+
+    name: str
+    hypercall: int
+    envelope: tuple[Row, ...] = ()
+    size: int = 0
+    command_argument: bool = True
+    extra: tuple[int, ...] = ()
+    fixed_width: bool = False
+
+    @property
+    def versions(self) -> str:
+        """Which interface number counts its layouts: its own, or none ("xen": the release)."""
+        return self.name if self.name in ("domctl", "sysctl") else "xen"
+
+
+DOMCTL = Family(
+    "domctl", 36, (Row("cmd", U32), Row("interface_version", U32), Row("domain", U16), pad(6)), 144,
+    command_argument=False, fixed_width=True,
+)  # fmt: skip
+SYSCTL = Family(
+    "sysctl", 35, (Row("cmd", U32), Row("interface_version", U32)), 136, command_argument=False, fixed_width=True
+)
+MEMORY_OP = Family("memory_op", 12)
+XEN_VERSION = Family("xen_version", 17)
+GRANT_TABLE_OP = Family("grant_table_op", 20, extra=(1,))
+SCHED_OP = Family("sched_op", 29)
+EVENT_CHANNEL_OP = Family("event_channel_op", 32, fixed_width=True)
+HVM_OP = Family("hvm_op", 34, fixed_width=True)
+MULTICALL = 13
+
+
+class Operation:
+    """One thing that a hypervisor can be asked.
+
+    `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those. `wide`: its result
+    may need more than an int, so it is sent as a multicall of one entry. `body` is the structure of its fields.
+    """
+
+    def __init__(
+        self, family: Family, name: str, command: int, body: Table | None = None, *, changes: bool,
+        wide: bool = False, start: Bound = None, stop: Bound = None,
+    ) -> None:  # fmt: skip
+        self.family = family
+        self.name = name
+        self.command = command
+        self.body = body
+        self.changes = changes
+        self.wide = wide
+        self.span = Span.of(start, stop)
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.family.name}.{self.name}"
+
+    def layout(self, interface: Interface) -> Layout:
+        """Envelope, body and tail padding as one structure. NotInInterface where this Xen has no such operation."""
+        if not self.span.holds(interface.version(self.family.versions)):
+            raise NotInInterface(f"Xen {interface.xen[0]}.{interface.xen[1]} has no {self.full_name}")
+        body = self.body.rows_at(interface) if self.body else []
+        layout = Layout(self.full_name, [*self.family.envelope, *body], interface.byteorder)
+        tail = self.family.size - layout.size
+        if tail > 0:
+            return Layout(self.full_name, [*self.family.envelope, *body, pad(tail)], interface.byteorder)
+        return layout
+
+    def __repr__(self) -> str:
+        return f"<{self.full_name} ({self.command}), {'changes' if self.changes else 'reads'}>"
