@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Debian packages of any release, from the mirror that this machine's apt is configured with."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from lab import cache, host
+
+
+@functools.cache
+def mirror() -> str:
+    """The URI of the Debian main archive in apt's own configuration, one-line or deb822.
+
+    apt itself reads its files: it lists what it knows, and with no index downloaded yet it is asked to fetch them
+    into a private place first, which needs no root.
+    """
+    uri = _configured_mirror([])
+    if uri is None:
+        private = _private_state("mirror")
+        host.call(["sh", "-c", '"$@" || true', "sh", "apt-get", *private, "update", "-q"])
+        uri = _configured_mirror(private)
+    if uri is None:
+        raise host.LabError("apt's configuration names no Debian mirror")
+    return uri
+
+
+def _configured_mirror(options: list[str]) -> str | None:
+    listed = host.call(["apt-get", *options, "indextargets",
+                        "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)", "Created-By: Packages"])
+    for line in listed.splitlines():
+        origin, label, component, uri = line.split("|", 3)
+        if (origin, label, component) == ("Debian", "Debian", "main"):
+            return uri
+    return None
+
+
+def source_line(suite: str) -> str:
+    """The one-line apt source of SUITE, main component."""
+    return f"deb [signed-by={host.KEYRING}] {mirror()} {suite} main"
+
+
+def _private_state(name: str) -> list[str]:
+    """apt options that keep all it writes in the cache, and this machine's packages out of its sight."""
+    top = cache.directory() / "apt" / name
+    for folder in ("state/lists/partial", "cache/archives/partial"):
+        (top / folder).mkdir(parents=True, exist_ok=True)
+    (top / "status").touch()
+    settings = {"Dir::State": top / "state", "Dir::State::status": top / "status", "Dir::Cache": top / "cache",
+                "APT::Sandbox::User": "root"}
+    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+
+
+@functools.cache
+def options(suite: str, arch: str) -> list[str]:
+    """apt options for SUITE and ARCH with a state of their own, indexes fetched (once a run)."""
+    chosen = _private_state(f"{suite}-{arch}")
+    sources = cache.directory() / "apt" / f"{suite}-{arch}" / "sources.list"
+    sources.write_text(source_line(suite) + "\n")
+    chosen += ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=/dev/null",
+               "-o", f"APT::Architecture={arch}", "-o", f"APT::Architectures={arch}"]
+    with cache.locked(f"apt-{suite}-{arch}"):
+        host.call(["apt-get", *chosen, "update", "-q"])
+    return chosen
+
+
+def fetch(suite: str, arch: str, package: str, into: Path) -> None:
+    """Download PACKAGE and unpack it INTO a directory."""
+    apt = options(suite, arch)
+    host.call(["apt-get", *apt, "download", package], cwd=into)
+    for deb in into.glob("*.deb"):
+        host.call(["dpkg-deb", "-x", deb, into])
+        deb.unlink()
+
+
+def first_dependency(suite: str, arch: str, metapackage: str) -> str:
+    """The package that METAPACKAGE stands for: its first dependency."""
+    listed = host.call(["apt-cache", *options(suite, arch), "depends", "--important", metapackage])
+    for line in listed.splitlines():
+        relation, _, name = line.strip().partition(": ")
+        if relation == "Depends":
+            return name
+    raise host.LabError(f"{metapackage} of {suite} depends on nothing")

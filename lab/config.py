@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""What the lab runs, as data: hypervisors, roots, lanes, suites, and the skips that are expected of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Hypervisor(NamedTuple):
+    """A Xen of a Debian release."""
+
+    version: str
+    suite: str
+
+    @property
+    def package(self) -> str:
+        return f"xen-hypervisor-{self.version}-amd64"
+
+
+class Root(NamedTuple):
+    """A Debian root; VARIANT is mmdebstrap's word for what it holds besides PACKAGES."""
+
+    name: str
+    arch: str
+    variant: str
+    packages: tuple[str, ...]
+    suite: str = "bookworm"
+
+
+class Suite(NamedTuple):
+    """A directory of tests for pytest in dom0, and the other files of the checkout that it imports."""
+
+    tests: str
+    helpers: tuple[str, ...] = ()
+
+
+class Skip(NamedTuple):
+    """A skip that is right: PATTERN (as in fnmatch) of test ids, and REASON, why it cannot run there."""
+
+    pattern: str
+    reason: str
+
+
+class Lane(NamedTuple):
+    """One boot: a hypervisor with a dom0 root; memory in MiB."""
+
+    hypervisor: Hypervisor
+    root: Root
+    peer: Root | None = None
+    memory_mb: int = 2048
+    dom0_memory_mb: int = 1200
+    timeout_s: int = 900
+    skips: tuple[Skip, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.hypervisor.version}-{self.root.arch}"
+
+    @property
+    def peer_path(self) -> str | None:
+        """Where xl and its friends are in this dom0, None where they are not."""
+        if self.peer is None:
+            return None
+        return "/" if self.peer is self.root else "/peer"
+
+
+KERNEL_SUITE = "bookworm"
+KERNEL_METAPACKAGE = "linux-image-amd64"
+# In the order in which they are loaded; Xen's devices, then what the result disk needs.
+KERNEL_MODULES = ("xen-privcmd", "xenfs", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "virtio", "virtio_ring",
+                  "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk")
+
+XEN_4_14 = Hypervisor("4.14", "bullseye")
+XEN_4_17 = Hypervisor("4.17", "bookworm")
+XEN_4_20 = Hypervisor("4.20", "trixie")
+
+PYTHON = ("python3", "python3-pyxattr", "python3-pytest", "python3-coverage")
+PEERS = ("xen-utils-4.17", "xenstore-utils", "libgcc-s1")
+
+I386 = Root("dom0-i386", "i386", "essential", PYTHON)
+AMD64 = Root("dom0-amd64", "amd64", "essential", PYTHON + PEERS)
+PEER = Root("peer-amd64", "amd64", "extract", PEERS + ("dash", "coreutils"))
+
+LANES = (
+    Lane(XEN_4_14, I386),
+    Lane(XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400),
+    Lane(XEN_4_20, I386),
+    Lane(XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400),
+)
+
+SUITE = Suite("tests/real")
+
+
+def build_root(arch: str, build_depends: tuple[str, ...]) -> Root:
+    """The root of ARCH in which the project's Debian package is built."""
+    return Root(f"build-{arch}", arch, "buildd", build_depends)

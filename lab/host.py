@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""The machine the lab runs on: its tools, its packages, and the user who waits in front of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+OUTPUT = CHECKOUT / "build" / "lab"
+
+# What the lab calls -> the Debian package that has it.
+TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mmdebstrap": "mmdebstrap",
+    "dpkg-deb": "dpkg",
+    "busybox": "busybox-static",
+    "gcc": "gcc",
+    "ld": "binutils",
+    "setpriv": "util-linux",
+}
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+_print_lock = threading.Lock()
+
+
+class LabError(Exception):
+    """Something the lab needs is missing or failed; the message is for the user, one line where possible."""
+
+
+def say(text: str) -> None:
+    """Print a line of progress on stderr, whole, whichever thread says it."""
+    with _print_lock:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    """Announce WHAT, and its duration in seconds when it is over."""
+    say(f"lab: {what} ...")
+    start = time.monotonic()
+    yield
+    say(f"lab: {what}: {time.monotonic() - start:.0f} s")
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages that the lab needs and this machine does not have."""
+    missing = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
+    if os.geteuid() != 0 and not shutil.which("newuidmap"):
+        missing.add("uidmap")
+    if not KEYRING.exists():
+        missing.add("debian-archive-keyring")
+    return sorted(missing)
+
+
+def require_packages() -> None:
+    """Install what is missing when root; else raise LabError that names it.
+
+    /usr/bin/busybox may be the dynamic one, so the static one is asked of dpkg where busybox is unpacked.
+    """
+    missing = missing_packages()
+    if not missing:
+        return
+    if os.geteuid() != 0:
+        raise LabError(f"missing Debian packages: {' '.join(missing)} (apt-get install them as root)")
+    with step(f"installing {' '.join(missing)}"):
+        call(["apt-get", "update", "-q"])
+        call(["apt-get", "install", "-qy", "--no-install-recommends", *missing],
+             environment={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def call(command: Sequence[str | Path], *, cwd: Path | None = None,
+         environment: dict[str, str] | None = None) -> str:
+    """Run COMMAND and return its standard output; raise LabError with the end of its errors when it fails."""
+    done = subprocess.run([str(word) for word in command], cwd=cwd, stdin=subprocess.DEVNULL, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace",
+                          env={**os.environ, **environment} if environment else None)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise LabError(f"{command[0]} failed with exit code {done.returncode}:\n{tail}")
+    return done.stdout

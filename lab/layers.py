@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""The layers of a dom0 image: base, root, peer, and what one run adds."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from lab import artifacts, cache, config, cpio, host, roots
+
+INIT = Path(__file__).with_name("init.sh")
+BUSYBOX = Path("/bin/busybox")
+
+# What a dom0 in memory can do without.
+UNWANTED = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/i18n",
+            "/usr/share/perl", "/usr/share/perl5", "/usr/share/zoneinfo", "/usr/share/lintian", "/var/lib/apt",
+            "/var/lib/dpkg", "/var/cache", "/var/log", "/boot", "/dev", "/proc", "/sys")
+UNWANTED_PARTS = ("/gconv/", "/perl-base/", "/lib2to3/", "/ensurepip/", "/locale/", "/test/")
+
+# A file or directory of this machine -> where it appears in dom0.
+Files = Mapping[Path, str]
+
+
+def _wanted(path: str) -> bool:
+    """Whether PATH of a Debian root goes into the image; the directories themselves stay."""
+    return not any(path.startswith(place + "/") for place in UNWANTED) \
+        and not any(part in path for part in UNWANTED_PARTS)
+
+
+def base() -> Path:
+    """init, busybox and the kernel's modules: what every image starts with."""
+    kernel = artifacts.kernel()
+
+    def write(archive: cpio.Writer) -> None:
+        archive.file("/init", INIT.read_bytes(), executable=True)
+        archive.file("/lab/busybox", BUSYBOX.read_bytes(), executable=True)
+        archive.file("/lab/modules/order", "".join(f"{name}\n" for name in config.KERNEL_MODULES).encode())
+        for module in sorted(kernel.glob("*.ko")):
+            archive.tree(module, f"/lab/modules/{module.name}")
+    return _cached("layer-base", (INIT.read_text(), kernel.name), write)
+
+
+def of_root(root: config.Root, prefix: str = "/") -> Path:
+    """ROOT, trimmed, below PREFIX."""
+    packed = roots.tar(root)
+
+    def write(archive: cpio.Writer) -> None:
+        archive.tar(packed, _wanted, prefix)
+    return _cached(f"layer-{root.name}", (packed.parent.name, prefix, UNWANTED, UNWANTED_PARTS), write)
+
+
+def of_package(deb: Path, out: BinaryIO) -> None:
+    """Write the files of a Debian package to OUT."""
+    with tempfile.NamedTemporaryFile() as packed:
+        host.call(["sh", "-c", "dpkg-deb --fsys-tarfile \"$0\" > \"$1\"", deb, packed.name])
+        archive = cpio.Writer(out)
+        archive.tar(Path(packed.name), _wanted)
+        archive.close()
+
+
+def of_job(command: str | None, environment: Mapping[str, str], files: Files, out: BinaryIO) -> None:
+    """Write to OUT what init.sh looks for: COMMAND (a shell script; None for an interactive shell), and FILES."""
+    archive = cpio.Writer(out)
+    for source, path in files.items():
+        archive.tree(source, path)
+    archive.file("/lab/job/environment", _exports(environment).encode())
+    if command is None:
+        archive.file("/lab/job/shell", b"")
+    else:
+        archive.file("/lab/job/run", command.encode() + b"\n")
+    archive.close()
+
+
+def concatenate(parts: Iterable[Path], out: BinaryIO) -> None:
+    """Write the archives PARTS to OUT, one after the other."""
+    for part in parts:
+        with part.open("rb") as archive:
+            shutil.copyfileobj(archive, out)
+
+
+def _exports(environment: Mapping[str, str]) -> str:
+    return "".join(f"export {name}='{value}'\n" for name, value in environment.items())
+
+
+def _cached(name: str, recipe: object, write: Callable[[cpio.Writer], None]) -> Path:
+    def make(into: Path) -> None:
+        with (into / "layer.cpio").open("wb") as out:
+            archive = cpio.Writer(out)
+            write(archive)
+            archive.close()
+    return cache.entry(name, recipe, make) / "layer.cpio"

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""Debian roots, made by mmdebstrap: as tar files for dom0 images, as trees for builds.
+
+mmdebstrap makes its own user namespace when it is not run by root; entering a tree does the same here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import apt, cache, host
+from lab.config import Root
+
+NAMESPACE = ["unshare", "--mount", "--fork"]
+USER_NAMESPACE = ["unshare", "--map-root-user", "--map-auto", "--mount", "--pid", "--fork"]
+
+# Run in a mount namespace of its own, so nothing stays mounted: $1 is the tree, $2 a host directory that
+# appears as /build in it, the rest is the command.
+ENTER = """
+set -e
+tree=$1 build=$2
+shift 2
+mount --rbind /dev "$tree/dev"
+mount -t proc proc "$tree/proc" 2>/dev/null || mount --rbind /proc "$tree/proc"
+mkdir -p "$tree/build"
+mount --bind "$build" "$tree/build"
+exec chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/build "$@"
+"""
+
+
+def tar(root: Root) -> Path:
+    """ROOT as a tar file."""
+    def make(into: Path) -> None:
+        _mmdebstrap(root, into / "root.tar")
+    return cache.entry(f"root-{root.name}", (root, apt.mirror()), make) / "root.tar"
+
+
+def tree(root: Root) -> Path:
+    """ROOT as a directory that :func:`enter` can run programs in."""
+    def make(into: Path) -> None:
+        packed, unpacked = into / "root.tar", into / "tree"
+        _mmdebstrap(root, packed)
+        unpacked.mkdir()
+        host.call([*_namespace(), "tar", "-xf", packed, "-C", unpacked, "--exclude=./dev/*"])
+        packed.unlink()
+    return cache.entry(f"tree-{root.name}", (root, apt.mirror()), make) / "tree"
+
+
+def enter(root: Root, build: Path, command: Sequence[str]) -> str:
+    """Run COMMAND in ROOT's tree, with the host directory BUILD as its /build and HOME; return its output."""
+    words = [*_namespace(), *_personality(root.arch), "sh", "-c", ENTER, "sh", tree(root), build, *command]
+    return host.call(words)
+
+
+def _mmdebstrap(root: Root, packed: Path) -> None:
+    host.call(["mmdebstrap", f"--variant={root.variant}", f"--architectures={root.arch}",
+               f"--include={','.join(root.packages)}", "--format=tar",
+               "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+               "--dpkgopt=path-exclude=/usr/share/locale/*",
+               root.suite, packed, apt.source_line(root.suite)])
+
+
+def _namespace() -> list[str]:
+    return NAMESPACE if os.geteuid() == 0 else USER_NAMESPACE
+
+
+def _personality(arch: str) -> list[str]:
+    """What makes uname tell the machine of ARCH, for build tools that ask the kernel."""
+    return ["setarch", "i686"] if arch == "i386" and platform.machine() == "x86_64" else []

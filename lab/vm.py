@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""One boot: QEMU, Xen, a Debian kernel as dom0, a job in it, and what the job leaves in /results.
+
+Results come back as a tar file on a disk of their own, never through the console. A boot that brings none back is
+lost, which is neither passed nor failed: Xen or dom0 crashed, or the time was up.
+"""
+
+from __future__ import annotations
+
+import enum
+import shlex
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from lab import artifacts, config, host, layers
+
+# Emulated: SMAP and SMEP break PV kernels under QEMU 7.2, RDTSCP breaks PVH ones (instruction lengths of its SVM).
+PROCESSOR = ["-accel", "tcg,thread=multi", "-cpu", "max,-smap,-smep,-rdtscp", "-smp", "2"]
+XEN_COMMAND_LINE = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=all"
+# No comma in here: QEMU's multiboot loader splits modules at commas.
+KERNEL_COMMAND_LINE = "console=hvc0 quiet panic=1"
+DISK = "virtio-blk-pci,drive=results,disable-legacy=on,iommu_platform=on"
+DISK_BYTES = 256 << 20
+# What the host waits longer than the job's own time limit, so that a job that hangs still brings its results out.
+GRACE_S = 120
+
+
+class Outcome(enum.Enum):
+    """How a boot ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+class Result(NamedTuple):
+    """What a boot brought back: exit code of the job (None when lost), its output, and its /results files."""
+
+    outcome: Outcome
+    exit_code: int | None
+    files: Mapping[str, bytes]
+    seconds: float
+
+    @property
+    def output(self) -> bytes:
+        """Standard output and errors of the job, as they came."""
+        return self.files.get("output", b"")
+
+
+class Boot(NamedTuple):
+    """What a boot is made of; XEN replaces the lane's hypervisor, ARCHIVES are cpio files put over the root."""
+
+    lane: config.Lane
+    xen: Path | None = None
+    archives: Sequence[Path] = ()
+    files: layers.Files = {}
+    environment: Mapping[str, str] = {}
+
+
+def run(boot: Boot, command: str) -> Result:
+    """Boot, run COMMAND (a shell script, as root, in /root) in dom0, and bring back what it leaves in /results.
+
+    The files of BOOT appear in dom0 under the paths they are mapped to. A command that outlives the lane's time
+    limit is killed (exit code 124). A lost boot is tried once more.
+    """
+    result = _run_once(boot, command)
+    if result.outcome is Outcome.LOST:
+        host.say(f"lab: {boot.lane.name}: lost ({console_log(boot.lane)}); once more")
+        result = _run_once(boot, command)
+    return result
+
+
+def shell(boot: Boot) -> int:
+    """Boot with dom0's shell on this terminal until it is left; return QEMU's exit code."""
+    with tempfile.TemporaryDirectory(prefix="pyxc-lab-") as scratch:
+        command = _command(boot, _image(boot, None, Path(scratch)), None)
+        return subprocess.run([*command, "-nographic"], check=False).returncode
+
+
+def console_log(lane: config.Lane) -> Path:
+    """Where the console output of LANE's last boot is."""
+    return host.OUTPUT / lane.name / "console.log"
+
+
+def _run_once(boot: Boot, command: str) -> Result:
+    log = console_log(boot.lane)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pyxc-lab-") as scratch, log.open("wb") as console:
+        disk = Path(scratch) / "results"
+        with disk.open("wb") as empty:
+            empty.truncate(DISK_BYTES)
+        qemu = _command(boot, _image(boot, command, Path(scratch)), disk)
+        _wait([*qemu, "-display", "none", "-monitor", "none", "-serial", "stdio"], console,
+              boot.lane.timeout_s + GRACE_S)
+        files = _read_results(disk)
+    return _result(files, time.monotonic() - start)
+
+
+def _result(files: Mapping[str, bytes], seconds: float) -> Result:
+    if "exit-code" not in files:
+        return Result(Outcome.LOST, None, files, seconds)
+    code = int(files["exit-code"])
+    return Result(Outcome.FAILED if code else Outcome.PASSED, code, files, seconds)
+
+
+def _command(boot: Boot, image: Path, disk: Path | None) -> list[str]:
+    lane = boot.lane
+    xen = boot.xen or artifacts.hypervisor(lane.hypervisor)
+    drive = ["-drive", f"id=results,if=none,format=raw,file={disk}", "-device", DISK] if disk else []
+    # setpriv: QEMU must not outlive the lab, however that ends.
+    return ["setpriv", "--pdeathsig", "KILL", "--", "qemu-system-x86_64", *PROCESSOR, "-m", str(lane.memory_mb),
+            "-no-reboot", "-nic", "none", "-kernel", str(xen),
+            "-append", f"{XEN_COMMAND_LINE} dom0_mem={lane.dom0_memory_mb}M",
+            "-initrd", f"{artifacts.kernel() / 'vmlinuz'} {KERNEL_COMMAND_LINE},{image}", *drive]
+
+
+def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
+    """Write the dom0 image; the job's layer is last, so its files win."""
+    lane = boot.lane
+    parts = [layers.base(), layers.of_root(lane.root)]
+    if lane.peer and lane.peer is not lane.root:
+        parts.append(layers.of_root(lane.peer, "/peer"))
+    environment = {**boot.environment}
+    if lane.peer_path:
+        environment["PYXC_PEER"] = lane.peer_path
+    limited = None if command is None else f"exec timeout -k 10 {lane.timeout_s} sh -c {shlex.quote(command)}"
+    image = scratch / "image"
+    with image.open("wb") as out:
+        layers.concatenate([*parts, *boot.archives], out)
+        layers.of_job(limited, environment, boot.files, out)
+    return image
+
+
+def _wait(command: list[str], console: BinaryIO, limit_s: float) -> None:
+    """Run COMMAND until it ends or the time is up; it is dead afterwards, whatever happens here."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+    try:
+        process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _read_results(disk: Path) -> dict[str, bytes]:
+    """The files of the tar on DISK; nothing when there is no complete one."""
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(disk, "r:") as members:
+            for member in members:
+                content = members.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    files[member.name.removeprefix("./")] = content.read()
+    except (tarfile.TarError, OSError):
+        return {}
+    return files
