@@ -32,9 +32,10 @@ class Family(NamedTuple):
 
 
 DOMCTL = Family(
-    "domctl", 36, (Row("cmd", U32), Row("interface_version", U32), Row("domain", U16), pad(6)), 144,
+    "domctl", 36, (Row("cmd", U32), Row("interface_version", U32), Row("domid", U16), pad(6)), 144,
     command_argument=False, fixed_width=True,
 )  # fmt: skip
+"""Its domain is `domid` here, since the body of getdomaininfo has a `domain` too."""
 SYSCTL = Family(
     "sysctl", 35, (Row("cmd", U32), Row("interface_version", U32)), 136, command_argument=False, fixed_width=True
 )

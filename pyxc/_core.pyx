@@ -1,0 +1,739 @@
+# SPDX-License-Identifier: MIT
+# cython: language_level=3, binding=False
+"""The native core: devices, ioctls, hypercall-safe memory, foreign mappings and lists of u64.
+
+Nothing here knows a structure of Xen; those of Linux's own devices are in ioctls.h. The public interface is
+documented in _core.pyi.
+"""
+
+import errno
+import os
+import resource
+import time
+
+cimport cython
+from cpython.buffer cimport (
+    Py_buffer,
+    PyBUF_FORMAT,
+    PyBUF_ND,
+    PyBUF_SIMPLE,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *MAP_FAILED
+    int PROT_NONE, PROT_READ, PROT_WRITE
+    int MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_LOCKED, MAP_FIXED, MAP_NORESERVE
+    int MADV_DONTFORK
+    void *mmap(void *start, size_t size, int protection, int flags, int fd, long long offset)
+    int munmap(void *start, size_t size)
+    int madvise(void *start, size_t size, int advice)
+
+cdef extern from "<fcntl.h>" nogil:
+    int FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
+    int fallocate(int fd, int mode, long long offset, long long size)
+
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int microseconds)
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
+                       void (*child)() noexcept nogil)
+
+cdef extern from "gate.h" nogil:
+    bint gate_available()
+    int xen_ioctl(int fd, uint32_t request, void *argument, bint gated)
+
+cdef extern from *:
+    uint64_t __builtin_bswap64(uint64_t word) nogil
+
+cdef extern from "ioctls.h" nogil:
+    struct privcmd_hypercall:
+        uint64_t op
+        uint64_t arg[5]
+    struct privcmd_mmapbatch_v2:
+        uint32_t num
+        uint16_t dom
+        uint64_t addr, arr, err
+    struct privcmd_mmapbatch_v2_32:
+        uint32_t num
+        uint16_t dom
+        uint64_t addr
+        uint32_t arr, err
+    struct privcmd_mmap_resource:
+        uint16_t dom
+        uint32_t type, id, idx
+        uint64_t num, addr
+    enum:
+        PRIVCMD_HYPERCALL
+        PRIVCMD_MMAPBATCH_V2
+        PRIVCMD_MMAPBATCH_V2_32
+        PRIVCMD_DM_OP
+        PRIVCMD_RESTRICT
+        PRIVCMD_MMAP_RESOURCE
+        PRIVCMD_UNIMPLEMENTED
+        EVTCHN_BIND_VIRQ
+        EVTCHN_BIND_INTERDOMAIN
+        EVTCHN_BIND_UNBOUND_PORT
+        EVTCHN_UNBIND
+        EVTCHN_NOTIFY
+        EVTCHN_RESET
+        GNTDEV_MAP_GRANT_REF
+        GNTDEV_UNMAP_GRANT_REF
+
+cdef enum:
+    FRAME_SIZE = 4096
+    POOLED_PAGES = 16       # arenas of more pages are not kept
+    POOLED_PER_SIZE = 8
+    XEN_VERSION = 17        # __HYPERVISOR_xen_version; its command 0 takes no argument
+    RETRY_MICROSECONDS = 100
+
+cdef double RETRY_SECONDS = 5.0
+
+PAGE_SIZE = FRAME_SIZE
+POINTER_BITS = 8 * <int> sizeof(void *)
+IOCTL = {
+    "privcmd_hypercall": PRIVCMD_HYPERCALL,
+    "privcmd_mmapbatch_v2": PRIVCMD_MMAPBATCH_V2,
+    "privcmd_mmap_resource": PRIVCMD_MMAP_RESOURCE,
+    "privcmd_dm_op": PRIVCMD_DM_OP,
+    "privcmd_restrict": PRIVCMD_RESTRICT,
+    "privcmd_unimplemented": PRIVCMD_UNIMPLEMENTED,
+    "evtchn_bind_virq": EVTCHN_BIND_VIRQ,
+    "evtchn_bind_interdomain": EVTCHN_BIND_INTERDOMAIN,
+    "evtchn_bind_unbound_port": EVTCHN_BIND_UNBOUND_PORT,
+    "evtchn_unbind": EVTCHN_UNBIND,
+    "evtchn_notify": EVTCHN_NOTIFY,
+    "evtchn_reset": EVTCHN_RESET,
+    "gntdev_map_grant_ref": GNTDEV_MAP_GRANT_REF,
+    "gntdev_unmap_grant_ref": GNTDEV_UNMAP_GRANT_REF,
+}
+
+cdef bint GATE_AVAILABLE = gate_available()
+cdef Py_ssize_t KERNEL_PAGE = os.sysconf("SC_PAGESIZE")
+
+
+# Forks. No mapping of this module is inherited: a child has nothing to unmap, and must not touch what the
+# parent's addresses may mean there.
+
+cdef unsigned int forks = 0
+
+cdef void count_fork() noexcept nogil:
+    global forks
+    forks += 1
+
+if pthread_atfork(NULL, NULL, count_fork) != 0:
+    raise MemoryError("pthread_atfork")
+
+
+cdef int check_fork(unsigned int born, str what) except -1:
+    if born != forks:
+        raise RuntimeError(f"this {what} was opened before a fork; open a new one in the child")
+    return 0
+
+
+def fork_count():
+    return forks
+
+
+# Memory.
+
+cdef char *map_memory(void *where, size_t size, int protection, int flags, int fd,
+                      long long offset) except NULL:
+    cdef void *start
+    with nogil:
+        start = mmap(where, size, protection, flags, fd, offset)
+    if start == MAP_FAILED:
+        PyErr_SetFromErrno(OSError)
+    return <char *> start
+
+
+cdef void unmap_memory(char *start, size_t size, unsigned int born) noexcept:
+    if start != NULL and born == forks:
+        with nogil:
+            munmap(start, size)
+
+
+cdef size_t round_up(Py_ssize_t size):
+    """To whole pages of the kernel, which may be larger than Xen's."""
+    return <size_t> ((size + KERNEL_PAGE - 1) // KERNEL_PAGE * KERNEL_PAGE)
+
+
+cdef void fill_buffer(Py_buffer *buffer, char *start, Py_ssize_t size, bint writable, int flags):
+    buffer.buf = start
+    buffer.len = size
+    buffer.readonly = not writable
+    buffer.itemsize = 1
+    buffer.format = b"B" if flags & PyBUF_FORMAT else NULL
+    buffer.ndim = 1
+    buffer.shape = &buffer.len if flags & PyBUF_ND else NULL
+    buffer.strides = &buffer.itemsize if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else NULL
+    buffer.suboffsets = NULL
+    buffer.internal = NULL
+
+
+# A ring of the live objects of one owner. It borrows them: each leaves the ring in its __dealloc__.
+
+cdef struct Link:
+    Link *previous
+    Link *next
+    void *member
+
+cdef void start_ring(Link *head) noexcept:
+    head.previous = head
+    head.next = head
+
+cdef void join_ring(Link *head, Link *link, void *member) noexcept:
+    link.member = member
+    link.previous = head.previous
+    link.next = head
+    head.previous.next = link
+    head.previous = link
+
+cdef void leave_ring(Link *link) noexcept:
+    if link.member != NULL:
+        link.previous.next = link.next
+        link.next.previous = link.previous
+        link.member = NULL
+
+
+# Arenas.
+
+@cython.final
+@cython.no_gc
+cdef class _ArenaMemory:
+    """The pages of an arena. Memoryviews keep it, so they never outlive their memory."""
+
+    cdef char *start
+    cdef size_t size
+    cdef unsigned int born
+
+    def __dealloc__(self):
+        unmap_memory(self.start, self.size, self.born)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        buffer.obj = self
+        fill_buffer(buffer, self.start, self.size, True, flags)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(16)
+cdef class Arena:
+    cdef Link link
+    cdef Pool pool              # None once released
+    cdef _ArenaMemory memory
+    cdef object whole           # memoryview of the memory; lies in the pool with it
+
+    def __init__(self):
+        raise TypeError("an arena is taken from a Pool")
+
+    def __dealloc__(self):
+        if self.pool is not None:
+            self.leave()
+
+    cdef void leave(self) noexcept:
+        leave_ring(&self.link)
+        self.pool.taken -= 1
+        self.pool = None
+
+    cdef _ArenaMemory held(self):
+        if self.pool is None:
+            raise ValueError("this arena was released")
+        check_fork(self.memory.born, "arena")
+        return self.memory
+
+    @property
+    def address(self):
+        return <uintptr_t> self.held().start
+
+    @property
+    def size(self):
+        return self.held().size
+
+    @property
+    def view(self):
+        self.held()
+        return self.whole
+
+    def release(self, Py_ssize_t used=-1):
+        cdef _ArenaMemory memory
+        cdef Pool pool = self.pool
+        if pool is None:
+            raise ValueError("this arena was released")
+        self.leave()
+        memory = self.memory
+        if memory.born != forks:
+            return
+        if used < 0 or <size_t> used > memory.size:
+            used = memory.size
+        memset(memory.start, 0, used)
+        pool.keep(memory, self.whole)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        cdef _ArenaMemory memory = self.held()
+        buffer.obj = memory
+        fill_buffer(buffer, memory.start, memory.size, True, flags)
+
+    def __repr__(self):
+        if self.pool is None:
+            return "<Arena, released>"
+        return f"<Arena of {self.memory.size} bytes at {<uintptr_t> self.memory.start:#x}>"
+
+
+@cython.final
+@cython.no_gc
+cdef class Pool:
+    cdef Link arenas
+    cdef Py_ssize_t taken
+    cdef int device
+    cdef bint locked, closed
+    cdef unsigned int born
+    cdef list shelves           # by number of pages: [memoryview, ...]
+
+    def __cinit__(self, int device=-1, bint locked=True):
+        start_ring(&self.arenas)
+        self.device = device
+        self.locked = locked
+        self.born = forks
+        self.shelves = [[] for _ in range(POOLED_PAGES + 1)]
+
+    def take(self, Py_ssize_t size):
+        cdef Arena arena
+        cdef Py_ssize_t pages
+        cdef list shelf
+        if size < 0:
+            raise ValueError("the size of an arena is not negative")
+        if self.closed:
+            raise ValueError("this pool is closed")
+        check_fork(self.born, "pool")
+        pages = (size + KERNEL_PAGE - 1) // KERNEL_PAGE if size else 1
+        arena = Arena.__new__(Arena)
+        shelf = <list> self.shelves[pages] if pages <= POOLED_PAGES else None
+        if shelf:
+            arena.whole = shelf.pop()
+        else:
+            arena.whole = memoryview(self.new_memory(pages * KERNEL_PAGE))
+        arena.memory = arena.whole.obj
+        arena.pool = self
+        join_ring(&self.arenas, &arena.link, <void *> arena)
+        self.taken += 1
+        return arena
+
+    cdef _ArenaMemory new_memory(self, size_t size):
+        cdef _ArenaMemory memory = _ArenaMemory.__new__(_ArenaMemory)
+        cdef size_t offset
+        memory.born = forks
+        memory.size = size
+        try:
+            if self.device >= 0:
+                memory.start = map_memory(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, self.device, 0)
+            else:
+                memory.start = map_memory(NULL, size, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS | (MAP_LOCKED if self.locked else 0), -1, 0)
+        except OSError as error:
+            raise self.no_memory(size, error) from None
+        madvise(memory.start, size, MADV_DONTFORK)
+        # A fork between mmap and madvise leaves pages shared for copy on write: writing makes them ours.
+        for offset in range(0, size, KERNEL_PAGE):
+            memory.start[offset] = 0
+        return memory
+
+    cdef object no_memory(self, size_t size, error):
+        if self.device < 0 and self.locked and error.errno in (errno.EAGAIN, errno.EPERM):
+            limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+            return MemoryError(f"cannot lock {size} bytes for a hypercall: RLIMIT_MEMLOCK is {limit} bytes")
+        return MemoryError(f"cannot map {size} bytes for a hypercall: {error.strerror}")
+
+    cdef int keep(self, _ArenaMemory memory, whole) except -1:
+        cdef Py_ssize_t pages = memory.size // KERNEL_PAGE
+        cdef list shelf
+        if pages <= POOLED_PAGES and not self.closed:
+            shelf = <list> self.shelves[pages]
+            if len(shelf) < POOLED_PER_SIZE:
+                shelf.append(whole)
+        return 0
+
+    @property
+    def outstanding(self):
+        return self.taken
+
+    def live(self):
+        cdef Link *link = self.arenas.next
+        cdef list found = []
+        cdef Arena arena
+        while link != &self.arenas:
+            arena = <Arena> link.member
+            found.append((<uintptr_t> arena.memory.start, arena.memory.size))
+            link = link.next
+        return found
+
+    def close(self):
+        self.closed = True
+        for shelf in self.shelves:
+            (<list> shelf).clear()
+
+
+# Foreign mappings.
+
+@cython.final
+@cython.no_gc
+cdef class _MapRing:
+    """The open maps of one handle; it does not keep them alive, nor do they the handle."""
+
+    cdef Link head
+
+    def __cinit__(self):
+        start_ring(&self.head)
+
+    cdef list maps(self):
+        cdef Link *link = self.head.next
+        cdef list found = []
+        while link != &self.head:
+            found.append(<ForeignMap> link.member)
+            link = link.next
+        return found
+
+    cdef int close(self) except -1:
+        """All or none: BufferError names the first that a memoryview holds."""
+        cdef ForeignMap foreign
+        cdef list found = self.maps()
+        for foreign in found:
+            foreign.check_exports()
+        for foreign in found:
+            foreign.close()
+        return 0
+
+
+@cython.final
+@cython.no_gc
+cdef class ForeignMap:
+    cdef Link link
+    cdef _MapRing ring          # kept while this map may be in it
+    cdef char *start            # NULL once closed
+    cdef size_t mapped
+    cdef unsigned int born
+    cdef readonly Py_ssize_t size
+    cdef readonly int domid
+    cdef readonly bint writable
+    cdef readonly Py_ssize_t exports
+    cdef readonly tuple errors
+
+    def __init__(self):
+        raise TypeError("a foreign map comes from map_frames or map_resource")
+
+    def __dealloc__(self):
+        self.unmap()
+
+    cdef void unmap(self) noexcept:
+        cdef char *start = self.start
+        leave_ring(&self.link)
+        self.start = NULL
+        unmap_memory(start, self.mapped, self.born)
+
+    cdef int check_exports(self) except -1:
+        if self.exports:
+            raise BufferError(f"{self!r} is held by {self.exports} memoryview(s)")
+        return 0
+
+    cdef int set_errors(self, const int32_t *errors, Py_ssize_t count) except -1:
+        """Take per-frame results of the kernel (0 or -errno)."""
+        cdef Py_ssize_t i
+        for i in range(count):
+            if errors[i]:
+                self.errors = tuple([-errors[i] for i in range(count)])
+                break
+        return 0
+
+    @property
+    def closed(self):
+        return self.start == NULL
+
+    def close(self):
+        self.check_exports()
+        self.unmap()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def __len__(self):
+        return self.size
+
+    def __repr__(self):
+        access = "writable" if self.writable else "read-only"
+        closed = ", closed" if self.start == NULL else ""
+        return f"<ForeignMap of domain {self.domid}: {self.size // FRAME_SIZE} frames, {access}{closed}>"
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if self.start == NULL:
+            raise ValueError(f"{self!r} is closed")
+        check_fork(self.born, "map")
+        if flags & PyBUF_WRITABLE and not self.writable:
+            raise BufferError(f"{self!r} is read-only")
+        for index, code in enumerate(self.errors):
+            if code:
+                raise OSError(code, f"frame {index} of {self!r} is not mapped: {os.strerror(code)}")
+        buffer.obj = self
+        fill_buffer(buffer, self.start, self.size, self.writable, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self.exports -= 1
+
+
+cdef ForeignMap new_map(_MapRing ring, int domid, Py_ssize_t frames, bint writable, int flags, int fd):
+    """Address space for `frames` frames; nothing lies in it yet."""
+    cdef ForeignMap foreign
+    cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
+    if not 0 < frames <= (<Py_ssize_t> ((<size_t> -1) >> 1) - KERNEL_PAGE) // FRAME_SIZE:
+        raise ValueError(f"cannot map {frames} frames")
+    foreign = ForeignMap.__new__(ForeignMap)
+    foreign.ring = ring
+    foreign.born = forks
+    foreign.size = frames * FRAME_SIZE
+    foreign.domid = domid
+    foreign.writable = writable
+    foreign.errors = ()
+    foreign.mapped = round_up(foreign.size)
+    foreign.start = map_memory(NULL, foreign.mapped, PROT_NONE if fd < 0 else protection, flags, fd, 0)
+    join_ring(&ring.head, &foreign.link, <void *> foreign)
+    return foreign
+
+
+# Lists of u64. Their buffers need not be aligned.
+
+cdef int get_words(object owner, Py_buffer *buffer, int flags) except -1:
+    PyObject_GetBuffer(owner, buffer, flags)
+    if buffer.len % 8:
+        PyBuffer_Release(buffer)
+        raise ValueError(f"a list of u64 has a multiple of 8 bytes, not {buffer.len}")
+    return 0
+
+
+cdef void swap_words(char *words, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef uint64_t word
+    for i in range(count):
+        memcpy(&word, words + 8 * i, 8)
+        word = __builtin_bswap64(word)
+        memcpy(words + 8 * i, &word, 8)
+
+
+def byteswap64(words):
+    cdef Py_buffer buffer
+    get_words(words, &buffer, PyBUF_WRITABLE)
+    try:
+        with nogil:
+            swap_words(<char *> buffer.buf, buffer.len // 8)
+    finally:
+        PyBuffer_Release(&buffer)
+
+
+cdef uint64_t ABSENT_ENTRY = <uint64_t> -1
+cdef uint64_t FOREIGN_BIT = <uint64_t> 1 << 63
+cdef uint64_t IDENTITY_BIT = <uint64_t> 1 << 62
+
+cdef struct Selection:
+    Py_ssize_t copied, absent, foreign, identity
+
+cdef Selection select_words(const char *entries, Py_ssize_t count, char *frames, Py_ssize_t room) noexcept nogil:
+    """Stops with copied > room where there is no room for the next frame."""
+    cdef Selection found
+    cdef Py_ssize_t i
+    cdef uint64_t entry
+    memset(&found, 0, sizeof(found))
+    for i in range(count):
+        memcpy(&entry, entries + 8 * i, 8)
+        if entry == ABSENT_ENTRY:
+            found.absent += 1
+        elif entry & FOREIGN_BIT:
+            found.foreign += 1
+        elif entry & IDENTITY_BIT:
+            found.identity += 1
+        else:
+            found.copied += 1
+            if found.copied > room:
+                break
+            memcpy(frames + 8 * (found.copied - 1), &entry, 8)
+    return found
+
+
+def select_frames(entries, frames, Py_ssize_t at):
+    cdef Py_buffer source, target
+    cdef Selection found
+    cdef Py_ssize_t room
+    get_words(entries, &source, PyBUF_SIMPLE)
+    try:
+        get_words(frames, &target, PyBUF_WRITABLE)
+        try:
+            room = target.len // 8 - at
+            if at < 0 or room < 0:
+                raise ValueError(f"{at} is not a place in a list of {target.len // 8} frames")
+            with nogil:
+                found = select_words(<const char *> source.buf, source.len // 8, <char *> target.buf + 8 * at, room)
+        finally:
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)
+    if found.copied > room:
+        raise ValueError(f"no room for more than {room} frames")
+    return found.copied, found.absent, found.foreign, found.identity
+
+
+# Devices.
+
+cdef tuple ABSENT_DEVICE = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
+cdef int OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
+
+
+def has_64bit_code_segment():
+    return GATE_AVAILABLE
+
+
+def device_ioctl(int fd, uint32_t request, argument, bint gate=False):
+    cdef Py_buffer buffer
+    cdef int result
+    if gate and not GATE_AVAILABLE:
+        raise ValueError("this process has no way into 64-bit code")
+    PyObject_GetBuffer(argument, &buffer, PyBUF_WRITABLE)
+    try:
+        with nogil:
+            result = xen_ioctl(fd, request, buffer.buf, gate)
+    finally:
+        PyBuffer_Release(&buffer)
+    return result
+
+
+cdef object open_privcmd(path):
+    """(fd, path)"""
+    if path is not None:
+        return os.open(path, OPEN_FLAGS), os.fspath(path)
+    try:
+        return os.open("/dev/xen/privcmd", OPEN_FLAGS), "/dev/xen/privcmd"
+    except OSError as error:
+        if error.errno not in ABSENT_DEVICE:
+            raise
+        absent = error
+    try:
+        return os.open("/proc/xen/privcmd", OPEN_FLAGS), "/proc/xen/privcmd"
+    except OSError as error:
+        raise absent if error.errno in ABSENT_DEVICE else error from None
+
+
+cdef object open_hypercall_device():
+    try:
+        return os.open("/dev/xen/hypercall", OPEN_FLAGS)
+    except OSError as error:
+        if error.errno not in ABSENT_DEVICE:
+            raise
+        return -1
+
+
+cdef object width_of_kernel():
+    if sizeof(void *) == 8 or GATE_AVAILABLE:
+        return 64
+    machine = os.uname().machine
+    # armv8l is what a 64-bit ARM kernel calls itself to a 32-bit personality.
+    return 64 if "64" in machine or machine in ("s390x", "armv8l") else 32
+
+
+@cython.final
+@cython.no_gc
+cdef class Privcmd:
+    cdef int device             # -1 once closed
+    cdef int buffer_device      # -1 if there is none
+    cdef unsigned int born
+    cdef _MapRing ring
+    cdef readonly str path
+    cdef readonly bint gated
+    cdef readonly int kernel_bits
+    cdef readonly int probe_errno
+    cdef readonly Pool pool
+
+    def __cinit__(self, path=None, str gate="auto"):
+        self.device = -1
+        self.buffer_device = -1
+        self.born = forks
+        self.ring = _MapRing.__new__(_MapRing)
+        if gate not in ("auto", "never"):
+            raise ValueError(f"gate is 'auto' or 'never', not {gate!r}")
+        self.kernel_bits = width_of_kernel()
+        self.device, self.path = open_privcmd(path)
+        self.buffer_device = open_hypercall_device()
+        self.pool = Pool(self.buffer_device)
+        self.choose_way(gate == "auto")
+
+    cdef int choose_way(self, bint may_gate) except -1:
+        """Once and for all: an error that Xen returns later must not have a call issued again."""
+        cdef int result = self.hypercall(XEN_VERSION)
+        if result == -errno.ENOTTY and may_gate and GATE_AVAILABLE:
+            self.gated = True
+            result = self.hypercall(XEN_VERSION)
+        self.probe_errno = -result if result < 0 else 0
+        return 0
+
+    def __dealloc__(self):
+        self.close_devices()
+
+    cdef int close_devices(self) except -1:
+        cdef int fd
+        for fd in (self.device, self.buffer_device):
+            if fd >= 0:
+                os.close(fd)
+        self.device = -1
+        self.buffer_device = -1
+        return 0
+
+    cdef int check(self) except -1:
+        if self.device < 0:
+            raise ValueError(f"this handle of {self.path} is closed")
+        return check_fork(self.born, "handle")
+
+    @property
+    def fd(self):
+        self.check()
+        return self.device
+
+    @property
+    def has_buffer_device(self):
+        return self.buffer_device >= 0
+
+    @property
+    def maps(self):
+        return self.ring.maps()
+
+    def hypercall(self, uint64_t op, uint64_t a1=0, uint64_t a2=0, uint64_t a3=0, uint64_t a4=0, uint64_t a5=0):
+        cdef privcmd_hypercall call
+        cdef int result
+        self.check()
+        call.op = op
+        call.arg[0] = a1
+        call.arg[1] = a2
+        call.arg[2] = a3
+        call.arg[3] = a4
+        call.arg[4] = a5
+        with nogil:
+            result = xen_ioctl(self.device, PRIVCMD_HYPERCALL, &call, self.gated)
+        return result
+
+    def map_frames(self, uint16_t domid, frames, bint writable=False):
+        cdef ForeignMap foreign
+        cdef Py_buffer buffer
+        self.check()
+        get_words(frames, &buffer, PyBUF_SIMPLE)
+        try:
+            foreign = new_map(self.ring, domid, buffer.len // 8, writable, MAP_SHARED, self.device)
+            self.map_batch(foreign, <const char *> buffer.buf, buffer.len // 8)
+        finally:
+            PyBuffer_Release(&buffer)
+        return foreign

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""Checks of arguments, made before any hypercall: each gives the value back or raises ValueError or TypeError."""
+
+from __future__ import annotations
+
+import operator
+import uuid
+from collections.abc import Iterable
+from typing import SupportsIndex
+
+from pyxc.abi.domid import DOMID_FIRST_RESERVED, DOMID_SELF
+
+
+def natural(name: str, value: SupportsIndex, most: int) -> int:
+    """A whole number from 0 to `most`."""
+    number = operator.index(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"{name} is {number}: it must be from 0 to {most}")
+    return number
+
+
+def domid(value: SupportsIndex) -> int:
+    """The id of an ordinary domain."""
+    return natural("domid", value, DOMID_FIRST_RESERVED - 1)
+
+
+def domid_or_self(value: SupportsIndex) -> int:
+    number = operator.index(value)
+    return number if number == DOMID_SELF else domid(number)
+
+
+def handle(value: uuid.UUID | str | bytes) -> uuid.UUID:
+    """A domain's handle: a UUID, its text, or its 16 bytes."""
+    if isinstance(value, bytes):
+        if len(value) != 16:
+            raise ValueError(f"a UUID has 16 bytes, not {len(value)}")
+        return uuid.UUID(bytes=value)
+    if isinstance(value, str):
+        found = uuid_or_none(value)
+        if found is None:
+            raise ValueError(f"{value!r} is not a UUID")
+        return found
+    if not isinstance(value, uuid.UUID):
+        raise TypeError(f"a UUID is wanted, not {type(value).__name__}")
+    return value
+
+
+def uuid_or_none(text: str) -> uuid.UUID | None:
+    """The UUID that a text spells in full (36 characters), None when it is no such text."""
+    if len(text) != 36:
+        return None
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+def cpus(name: str, values: Iterable[SupportsIndex], count: int) -> frozenset[int]:
+    """A set of cpus of a host that has `count`; not empty."""
+    found = frozenset(natural(f"cpu in {name}", value, count - 1) for value in values)
+    if not found:
+        raise ValueError(f"{name} names no cpu")
+    return found

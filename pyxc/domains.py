@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""All domains of a host: finding, listing and creating them."""
+
+from __future__ import annotations
+
+import uuid as uuids
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyxc import check, errors
+from pyxc.abi import domctl, sysctl
+from pyxc.abi.domctl import CreateFlag, EmulationFlag
+from pyxc.abi.domid import DOMID_ANY
+from pyxc.domain import INFO, Domain, DomainInfo, read_info
+
+if TYPE_CHECKING:
+    from pyxc.xen import Xen
+
+_ROOM = 64
+_U32_MAX = 2**32 - 1
+_MAX_VCPUS = 8192
+_OLD_GRANT_FRAMES = 64
+_OLD_MAPTRACK_FRAMES = 1024
+
+
+class Domains(Mapping[int, Domain]):
+    """All domains: `xen.domains[3]`, `xen.domains["web1"]`, `xen.domains[UUID]`. Iterates over ids, in order.
+
+    Threads: may be used by many.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+        self._room = _ROOM
+
+    def infos(self) -> list[DomainInfo]:
+        """All domains at one moment, in order of their ids (sysctl getdomaininfolist, public/sysctl.h)."""
+        decoder = INFO.at(self._xen.interface)
+        size = domctl.GETDOMAININFO_STRUCT.at(self._xen.interface).size
+        while True:
+            room = self._room
+            reply = self._xen.call(sysctl.GETDOMAININFOLIST, max_domains=room, buffer=room * size)
+            count = reply.field("num_domains")
+            if count > room:
+                raise errors.DecodeError(f"the hypervisor claims {count} records in room for {room}")
+            if count < room:
+                return decoder.records(memoryview(reply.buffers["buffer"])[: count * size])
+            self._room = room * 4
+
+    def __getitem__(self, key: int | str | uuids.UUID) -> Domain:
+        """DomainNotFound or KeyError (LookupErrors) when there is none; ValueError for what cannot be an id."""
+        if isinstance(key, int):
+            info = read_info(self._xen, check.domid(key))
+            return Domain(self._xen, info.domid, info.uuid)
+        wanted = check.uuid_or_none(key) if isinstance(key, str) else key
+        for info in self.infos():
+            if info.uuid == wanted or (wanted is None and self._xen.store.domain_name(info.domid) == key):
+                return Domain(self._xen, info.domid, info.uuid)
+        raise KeyError(f"no domain has the {'name' if wanted is None else 'UUID'} {key}")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([info.domid for info in self.infos()])
+
+    def __len__(self) -> int:
+        return len(self.infos())
+
+    def __repr__(self) -> str:
+        return f"<Domains of {self._xen.link.target}>"
+
+    def create(
+        self,
+        *,
+        hvm: bool = False,
+        hap: bool = False,
+        uuid: uuids.UUID | str | bytes | None = None,
+        max_vcpus: int = 1,
+        max_evtchn_port: int = 1023,
+        max_grant_frames: int = -1,
+        max_maptrack_frames: int = -1,
+        ssidref: int = 0,
+        domid: int = DOMID_ANY,
+    ) -> Domain:
+        """A new domain with its vcpus, paused and without memory (domctl createdomain, max_vcpus; public/domctl.h).
+
+        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. -1 takes the host's default. The UUID is random
+        unless given. The hypervisor chooses the id unless `domid` names a free one. Nothing stays behind when the
+        second step fails.
+        """
+        if hap and not hvm:
+            raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
+        handle = uuids.uuid4() if uuid is None else check.handle(uuid)
+        flags = (CreateFlag.HVM if hvm else CreateFlag(0)) | (CreateFlag.HAP if hap else CreateFlag(0))
+        emulation = int(EmulationFlag.LAPIC) if hvm else 0
+        fields = {
+            "ssidref": check.natural("ssidref", ssidref, _U32_MAX),
+            "handle": handle.bytes,
+            "flags": int(flags),
+            "max_vcpus": check.natural("max_vcpus", max_vcpus, _MAX_VCPUS),
+            "max_evtchn_port": check.natural("max_evtchn_port", max_evtchn_port, _U32_MAX),
+            "max_grant_frames": self._limit("max_grant_frames", max_grant_frames, _OLD_GRANT_FRAMES),
+            "max_maptrack_frames": self._limit("max_maptrack_frames", max_maptrack_frames, _OLD_MAPTRACK_FRAMES),
+            "arch.emulation_flags": emulation,
+            "config.emulation_flags": emulation,
+        }
+        wanted = domid if domid == DOMID_ANY else check.domid(domid)
+        return self._create(handle, wanted, fields, max_vcpus)
+
+    def _limit(self, name: str, value: int, old_default: int) -> int:
+        """A limit of grants; -1 means the host's default to Xen from 4.14 on, before that it has to be spelled out."""
+        if value == -1:
+            return _U32_MAX if self._xen.interface.xen >= (4, 14) else old_default
+        return check.natural(name, value, _U32_MAX - 1)
+
+    def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
+        layout = domctl.CREATEDOMAIN.layout(self._xen.interface)
+        if "grant_opts" in layout.index:
+            fields["grant_opts"] = self._xen.grant_version
+        known = {name: value for name, value in fields.items() if name in layout.index}
+        reply = self._xen.call(domctl.CREATEDOMAIN, wanted, **known)
+        domain = Domain(self._xen, reply.field("domid"), handle)
+        if max_vcpus:
+            try:
+                domain.set_max_vcpus(max_vcpus)
+            except BaseException:
+                domain.destroy()
+                raise
+        return domain

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""What can go wrong, by whose fault it is.
+
+Bad arguments raise ValueError or TypeError before any hypercall. What the hypervisor or the kernel refuses is a
+HypercallError, an OSError that also names the operation. Bytes that make no sense are a DecodeError.
+"""
+
+from __future__ import annotations
+
+import errno as host_errno
+
+from pyxc.abi.errno import describe, name_of
+
+
+class Error(Exception):
+    """Base of everything that pyxc raises on its own account."""
+
+
+class NotXenError(Error, OSError):
+    """There is no Xen that this process could manage: no device, or not dom0."""
+
+
+class DecodeError(Error, ValueError):
+    """The hypervisor or a guest handed over bytes that make no sense."""
+
+
+class StoreError(Error, OSError):
+    """xenstore refused, or did not answer."""
+
+
+class HypercallError(Error, OSError):
+    """A hypercall failed.
+
+    Attributes: `errno` (Xen's number), `operation` ("domctl.pausedomain"), `domid` (None where the operation
+    concerns no domain), `interface_version` (None in families without one), and `hint` ("" or one sentence).
+    """
+
+    def __init__(
+        self,
+        number: int,
+        operation: str,
+        domid: int | None = None,
+        interface_version: int | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(number, describe(number))
+        self.operation = operation
+        self.domid = domid
+        self.interface_version = interface_version
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        number = self.errno or 0
+        return type(self), (number, self.operation, self.domid, self.interface_version, self.hint)
+
+    def __str__(self) -> str:
+        where = "" if self.domid is None else f" on domain {self.domid}"
+        version = "" if self.interface_version is None else f" (interface {self.interface_version:#x})"
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.operation}{version}{where} failed: {name_of(self.errno or 0)}, {self.strerror}{hint}"
+
+
+class DomainNotFound(HypercallError, LookupError):
+    """No domain has this id."""
+
+
+class PermissionDenied(HypercallError, PermissionError):
+    """The hypervisor's policy, or the kernel's privcmd device, forbids the operation."""
+
+
+class VersionMismatch(HypercallError):
+    """The hypervisor speaks an interface version that pyxc does not know."""
+
+
+class Unsupported(HypercallError, NotImplementedError):
+    """This hypervisor, or the kernel between, has no such operation."""
+
+
+class ReadOnlyError(Error, PermissionError):
+    """The handle was opened read-only and the operation changes something."""
+
+
+class DomainGone(Error, LookupError):
+    """The domain that this object stood for no longer exists; its id may belong to another one by now."""
+
+
+class DomainStuck(Error, TimeoutError):
+    """A destroyed domain did not go away in time."""
+
+
+_HINTS = {
+    host_errno.EPERM: "only the control domain may do this, and privcmd may be restricted (XSM, lockdown)",
+    host_errno.EFAULT: "the hypervisor could not reach the buffer",
+    host_errno.EBUSY: "somebody else holds it at the moment",
+}
+
+
+def from_errno(
+    number: int, operation: str, domid: int | None = None, interface_version: int | None = None, hint: str = ""
+) -> HypercallError:
+    """The HypercallError of the kind that an errno means."""
+    kind: type[HypercallError] = HypercallError
+    if number == host_errno.ESRCH and domid is not None:
+        kind, hint = DomainNotFound, hint or "no such domain, or no such vcpu"
+    elif number in (host_errno.EPERM, host_errno.EACCES):
+        kind = PermissionDenied
+    elif number in (host_errno.ENOSYS, host_errno.EOPNOTSUPP):
+        kind, hint = Unsupported, hint or "this hypervisor does not have it, or was built without it"
+    return kind(number, operation, domid, interface_version, hint or _HINTS.get(number, ""))

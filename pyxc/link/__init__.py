@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""How a hypercall reaches a hypervisor: one narrow door, with a real or a simulated machine behind it."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Protocol
+
+from pyxc._core import ForeignMap, Pool
+
+
+class Link(Protocol):
+    """A number and up to five u64 in, an int out; buffers by address.
+
+    Threads: a link may be used by many.
+    """
+
+    @property
+    def target(self) -> str:
+        """What it leads to: the path of a device, or "sim:PROFILE"."""
+
+    @property
+    def byteorder(self) -> str:
+        """The hypervisor's: "little" or "big"."""
+
+    @property
+    def kernel_bits(self) -> int:
+        """Width of the kernel that issues the hypercalls, which decides the width of native structures."""
+
+    @property
+    def pool(self) -> Pool:
+        """Memory that the hypervisor can read and write."""
+
+    @property
+    def maps(self) -> list[ForeignMap]:
+        """Foreign mappings that are open."""
+
+    def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
+        """The result, or a negative errno in Xen's numbering."""
+
+    def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
+        """Map frames of a domain, in order. OSError when the call fails; per-frame errors are in the result."""
+
+    def map_resource(
+        self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
+    ) -> ForeignMap:
+        """Map frames of a resource of a domain."""
+
+    def resource_size(self, domid: int, kind: int, ident: int) -> int:
+        """Frames of a resource."""
+
+    def close(self) -> None:
+        """Unmap and close everything; BufferError when a memoryview still holds a mapping."""

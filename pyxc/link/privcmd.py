@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""The link to the real hypervisor: the kernel's privcmd device."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from array import array
+
+from pyxc import _core
+from pyxc.errors import NotXenError
+
+CAPABILITIES = "/proc/xen/capabilities"
+
+
+class PrivcmdLink:
+    """Hypercalls through /dev/xen/privcmd or /proc/xen/privcmd. Threads: one link may be used by many.
+
+    `gate`: "auto" lets a 32-bit process on a 64-bit kernel enter the kernel as 64-bit code where that is needed,
+    "never" forbids it (a seccomp filter that pins the architecture kills a process that does it).
+    """
+
+    byteorder = sys.byteorder
+
+    def __init__(self, gate: str = "auto") -> None:
+        try:
+            self._device = _core.Privcmd(gate=gate)
+        except OSError as error:
+            raise _cannot_open(error) from error
+        if self._device.probe_errno:
+            refused = self._device.probe_errno
+            self._device.close()
+            raise _cannot_call(refused, gate)
+        self.target = self._device.path
+        self.kernel_bits = self._device.kernel_bits
+        self.gated = self._device.gated
+        self.pool = self._device.pool
+        self.hypercall = self._device.hypercall
+
+    @property
+    def maps(self) -> list[_core.ForeignMap]:
+        return self._device.maps
+
+    def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> _core.ForeignMap:
+        return self._device.map_frames(domid, frames, writable)
+
+    def map_resource(
+        self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
+    ) -> _core.ForeignMap:
+        return self._device.map_resource(domid, kind, ident, first, count, writable)
+
+    def resource_size(self, domid: int, kind: int, ident: int) -> int:
+        return self._device.resource_size(domid, kind, ident)
+
+    def close(self) -> None:
+        self._device.close()
+
+    def __repr__(self) -> str:
+        return f"<PrivcmdLink {self.target}{' through the 64-bit gate' if self.gated else ''}>"
+
+
+def _cannot_open(error: OSError) -> NotXenError:
+    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
+        text = "no privcmd device: this is not a Xen dom0, or the xen-privcmd module is not loaded"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        text = "no permission to open the privcmd device: run as root"
+    else:
+        text = f"cannot open the privcmd device: {error.strerror}"
+    return NotXenError(error.errno, text, error.filename)
+
+
+def _cannot_call(number: int, gate: str) -> NotXenError:
+    if number in (errno.EPERM, errno.EACCES):
+        return NotXenError(number, f"hypercalls are refused: {_whose_domain()}")
+    if number in (errno.ENOTTY, errno.EINVAL):
+        text = "this kernel takes no hypercalls from a 32-bit process"
+        if gate == "never":
+            text += ' and the 64-bit gate is switched off (gate="never")'
+        return NotXenError(number, text)
+    return NotXenError(number, f"the hypervisor does not answer: {os.strerror(number)}")
+
+
+def _whose_domain() -> str:
+    try:
+        with open(CAPABILITIES, encoding="ascii") as file:
+            control = "control_d" in file.read()
+    except OSError:
+        control = False
+    return "the kernel restricts privcmd (lockdown, or a restricted handle)" if control else "this is not dom0"

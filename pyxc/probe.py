@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Finds out, with harmless calls, which interface a hypervisor speaks."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+
+from pyxc import errors
+from pyxc.abi import domctl, sysctl, version, versions
+from pyxc.abi.domid import DOMID_INVALID
+from pyxc.abi.layout import Interface, Release
+from pyxc.caller import Caller
+from pyxc.link import Link
+
+_RECORD_LIMIT = 256
+
+
+def interface_of(link: Link, assume: Release | None = None) -> Interface:
+    """The interface of the hypervisor behind a link.
+
+    `assume` names a Xen release whose interface is used without asking: for an expert before a hypervisor that is
+    newer than pyxc. Raises VersionMismatch when no known version is accepted, NotXenError outside dom0.
+    """
+    xen = _release(link)
+    if assume is not None:
+        domctl_number, sysctl_number = versions.numbers(assume)
+        return Interface(assume, domctl_number, sysctl_number, byteorder=link.byteorder)
+    interface = Interface(xen, *versions.numbers(xen), byteorder=link.byteorder)
+    interface = _accepted(link, interface, "sysctl", _sysctl_answers)
+    interface = _accepted(link, interface, "domctl", _domctl_answers)
+    _check_record_size(Caller(link, interface))
+    return interface
+
+
+def _release(link: Link) -> Release:
+    """XENVER_version: needs no interface version and no buffer."""
+    packed = link.hypercall(version.VERSION.family.hypercall, version.VERSION.command)
+    if packed < 0:
+        raise errors.from_errno(-packed, version.VERSION.full_name)
+    return packed >> 16, packed & 0xFFFF
+
+
+def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Caller], bool]) -> Interface:
+    """The first candidate that the hypervisor takes: the one its release should have, then newest to oldest."""
+    for number in _candidates(guess, family):
+        candidate = guess._replace(**{family: number})
+        if answers(Caller(link, candidate)):
+            return candidate
+    newest = versions.NEWEST
+    raise errors.VersionMismatch(
+        errno.EACCES,
+        family,
+        hint=f"Xen {guess.xen[0]}.{guess.xen[1]} took none of the known {family} versions: it is newer than"
+        f" {newest[0]}.{newest[1]}, the newest known release, or its security policy (XSM) forbids the call;"
+        ' pyxc.open(assume=(MAJOR, MINOR)) tries the layouts of a release nonetheless',
+    )
+
+
+def _candidates(guess: Interface, family: str) -> Iterable[int]:
+    first = guess.version(family)[0]
+    return dict.fromkeys([first, *versions.candidates(family)])
+
+
+def _sysctl_answers(caller: Caller) -> bool:
+    try:
+        caller.call(sysctl.GETDOMAININFOLIST, first_domain=0, max_domains=0, buffer=8)
+    except errors.HypercallError as error:
+        if error.errno == errno.EACCES:
+            return False
+        if error.errno == errno.EPERM:
+            raise errors.NotXenError(errno.EPERM, "sysctl is refused: this is not dom0") from error
+        raise
+    return True
+
+
+def _domctl_answers(caller: Caller) -> bool:
+    """A question about a domain that cannot exist: every answer but EACCES proves that the version was taken."""
+    try:
+        caller.call(domctl.GETDOMAININFO, DOMID_INVALID)
+    except errors.HypercallError as error:
+        return error.errno != errno.EACCES
+    return True
+
+
+def _check_record_size(caller: Caller) -> None:
+    """Compare the size of a getdomaininfo record with what this hypervisor really writes (dom0's, always there).
+
+    The highest byte that changes in a buffer filled with either of two patterns is the record's last.
+    """
+    written = 0
+    for filler in (b"\xa5", b"\x5a"):
+        reply = caller.call(
+            sysctl.GETDOMAININFOLIST, first_domain=0, max_domains=1, buffer=filler * _RECORD_LIMIT
+        )
+        written = max(written, len(reply.buffers["buffer"].rstrip(filler)))
+    expected = domctl.GETDOMAININFO_STRUCT.at(caller.interface).size
+    if written != expected:
+        raise errors.VersionMismatch(
+            errno.EINVAL,
+            sysctl.GETDOMAININFOLIST.full_name,
+            interface_version=caller.interface.sysctl,
+            hint=f"this hypervisor writes domain records of {written} bytes where {expected} are known",
+        )

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""Virtual cpus: where they run, where they may run, and what is in their registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, overload
+
+from pyxc import check
+from pyxc.abi import domctl
+from pyxc.abi.domctl import AffinityFlag
+from pyxc.abi.layout import Record
+from pyxc.context import VcpuContext
+
+if TYPE_CHECKING:
+    from pyxc.domain import Domain
+    from pyxc.xen import Xen
+
+
+class VcpuInfo(NamedTuple):
+    """A vcpu at one moment (domctl getvcpuinfo, public/domctl.h). `cpu` is the physical cpu it runs or last ran on."""
+
+    domid: int
+    vcpu: int
+    online: bool
+    blocked: bool
+    running: bool
+    cpu_time_ns: int
+    cpu: int
+
+
+class Affinity(NamedTuple):
+    """Physical cpus on which a vcpu may run (hard) and prefers to run (soft)."""
+
+    hard: frozenset[int]
+    soft: frozenset[int]
+
+
+class Vcpu:
+    """One vcpu of a domain. Threads: may be used by many."""
+
+    def __init__(self, domain: Domain, index: int) -> None:
+        self.domain = domain
+        self.index = index
+
+    def info(self) -> VcpuInfo:
+        """What it does now (domctl getvcpuinfo). DomainNotFound when the domain or the vcpu is not there."""
+        reply = self._xen.call(domctl.GETVCPUINFO, self.domain.domid, vcpu=self.index)
+        return _info(self.domain.domid, reply.values[3:])
+
+    @property
+    def online(self) -> bool:
+        """Whether the guest has brought it up (domctl getvcpuinfo)."""
+        return self.info().online
+
+    def affinity(self) -> Affinity:
+        """Where it may and prefers to run (domctl getvcpuaffinity)."""
+        size = _map_bytes(self._xen)
+        flags = int(AffinityFlag.HARD | AffinityFlag.SOFT)
+        fields = {"vcpu": self.index, "flags": flags, **_maps(size, size, size)}
+        reply = self._xen.call(domctl.GETVCPUAFFINITY, self.domain.domid, **fields)
+        return Affinity(_cpus(reply.buffers["cpumap_hard.bitmap"]), _cpus(reply.buffers["cpumap_soft.bitmap"]))
+
+    def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
+        """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
+
+        Answers what the hypervisor made of it: cpus outside the domain's pool are left out. ValueError for a cpu
+        that the host does not have and for an empty set.
+        """
+        count = self._xen.nr_cpus
+        sets = [(AffinityFlag.HARD, "hard", hard), (AffinityFlag.SOFT, "soft", soft)]
+        flags = AffinityFlag(0)
+        maps = {"hard": bytes(_map_bytes(self._xen)), "soft": bytes(_map_bytes(self._xen))}
+        for flag, name, wanted in sets:
+            if wanted is not None:
+                flags |= flag
+                maps[name] = _bitmap(check.cpus(name, wanted, count), _map_bytes(self._xen))
+        if not flags:
+            raise ValueError("neither hard nor soft affinity is given")
+        fields = {"vcpu": self.index, "flags": int(flags), **_maps(_map_bytes(self._xen), maps["hard"], maps["soft"])}
+        self._xen.call(domctl.SETVCPUAFFINITY, self.domain.domid, **fields)
+        return self.affinity()
+
+    def context(self) -> VcpuContext:
+        """Its registers (domctl getvcpucontext): 32- or 64-bit, as the guest is. The vcpu is held for the moment.
+
+        OSError EINVAL for the vcpu that asks, ENODATA for one that was never initialised.
+        """
+        width = self._width()
+        size = VcpuContext.size(64)
+        reply = self._xen.call(domctl.GETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=size)
+        return VcpuContext.decode(reply.buffers["ctxt"], width, self._xen.interface)
+
+    def set_context(self, context: VcpuContext) -> None:
+        """Replace all its registers, which initialises it (domctl setvcpucontext). Pause the domain before."""
+        if context.width != self._width():
+            raise ValueError(f"a {context.width}-bit context does not fit this {self._width()}-bit guest")
+        self.domain.info()
+        self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=context.encode())
+
+    def _width(self) -> int:
+        """32 for a 32-bit PV guest; HVM guests have 64-bit contexts always (domctl get_address_size)."""
+        return int(self._xen.call(domctl.GET_ADDRESS_SIZE, self.domain.domid).field("size"))
+
+    @property
+    def _xen(self) -> Xen:
+        return self.domain.xen
+
+    def __repr__(self) -> str:
+        return f"<Vcpu {self.index} of domain {self.domain.domid}>"
+
+
+class Vcpus(Sequence[Vcpu]):
+    """The vcpus of a domain, online or not. Threads: may be used by many."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+
+    def __len__(self) -> int:
+        return self._domain.info().nr_vcpus
+
+    @overload
+    def __getitem__(self, index: int) -> Vcpu: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Vcpu]: ...
+    def __getitem__(self, index: int | slice) -> Vcpu | list[Vcpu]:
+        chosen = range(len(self))[index]
+        return Vcpu(self._domain, chosen) if isinstance(chosen, int) else [Vcpu(self._domain, i) for i in chosen]
+
+    def infos(self) -> list[VcpuInfo]:
+        """All of them at once (domctl getvcpuinfo, in one multicall)."""
+        info = self._domain.info()
+        return read_infos(self._domain.xen, [info.domid] * info.nr_vcpus, list(range(info.nr_vcpus)))
+
+    def __repr__(self) -> str:
+        return f"<Vcpus of domain {self._domain.domid}>"
+
+
+def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[VcpuInfo]:
+    """Many vcpus in one multicall; those that vanished meanwhile are left out."""
+    batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
+    return [
+        _info(domid, row[3:]) for domid, result, row in zip(domids, batch.results, batch.rows) if result == 0
+    ]
+
+
+def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
+    """Affinities of many vcpus in one multicall, by (domid, vcpu); those that vanished are left out."""
+    size = _map_bytes(xen)
+    flags = int(AffinityFlag.HARD | AffinityFlag.SOFT)
+    columns = {"domid": domids, "vcpu": vcpus, "flags": flags, **_maps(size, size, size)}
+    batch = xen.caller.batch(domctl.GETVCPUAFFINITY, len(vcpus), **columns)
+    maps = zip(batch.buffers["cpumap_hard.bitmap"], batch.buffers["cpumap_soft.bitmap"])
+    return {
+        key: Affinity(_cpus(hard), _cpus(soft))
+        for key, result, (hard, soft) in zip(zip(domids, vcpus), batch.results, maps)
+        if result == 0
+    }
+
+
+def _info(domid: int, values: tuple[int, ...]) -> VcpuInfo:
+    vcpu, online, blocked, running, cpu_time, cpu = values
+    return VcpuInfo(domid, vcpu, bool(online), bool(blocked), bool(running), cpu_time, cpu)
+
+
+def _map_bytes(xen: Xen) -> int:
+    """Bytes of a cpumap: enough for every cpu of the host, in whole u64."""
+    return (xen.nr_cpus + 63) // 64 * 8
+
+
+def _maps(size: int, hard: int | bytes, soft: int | bytes) -> dict[str, int | bytes]:
+    return {
+        "cpumap_hard.bitmap": hard,
+        "cpumap_hard.nr_bits": size * 8,
+        "cpumap_soft.bitmap": soft,
+        "cpumap_soft.nr_bits": size * 8,
+    }
+
+
+def _bitmap(cpus: Iterable[int], size: int) -> bytes:
+    """A cpumap: bytes in order of the cpus, lowest bit first, whatever the byte order."""
+    return sum(1 << cpu for cpu in cpus).to_bytes(size, "little")
+
+
+def _cpus(bitmap: bytes) -> frozenset[int]:
+    bits = int.from_bytes(bitmap, "little")
+    return frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
