@@ -81,6 +81,9 @@ I386 = Root("dom0-i386", "i386", "essential", PYTHON)
 AMD64 = Root("dom0-amd64", "amd64", "essential", PYTHON + PEERS)
 PEER = Root("peer-amd64", "amd64", "extract", PEERS + ("dash", "coreutils"))
 
+# The programs' search path in dom0, the peers' own first: chroot(1) takes it along into /peer.
+PATH = "/usr/lib/xen-4.17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/lab/bin"
+
 LANES = (
     Lane(XEN_4_14, I386),
     Lane(XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400),

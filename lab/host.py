@@ -26,6 +26,7 @@ TOOLS = {
     "ld": "binutils",
     "setpriv": "util-linux",
 }
+BUSYBOX = Path("/bin/busybox")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 _print_lock = threading.Lock()

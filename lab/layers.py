@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from lab import artifacts, cache, config, cpio, host, roots
+from lab import artifacts, cache, config, cpio, guests, host, roots
 
 INIT = Path(__file__).with_name("init.sh")
-BUSYBOX = Path("/bin/busybox")
 
 # What a dom0 in memory can do without.
 UNWANTED = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/i18n",
-            "/usr/share/perl", "/usr/share/perl5", "/usr/share/zoneinfo", "/usr/share/lintian", "/var/lib/apt",
+            "/usr/share/perl", "/usr/share/perl5", "/usr/share/javascript", "/usr/share/nodejs", "/usr/share/zoneinfo", "/usr/share/lintian", "/var/lib/apt",
             "/var/lib/dpkg", "/var/cache", "/var/log", "/boot", "/dev", "/proc", "/sys")
-UNWANTED_PARTS = ("/gconv/", "/perl-base/", "/lib2to3/", "/ensurepip/", "/locale/", "/test/")
+UNWANTED_PARTS = ("/gconv/", "/perl-base/", "/perl/", "/bin/perl", "/libperl.", "/hwdb.d/", "/lib2to3/", "/ensurepip/", "/locale/", "/test/")
 
 # A file or directory of this machine -> where it appears in dom0.
 Files = Mapping[Path, str]
@@ -31,16 +30,18 @@ def _wanted(path: str) -> bool:
 
 
 def base() -> Path:
-    """init, busybox and the kernel's modules: what every image starts with."""
+    """init, busybox, the kernel's modules and the guests: what every image starts with."""
     kernel = artifacts.kernel()
+    guest_files = guests.directory()
 
     def write(archive: cpio.Writer) -> None:
         archive.file("/init", INIT.read_bytes(), executable=True)
-        archive.file("/lab/busybox", BUSYBOX.read_bytes(), executable=True)
+        archive.file("/lab/busybox", host.BUSYBOX.read_bytes(), executable=True)
         archive.file("/lab/modules/order", "".join(f"{name}\n" for name in config.KERNEL_MODULES).encode())
+        archive.tree(guest_files, "/guests")
         for module in sorted(kernel.glob("*.ko")):
             archive.tree(module, f"/lab/modules/{module.name}")
-    return _cached("layer-base", (INIT.read_text(), kernel.name), write)
+    return _cached("layer-base", (INIT.read_text(), kernel.name, guest_files.name), write)
 
 
 def of_root(root: config.Root, prefix: str = "/") -> Path:

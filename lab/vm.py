@@ -126,7 +126,7 @@ def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
     parts = [layers.base(), layers.of_root(lane.root)]
     if lane.peer and lane.peer is not lane.root:
         parts.append(layers.of_root(lane.peer, "/peer"))
-    environment = {**boot.environment}
+    environment = {"PATH": config.PATH, "PYXC_GUESTS": "/guests", **boot.environment}
     if lane.peer_path:
         environment["PYXC_PEER"] = lane.peer_path
     limited = None if command is None else f"exec timeout -k 10 {lane.timeout_s} sh -c {shlex.quote(command)}"

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""The guests that tests start: the small ones of lab/guests, and a Debian kernel with a shell script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab import artifacts, cache, cpio, host
+
+SOURCES = Path(__file__).with_name("guests")
+SMALL = {"pv": ["-m64"], "pvh": ["-m32"]}
+
+
+def directory() -> Path:
+    """A directory with the guests' images, their xl configuration files, and the script start-peer."""
+    kernel = artifacts.kernel() / "vmlinuz"
+    sources = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir())}
+
+    def make(into: Path) -> None:
+        for name, flags in SMALL.items():
+            host.call(["gcc", *flags, "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none",
+                       "-Wl,-z,max-page-size=4096", "-Wl,--no-warn-rwx-segments",
+                       "-T", SOURCES / f"{name}.lds", "-o", into / name, SOURCES / f"{name}.S"])
+        (into / "vmlinuz").write_bytes(kernel.read_bytes())
+        _write_initrd(into / "initrd")
+        for name, content in sources.items():
+            if name == "start-peer" or name.endswith(".cfg"):
+                (into / name).write_bytes(content)
+        (into / "start-peer").chmod(0o755)
+    return cache.entry("guests", (sources, SMALL, kernel.parent.name), make)
+
+
+def _write_initrd(path: Path) -> None:
+    with path.open("wb") as out:
+        archive = cpio.Writer(out)
+        archive.file("/bin/busybox", host.BUSYBOX.read_bytes(), executable=True)
+        archive.file("/init", (SOURCES / "linux-init.sh").read_bytes(), executable=True)
+        archive.close()
