@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pyxc.abi.layout import U16, U32, Bound, Interface, Layout, NotInInterface, Row, Span, Table, pad
@@ -53,11 +54,12 @@ class Operation:
 
     `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those. `wide`: its result
     may need more than an int, so it is sent as a multicall of one entry. `body` is the structure of its fields.
+    `fixed` are the fields that make it this operation where one command does several things.
     """
 
     def __init__(
         self, family: Family, name: str, command: int, body: Table | None = None, *, changes: bool,
-        wide: bool = False, start: Bound = None, stop: Bound = None,
+        wide: bool = False, fixed: Mapping[str, int] | None = None, start: Bound = None, stop: Bound = None,
     ) -> None:  # fmt: skip
         self.family = family
         self.name = name
@@ -65,6 +67,7 @@ class Operation:
         self.body = body
         self.changes = changes
         self.wide = wide
+        self.fixed = fixed or {}
         self.span = Span.of(start, stop)
 
     @property
@@ -72,10 +75,17 @@ class Operation:
         return f"{self.family.name}.{self.name}"
 
     def layout(self, interface: Interface) -> Layout:
-        """Envelope, body and tail padding as one structure. NotInInterface where this Xen has no such operation."""
+        """Envelope, body and tail padding as one structure. NotInInterface where this Xen has no such operation.
+
+        A field of the body that the envelope has too is named after the operation ("getdomaininfo.domain").
+        """
         if not self.span.holds(interface.version(self.family.versions)):
             raise NotInInterface(f"Xen {interface.xen[0]}.{interface.xen[1]} has no {self.full_name}")
-        body = self.body.rows_at(interface) if self.body else []
+        taken = {row.name for row in self.family.envelope if row.name}
+        body = [
+            row._replace(name=f"{self.name}.{row.name}") if row.name in taken else row
+            for row in (self.body.rows_at(interface) if self.body else [])
+        ]
         layout = Layout(self.full_name, [*self.family.envelope, *body], interface.byteorder)
         tail = self.family.size - layout.size
         if tail > 0:

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: MIT
+"""domctl (public/domctl.h): what the toolstack does to one domain. Bounds are domctl interface numbers."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+from pyxc.abi.layout import HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, nested, pad
+from pyxc.abi.operation import DOMCTL, Operation
+from pyxc.abi.x86 import ARCH_DOMAINCONFIG_STRUCT
+
+
+class DomainFlag(IntFlag):
+    """State of a domain (XEN_DOMINF_*): getdomaininfo.flags without the shutdown code."""
+
+    DYING = 1 << 0
+    HVM_GUEST = 1 << 1
+    SHUTDOWN = 1 << 2
+    PAUSED = 1 << 3
+    BLOCKED = 1 << 4
+    RUNNING = 1 << 5
+    DEBUGGED = 1 << 6
+    XS_DOMAIN = 1 << 7
+    HAP = 1 << 8
+
+
+SHUTDOWN_SHIFT: Final = 16
+SHUTDOWN_MASK: Final = 255
+"""(getdomaininfo.flags >> SHUTDOWN_SHIFT) & SHUTDOWN_MASK is a sched.ShutdownReason once SHUTDOWN is set."""
+
+
+class CreateFlag(IntFlag):
+    """createdomain.flags (XEN_DOMCTL_CDF_*)."""
+
+    HVM = 1 << 0
+    HAP = 1 << 1
+    S3_INTEGRITY = 1 << 2
+    OOS_OFF = 1 << 3
+    XS_DOMAIN = 1 << 4
+    IOMMU = 1 << 5
+    """Since 4.13."""
+    NESTED_VIRT = 1 << 6
+    """Since 4.15."""
+    VPMU = 1 << 7
+    """Since 4.16."""
+    TRAP_UNMAPPED_ACCESSES = 1 << 8
+    """Since 4.21."""
+
+
+class AffinityFlag(IntFlag):
+    """Which maps vcpuaffinity sets or gets (XEN_VCPUAFFINITY_*)."""
+
+    HARD = 1 << 0
+    SOFT = 1 << 1
+    FORCE = 1 << 2
+
+
+class PageType(IntEnum):
+    """What getpageframeinfo3 says of a frame (XEN_DOMCTL_PFINFO_*); page tables may be PAGE_PINNED as well."""
+
+    NOTAB = 0x0 << 28
+    L1TAB = 0x1 << 28
+    L2TAB = 0x2 << 28
+    L3TAB = 0x3 << 28
+    L4TAB = 0x4 << 28
+    BROKEN = 0xD << 28
+    XALLOC = 0xE << 28
+    XTAB = 0xF << 28
+
+
+PAGE_PINNED: Final = 1 << 31
+PAGE_TYPE_MASK: Final = 0xF << 28
+"""Type and pin in an element of getpageframeinfo3."""
+
+
+class Scheduler(IntEnum):
+    """XEN_SCHEDULER_*."""
+
+    CREDIT = 5
+    CREDIT2 = 6
+    ARINC653 = 7
+    RTDS = 8
+    NULL = 9
+
+
+class ShadowOp(IntEnum):
+    """shadow_op.op (XEN_DOMCTL_SHADOW_OP_*)."""
+
+    OFF = 0
+    ENABLE_TEST = 1
+    ENABLE_LOGDIRTY = 2
+    CLEAN = 11
+    PEEK = 12
+    GET_ALLOCATION = 30
+    SET_ALLOCATION = 31
+    ENABLE = 32
+
+
+class Trigger(IntEnum):
+    """sendtrigger.trigger (XEN_DOMCTL_SENDTRIGGER_*)."""
+
+    NMI = 0
+    RESET = 1
+    INIT = 2
+    POWER = 3
+    SLEEP = 4
+
+
+GRANT_VERSION_MASK: Final = 15
+"""The highest grant table version in createdomain.grant_opts; 0 is refused."""
+
+BITMAP_STRUCT = Table(
+    "xenctl_bitmap", "domctl",
+    Row("bitmap",  HANDLE),
+    Row("nr_bits", U32),
+    pad(4),
+)  # fmt: skip
+
+CREATEDOMAIN_STRUCT = Table(
+    "xen_domctl_createdomain", "domctl",
+    Row("ssidref",             U32),
+    Row("handle",              U8, 16),
+    Row("flags",               U32),
+    Row("iommu_opts",          U32, start=0x12),
+    Row("max_vcpus",           U32, start=0x11),
+    Row("max_evtchn_port",     U32, start=0x11),
+    Row("max_grant_frames",    U32, start=0x11, stop=0x12),
+    Row("max_maptrack_frames", U32, start=0x11, stop=0x12),
+    Row("max_grant_frames",    S32, start=0x12),  # signed since -1 asks for the host's default
+    Row("max_maptrack_frames", S32, start=0x12),
+    Row("grant_opts",          U32, start=0x14),
+    Row("altp2m_opts",         U32, start=0x17, stop=(0x17, (4, 21))),
+    Row("altp2m.opts",         U16, start=(0x17, (4, 21))),
+    Row("altp2m.nr",           U16, start=(0x17, (4, 21))),
+    Row("vmtrace_size",        U32, start=0x13),
+    Row("cpupool_id",          U32, start=0x15),
+    *nested("arch", ARCH_DOMAINCONFIG_STRUCT),  # "config" in the headers up to 4.10
+)  # fmt: skip
+
+GETDOMAININFO_STRUCT = Table(
+    "xen_domctl_getdomaininfo", "domctl",
+    Row("domain",            U16),
+    pad(2),
+    Row("flags",             U32),
+    Row("tot_pages",         U64),
+    Row("max_pages",         U64),
+    Row("outstanding_pages", U64),
+    Row("shr_pages",         U64),
+    Row("paged_pages",       U64),
+    Row("shared_info_frame", U64),
+    Row("cpu_time",          U64),
+    Row("nr_online_vcpus",   U32),
+    Row("max_vcpu_id",       U32),
+    Row("ssidref",           U32),
+    Row("handle",            U8, 16),
+    Row("cpupool",           U32),
+    Row("gpaddr_bits",       U8, start=0x14),
+    pad(7, start=0x14),
+    *nested("arch_config", ARCH_DOMAINCONFIG_STRUCT, start=0xF),
+)  # fmt: skip
+
+GETMEMLIST_STRUCT = Table(
+    "xen_domctl_getmemlist", "domctl",
+    Row("max_pfns",  U64),
+    Row("start_pfn", U64),
+    Row("buffer",    HANDLE),
+    Row("num_pfns",  U64),
+    stop=0x10,
+)  # fmt: skip
+
+GETPAGEFRAMEINFO3_STRUCT = Table(
+    "xen_domctl_getpageframeinfo3", "domctl",
+    Row("num",   U64),
+    Row("array", HANDLE),
+)  # fmt: skip
+
+SHADOW_OP_STATS_STRUCT = Table(
+    "xen_domctl_shadow_op_stats", "domctl",
+    Row("fault_count", U32),
+    Row("dirty_count", U32),
+)  # fmt: skip
+
+SHADOW_OP_STRUCT = Table(
+    "xen_domctl_shadow_op", "domctl",
+    Row("op",           U32),
+    Row("mode",         U32),
+    Row("mb",           U32),
+    pad(4),
+    Row("dirty_bitmap", HANDLE),
+    Row("pages",        U64),
+    *nested("stats", SHADOW_OP_STATS_STRUCT),
+)  # fmt: skip
+
+PAGING_MEMPOOL_STRUCT = Table("xen_domctl_paging_mempool", "domctl", Row("size", U64), start=0x15)
+
+MAX_MEM_STRUCT = Table("xen_domctl_max_mem", "domctl", Row("max_memkb", U64))
+
+VCPUCONTEXT_STRUCT = Table(
+    "xen_domctl_vcpucontext", "domctl",
+    Row("vcpu", U32),
+    pad(4),
+    Row("ctxt", HANDLE),
+)  # fmt: skip
+
+GETVCPUINFO_STRUCT = Table(
+    "xen_domctl_getvcpuinfo", "domctl",
+    Row("vcpu",     U32),
+    Row("online",   U8),
+    Row("blocked",  U8),
+    Row("running",  U8),
+    pad(1),
+    Row("cpu_time", U64),
+    Row("cpu",      U32),
+    pad(4),
+)  # fmt: skip
+
+VCPUAFFINITY_STRUCT = Table(
+    "xen_domctl_vcpuaffinity", "domctl",
+    Row("vcpu",  U32),
+    Row("flags", U32),
+    *nested("cpumap_hard", BITMAP_STRUCT),
+    *nested("cpumap_soft", BITMAP_STRUCT),
+)  # fmt: skip
+
+NODEAFFINITY_STRUCT = Table("xen_domctl_nodeaffinity", "domctl", *nested("nodemap", BITMAP_STRUCT))
+
+MAX_VCPUS_STRUCT = Table("xen_domctl_max_vcpus", "domctl", Row("max", U32))
+
+SETDOMAINHANDLE_STRUCT = Table("xen_domctl_setdomainhandle", "domctl", Row("handle", U8, 16))
+
+HYPERCALL_INIT_STRUCT = Table("xen_domctl_hypercall_init", "domctl", Row("gmfn", U64))
+
+SETTIMEOFFSET_STRUCT = Table("xen_domctl_settimeoffset", "domctl", Row("time_offset_seconds", S64))
+
+TSC_INFO_STRUCT = Table(
+    "xen_domctl_tsc_info", "domctl",
+    Row("tsc_mode",     U32),
+    Row("gtsc_khz",     U32),
+    Row("incarnation",  U32),
+    pad(4),
+    Row("elapsed_nsec", U64),
+)  # fmt: skip
+
+HVMCONTEXT_STRUCT = Table(
+    "xen_domctl_hvmcontext", "domctl",
+    Row("size",   U32),
+    pad(4),
+    Row("buffer", HANDLE),
+)  # fmt: skip
+
+ADDRESS_SIZE_STRUCT = Table("xen_domctl_address_size", "domctl", Row("size", U32))
+
+SENDTRIGGER_STRUCT = Table(
+    "xen_domctl_sendtrigger", "domctl",
+    Row("trigger", U32),
+    Row("vcpu",    U32),
+)  # fmt: skip
+
+CREATEDOMAIN = Operation(DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True)
+DESTROYDOMAIN = Operation(DOMCTL, "destroydomain", 2, changes=True)
+PAUSEDOMAIN = Operation(DOMCTL, "pausedomain", 3, changes=True)
+UNPAUSEDOMAIN = Operation(DOMCTL, "unpausedomain", 4, changes=True)
+GETDOMAININFO = Operation(DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, changes=False)
+GETMEMLIST = Operation(DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, stop=0x10)
+SETVCPUAFFINITY = Operation(DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True)
+SHADOW_OP_GET_ALLOCATION = Operation(
+    DOMCTL, "shadow_op_get_allocation", 10, SHADOW_OP_STRUCT, changes=False, fixed={"op": ShadowOp.GET_ALLOCATION}
+)
+SHADOW_OP_SET_ALLOCATION = Operation(
+    DOMCTL, "shadow_op_set_allocation", 10, SHADOW_OP_STRUCT, changes=True, fixed={"op": ShadowOp.SET_ALLOCATION}
+)
+MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True)
+SETVCPUCONTEXT = Operation(DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True)
+GETVCPUCONTEXT = Operation(DOMCTL, "getvcpucontext", 13, VCPUCONTEXT_STRUCT, changes=False)
+GETVCPUINFO = Operation(DOMCTL, "getvcpuinfo", 14, GETVCPUINFO_STRUCT, changes=False)
+MAX_VCPUS = Operation(DOMCTL, "max_vcpus", 15, MAX_VCPUS_STRUCT, changes=True)
+SETDOMAINHANDLE = Operation(DOMCTL, "setdomainhandle", 17, SETDOMAINHANDLE_STRUCT, changes=True)
+HYPERCALL_INIT = Operation(DOMCTL, "hypercall_init", 22, HYPERCALL_INIT_STRUCT, changes=True)
+SETTIMEOFFSET = Operation(DOMCTL, "settimeoffset", 24, SETTIMEOFFSET_STRUCT, changes=True)
+GETVCPUAFFINITY = Operation(DOMCTL, "getvcpuaffinity", 25, VCPUAFFINITY_STRUCT, changes=False)
+RESUMEDOMAIN = Operation(DOMCTL, "resumedomain", 27, changes=True)
+SENDTRIGGER = Operation(DOMCTL, "sendtrigger", 28, SENDTRIGGER_STRUCT, changes=True)
+GETHVMCONTEXT = Operation(DOMCTL, "gethvmcontext", 33, HVMCONTEXT_STRUCT, changes=False)
+SETHVMCONTEXT = Operation(DOMCTL, "sethvmcontext", 34, HVMCONTEXT_STRUCT, changes=True)
+SET_ADDRESS_SIZE = Operation(DOMCTL, "set_address_size", 35, ADDRESS_SIZE_STRUCT, changes=True)
+GET_ADDRESS_SIZE = Operation(DOMCTL, "get_address_size", 36, ADDRESS_SIZE_STRUCT, changes=False)
+GETTSCINFO = Operation(DOMCTL, "gettscinfo", 59, TSC_INFO_STRUCT, changes=False)
+SETTSCINFO = Operation(DOMCTL, "settscinfo", 60, TSC_INFO_STRUCT, changes=True)
+GETPAGEFRAMEINFO3 = Operation(DOMCTL, "getpageframeinfo3", 61, GETPAGEFRAMEINFO3_STRUCT, changes=False)
+SETNODEAFFINITY = Operation(DOMCTL, "setnodeaffinity", 68, NODEAFFINITY_STRUCT, changes=True)
+GETNODEAFFINITY = Operation(DOMCTL, "getnodeaffinity", 69, NODEAFFINITY_STRUCT, changes=False)
+GET_PAGING_MEMPOOL_SIZE = Operation(
+    DOMCTL, "get_paging_mempool_size", 85, PAGING_MEMPOOL_STRUCT, changes=False, start=0x15
+)
+SET_PAGING_MEMPOOL_SIZE = Operation(
+    DOMCTL, "set_paging_mempool_size", 86, PAGING_MEMPOOL_STRUCT, changes=True, start=0x15
+)

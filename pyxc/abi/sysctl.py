@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""sysctl (public/sysctl.h): what the toolstack asks of the whole machine. Bounds are sysctl interface numbers."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+from pyxc.abi.domctl import BITMAP_STRUCT
+from pyxc.abi.layout import HANDLE, S32, U8, U16, U32, U64, Row, Table, nested, pad
+from pyxc.abi.operation import SYSCTL, Operation
+
+
+class Capability(IntFlag):
+    """What the platform can do (XEN_SYSCTL_PHYSCAP_*), as numbered since sysctl 0x12 (Xen 4.12)."""
+
+    HVM = 1 << 0
+    PV = 1 << 1
+    DIRECTIO = 1 << 2
+    HAP = 1 << 3
+    """Since 4.13, as are SHADOW and IOMMU_HAP_PT_SHARE."""
+    SHADOW = 1 << 4
+    IOMMU_HAP_PT_SHARE = 1 << 5
+    VMTRACE = 1 << 6
+    """Since 4.15."""
+    VPMU = 1 << 7
+    """Since 4.16, as are GNTTAB_V1 and GNTTAB_V2."""
+    GNTTAB_V1 = 1 << 8
+    GNTTAB_V2 = 1 << 9
+
+
+def capabilities(bits: int, number: int) -> Capability:
+    """physinfo.capabilities of a sysctl interface number as flags.
+
+    Before 0x12 bit 1 was hvm_directio, which is DIRECTIO since, and PV went without saying.
+    """
+    if number >= 0x12:
+        return Capability(bits)
+    direct = Capability.DIRECTIO if bits & 0b10 else Capability(0)
+    return Capability(bits & 0b01) | Capability.PV | direct
+
+
+class CpupoolOp(IntEnum):
+    """cpupool_op.op (XEN_SYSCTL_CPUPOOL_OP_*)."""
+
+    CREATE = 1
+    DESTROY = 2
+    INFO = 3
+    ADDCPU = 4
+    RMCPU = 5
+    MOVEDOMAIN = 6
+    FREEINFO = 7
+
+
+CPUPOOL_ANY: Final = 0xFFFFFFFF
+"""A pool or cpu of the hypervisor's choice (XEN_SYSCTL_CPUPOOL_PAR_ANY)."""
+
+INVALID_CORE_ID: Final = 0xFFFFFFFF
+INVALID_SOCKET_ID: Final = 0xFFFFFFFF
+INVALID_NODE_ID: Final = 0xFFFFFFFF
+"""cputopo of a cpu that is not online."""
+INVALID_MEM_SZ: Final = 0xFFFFFFFFFFFFFFFF
+INVALID_NODE_DIST: Final = 0xFFFFFFFF
+"""numainfo of a node that is not online."""
+
+READCONSOLE_STRUCT = Table(
+    "xen_sysctl_readconsole", "sysctl",
+    Row("clear",       U8),
+    Row("incremental", U8),
+    pad(2),
+    Row("index",       U32),
+    Row("buffer",      HANDLE),
+    Row("count",       U32),
+    pad(4),
+)  # fmt: skip
+
+PHYSINFO_STRUCT = Table(
+    "xen_sysctl_physinfo", "sysctl",
+    Row("threads_per_core",  U32),
+    Row("cores_per_socket",  U32),
+    Row("nr_cpus",           U32),
+    Row("max_cpu_id",        U32),
+    Row("nr_nodes",          U32),
+    Row("max_node_id",       U32),
+    Row("cpu_khz",           U32),
+    Row("capabilities",      U32),
+    Row("arch_capabilities", U32, start=0x15),
+    pad(4, start=0x15),
+    Row("total_pages",       U64),
+    Row("free_pages",        U64),
+    Row("scrub_pages",       U64),
+    Row("outstanding_pages", U64),
+    Row("max_mfn",           U64),
+    Row("hw_cap",            U32, 8),
+)  # fmt: skip
+
+SCHED_ID_STRUCT = Table("xen_sysctl_sched_id", "sysctl", Row("sched_id", U32))
+
+GETDOMAININFOLIST_STRUCT = Table(
+    "xen_sysctl_getdomaininfolist", "sysctl",
+    Row("first_domain", U16),
+    pad(2),
+    Row("max_domains",  U32),
+    Row("buffer",       HANDLE),
+    Row("num_domains",  U32),
+    pad(4),
+)  # fmt: skip
+
+DEBUG_KEYS_STRUCT = Table(
+    "xen_sysctl_debug_keys", "sysctl",
+    Row("keys",    HANDLE),
+    Row("nr_keys", U32),
+    pad(4),
+)  # fmt: skip
+
+CPUINFO_STRUCT = Table("xen_sysctl_cpuinfo", "sysctl", Row("idletime", U64))
+
+GETCPUINFO_STRUCT = Table(
+    "xen_sysctl_getcpuinfo", "sysctl",
+    Row("max_cpus", U32),
+    pad(4),
+    Row("info",     HANDLE),
+    Row("nr_cpus",  U32),
+    pad(4),
+)  # fmt: skip
+
+AVAILHEAP_STRUCT = Table(
+    "xen_sysctl_availheap", "sysctl",
+    Row("min_bitwidth", U32),
+    Row("max_bitwidth", U32),
+    Row("node",         S32),
+    pad(4),
+    Row("avail_bytes",  U64),
+)  # fmt: skip
+
+CPUTOPO_STRUCT = Table(
+    "xen_sysctl_cputopo", "sysctl",
+    Row("core",   U32),
+    Row("socket", U32),
+    Row("node",   U32),
+)  # fmt: skip
+
+CPUTOPOINFO_STRUCT = Table(
+    "xen_sysctl_cputopoinfo", "sysctl",
+    Row("num_cpus", U32),
+    pad(4),
+    Row("cputopo",  HANDLE),
+)  # fmt: skip
+
+MEMINFO_STRUCT = Table(
+    "xen_sysctl_meminfo", "sysctl",
+    Row("memsize", U64),
+    Row("memfree", U64),
+)  # fmt: skip
+
+NUMAINFO_STRUCT = Table(
+    "xen_sysctl_numainfo", "sysctl",
+    Row("num_nodes", U32),
+    pad(4),
+    Row("meminfo",   HANDLE),
+    Row("distance",  HANDLE),
+)  # fmt: skip
+
+CPUPOOL_OP_STRUCT = Table(
+    "xen_sysctl_cpupool_op", "sysctl",
+    Row("op",         U32),
+    Row("cpupool_id", U32),
+    Row("sched_id",   U32),
+    Row("domid",      U32),
+    Row("cpu",        U32),
+    Row("n_dom",      U32),
+    *nested("cpumap", BITMAP_STRUCT),
+)  # fmt: skip
+
+READCONSOLE = Operation(SYSCTL, "readconsole", 1, READCONSOLE_STRUCT, changes=False, fixed={"clear": 0})
+READCONSOLE_CLEAR = Operation(SYSCTL, "readconsole_clear", 1, READCONSOLE_STRUCT, changes=True, fixed={"clear": 1})
+PHYSINFO = Operation(SYSCTL, "physinfo", 3, PHYSINFO_STRUCT, changes=False)
+SCHED_ID = Operation(SYSCTL, "sched_id", 4, SCHED_ID_STRUCT, changes=False)
+GETDOMAININFOLIST = Operation(SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_STRUCT, changes=False)
+DEBUG_KEYS = Operation(SYSCTL, "debug_keys", 7, DEBUG_KEYS_STRUCT, changes=True)
+GETCPUINFO = Operation(SYSCTL, "getcpuinfo", 8, GETCPUINFO_STRUCT, changes=False)
+AVAILHEAP = Operation(SYSCTL, "availheap", 9, AVAILHEAP_STRUCT, changes=False)
+CPUTOPOINFO = Operation(SYSCTL, "cputopoinfo", 16, CPUTOPOINFO_STRUCT, changes=False)
+NUMAINFO = Operation(SYSCTL, "numainfo", 17, NUMAINFO_STRUCT, changes=False)
+CPUPOOL_OP_INFO = Operation(
+    SYSCTL, "cpupool_op_info", 18, CPUPOOL_OP_STRUCT, changes=False, fixed={"op": CpupoolOp.INFO}
+)

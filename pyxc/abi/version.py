@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""xen_version (public/version.h): what a hypervisor says of itself. Needs no interface number."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import Final
+
+from pyxc.abi.layout import U8, U32, U64, Row, Table
+from pyxc.abi.operation import XEN_VERSION, Operation
+
+
+class Feature(IntFlag):
+    """The bits of get_features' submap 0 (1 << XENFEAT_*)."""
+
+    WRITABLE_PAGE_TABLES = 1 << 0
+    WRITABLE_DESCRIPTOR_TABLES = 1 << 1
+    AUTO_TRANSLATED_PHYSMAP = 1 << 2
+    SUPERVISOR_MODE_KERNEL = 1 << 3
+    PAE_PGDIR_ABOVE_4GB = 1 << 4
+    MMU_PT_UPDATE_PRESERVE_AD = 1 << 5
+    HIGHMEM_ASSIST = 1 << 6
+    GNTTAB_MAP_AVAIL_BITS = 1 << 7
+    HVM_CALLBACK_VECTOR = 1 << 8
+    HVM_SAFE_PVCLOCK = 1 << 9
+    HVM_PIRQS = 1 << 10
+    DOM0 = 1 << 11
+    MEMORY_OP_VNODE_SUPPORTED = 1 << 13
+    ARM_SMCCC_SUPPORTED = 1 << 14
+    LINUX_RSDP_UNRESTRICTED = 1 << 15
+    NOT_DIRECT_MAPPED = 1 << 16
+    DIRECT_MAPPED = 1 << 17
+    RUNSTATE_PHYS_AREA = 1 << 18
+    VCPU_TIME_PHYS_AREA = 1 << 19
+    DM_MSIX_ALL_WRITES = 1 << 20
+
+
+_PAGE: Final = 4096
+
+EXTRAVERSION_STRUCT = Table("xen_extraversion_t", "xen", Row("extraversion", U8, 16))
+
+COMPILE_INFO_STRUCT = Table(
+    "xen_compile_info", "xen",
+    Row("compiler",       U8, 64),
+    Row("compile_by",     U8, 16),
+    Row("compile_domain", U8, 32),
+    Row("compile_date",   U8, 32),
+)  # fmt: skip
+
+CAPABILITIES_STRUCT = Table("xen_capabilities_info_t", "xen", Row("capabilities", U8, 1024))
+
+CHANGESET_STRUCT = Table("xen_changeset_info_t", "xen", Row("changeset", U8, 64))
+
+PLATFORM_PARAMETERS_STRUCT = Table("xen_platform_parameters", "xen", Row("virt_start", U64))
+
+FEATURE_INFO_STRUCT = Table(
+    "xen_feature_info", "xen",
+    Row("submap_idx", U32),
+    Row("submap",     U32),
+)  # fmt: skip
+
+GUEST_HANDLE_STRUCT = Table("xen_domain_handle_t", "xen", Row("handle", U8, 16))
+
+COMMANDLINE_STRUCT = Table("xen_commandline_t", "xen", Row("commandline", U8, 1024))
+
+# These two end in an array as long as the caller likes: `len` says so, here what fills a page.
+BUILD_ID_STRUCT = Table(
+    "xen_build_id", "xen",
+    Row("len", U32),
+    Row("buf", U8, _PAGE - 4),
+)  # fmt: skip
+
+VARBUF_STRUCT = Table(
+    "xen_varbuf", "xen",
+    Row("len", U32),
+    Row("buf", U8, _PAGE - 4),
+    start=(4, 20),
+)  # fmt: skip
+
+VERSION = Operation(XEN_VERSION, "version", 0, changes=False)
+EXTRAVERSION = Operation(XEN_VERSION, "extraversion", 1, EXTRAVERSION_STRUCT, changes=False)
+COMPILE_INFO = Operation(XEN_VERSION, "compile_info", 2, COMPILE_INFO_STRUCT, changes=False)
+CAPABILITIES = Operation(XEN_VERSION, "capabilities", 3, CAPABILITIES_STRUCT, changes=False)
+CHANGESET = Operation(XEN_VERSION, "changeset", 4, CHANGESET_STRUCT, changes=False)
+PLATFORM_PARAMETERS = Operation(
+    XEN_VERSION, "platform_parameters", 5, PLATFORM_PARAMETERS_STRUCT, changes=False
+)
+GET_FEATURES = Operation(XEN_VERSION, "get_features", 6, FEATURE_INFO_STRUCT, changes=False)
+PAGESIZE = Operation(XEN_VERSION, "pagesize", 7, changes=False)
+GUEST_HANDLE = Operation(XEN_VERSION, "guest_handle", 8, GUEST_HANDLE_STRUCT, changes=False)
+COMMANDLINE = Operation(XEN_VERSION, "commandline", 9, COMMANDLINE_STRUCT, changes=False)
+BUILD_ID = Operation(XEN_VERSION, "build_id", 10, BUILD_ID_STRUCT, changes=False)
+EXTRAVERSION2 = Operation(XEN_VERSION, "extraversion2", 11, VARBUF_STRUCT, changes=False, start=(4, 20))
+CAPABILITIES2 = Operation(XEN_VERSION, "capabilities2", 12, VARBUF_STRUCT, changes=False, start=(4, 20))
+CHANGESET2 = Operation(XEN_VERSION, "changeset2", 13, VARBUF_STRUCT, changes=False, start=(4, 20))
+COMMANDLINE2 = Operation(XEN_VERSION, "commandline2", 14, VARBUF_STRUCT, changes=False, start=(4, 20))

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""Which interface numbers each Xen release speaks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pyxc.abi.layout import Interface, Release
+
+RELEASES: Final[tuple[Interface, ...]] = (
+    Interface((4, 10), 0x0E, 0x10),  # 4.10.0 only
+    Interface((4, 10), 0x0F, 0x10),  # 4.10.1 to 4.10.4
+    Interface((4, 11), 0x10, 0x11),
+    Interface((4, 12), 0x11, 0x12),
+    Interface((4, 13), 0x12, 0x12),
+    Interface((4, 14), 0x12, 0x13),
+    Interface((4, 15), 0x13, 0x13),
+    Interface((4, 16), 0x14, 0x14),
+    Interface((4, 17), 0x15, 0x15),
+    Interface((4, 18), 0x16, 0x15),
+    Interface((4, 19), 0x17, 0x15),
+    Interface((4, 20), 0x17, 0x15),
+    Interface((4, 21), 0x17, 0x16),
+    Interface((4, 22), 0x18, 0x16),
+)
+"""Every known interface, oldest first. No point release changed it but 4.10.1."""
+
+OLDEST: Final[Release] = RELEASES[0].xen
+NEWEST: Final[Release] = RELEASES[-1].xen
+
+
+def numbers(release: Release) -> tuple[int, int]:
+    """The (domctl, sysctl) numbers that a release should speak.
+
+    Of an unknown release those of the nearest known one below (or the oldest): only a first guess for probing.
+    """
+    known = [interface for interface in RELEASES if interface.xen <= release] or RELEASES[:1]
+    return known[-1].domctl, known[-1].sysctl
+
+
+def candidates(family: str) -> tuple[int, ...]:
+    """Every known interface number of "domctl" or "sysctl", newest first, each once."""
+    return tuple(dict.fromkeys(interface.version(family)[0] for interface in reversed(RELEASES)))
