@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# cython: language_level=3, binding=False
+# cython: language_level=3, binding=False, cdivision=True
 """The native core: devices, ioctls, hypercall-safe memory, foreign mappings and lists of u64.
 
 Nothing here knows a structure of Xen; those of Linux's own devices are in ioctls.h. The public interface is
@@ -96,6 +96,8 @@ cdef enum:
     RETRY_MICROSECONDS = 100
 
 cdef double RETRY_SECONDS = 5.0
+cdef int PAGED_OUT = -errno.ENOENT
+cdef uint64_t MOST_FRAMES = (<uint64_t> 1 << 51) - 1    # what a file can hold
 
 PAGE_SIZE = FRAME_SIZE
 POINTER_BITS = 8 * <int> sizeof(void *)
@@ -161,17 +163,19 @@ cdef void unmap_memory(char *start, size_t size, unsigned int born) noexcept:
             munmap(start, size)
 
 
-cdef size_t round_up(Py_ssize_t size):
+cdef size_t round_up(Py_ssize_t size) noexcept:
     """To whole pages of the kernel, which may be larger than Xen's."""
     return <size_t> ((size + KERNEL_PAGE - 1) // KERNEL_PAGE * KERNEL_PAGE)
 
 
-cdef void fill_buffer(Py_buffer *buffer, char *start, Py_ssize_t size, bint writable, int flags):
+cdef char *OCTETS = b"B"
+
+cdef void fill_buffer(Py_buffer *buffer, char *start, Py_ssize_t size, bint writable, int flags) noexcept:
     buffer.buf = start
     buffer.len = size
     buffer.readonly = not writable
     buffer.itemsize = 1
-    buffer.format = b"B" if flags & PyBUF_FORMAT else NULL
+    buffer.format = OCTETS if flags & PyBUF_FORMAT else NULL
     buffer.ndim = 1
     buffer.shape = &buffer.len if flags & PyBUF_ND else NULL
     buffer.strides = &buffer.itemsize if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else NULL
@@ -520,12 +524,17 @@ cdef int get_words(object owner, Py_buffer *buffer, int flags) except -1:
     return 0
 
 
+cdef inline uint64_t word_at(const char *words, Py_ssize_t index) noexcept nogil:
+    cdef uint64_t word
+    memcpy(&word, words + 8 * index, 8)
+    return word
+
+
 cdef void swap_words(char *words, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
     cdef uint64_t word
     for i in range(count):
-        memcpy(&word, words + 8 * i, 8)
-        word = __builtin_bswap64(word)
+        word = __builtin_bswap64(word_at(words, i))
         memcpy(words + 8 * i, &word, 8)
 
 
@@ -553,7 +562,7 @@ cdef Selection select_words(const char *entries, Py_ssize_t count, char *frames,
     cdef uint64_t entry
     memset(&found, 0, sizeof(found))
     for i in range(count):
-        memcpy(&entry, entries + 8 * i, 8)
+        entry = word_at(entries, i)
         if entry == ABSENT_ENTRY:
             found.absent += 1
         elif entry & FOREIGN_BIT:
@@ -737,3 +746,219 @@ cdef class Privcmd:
         finally:
             PyBuffer_Release(&buffer)
         return foreign
+
+    cdef int map_batch(self, ForeignMap foreign, const char *frames, Py_ssize_t count) except -1:
+        cdef int32_t *errors = <int32_t *> calloc(count, sizeof(int32_t))
+        cdef int result
+        if errors == NULL:
+            raise MemoryError()
+        try:
+            with nogil:
+                result = self.issue_batch(foreign, frames, errors, 0, count)
+            deadline = time.monotonic() + RETRY_SECONDS
+            while result == PAGED_OUT and time.monotonic() < deadline:
+                PyErr_CheckSignals()
+                with nogil:
+                    usleep(RETRY_MICROSECONDS)
+                    result = self.retry_batch(foreign, frames, errors, count)
+            if result < 0 and result != PAGED_OUT:
+                raise OSError(-result, f"cannot map frames of domain {foreign.domid}: {os.strerror(-result)}")
+            foreign.set_errors(errors, count)
+        finally:
+            free(errors)
+        return 0
+
+    cdef int retry_batch(self, ForeignMap foreign, const char *frames, int32_t *errors,
+                         Py_ssize_t count) noexcept nogil:
+        """Ask again for each run of frames that were paged out; the rest is mapped and may not be asked for."""
+        cdef Py_ssize_t first = 0, end
+        cdef int result, worst = 0
+        while first < count:
+            end = first
+            while end < count and errors[end] == PAGED_OUT:
+                end += 1
+            if end > first:
+                result = self.issue_batch(foreign, frames, errors, first, end)
+                if result < 0:
+                    worst = result
+                if result < 0 and result != PAGED_OUT:
+                    return result
+            first = end + 1
+        return worst
+
+    cdef int issue_batch(self, ForeignMap foreign, const char *frames, int32_t *errors,
+                         Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+        cdef privcmd_mmapbatch_v2 call
+        cdef privcmd_mmapbatch_v2_32 narrow
+        memset(&call, 0, sizeof(call))
+        call.num = <uint32_t> (end - first)
+        call.dom = <uint16_t> foreign.domid
+        call.addr = <uintptr_t> (foreign.start + first * FRAME_SIZE)
+        call.arr = <uintptr_t> (frames + first * 8)
+        call.err = <uintptr_t> (errors + first)
+        if self.kernel_bits == 64:
+            return xen_ioctl(self.device, PRIVCMD_MMAPBATCH_V2, &call, self.gated)
+        memset(&narrow, 0, sizeof(narrow))
+        narrow.num = call.num
+        narrow.dom = call.dom
+        narrow.addr = call.addr
+        narrow.arr = <uint32_t> call.arr
+        narrow.err = <uint32_t> call.err
+        return xen_ioctl(self.device, PRIVCMD_MMAPBATCH_V2_32, &narrow, False)
+
+    def map_resource(self, uint16_t domid, uint32_t kind, uint32_t ident, uint32_t first, Py_ssize_t count,
+                     bint writable=False):
+        cdef ForeignMap foreign
+        self.check()
+        foreign = new_map(self.ring, domid, count, writable, MAP_SHARED, self.device)
+        self.issue_resource(domid, kind, ident, first, count, foreign.start)
+        return foreign
+
+    def resource_size(self, uint16_t domid, uint32_t kind, uint32_t ident):
+        self.check()
+        return self.issue_resource(domid, kind, ident, 0, 0, NULL)
+
+    cdef object issue_resource(self, uint16_t domid, uint32_t kind, uint32_t ident, uint32_t first,
+                               Py_ssize_t count, char *start):
+        """The number of frames, which the kernel fills in when asked for none at no address."""
+        cdef privcmd_mmap_resource call
+        cdef int result
+        memset(&call, 0, sizeof(call))
+        call.dom = domid
+        call.type = kind
+        call.id = ident
+        call.idx = first
+        call.num = count
+        call.addr = <uintptr_t> start
+        with nogil:
+            result = xen_ioctl(self.device, PRIVCMD_MMAP_RESOURCE, &call, self.gated)
+        if result < 0:
+            raise OSError(-result, f"resource {kind} of domain {domid}: {os.strerror(-result)}")
+        return call.num
+
+    def close(self):
+        self.ring.close()
+        self.pool.close()
+        self.close_devices()
+
+    def __repr__(self):
+        state = "closed" if self.device < 0 else "gated" if self.gated else "open"
+        return f"<Privcmd {self.path}, {state}>"
+
+
+# The memory of a simulated machine.
+
+@cython.final
+@cython.no_gc
+cdef class SharedMemory:
+    cdef int memory             # -1 once closed
+    cdef unsigned int born
+    cdef _MapRing ring
+    cdef readonly uint64_t frames
+
+    def __cinit__(self, uint64_t frames):
+        self.memory = -1
+        self.born = forks
+        self.ring = _MapRing.__new__(_MapRing)
+        if not 0 < frames <= MOST_FRAMES:
+            raise ValueError(f"a memory cannot have {frames} frames")
+        self.frames = frames
+        self.memory = os.memfd_create("pyxc-sim", os.MFD_CLOEXEC)
+        os.ftruncate(self.memory, frames * FRAME_SIZE)
+
+    def __dealloc__(self):
+        self.close_memory()
+
+    cdef int close_memory(self) except -1:
+        if self.memory >= 0:
+            os.close(self.memory)
+            self.memory = -1
+        return 0
+
+    cdef int check(self) except -1:
+        if self.memory < 0:
+            raise ValueError("this memory is closed")
+        return check_fork(self.born, "memory")
+
+    cdef uint64_t place(self, uint64_t frame, uint64_t offset, uint64_t size) except? 0:
+        """Where these bytes lie in the file."""
+        cdef uint64_t start, end = self.frames * FRAME_SIZE
+        self.check()
+        if frame >= self.frames or offset > end - frame * FRAME_SIZE or size > end - frame * FRAME_SIZE - offset:
+            raise ValueError(f"{size} bytes at offset {offset} of frame {frame} are not in {self.frames} frames")
+        return frame * FRAME_SIZE + offset
+
+    @property
+    def fd(self):
+        self.check()
+        return self.memory
+
+    @property
+    def maps(self):
+        return self.ring.maps()
+
+    def read(self, uint64_t frame, uint64_t offset, size_t size):
+        return os.pread(self.memory, size, self.place(frame, offset, size))
+
+    def write(self, uint64_t frame, uint64_t offset, data):
+        octets = memoryview(data).cast("B")
+        os.pwrite(self.memory, octets, self.place(frame, offset, len(octets)))
+
+    def discard(self, uint64_t frame, uint64_t count=1):
+        cdef uint64_t start = self.place(frame, 0, 0)
+        cdef int result
+        if count > self.frames - frame:
+            raise ValueError(f"frames {frame} to {frame + count - 1} are not in {self.frames} frames")
+        with nogil:
+            result = fallocate(self.memory, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, start, count * FRAME_SIZE)
+        if result < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def map_frames(self, uint16_t domid, frames, bint writable, errors=()):
+        cdef ForeignMap foreign
+        cdef Py_buffer buffer
+        self.check()
+        get_words(frames, &buffer, PyBUF_SIMPLE)
+        try:
+            foreign = new_map(self.ring, domid, buffer.len // 8, writable,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1)
+            self.fill_map(foreign, <const char *> buffer.buf, buffer.len // 8, errors)
+        finally:
+            PyBuffer_Release(&buffer)
+        return foreign
+
+    cdef int fill_map(self, ForeignMap foreign, const char *frames, Py_ssize_t count, errors) except -1:
+        cdef list codes = self.frame_errors(frames, count, errors)
+        cdef Py_ssize_t first = 0, end
+        cdef uint64_t frame
+        cdef int protection = PROT_READ | PROT_WRITE if foreign.writable else PROT_READ
+        while first < count:
+            end = first + 1
+            if codes[first] == 0:
+                frame = word_at(frames, first)
+                while end < count and codes[end] == 0 and word_at(frames, end) == frame + (end - first):
+                    end += 1
+                map_memory(foreign.start + first * FRAME_SIZE, (end - first) * FRAME_SIZE, protection,
+                           MAP_SHARED | MAP_FIXED, self.memory, frame * FRAME_SIZE)
+            first = end
+        madvise(foreign.start, foreign.mapped, MADV_DONTFORK)
+        if any(codes):
+            foreign.errors = tuple(codes)
+        return 0
+
+    cdef list frame_errors(self, const char *frames, Py_ssize_t count, errors):
+        cdef list codes = list(errors) or [0] * count
+        cdef Py_ssize_t i
+        if len(codes) != count:
+            raise ValueError(f"{len(codes)} errors for {count} frames")
+        for i in range(count):
+            if codes[i] == 0 and word_at(frames, i) >= self.frames:
+                codes[i] = errno.EINVAL
+        return codes
+
+    def close(self):
+        self.ring.close()
+        self.close_memory()
+
+    def __repr__(self):
+        return f"<SharedMemory of {self.frames} frames{', closed' if self.memory < 0 else ''}>"
