@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""The registers of a vcpu, by name, in the width of the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pyxc import errors
+from pyxc.abi import x86
+from pyxc.abi.layout import Interface, Layout, Table
+
+_TABLES: dict[int, Table] = {64: x86.VCPU_GUEST_CONTEXT_STRUCT, 32: x86.VCPU_GUEST_CONTEXT_32_STRUCT}
+_ARRAYS = {"ctrlreg": "cr", "debugreg": "dr"}
+_GENERAL = "user_regs."
+_BLOCKS = ("fpu_ctxt", "trap_ctxt", "gdt_frames")
+
+
+class VcpuContext(Mapping[str, int]):
+    """All registers of a vcpu (struct vcpu_guest_context, public/arch-x86/xen.h): `context["rip"]`.
+
+    Names are those of the guest's width: rax, rip, rflags, cs, cr3, dr7, fs_base ... or eax, eip, eflags ...
+    `block(NAME)` gives what is not a register: "fpu_ctxt" and "trap_ctxt" as bytes, "gdt_frames" as a tuple.
+    Frozen: `replace()` makes a changed one. Safe in any thread.
+    """
+
+    def __init__(self, width: int, layout: Layout, fields: Mapping[str, Any]) -> None:
+        self.width = width
+        self._layout = layout
+        self._fields = fields
+        self._places = dict(_places(layout))
+
+    @staticmethod
+    def size(width: int) -> int:
+        """Bytes of the structure: 5168 for 64-bit guests, 2800 for 32-bit ones."""
+        return {64: 5168, 32: 2800}[width]
+
+    @classmethod
+    def decode(cls, data: bytes, width: int, interface: Interface) -> VcpuContext:
+        layout = _TABLES[width].at(interface)
+        if len(data) < layout.size:
+            raise errors.DecodeError(f"a {width}-bit vcpu context has {layout.size} bytes, not {len(data)}")
+        return cls(width, layout, layout.unpack(data))
+
+    @classmethod
+    def zero(cls, width: int, interface: Interface) -> VcpuContext:
+        """One with all registers 0."""
+        return cls.decode(bytes(cls.size(width)), width, interface)
+
+    def encode(self) -> bytes:
+        return self._layout.pack(self._fields)
+
+    def block(self, name: str) -> Any:
+        if name not in _BLOCKS:
+            raise KeyError(name)
+        return self._fields[name]
+
+    def replace(self, **registers: int) -> VcpuContext:
+        """A copy with some registers changed. KeyError for an unknown name, ValueError for what does not fit."""
+        fields = dict(self._fields)
+        for name, value in registers.items():
+            field, position = self._places[name]
+            if position is None:
+                fields[field] = value
+            else:
+                items = list(fields[field])
+                items[position] = value
+                fields[field] = tuple(items)
+            self._check_fits(name, field, value)
+        return VcpuContext(self.width, self._layout, fields)
+
+    def _check_fits(self, name: str, field: str, value: int) -> None:
+        size = self._layout.sizes[field] if field not in _ARRAYS else self.width // 8
+        if not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"{name} has {8 * size} bits: {value:#x} does not fit")
+
+    def __getitem__(self, name: str) -> int:
+        field, position = self._places[name]
+        value = self._fields[field]
+        return int(value if position is None else value[position])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return f"VcpuContext({self.width}-bit, {', '.join(f'{name}={value:#x}' for name, value in self.items())})"
+
+
+def _places(layout: Layout) -> Iterator[tuple[str, tuple[str, int | None]]]:
+    """Where each register lives: (name, (field, index in an array))."""
+    for field in layout.names:
+        if field in _ARRAYS:
+            for position in range(8):
+                yield f"{_ARRAYS[field]}{position}", (field, position)
+        elif field not in _BLOCKS:
+            yield field.removeprefix(_GENERAL), (field, None)

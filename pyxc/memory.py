@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""Memory of a domain: how much, mapping it, giving and taking it, and which frames it is."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc import check, errors
+from pyxc._core import PAGE_SIZE, ForeignMap
+from pyxc.abi import memory
+from pyxc.abi.domid import DOMID_SELF
+from pyxc.abi.operation import Operation
+from pyxc.frames import FrameList, list_frames
+from pyxc.p2m import P2m, read_p2m
+
+if TYPE_CHECKING:
+    from pyxc.domain import Domain
+
+_FRAME_MAX = 2**52 - 1
+_ORDER_MAX = 18
+_BATCH = 1 << 16
+
+
+class MemoryInfo(NamedTuple):
+    """How much memory a domain has, in pages of 4096 bytes (domctl getdomaininfo). None: not told."""
+
+    tot_pages: int
+    max_pages: int
+    outstanding_pages: int
+    shr_pages: int
+    paged_pages: int
+
+
+class Memory:
+    """The memory of one domain. Threads: may be used by many.
+
+    Frames are named as the domain's kind names them: machine frames (mfn) of a PV domain, guest frames (gfn) of
+    an HVM or PVH domain.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._xen = domain.xen
+
+    def info(self) -> MemoryInfo:
+        info = self._domain.info()
+        return MemoryInfo(
+            info.tot_pages, info.max_pages, info.outstanding_pages, info.shr_pages, info.paged_pages
+        )
+
+    def map(self, frames: int | Iterable[int], writable: bool = False) -> ForeignMap:
+        """Frames in this process's memory, one after the other, without a copy: memoryview(map).
+
+        Close it, or use it in a `with`; an open mapping keeps a destroyed domain from going away. OSError names the
+        first frame that could not be mapped.
+        """
+        wanted = _frames(frames)
+        if not wanted:
+            raise ValueError("no frame is given")
+        if writable:
+            self._xen.check_writable("mapping memory writable")
+        mapped = self._xen.link.map_frames(self._mapping_domid(), wanted, writable)
+        for frame, number in zip(wanted, mapped.errors):
+            if number:
+                mapped.close()
+                raise errors.from_errno(
+                    abs(number), "privcmd.mmapbatch", self._domain.domid, hint=f"frame {frame:#x} cannot be mapped"
+                )
+        return mapped
+
+    def read(self, frame: int, offset: int = 0, size: int = PAGE_SIZE) -> bytes:
+        """A copy of bytes that start in a frame; more than a page goes on in the next frames."""
+        with self.map(_span(frame, offset, size)) as mapped:
+            return bytes(memoryview(mapped)[offset : offset + size])
+
+    def write(self, frame: int, data: bytes, offset: int = 0) -> None:
+        """Write bytes that start in a frame; more than a page goes on in the next frames."""
+        with self.map(_span(frame, offset, len(data)), writable=True) as mapped:
+            with memoryview(mapped) as view:
+                view[offset : offset + len(data)] = data
+
+    def populate(self, frames: Iterable[int], order: int = 0) -> array[int]:
+        """Give the domain memory at guest frames (memory_op populate_physmap): one extent of 2**order pages each.
+
+        The frames are pfns of a PV domain, gfns of an HVM or PVH domain. Answers the first machine frame of each
+        extent of a PV domain, the gfns otherwise. All or an error: extents that were given are taken back.
+        """
+        wanted = _frames(frames)
+        done = self._reserve(memory.POPULATE_PHYSMAP, wanted, order)
+        if len(done) < len(wanted):
+            if done:
+                self._reserve(memory.DECREASE_RESERVATION, done, order)
+            raise self._short(memory.POPULATE_PHYSMAP.full_name, len(done), len(wanted))
+        return done
+
+    def increase(self, count: int, order: int = 0) -> array[int]:
+        """Give a PV domain `count` extents that have no place yet (memory_op increase_reservation); answers them."""
+        wanted = array("Q", bytes(8 * check.natural("count", count, 2**40)))
+        done = self._reserve(memory.INCREASE_RESERVATION, wanted, order)
+        if len(done) < count:
+            if done:
+                self._reserve(memory.DECREASE_RESERVATION, done, order)
+            raise self._short(memory.INCREASE_RESERVATION.full_name, len(done), count)
+        return done
+
+    def decrease(self, frames: Iterable[int], order: int = 0) -> None:
+        """Take extents away (memory_op decrease_reservation). The error tells how many were taken."""
+        wanted = _frames(frames)
+        self._domain.info()
+        done = self._reserve(memory.DECREASE_RESERVATION, wanted, order)
+        if len(done) < len(wanted):
+            raise self._short(memory.DECREASE_RESERVATION.full_name, len(done), len(wanted))
+
+    def maximum_gpfn(self) -> int:
+        """The highest guest frame number in use (memory_op maximum_gpfn); PV: what the guest says of itself."""
+        return self._xen.call(memory.MAXIMUM_GPFN, self._domain.domid).result
+
+    def frames(self, types: bool = False, force: bool = False) -> FrameList:
+        """The frames that the domain owns; see FrameList. Pause it for a list that is of one moment."""
+        return list_frames(self._domain, types, force)
+
+    def p2m(self, source: str | None = None) -> P2m:
+        """The map from pfn to machine frame of a PV domain, as the guest keeps it; see P2m.
+
+        `source` forces one of its two forms, "p2m_vaddr" or "frame_list_list"; Unsupported where there is none.
+        """
+        return read_p2m(self._domain, source)
+
+    def _mapping_domid(self) -> int:
+        """Xen lets nobody name himself as foreign; dom0's own memory is mapped as DOMID_SELF."""
+        return DOMID_SELF if self._domain.domid == self._xen.own_domid else self._domain.domid
+
+    def _reserve(self, operation: Operation, frames: array[int], order: int) -> array[int]:
+        """Run one of the reservation operations on extents, in batches; answers the extents that were done."""
+        check.natural("order", order, _ORDER_MAX)
+        done = array("Q")
+        for start in range(0, len(frames), _BATCH):
+            part = frames[start : start + _BATCH]
+            extents = self._xen.words(part.tobytes()).tobytes()
+            reply = self._xen.call(
+                operation, self._domain.domid, extent_start=extents, nr_extents=len(part), extent_order=order
+            )
+            done.extend(self._xen.words(reply.buffers["extent_start"][: 8 * reply.result]))
+            if reply.result < len(part):
+                break
+        return done
+
+    def _short(self, operation: str, done: int, wanted: int) -> errors.HypercallError:
+        hint = f"{done} of {wanted} extents were done: raise the domain's max_mem, or free memory on the host"
+        return errors.from_errno(errno.ENOMEM, operation, self._domain.domid, hint=hint)
+
+    def __repr__(self) -> str:
+        return f"<Memory of domain {self._domain.domid}>"
+
+
+def _frames(frames: int | Iterable[int]) -> array[int]:
+    """Frame numbers as u64, each checked to be one."""
+    if isinstance(frames, int):
+        frames = (frames,)
+    try:
+        found = array("Q", frames)
+    except OverflowError as error:
+        raise ValueError(f"not a frame number: {error}") from error
+    if found and max(found) > _FRAME_MAX:
+        raise ValueError(f"{max(found):#x} is not a frame number")
+    return found
+
+
+def _span(frame: int, offset: int, size: int) -> range:
+    """The frames that hold `size` bytes from an offset in the first."""
+    check.natural("frame", frame, _FRAME_MAX)
+    check.natural("offset", offset, PAGE_SIZE - 1)
+    if check.natural("size", size, 2**40) == 0:
+        raise ValueError("size is 0: there is nothing to read or write")
+    return range(frame, frame + (offset + size + PAGE_SIZE - 1) // PAGE_SIZE)
