@@ -4,51 +4,129 @@
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import config, host, vm
+from lab import config, host, packages, report, suite, vm
+
+# One boot keeps two cores busy for half of its time only.
+JOBS = 2
+# Whose place an own hypervisor takes when no lane is named.
+DEFAULT_VERSION = "4.17"
+LOST_STATUS = 128
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of python3 -m lab."""
     options = argparse.ArgumentParser(
-        prog="python3 -m lab", description="Run the tests on real Xen, in QEMU, with a Debian dom0.",
-        epilog="Exit code 0 only if everything is green. Console logs and results: build/lab/.")
-    options.add_argument("--xen", action="append", metavar="VERSION|PATH",
-                         help="only this version, or the hypervisor file PATH in place of the lane's own")
-    options.add_argument("--xen-file", type=Path, metavar="PATH", help="boot this hypervisor file")
-    options.add_argument("--userland", choices=sorted({lane.root.arch for lane in config.LANES}),
-                         help="only lanes with this dom0")
-    options.add_argument("--add", action="append", default=[], type=_addition, metavar="HOST:GUEST",
-                         help="put a file or directory of this machine into dom0 (may be repeated)")
-    action = options.add_mutually_exclusive_group()
-    action.add_argument("--run", metavar="CMD", help="run CMD in dom0 in place of the tests; exit with its code")
-    action.add_argument("--shell", action="store_true", help="an interactive dom0 on this terminal")
-    action.add_argument("--list", action="store_true", help="list the lanes")
+        prog="python3 -m lab", description="Run tests/real on real Xen, in QEMU, with Debian dom0s.",
+        epilog="Exit code 0 only if everything is green; --run: the command's own, 128 when the boot was lost. "
+               "Results and console logs are in build/lab/, what is slow to make is cached in $PYXC_CACHE or "
+               "~/.cache/pyxc.")
+    lanes = options.add_argument_group("which lanes (all)")
+    lanes.add_argument("--xen", action="append", default=[], metavar="VERSION|PATH",
+                       help="this version (may be repeated), or a hypervisor file of your own")
+    lanes.add_argument("--xen-file", type=Path, metavar="PATH", help="a hypervisor file of your own")
+    lanes.add_argument("--userland", choices=sorted({lane.root.arch for lane in config.LANES}),
+                       help="lanes with this dom0")
+    lanes.add_argument("--list", action="store_true", help="list the lanes and do nothing")
+    action = options.add_argument_group("what to do in place of all tests").add_mutually_exclusive_group()
+    action.add_argument("-k", dest="expression", metavar="EXPR", help="run the tests that match, as pytest -k")
+    action.add_argument("--run", metavar="CMD", help="run the shell command CMD in dom0, print its output")
+    action.add_argument("--shell", action="store_true", help="a shell in dom0, on this terminal; exit ends it")
+    extra = options.add_argument_group("how")
+    extra.add_argument("--add", action="append", default=[], type=_addition, metavar="HOST:DOM0",
+                       help="put a file or directory of this machine into dom0 (may be repeated)")
+    extra.add_argument("--no-package", dest="package", action="store_false",
+                       help="leave the project's Debian package out")
+    extra.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=f"boots at a time ({JOBS})")
     return options
 
 
 def _addition(text: str) -> tuple[Path, str]:
-    source, colon, path = text.rpartition(":")
-    if not colon or not path.startswith("/") or not Path(source).exists():
+    source, _, path = text.rpartition(":")
+    if not path.startswith("/") or not Path(source).exists():
         raise argparse.ArgumentTypeError(f"{text!r} is not EXISTING-PATH:/PATH-IN-DOM0")
     return Path(source), path
+
+
+def select(chosen: argparse.Namespace) -> list[config.Lane]:
+    """The lanes that the options name; raises LabError when there is none."""
+    versions = [name for name in chosen.xen if "/" not in name]
+    files = [Path(name) for name in chosen.xen if "/" in name] + ([chosen.xen_file] if chosen.xen_file else [])
+    if files and not versions:
+        versions = [DEFAULT_VERSION]
+    lanes = [lane for lane in config.LANES if not versions or lane.hypervisor.version in versions]
+    lanes = [lane for lane in lanes if chosen.userland in (None, lane.root.arch)]
+    if files:
+        lanes = [lane._replace(xen=path) for path in files for lane in lanes]
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing or not lanes:
+        raise host.LabError(f"no such file: {missing[0]}" if missing else "no lane matches (--list shows them)")
+    return lanes
+
+
+def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
+    """Run the suite in LANES, some at a time; print the report."""
+    with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
+        pending = [pool.submit(suite.run, lane, chosen.expression, dict(chosen.add), chosen.package)
+                   for lane in lanes]
+        try:
+            verdicts = [future.result() for future in pending]
+        except BaseException:
+            vm.interrupt()
+            pool.shutdown(cancel_futures=True)
+            raise
+    for verdict in verdicts:
+        if not verdict.green:
+            _show_output(verdict.lane)
+    print(report.text(verdicts))
+    return 0 if all(verdict.green for verdict in verdicts) else 1
+
+
+def _show_output(lane: config.Lane) -> None:
+    output = vm.console_log(lane).with_name("output")
+    if output.exists():
+        host.say(f"lab: {lane.name}: output of the tests\n{output.read_text(errors='replace')}")
+
+
+def run_command(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
+    """Run a command in each of LANES, in turn; return the first exit code that is not 0."""
+    codes = []
+    for lane in lanes:
+        with host.step(f"{lane.name}: running the command"):
+            result = vm.run(_boot(lane, chosen), chosen.run)
+        suite.save(lane, result)
+        sys.stdout.buffer.write(result.output)
+        sys.stdout.flush()
+        codes.append(LOST_STATUS if result.exit_code is None else result.exit_code)
+    return next(filter(None, codes), 0)
+
+
+def _boot(lane: config.Lane, chosen: argparse.Namespace) -> vm.Boot:
+    archives = [packages.layer(lane.root.arch)] if chosen.package else []
+    return vm.Boot(lane, archives, dict(chosen.add))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what ARGUMENTS ask; return the exit code."""
     chosen = parser().parse_args(arguments)
-    host.require_packages()
-    lane = [lane for lane in config.LANES if (not chosen.xen or lane.hypervisor.version in chosen.xen) and (not chosen.userland or lane.root.arch == chosen.userland)][0]
-    boot = vm.Boot(lane, chosen.xen_file, files=dict(chosen.add))
-    if chosen.shell:
-        return vm.shell(boot)
-    result = vm.run(boot, chosen.run)
-    sys.stdout.buffer.write(result.output)
-    print(result.outcome, result.exit_code, result.seconds)
-    return 0 if result.exit_code is None else result.exit_code
+    try:
+        lanes = select(chosen)
+        if chosen.list:
+            print("\n".join(f"{lane.xen_name:8} {lane.root.arch:6} peer: {lane.peer_path or 'none'}" for lane in lanes))
+            return 0
+        host.require_packages()
+        if chosen.shell:
+            return vm.shell(_boot(lanes[0], chosen))
+        return run_command(lanes, chosen) if chosen.run else run_tests(lanes, chosen)
+    except host.LabError as error:
+        host.say(f"lab: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -42,7 +43,7 @@ class Skip(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """One boot: a hypervisor with a dom0 root; memory in MiB."""
+    """One boot: a hypervisor with a dom0 root; memory in MiB. XEN is a file that replaces the hypervisor's own."""
 
     hypervisor: Hypervisor
     root: Root
@@ -51,10 +52,17 @@ class Lane(NamedTuple):
     dom0_memory_mb: int = 1200
     timeout_s: int = 900
     skips: tuple[Skip, ...] = ()
+    xen: Path | None = None
+
+    @property
+    def xen_name(self) -> str:
+        """What to call its hypervisor."""
+        return self.xen.name if self.xen else self.hypervisor.version
 
     @property
     def name(self) -> str:
-        return f"{self.hypervisor.version}-{self.root.arch}"
+        """What to call it, and its directory in build/lab."""
+        return f"{self.xen_name}-{self.root.arch}"
 
     @property
     def peer_path(self) -> str | None:
@@ -92,6 +100,10 @@ LANES = (
 )
 
 SUITE = Suite("tests/real")
+
+# The project's package; a change in these parts of the checkout does not change it.
+PACKAGE = "python3-pyxc"
+NOT_PACKAGED = ("lab/", "bench/")
 
 
 def build_root(arch: str, build_depends: tuple[str, ...]) -> Root:

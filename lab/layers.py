@@ -53,13 +53,13 @@ def of_root(root: config.Root, prefix: str = "/") -> Path:
     return _cached(f"layer-{root.name}", (packed.parent.name, prefix, UNWANTED, UNWANTED_PARTS), write)
 
 
-def of_package(deb: Path, out: BinaryIO) -> None:
-    """Write the files of a Debian package to OUT."""
-    with tempfile.NamedTemporaryFile() as packed:
-        host.call(["sh", "-c", "dpkg-deb --fsys-tarfile \"$0\" > \"$1\"", deb, packed.name])
-        archive = cpio.Writer(out)
-        archive.tar(Path(packed.name), _wanted)
-        archive.close()
+def of_package(deb: Path) -> Path:
+    """The files of a Debian package."""
+    def write(archive: cpio.Writer) -> None:
+        with tempfile.NamedTemporaryFile() as packed:
+            host.call(["sh", "-c", 'dpkg-deb --fsys-tarfile "$0" > "$1"', deb, packed.name])
+            archive.tar(Path(packed.name), _wanted)
+    return _cached(f"layer-{deb.stem}", deb.read_bytes(), write)
 
 
 def of_job(command: str | None, environment: Mapping[str, str], files: Files, out: BinaryIO) -> None:

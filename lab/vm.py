@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ DISK = "virtio-blk-pci,drive=results,disable-legacy=on,iommu_platform=on"
 DISK_BYTES = 256 << 20
 # What the host waits longer than the job's own time limit, so that a job that hangs still brings its results out.
 GRACE_S = 120
+
+_interrupted = threading.Event()
 
 
 class Outcome(enum.Enum):
@@ -53,10 +56,9 @@ class Result(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """What a boot is made of; XEN replaces the lane's hypervisor, ARCHIVES are cpio files put over the root."""
+    """What a boot is made of: a lane, ARCHIVES (cpio files) and FILES put over its root, variables for the job."""
 
     lane: config.Lane
-    xen: Path | None = None
     archives: Sequence[Path] = ()
     files: layers.Files = {}
     environment: Mapping[str, str] = {}
@@ -69,10 +71,15 @@ def run(boot: Boot, command: str) -> Result:
     limit is killed (exit code 124). A lost boot is tried once more.
     """
     result = _run_once(boot, command)
-    if result.outcome is Outcome.LOST:
+    if result.outcome is Outcome.LOST and not _interrupted.is_set():
         host.say(f"lab: {boot.lane.name}: lost ({console_log(boot.lane)}); once more")
         result = _run_once(boot, command)
     return result
+
+
+def interrupt() -> None:
+    """Try no lost boot again: the user wants an end, and QEMU has had the same Ctrl-C."""
+    _interrupted.set()
 
 
 def shell(boot: Boot) -> int:
@@ -111,7 +118,7 @@ def _result(files: Mapping[str, bytes], seconds: float) -> Result:
 
 def _command(boot: Boot, image: Path, disk: Path | None) -> list[str]:
     lane = boot.lane
-    xen = boot.xen or artifacts.hypervisor(lane.hypervisor)
+    xen = lane.xen or artifacts.hypervisor(lane.hypervisor)
     drive = ["-drive", f"id=results,if=none,format=raw,file={disk}", "-device", DISK] if disk else []
     # setpriv: QEMU must not outlive the lab, however that ends.
     return ["setpriv", "--pdeathsig", "KILL", "--", "qemu-system-x86_64", *PROCESSOR, "-m", str(lane.memory_mb),

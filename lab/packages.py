@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The project's Debian package, built from the working tree in a root of the architecture it is for."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from lab import cache, config, host, layers, roots
+
+BUILD = "cd /build/source && dpkg-buildpackage -b -us -uc"
+
+
+def build(arch: str) -> Path:
+    """The .deb of ARCH: from all files that git tracks or would track, as they are in the working tree."""
+    sources = _sources()
+    if Path("debian/control") not in sources:
+        raise host.LabError("there is no debian/control in this tree (--no-package boots without the package)")
+    root = config.build_root(arch, build_depends((host.CHECKOUT / "debian/control").read_text()))
+    recipe = (root, [(path, _mode(path), cache.key((host.CHECKOUT / path).read_bytes())) for path in sources])
+
+    def make(into: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="pyxc-lab-") as scratch:
+            for path in sources:
+                copy = Path(scratch) / "source" / path
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(host.CHECKOUT / path, copy)
+            roots.enter(root, Path(scratch), ["sh", "-c", BUILD])
+            for deb in Path(scratch).glob("*.deb"):
+                shutil.copy(deb, into)
+    made = cache.entry(f"package-{arch}", recipe, make)
+    return next(made.glob(f"{config.PACKAGE}_*.deb"))
+
+
+def layer(arch: str) -> Path:
+    """The package of ARCH as an archive for a dom0 image."""
+    return layers.of_package(build(arch))
+
+
+def build_depends(control: str) -> tuple[str, ...]:
+    """The names in the Build-Depends fields of a debian/control; the first of alternatives, without versions."""
+    source = control.split("\n\n")[0]
+    fields = re.findall(r"^Build-Depends(?:-Arch|-Indep)?:((?:.*\n?)(?:[ \t].*\n?)*)", source, re.MULTILINE)
+    names = [re.split(r"[\s|:(\[<]", entry.strip())[0] for field in fields for entry in field.split(",")]
+    # debhelper-compat is a name that debhelper provides.
+    return tuple(sorted({"debhelper" if name == "debhelper-compat" else name for name in names if name}))
+
+
+def _sources() -> list[Path]:
+    listed = host.call(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=host.CHECKOUT)
+    names = sorted(name for name in set(listed.split("\0")) if name and not name.startswith(config.NOT_PACKAGED))
+    return [Path(name) for name in names if (host.CHECKOUT / name).is_file()]
+
+
+def _mode(path: Path) -> int:
+    return (host.CHECKOUT / path).stat().st_mode & 0o111

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""One lane's run of the suite, from the boot to the verdict."""
+
+from __future__ import annotations
+
+import fnmatch
+import shlex
+import shutil
+import xml.etree.ElementTree as xml
+from pathlib import Path
+from typing import NamedTuple
+
+from lab import config, host, packages, vm
+
+# Branch coverage of the installed package; the report is made where the sources are.
+SCRIPT = """
+cd /job
+python3 -m coverage run --branch --source=pyxc --data-file=/results/.coverage -m pytest -c /dev/null --rootdir=/job \
+    -p no:cacheprovider -ra --junitxml=/results/junit.xml {arguments}
+code=$?
+python3 -m coverage report --data-file=/results/.coverage --show-missing > /results/coverage.txt
+exit $code
+"""
+NOTHING_COLLECTED = 5
+
+
+class Test(NamedTuple):
+    """A test as JUnit tells of it; STATE is passed, failed or skipped."""
+
+    name: str
+    state: str
+    reason: str
+
+
+class Verdict(NamedTuple):
+    """A lane's tests, and what is wrong with it beyond failed tests; SECONDS from power-on to power-off."""
+
+    lane: config.Lane
+    tests: tuple[Test, ...]
+    problems: tuple[str, ...]
+    seconds: float
+
+    def count(self, state: str) -> int:
+        """How many tests are in STATE."""
+        return sum(test.state == state for test in self.tests)
+
+    @property
+    def green(self) -> bool:
+        """Whether all is as it should be."""
+        return not self.problems and not self.count("failed")
+
+
+def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_package: bool) -> Verdict:
+    """Run the suite (tests that match pytest's -k EXPRESSION) in LANE; results go to build/lab/LANE."""
+    archives = [packages.layer(lane.root.arch)] if with_package else []
+    copied = {host.CHECKOUT / name: f"/job/{name}" for name in (config.SUITE.tests, *config.SUITE.helpers)}
+    boot = vm.Boot(lane, archives, {**copied, **files}, {"PYXC_TEST_XEN": "1", "PYXC_LANE": lane.name})
+    arguments = [config.SUITE.tests, *(["-k", expression] if expression else [])]
+    with host.step(f"{lane.name}: testing"):
+        result = vm.run(boot, SCRIPT.format(arguments=shlex.join(arguments)))
+    save(lane, result)
+    return judge(lane, result, bool(expression))
+
+
+def save(lane: config.Lane, result: vm.Result) -> None:
+    """Write RESULT's files to LANE's directory, in place of those of the run before; the console log stays."""
+    top = vm.console_log(lane).parent
+    for old in top.iterdir():
+        if old != vm.console_log(lane):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    for name, content in result.files.items():
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
+    """RESULT against what config.py expects of LANE; with PARTIAL, only some of the tests were asked for."""
+    tests = read_junit(result.files.get("junit.xml", b""))
+    problems = []
+    if result.outcome is vm.Outcome.LOST:
+        problems.append(f"lost twice, see {vm.console_log(lane)}")
+    elif not tests and not (partial and result.exit_code == NOTHING_COLLECTED):
+        problems.append(f"no tests ran, exit code {result.exit_code}")
+    elif result.outcome is vm.Outcome.FAILED and not any(test.state == "failed" for test in tests) and tests:
+        problems.append(f"no test failed, but the exit code is {result.exit_code}")
+    return Verdict(lane, tests, (*problems, *_skip_problems(lane, tests, partial)), result.seconds)
+
+
+def read_junit(text: bytes) -> tuple[Test, ...]:
+    """The tests of a JUnit XML file; none of an empty one."""
+    return tuple(_test(case) for case in xml.fromstring(text).iter("testcase")) if text else ()
+
+
+def _test(case: xml.Element) -> Test:
+    name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
+    for tag, state in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
+        found = case.find(tag)
+        if found is not None:
+            return Test(name, state, found.get("message") or "")
+    return Test(name, "passed", "")
+
+
+def _skip_problems(lane: config.Lane, tests: tuple[Test, ...], partial: bool) -> list[str]:
+    """Skips that nobody declared, and (of a whole run) declared ones that did not occur."""
+    skipped = [test for test in tests if test.state == "skipped"]
+    problems = [f"unexpected skip of {test.name}: {test.reason}" for test in skipped
+                if not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in lane.skips)]
+    if not partial:
+        problems += [f"{skip.pattern} was to be skipped ({skip.reason}), but was not" for skip in lane.skips
+                     if not any(fnmatch.fnmatchcase(test.name, skip.pattern) for test in skipped)]
+    return problems
