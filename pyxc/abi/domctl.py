@@ -8,7 +8,6 @@ from typing import Final
 
 from pyxc.abi.layout import HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import DOMCTL, Operation
-from pyxc.abi.x86 import ARCH_DOMAINCONFIG_STRUCT
 
 
 class DomainFlag(IntFlag):
@@ -46,6 +45,29 @@ class CreateFlag(IntFlag):
     """Since 4.16."""
     TRAP_UNMAPPED_ACCESSES = 1 << 8
     """Since 4.21."""
+
+
+class EmulationFlag(IntFlag):
+    """Which devices Xen emulates for an HVM domain (XEN_X86_EMU_*): arch.emulation_flags."""
+
+    LAPIC = 1 << 0
+    HPET = 1 << 1
+    PM = 1 << 2
+    RTC = 1 << 3
+    IOAPIC = 1 << 4
+    PIC = 1 << 5
+    VGA = 1 << 6
+    IOMMU = 1 << 7
+    PIT = 1 << 8
+    USE_PIRQ = 1 << 9
+    VPCI = 1 << 10
+    """Since 4.11."""
+
+
+class MiscFlag(IntFlag):
+    """arch.misc_flags (XEN_X86_*), since 4.15."""
+
+    MSR_RELAXED = 1 << 0
 
 
 class AffinityFlag(IntFlag):
@@ -115,6 +137,12 @@ BITMAP_STRUCT = Table(
     Row("bitmap",  HANDLE),
     Row("nr_bits", U32),
     pad(4),
+)  # fmt: skip
+
+ARCH_DOMAINCONFIG_STRUCT = Table(
+    "xen_arch_domainconfig", "domctl",
+    Row("emulation_flags", U32),
+    Row("misc_flags",      U32, start=0x13),
 )  # fmt: skip
 
 CREATEDOMAIN_STRUCT = Table(

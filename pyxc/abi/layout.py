@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-U8, U16, U32, U64, S16, S32, S64 = "B", "H", "I", "Q", "h", "i", "q"
+U8, U16, U32, U64 = "B", "H", "I", "Q"
+S8, S16, S32, S64 = "b", "h", "i", "q"
 HANDLE = "P"
 """A guest handle: an address, zero-extended to u64."""
 

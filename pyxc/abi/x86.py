@@ -1,15 +1,289 @@
 # SPDX-License-Identifier: MIT
-"""Structures of x86 guests (public/arch-x86/*.h, public/xen.h): registers, shared pages, page tables.
+"""Structures of x86 guests (public/xen.h, public/arch-x86/*.h): registers, shared pages, page tables.
 
-They follow the width of the guest: tables are of a 64-bit one, *_32_STRUCT of a 32-bit one.
+They follow the width of the guest: a table is that of a 64-bit guest, *_32_STRUCT that of a 32-bit one.
 """
 
 from __future__ import annotations
 
-from pyxc.abi.layout import U32, Row, Table
+from enum import IntFlag
+from typing import Final
 
-ARCH_DOMAINCONFIG_STRUCT = Table(
-    "xen_arch_domainconfig", "domctl",
-    Row("emulation_flags", U32),
-    Row("misc_flags",      U32, start=0x13),
+from pyxc.abi.layout import S8, U8, U16, U32, U64, Row, Table, nested, pad
+
+VCPU_INFOS: Final = 32
+"""vcpus whose vcpu_info lies in shared_info (XEN_LEGACY_MAX_VCPUS)."""
+
+
+class ContextFlag(IntFlag):
+    """vcpu_guest_context.flags (VGCF_*)."""
+
+    I387_VALID = 1 << 0
+    IN_KERNEL = 1 << 2
+    FAILSAFE_DISABLES_EVENTS = 1 << 3
+    SYSCALL_DISABLES_EVENTS = 1 << 4
+    ONLINE = 1 << 5
+    IN_SYSCALL = 1 << 8
+
+
+class StartFlag(IntFlag):
+    """start_info.flags (SIF_*); bits 8 to 15 are power management options."""
+
+    PRIVILEGED = 1 << 0
+    INITDOMAIN = 1 << 1
+    MULTIBOOT_MOD = 1 << 2
+    MOD_START_PFN = 1 << 3
+    VIRT_P2M_4TOOLS = 1 << 4
+
+
+class PageEntry(IntFlag):
+    """Bits of an entry of any level of page tables, as the processor defines them."""
+
+    PRESENT = 1 << 0
+    WRITABLE = 1 << 1
+    USER = 1 << 2
+    WRITE_THROUGH = 1 << 3
+    CACHE_DISABLE = 1 << 4
+    ACCESSED = 1 << 5
+    DIRTY = 1 << 6
+    LARGE = 1 << 7
+    """The entry maps a large page; in a lowest-level entry this bit means something else (PAT)."""
+    GLOBAL = 1 << 8
+    NO_EXECUTE = 1 << 63
+
+
+PAGE_ENTRY_FRAME: Final = 0x000F_FFFF_FFFF_F000
+"""The address in a page table entry: frame << 12."""
+PAGE_ENTRIES: Final = 512
+"""Entries of a page table; each level translates 9 bits of an address, above the 12 bits of the page."""
+
+CPU_USER_REGS_STRUCT = Table(
+    "cpu_user_regs", "xen",
+    Row("r15",               U64),
+    Row("r14",               U64),
+    Row("r13",               U64),
+    Row("r12",               U64),
+    Row("rbp",               U64),
+    Row("rbx",               U64),
+    Row("r11",               U64),
+    Row("r10",               U64),
+    Row("r9",                U64),
+    Row("r8",                U64),
+    Row("rax",               U64),
+    Row("rcx",               U64),
+    Row("rdx",               U64),
+    Row("rsi",               U64),
+    Row("rdi",               U64),
+    Row("error_code",        U32),
+    Row("entry_vector",      U32),
+    Row("rip",               U64),
+    Row("cs",                U16),
+    pad(2),
+    Row("saved_upcall_mask", U8),
+    pad(3),
+    Row("rflags",            U64),
+    Row("rsp",               U64),
+    Row("ss",                U16),
+    pad(6),
+    Row("es",                U16),
+    pad(6),
+    Row("ds",                U16),
+    pad(6),
+    Row("fs",                U16),
+    pad(6),
+    Row("gs",                U16),
+    pad(6),
+)  # fmt: skip
+
+CPU_USER_REGS_32_STRUCT = Table(
+    "cpu_user_regs", "xen",
+    Row("ebx",               U32),
+    Row("ecx",               U32),
+    Row("edx",               U32),
+    Row("esi",               U32),
+    Row("edi",               U32),
+    Row("ebp",               U32),
+    Row("eax",               U32),
+    Row("error_code",        U16),
+    Row("entry_vector",      U16),
+    Row("eip",               U32),
+    Row("cs",                U16),
+    Row("saved_upcall_mask", U8),
+    pad(1),
+    Row("eflags",            U32),
+    Row("esp",               U32),
+    Row("ss",                U16),
+    pad(2),
+    Row("es",                U16),
+    pad(2),
+    Row("ds",                U16),
+    pad(2),
+    Row("fs",                U16),
+    pad(2),
+    Row("gs",                U16),
+    pad(2),
+)  # fmt: skip
+
+VCPU_GUEST_CONTEXT_STRUCT = Table(
+    "vcpu_guest_context", "xen",
+    Row("fpu_ctxt",              U8, 512),
+    Row("flags",                 U64),
+    *nested("user_regs", CPU_USER_REGS_STRUCT),
+    Row("trap_ctxt",             U8, 256 * 16),
+    Row("ldt_base",              U64),
+    Row("ldt_ents",              U64),
+    Row("gdt_frames",            U64, 16),
+    Row("gdt_ents",              U64),
+    Row("kernel_ss",             U64),
+    Row("kernel_sp",             U64),
+    Row("ctrlreg",               U64, 8),
+    Row("debugreg",              U64, 8),
+    Row("event_callback_eip",    U64),
+    Row("failsafe_callback_eip", U64),
+    Row("syscall_callback_eip",  U64),
+    Row("vm_assist",             U64),
+    Row("fs_base",               U64),
+    Row("gs_base_kernel",        U64),
+    Row("gs_base_user",          U64),
+)  # fmt: skip
+
+VCPU_GUEST_CONTEXT_32_STRUCT = Table(
+    "vcpu_guest_context", "xen",
+    Row("fpu_ctxt",              U8, 512),
+    Row("flags",                 U32),
+    *nested("user_regs", CPU_USER_REGS_32_STRUCT),
+    Row("trap_ctxt",             U8, 256 * 8),
+    Row("ldt_base",              U32),
+    Row("ldt_ents",              U32),
+    Row("gdt_frames",            U32, 16),
+    Row("gdt_ents",              U32),
+    Row("kernel_ss",             U32),
+    Row("kernel_sp",             U32),
+    Row("ctrlreg",               U32, 8),
+    Row("debugreg",              U32, 8),
+    Row("event_callback_cs",     U32),
+    Row("event_callback_eip",    U32),
+    Row("failsafe_callback_cs",  U32),
+    Row("failsafe_callback_eip", U32),
+    Row("vm_assist",             U32),
+)  # fmt: skip
+
+_TIME = (
+    Row("time.version",           U32),
+    pad(4),
+    Row("time.tsc_timestamp",     U64),
+    Row("time.system_time",       U64),
+    Row("time.tsc_to_system_mul", U32),
+    Row("time.tsc_shift",         S8),
+    Row("time.flags",             U8),
+    pad(2),
+)  # fmt: skip
+
+VCPU_INFO_STRUCT = Table(
+    "vcpu_info", "xen",
+    Row("evtchn_upcall_pending", U8),
+    Row("evtchn_upcall_mask",    U8),
+    pad(6),
+    Row("evtchn_pending_sel",    U64),
+    Row("arch.cr2",              U64),
+    pad(8),
+    *_TIME,
+)  # fmt: skip
+
+VCPU_INFO_32_STRUCT = Table(
+    "vcpu_info", "xen",
+    Row("evtchn_upcall_pending", U8),
+    Row("evtchn_upcall_mask",    U8),
+    pad(2),
+    Row("evtchn_pending_sel",    U32),
+    Row("arch.cr2",              U32),
+    pad(20),
+    *_TIME,
+)  # fmt: skip
+
+ARCH_SHARED_INFO_STRUCT = Table(
+    "arch_shared_info", "xen",
+    Row("max_pfn",                    U64),
+    Row("pfn_to_mfn_frame_list_list", U64),
+    Row("nmi_reason",                 U64),
+    Row("p2m_cr3",                    U64),
+    Row("p2m_vaddr",                  U64),
+    Row("p2m_generation",             U64),
+)  # fmt: skip
+
+ARCH_SHARED_INFO_32_STRUCT = Table(
+    "arch_shared_info", "xen",
+    Row("max_pfn",                    U32),
+    Row("pfn_to_mfn_frame_list_list", U32),
+    Row("nmi_reason",                 U32),
+    Row("p2m_cr3",                    U32),
+    Row("p2m_vaddr",                  U32),
+    Row("p2m_generation",             U32),
+    Row("wc_sec_hi",                  U32),
+)  # fmt: skip
+
+SHARED_INFO_STRUCT = Table(
+    "shared_info", "xen",
+    Row("vcpu_info",      U8, VCPU_INFOS * 64),
+    Row("evtchn_pending", U64, 64),
+    Row("evtchn_mask",    U64, 64),
+    Row("wc_version",     U32),
+    Row("wc_sec",         U32),
+    Row("wc_nsec",        U32),
+    Row("wc_sec_hi",      U32),
+    *nested("arch", ARCH_SHARED_INFO_STRUCT),
+)  # fmt: skip
+
+SHARED_INFO_32_STRUCT = Table(
+    "shared_info", "xen",
+    Row("vcpu_info",      U8, VCPU_INFOS * 64),
+    Row("evtchn_pending", U32, 32),
+    Row("evtchn_mask",    U32, 32),
+    Row("wc_version",     U32),
+    Row("wc_sec",         U32),
+    Row("wc_nsec",        U32),
+    *nested("arch", ARCH_SHARED_INFO_32_STRUCT),
+)  # fmt: skip
+
+START_INFO_STRUCT = Table(
+    "start_info", "xen",
+    Row("magic",               U8, 32),
+    Row("nr_pages",            U64),
+    Row("shared_info",         U64),
+    Row("flags",               U32),
+    pad(4),
+    Row("store_mfn",           U64),
+    Row("store_evtchn",        U32),
+    pad(4),
+    Row("console.domU.mfn",    U64),
+    Row("console.domU.evtchn", U32),
+    pad(4),
+    Row("pt_base",             U64),
+    Row("nr_pt_frames",        U64),
+    Row("mfn_list",            U64),
+    Row("mod_start",           U64),
+    Row("mod_len",             U64),
+    Row("cmd_line",            U8, 1024),
+    Row("first_p2m_pfn",       U64),
+    Row("nr_p2m_frames",       U64),
+)  # fmt: skip
+
+START_INFO_32_STRUCT = Table(
+    "start_info", "xen",
+    Row("magic",               U8, 32),
+    Row("nr_pages",            U32),
+    Row("shared_info",         U32),
+    Row("flags",               U32),
+    Row("store_mfn",           U32),
+    Row("store_evtchn",        U32),
+    Row("console.domU.mfn",    U32),
+    Row("console.domU.evtchn", U32),
+    Row("pt_base",             U32),
+    Row("nr_pt_frames",        U32),
+    Row("mfn_list",            U32),
+    Row("mod_start",           U32),
+    Row("mod_len",             U32),
+    Row("cmd_line",            U8, 1024),
+    Row("first_p2m_pfn",       U32),
+    Row("nr_p2m_frames",       U32),
 )  # fmt: skip

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""event_channel_op (public/event_channel.h): the doorbells between domains."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from pyxc.abi.layout import U8, U16, U32, Row, Table, pad
+from pyxc.abi.operation import EVENT_CHANNEL_OP, Operation
+
+
+class Status(IntEnum):
+    """What a port is bound to (EVTCHNSTAT_*), and so which of the tables STATUS_*_STRUCT reads status' `u`."""
+
+    CLOSED = 0
+    UNBOUND = 1
+    INTERDOMAIN = 2
+    PIRQ = 3
+    VIRQ = 4
+    IPI = 5
+
+
+ALLOC_UNBOUND_STRUCT = Table(
+    "evtchn_alloc_unbound", "xen",
+    Row("dom",        U16),
+    Row("remote_dom", U16),
+    Row("port",       U32),
+)  # fmt: skip
+
+BIND_INTERDOMAIN_STRUCT = Table(
+    "evtchn_bind_interdomain", "xen",
+    Row("remote_dom",  U16),
+    pad(2),
+    Row("remote_port", U32),
+    Row("local_port",  U32),
+)  # fmt: skip
+
+CLOSE_STRUCT = Table("evtchn_close", "xen", Row("port", U32))
+
+SEND_STRUCT = Table("evtchn_send", "xen", Row("port", U32))
+
+STATUS_STRUCT = Table(
+    "evtchn_status", "xen",
+    Row("dom",    U16),
+    pad(2),
+    Row("port",   U32),
+    Row("status", U32),
+    Row("vcpu",   U32),
+    Row("u",      U8, 8),
+)  # fmt: skip
+
+STATUS_UNBOUND_STRUCT = Table("evtchn_status.u.unbound", "xen", Row("dom", U16))
+
+STATUS_INTERDOMAIN_STRUCT = Table(
+    "evtchn_status.u.interdomain", "xen",
+    Row("dom",  U16),
+    pad(2),
+    Row("port", U32),
+)  # fmt: skip
+
+STATUS_PIRQ_STRUCT = Table("evtchn_status.u.pirq", "xen", Row("pirq", U32))
+
+STATUS_VIRQ_STRUCT = Table("evtchn_status.u.virq", "xen", Row("virq", U32))
+
+RESET_STRUCT = Table("evtchn_reset", "xen", Row("dom", U16))
+
+BIND_INTERDOMAIN = Operation(EVENT_CHANNEL_OP, "bind_interdomain", 0, BIND_INTERDOMAIN_STRUCT, changes=True)
+CLOSE = Operation(EVENT_CHANNEL_OP, "close", 3, CLOSE_STRUCT, changes=True)
+SEND = Operation(EVENT_CHANNEL_OP, "send", 4, SEND_STRUCT, changes=True)
+STATUS = Operation(EVENT_CHANNEL_OP, "status", 5, STATUS_STRUCT, changes=False)
+ALLOC_UNBOUND = Operation(EVENT_CHANNEL_OP, "alloc_unbound", 6, ALLOC_UNBOUND_STRUCT, changes=True)
+RESET = Operation(EVENT_CHANNEL_OP, "reset", 10, RESET_STRUCT, changes=True)

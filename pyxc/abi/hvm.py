@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""hvm_op (public/hvm/hvm_op.h, public/hvm/params.h): parameters of HVM and PVH domains."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from pyxc.abi.layout import U16, U32, U64, Row, Table, pad
+from pyxc.abi.operation import HVM_OP, Operation
+
+
+class HvmParam(IntEnum):
+    """Numbers of the parameters (HVM_PARAM_*)."""
+
+    CALLBACK_IRQ = 0
+    STORE_PFN = 1
+    STORE_EVTCHN = 2
+    PAE_ENABLED = 4
+    IOREQ_PFN = 5
+    BUFIOREQ_PFN = 6
+    VIRIDIAN = 9
+    TIMER_MODE = 10
+    HPET_ENABLED = 11
+    IDENT_PT = 12
+    DM_DOMAIN = 13
+    ACPI_S_STATE = 14
+    VM86_TSS = 15
+    VPT_ALIGN = 16
+    CONSOLE_PFN = 17
+    CONSOLE_EVTCHN = 18
+    ACPI_IOPORTS_LOCATION = 19
+    MEMORY_EVENT_CR0 = 20
+    MEMORY_EVENT_CR3 = 21
+    MEMORY_EVENT_CR4 = 22
+    MEMORY_EVENT_INT3 = 23
+    NESTEDHVM = 24
+    MEMORY_EVENT_SINGLE_STEP = 25
+    BUFIOREQ_EVTCHN = 26
+    PAGING_RING_PFN = 27
+    MONITOR_RING_PFN = 28
+    SHARING_RING_PFN = 29
+    MEMORY_EVENT_MSR = 30
+    TRIPLE_FAULT_REASON = 31
+    IOREQ_SERVER_PFN = 32
+    NR_IOREQ_SERVER_PAGES = 33
+    VM_GENERATION_ID_ADDR = 34
+    ALTP2M = 35
+    X87_FIP_WIDTH = 36
+    VM86_TSS_SIZED = 37
+    MCA_CAP = 38
+
+
+HVM_NR_PARAMS: Final = 39
+"""The first number that is no parameter."""
+
+PARAM_STRUCT = Table(
+    "xen_hvm_param", "xen",
+    Row("domid", U16),
+    pad(2),
+    Row("index", U32),
+    Row("value", U64),
+)  # fmt: skip
+
+SET_PARAM = Operation(HVM_OP, "set_param", 0, PARAM_STRUCT, changes=True)
+GET_PARAM = Operation(HVM_OP, "get_param", 1, PARAM_STRUCT, changes=False)
