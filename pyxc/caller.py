@@ -66,7 +66,7 @@ class Plan:
         envelope = {} if family.command_argument else {"cmd": operation.command}
         if self.interface_version is not None:
             envelope["interface_version"] = self.interface_version
-        self.zero = self.layout.values(envelope)
+        self.zero = self.layout.values({**envelope, **operation.fixed})
         self.domain = next((i for i, name in enumerate(self.layout.names) if name in _DOMAIN_FIELDS), None)
         self.size = self.layout.size
         self.stride = (self.size + 7) & ~7

@@ -71,7 +71,7 @@ class DomainInfo(NamedTuple):
     @property
     def is_hvm(self) -> bool:
         """HVM or PVH: its frames are guest frames (gfn), translated by hardware or shadow."""
-        return bool(self.flag_bits & DomainFlag.HVM)
+        return bool(self.flag_bits & DomainFlag.HVM_GUEST)
 
     @property
     def paused(self) -> bool:

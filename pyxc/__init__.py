@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Manage any 64-bit Xen from any Python, without libxc.
+
+    >>> import pyxc
+    >>> with pyxc.open() as xen:          # or pyxc.open("sim:xen-4.17"): a simulated hypervisor, no Xen needed
+    ...     for info in xen.domains.infos():
+    ...         print(info.domid, info.memory_kb, info.flags)
+"""
+
+from __future__ import annotations
+
+from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType
+from pyxc.abi.hvm import HvmParam
+from pyxc.abi.sched import ShutdownReason
+from pyxc.abi.sysctl import Capability
+from pyxc.context import VcpuContext
+from pyxc.domain import Domain, DomainInfo
+from pyxc.domains import Domains
+from pyxc.errors import (
+    DecodeError,
+    DomainGone,
+    DomainNotFound,
+    DomainStuck,
+    Error,
+    HypercallError,
+    NotXenError,
+    PermissionDenied,
+    ReadOnlyError,
+    StoreError,
+    Unsupported,
+    VersionMismatch,
+)
+from pyxc.frames import FrameList
+from pyxc.host import Build, CpuTopology, NumaNode, PhysInfo, Version
+from pyxc.memory import Memory, MemoryInfo
+from pyxc.opening import connect
+from pyxc.opening import open_xen as open
+from pyxc.p2m import P2m
+from pyxc.vcpu import Affinity, Vcpu, VcpuInfo
+from pyxc.xen import Xen
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Affinity",
+    "Build",
+    "Capability",
+    "CpuTopology",
+    "CreateFlag",
+    "DecodeError",
+    "Domain",
+    "DomainFlag",
+    "DomainGone",
+    "DomainInfo",
+    "DomainNotFound",
+    "DomainStuck",
+    "Domains",
+    "Error",
+    "FrameList",
+    "HvmParam",
+    "HypercallError",
+    "Memory",
+    "MemoryInfo",
+    "NotXenError",
+    "NumaNode",
+    "P2m",
+    "PageType",
+    "PermissionDenied",
+    "PhysInfo",
+    "ReadOnlyError",
+    "ShutdownReason",
+    "StoreError",
+    "Unsupported",
+    "Vcpu",
+    "VcpuContext",
+    "VcpuInfo",
+    "Version",
+    "VersionMismatch",
+    "Xen",
+    "connect",
+    "open",
+]

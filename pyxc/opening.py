@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""From the name of a target to an open hypervisor."""
+
+from __future__ import annotations
+
+import os
+
+from pyxc import probe, trace
+from pyxc.abi.layout import Release
+from pyxc.caller import Caller
+from pyxc.link import Link
+from pyxc.link.privcmd import PrivcmdLink
+from pyxc.store import Names
+from pyxc.xen import Xen
+
+SIMULATED = "sim:"
+
+
+def open_xen(
+    target: str | None = None,
+    *,
+    readonly: bool = False,
+    gate: str = "auto",
+    names: bool = True,
+    assume: Release | None = None,
+) -> Xen:
+    """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default profile).
+
+    `target` None takes the environment's PYXC_TARGET, else the real one. `readonly` refuses every operation that
+    changes something before it is issued. `gate`: "never" forbids a 32-bit process to enter a 64-bit kernel as
+    64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22), whose interface is
+    used without asking. PYXC_TRACE=1 in the environment prints each call, decoded, to standard error.
+    Raises NotXenError, VersionMismatch, and ValueError for an unknown target.
+    """
+    if gate not in ("auto", "never"):
+        raise ValueError(f'gate is {gate!r}: it must be "auto" or "never"')
+    if target is None:
+        target = os.environ.get("PYXC_TARGET") or None
+    link = open_link(target, gate)
+    try:
+        return connect(link, readonly=readonly, names=names, assume=assume)
+    except BaseException:
+        link.close()
+        raise
+
+
+def open_link(target: str | None, gate: str = "auto") -> Link:
+    """The link to a target. The simulator is loaded only when it is asked for."""
+    if target is None:
+        return PrivcmdLink(gate)
+    if target.startswith(SIMULATED):
+        from pyxc import sim
+
+        return sim.connect(target)
+    raise ValueError(f'unknown target {target!r}: None for the real hypervisor, or "{SIMULATED}PROFILE"')
+
+
+def connect(
+    link: Link, *, readonly: bool = False, names: bool = True, assume: Release | None = None
+) -> Xen:
+    """A Xen on a link that is open: for wrapped links (recorded, replayed, with faults)."""
+    interface = probe.interface_of(link, assume)
+    tracer = trace.printer() if os.environ.get("PYXC_TRACE", "0") not in ("", "0") else None
+    caller = Caller(link, interface, readonly, tracer)
+    return Xen(link, caller, Names(getattr(link, "store", None), names))

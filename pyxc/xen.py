@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""A hypervisor: what it is, what the host has, and the way to its domains."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+from pyxc import check, errors
+from pyxc._core import PAGE_SIZE
+from pyxc.abi import sysctl, version
+from pyxc.abi.domctl import Scheduler
+from pyxc.abi.layout import Interface
+from pyxc.abi.operation import Operation
+from pyxc.abi.sysctl import Capability
+from pyxc.caller import Caller, Reply
+from pyxc.console import Console
+from pyxc.domains import Domains
+from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, text
+from pyxc.link import Link
+from pyxc.store import Names
+from pyxc.vcpu import Affinity, VcpuInfo, read_affinities, read_infos
+
+_UNKNOWN_32 = 2**32 - 1
+_UNKNOWN_64 = 2**64 - 1
+_DEBUG_KEYS_MOST = 1024
+
+
+class Xen:
+    """An open hypervisor. `with pyxc.open() as xen:`; see pyxc.open().
+
+    Threads: one may be used by many. After a fork only the parent may use it.
+    """
+
+    own_domid = 0
+    """The domain that this process runs in: tools run in dom0."""
+
+    def __init__(self, link: Link, caller: Caller, store: Names) -> None:
+        self.link = link
+        self.caller = caller
+        self.store = store
+        self.domains = Domains(self)
+        self.console = Console(self)
+
+    @property
+    def interface(self) -> Interface:
+        """The interface versions that it speaks."""
+        return self.caller.interface
+
+    @property
+    def readonly(self) -> bool:
+        return self.caller.readonly
+
+    def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Reply:
+        """Ask for one operation of pyxc.abi; see Caller.call()."""
+        return self.caller.call(operation, domid, **fields)
+
+    @cached_property
+    def version(self) -> Version:
+        """Which Xen it is (xen_version version, extraversion)."""
+        packed = self.call(version.VERSION).result
+        extra = self.call(version.EXTRAVERSION).field("extraversion")
+        return Version(packed >> 16, packed & 0xFFFF, text(extra))
+
+    @cached_property
+    def capabilities(self) -> tuple[str, ...]:
+        """Kinds of guests that it runs, as "xen-3.0-x86_64", "hvm-3.0-x86_64" (xen_version capabilities)."""
+        return tuple(text(self.call(version.CAPABILITIES).field("capabilities")).split())
+
+    @cached_property
+    def commandline(self) -> str:
+        """What it was booted with (xen_version commandline)."""
+        return text(self.call(version.COMMANDLINE).field("commandline"))
+
+    @cached_property
+    def virt_start(self) -> int:
+        """Where its own addresses begin in a PV guest (xen_version platform_parameters)."""
+        return int(self.call(version.PLATFORM_PARAMETERS).field("virt_start"))
+
+    @cached_property
+    def build(self) -> Build:
+        """How it was built (xen_version compile_info, changeset, build_id)."""
+        reply = self.call(version.COMPILE_INFO)
+        names = ("compiler", "compile_by", "compile_domain", "compile_date")
+        changeset = text(self.call(version.CHANGESET).field("changeset"))
+        return Build(*(text(reply.field(name)) for name in names), changeset, self._build_id())
+
+    def _build_id(self) -> str | None:
+        try:
+            reply = self.call(version.BUILD_ID, len=PAGE_SIZE - 4)
+        except errors.HypercallError:
+            return None
+        return bytes(reply.field("buf")[: reply.result]).hex()
+
+    def physinfo(self) -> PhysInfo:
+        """The host now: cpus, memory, what the platform can do (sysctl physinfo)."""
+        return PHYSINFO.at(self.interface).record(self.call(sysctl.PHYSINFO).values[2:])
+
+    @cached_property
+    def nr_cpus(self) -> int:
+        """Physical cpus, counting up to the highest id."""
+        return self.physinfo().max_cpu_id + 1
+
+    @property
+    def platform(self) -> Capability:
+        """What the platform can do: hvm, hap, ... (sysctl physinfo capabilities)."""
+        return sysctl.capabilities(self.physinfo().capability_bits, self.interface.sysctl)
+
+    @cached_property
+    def grant_version(self) -> int:
+        """The newest grant table version that a new domain may use."""
+        return 2 if Capability.GNTTAB_V2 in self.platform else 1
+
+    @cached_property
+    def scheduler(self) -> str:
+        """Name of the default scheduler (sysctl sched_id)."""
+        number = self.call(sysctl.SCHED_ID).field("sched_id")
+        try:
+            return Scheduler(number).name.lower()
+        except ValueError:
+            return f"scheduler {number}"
+
+    def topology(self) -> list[CpuTopology]:
+        """Core, socket and node of each physical cpu (sysctl cputopoinfo)."""
+        layout = sysctl.CPUTOPO_STRUCT.at(self.interface)
+        count = self.nr_cpus
+        reply = self.call(sysctl.CPUTOPOINFO, num_cpus=count, cputopo=count * layout.size)
+        rows = list(layout.codec.iter_unpack(reply.buffers["cputopo"]))[: reply.field("num_cpus")]
+        return [CpuTopology(cpu, *(_known(value, _UNKNOWN_32) for value in row)) for cpu, row in enumerate(rows)]
+
+    def numa(self) -> list[NumaNode]:
+        """Memory of each node and distances between them (sysctl numainfo)."""
+        count = self.physinfo().max_node_id + 1
+        layout = sysctl.MEMINFO_STRUCT.at(self.interface)
+        reply = self.call(
+            sysctl.NUMAINFO, num_nodes=count, meminfo=count * layout.size, distance=4 * count * count
+        )
+        count = min(count, reply.field("num_nodes"))
+        memory = layout.codec.iter_unpack(reply.buffers["meminfo"])
+        distances = self._u32s(reply.buffers["distance"])
+        return [
+            NumaNode(
+                node,
+                _known(size, _UNKNOWN_64),
+                _known(free, _UNKNOWN_64),
+                tuple(_known(far, _UNKNOWN_32) for far in distances[node * count : (node + 1) * count]),
+            )
+            for node, (size, free) in zip(range(count), memory)
+        ]
+
+    def debug_keys(self, keys: str) -> None:
+        """Press debug keys (sysctl debug_keys); what they print appears in the console ring. "h" lists them."""
+        pressed = keys.encode("ascii")
+        check.natural("number of keys", len(pressed), _DEBUG_KEYS_MOST)
+        if not pressed:
+            raise ValueError("no debug key is given")
+        self.call(sysctl.DEBUG_KEYS, keys=pressed, nr_keys=len(pressed))
+
+    def vcpus(self) -> list[VcpuInfo]:
+        """All vcpus of all domains, in one multicall (domctl getvcpuinfo)."""
+        return read_infos(self, *self._all_vcpus())
+
+    def affinities(self) -> dict[tuple[int, int], Affinity]:
+        """Affinities of all vcpus of all domains by (domid, vcpu), in one multicall (domctl getvcpuaffinity)."""
+        return read_affinities(self, *self._all_vcpus())
+
+    def _all_vcpus(self) -> tuple[list[int], list[int]]:
+        pairs = [(info.domid, vcpu) for info in self.domains.infos() for vcpu in range(info.nr_vcpus)]
+        return [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
+
+    @property
+    def swapped(self) -> bool:
+        """Whether its byte order is not this machine's."""
+        return self.interface.byteorder != sys.byteorder
+
+    def words(self, data: bytes) -> array[int]:
+        """u64s between the hypervisor's byte order and this machine's, either way."""
+        words = array("Q", data)
+        if self.swapped:
+            words.byteswap()
+        return words
+
+    def _u32s(self, data: bytes) -> array[int]:
+        words = array("I", data)
+        if self.swapped:
+            words.byteswap()
+        return words
+
+    def check_writable(self, what: str) -> None:
+        """ReadOnlyError on a handle that was opened read-only."""
+        if self.readonly:
+            raise errors.ReadOnlyError(f"{what} changes something and this handle is read-only")
+
+    def close(self) -> None:
+        """Close the devices and all mappings. BufferError while a memoryview still holds one."""
+        self.link.close()
+
+    def __enter__(self) -> Xen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Xen {'.'.join(map(str, self.interface.xen))} at {self.link.target}>"
+
+
+def _known(value: int, unknown: int) -> int | None:
+    return None if value == unknown else value
