@@ -23,6 +23,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -42,6 +43,7 @@ cdef extern from "<fcntl.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int microseconds)
+    int close(int fd)
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
@@ -53,6 +55,7 @@ cdef extern from "gate.h" nogil:
 
 cdef extern from *:
     uint64_t __builtin_bswap64(uint64_t word) nogil
+    PyObject *PyMemoryView_GET_BASE(object view)
 
 cdef extern from "ioctls.h" nogil:
     struct privcmd_hypercall:
@@ -72,6 +75,7 @@ cdef extern from "ioctls.h" nogil:
         uint32_t type, id, idx
         uint64_t num, addr
     enum:
+        KERNEL32_FRAME_SIZE
         PRIVCMD_HYPERCALL
         PRIVCMD_MMAPBATCH_V2
         PRIVCMD_MMAPBATCH_V2_32
@@ -97,6 +101,7 @@ cdef enum:
 
 cdef double RETRY_SECONDS = 5.0
 cdef int PAGED_OUT = -errno.ENOENT
+cdef uint64_t LAST_FRAME = (<uint64_t> 1 << 40) - 1     # a page table entry holds 52 bits of address
 cdef uint64_t MOST_FRAMES = (<uint64_t> 1 << 51) - 1    # what a file can hold
 
 PAGE_SIZE = FRAME_SIZE
@@ -325,7 +330,7 @@ cdef class Pool:
             arena.whole = shelf.pop()
         else:
             arena.whole = memoryview(self.new_memory(pages * KERNEL_PAGE))
-        arena.memory = arena.whole.obj
+        arena.memory = <_ArenaMemory> PyMemoryView_GET_BASE(arena.whole)
         arena.pool = self
         join_ring(&self.arenas, &arena.link, <void *> arena)
         self.taken += 1
@@ -445,15 +450,6 @@ cdef class ForeignMap:
     cdef int check_exports(self) except -1:
         if self.exports:
             raise BufferError(f"{self!r} is held by {self.exports} memoryview(s)")
-        return 0
-
-    cdef int set_errors(self, const int32_t *errors, Py_ssize_t count) except -1:
-        """Take per-frame results of the kernel (0 or -errno)."""
-        cdef Py_ssize_t i
-        for i in range(count):
-            if errors[i]:
-                self.errors = tuple([-errors[i] for i in range(count)])
-                break
         return 0
 
     @property
@@ -623,6 +619,13 @@ def device_ioctl(int fd, uint32_t request, argument, bint gate=False):
     return result
 
 
+cdef void close_fd(int *fd) noexcept:
+    """Not os.close: objects are also collected while the interpreter takes its modules apart."""
+    if fd[0] >= 0:
+        close(fd[0])
+        fd[0] = -1
+
+
 cdef object open_privcmd(path):
     """(fd, path)"""
     if path is not None:
@@ -636,7 +639,9 @@ cdef object open_privcmd(path):
     try:
         return os.open("/proc/xen/privcmd", OPEN_FLAGS), "/proc/xen/privcmd"
     except OSError as error:
-        raise absent if error.errno in ABSENT_DEVICE else error from None
+        if error.errno not in ABSENT_DEVICE:
+            raise
+    raise absent
 
 
 cdef object open_hypercall_device():
@@ -654,6 +659,18 @@ cdef object width_of_kernel():
     machine = os.uname().machine
     # armv8l is what a 64-bit ARM kernel calls itself to a 32-bit personality.
     return 64 if "64" in machine or machine in ("s390x", "armv8l") else 32
+
+
+cdef tuple batch_errors(const char *frames, const int32_t *errors, Py_ssize_t count):
+    """Errors by frame: what the kernel said, and frame numbers that it would have cut off unnoticed."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        if errors[i] or word_at(frames, i) > LAST_FRAME:
+            break
+    else:
+        return ()
+    return tuple([-errors[i] if errors[i] else errno.EINVAL if word_at(frames, i) > LAST_FRAME else 0
+                  for i in range(count)])
 
 
 @cython.final
@@ -694,14 +711,9 @@ cdef class Privcmd:
     def __dealloc__(self):
         self.close_devices()
 
-    cdef int close_devices(self) except -1:
-        cdef int fd
-        for fd in (self.device, self.buffer_device):
-            if fd >= 0:
-                os.close(fd)
-        self.device = -1
-        self.buffer_device = -1
-        return 0
+    cdef void close_devices(self) noexcept:
+        close_fd(&self.device)
+        close_fd(&self.buffer_device)
 
     cdef int check(self) except -1:
         if self.device < 0:
@@ -739,6 +751,8 @@ cdef class Privcmd:
         cdef ForeignMap foreign
         cdef Py_buffer buffer
         self.check()
+        if self.kernel_bits == 32 and KERNEL32_FRAME_SIZE != 8:
+            raise OSError(errno.ENOSYS, "this kernel takes frame numbers of 32 bits")
         get_words(frames, &buffer, PyBUF_SIMPLE)
         try:
             foreign = new_map(self.ring, domid, buffer.len // 8, writable, MAP_SHARED, self.device)
@@ -763,7 +777,7 @@ cdef class Privcmd:
                     result = self.retry_batch(foreign, frames, errors, count)
             if result < 0 and result != PAGED_OUT:
                 raise OSError(-result, f"cannot map frames of domain {foreign.domid}: {os.strerror(-result)}")
-            foreign.set_errors(errors, count)
+            foreign.errors = batch_errors(frames, errors, count)
         finally:
             free(errors)
         return 0
@@ -867,13 +881,7 @@ cdef class SharedMemory:
         os.ftruncate(self.memory, frames * FRAME_SIZE)
 
     def __dealloc__(self):
-        self.close_memory()
-
-    cdef int close_memory(self) except -1:
-        if self.memory >= 0:
-            os.close(self.memory)
-            self.memory = -1
-        return 0
+        close_fd(&self.memory)
 
     cdef int check(self) except -1:
         if self.memory < 0:
@@ -958,7 +966,7 @@ cdef class SharedMemory:
 
     def close(self):
         self.ring.close()
-        self.close_memory()
+        close_fd(&self.memory)
 
     def __repr__(self):
         return f"<SharedMemory of {self.frames} frames{', closed' if self.memory < 0 else ''}>"

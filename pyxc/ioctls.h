@@ -72,6 +72,13 @@ struct gntdev_unmap_grant_ref {
     uint32_t pad;
 };
 
+/* The frame numbers of MMAPBATCH_V2 are u64, but not under a 32-bit x86 kernel. */
+#ifdef __i386__
+enum { KERNEL32_FRAME_SIZE = 4 };
+#else
+enum { KERNEL32_FRAME_SIZE = 8 };
+#endif
+
 _Static_assert(sizeof(struct privcmd_hypercall) == 48, "privcmd_hypercall");
 _Static_assert(sizeof(struct privcmd_mmapbatch_v2) == 32, "privcmd_mmapbatch_v2");
 _Static_assert(sizeof(struct privcmd_mmapbatch_v2_32) == 24, "privcmd_mmapbatch_v2_32");

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Lists of u64, against the same in plain Python."""
+
+from __future__ import annotations
+
+import random
+from array import array
+
+import pytest
+
+from pyxc._core import byteswap64, select_frames
+
+ABSENT, FOREIGN, IDENTITY = 2**64 - 1, 1 << 63, 1 << 62
+
+
+def sample(seed: int, length: int) -> array[int]:
+    choice = random.Random(seed)
+    kinds = [0, 0, FOREIGN, IDENTITY, FOREIGN | IDENTITY]
+    words = [choice.randrange(2**40) | choice.choice(kinds) for _ in range(length)]
+    return array("Q", [choice.choice([word, word, ABSENT]) for word in words])
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 512, 100_000])
+def test_selection_agrees_with_python(length: int) -> None:
+    entries = sample(length, length)
+    plain = [entry for entry in entries if entry < IDENTITY]
+    foreign = sum(entry >= FOREIGN and entry != ABSENT for entry in entries)
+    identity = sum(IDENTITY <= entry < FOREIGN for entry in entries)
+    frames = array("Q", [9] * (len(plain) + 5))
+    assert select_frames(entries, frames, 3) == (len(plain), entries.count(ABSENT), foreign, identity)
+    assert frames.tolist() == [9] * 3 + plain + [9] * 2
+
+
+def test_selection_fills_the_list_to_its_end_and_no_further() -> None:
+    frames = array("Q", [0, 0])
+    assert select_frames(array("Q", [1, ABSENT, 2]), frames, 0)[0] == 2
+    with pytest.raises(ValueError, match="room"):
+        select_frames(array("Q", [1, 2]), frames, 1)
+    for place in (-1, 3):
+        with pytest.raises(ValueError):
+            select_frames(array("Q", [1]), frames, place)
+
+
+def test_selection_takes_any_alignment() -> None:
+    entries = memoryview(bytearray(b"." + array("Q", [5, ABSENT, 6]).tobytes()))[1:]
+    target = bytearray(1 + 16)
+    assert select_frames(entries, memoryview(target)[1:], 0) == (2, 1, 0, 0)
+    assert array("Q", bytes(target[1:])).tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("length", [0, 1, 513])
+def test_swapping_agrees_with_python(length: int) -> None:
+    words = sample(length, length)
+    expected = words[:]
+    expected.byteswap()
+    byteswap64(words)
+    assert words == expected
+    unaligned = bytearray(b"." + words.tobytes())
+    byteswap64(memoryview(unaligned)[1:])
+    expected.byteswap()
+    assert unaligned[1:] == expected.tobytes()
+
+
+def test_what_is_no_list_of_u64_is_refused() -> None:
+    with pytest.raises(ValueError):
+        byteswap64(bytearray(9))
+    with pytest.raises(ValueError):
+        select_frames(bytes(9), bytearray(8), 0)
+    with pytest.raises(ValueError):
+        select_frames(bytes(8), bytearray(9), 0)
+    with pytest.raises(BufferError):
+        byteswap64(bytes(8))
+    with pytest.raises(TypeError):
+        byteswap64([1])  # type: ignore[arg-type]
