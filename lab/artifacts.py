@@ -15,7 +15,7 @@ def hypervisor(wanted: config.Hypervisor) -> Path:
         unpacked = into / "package"
         unpacked.mkdir()
         apt.fetch(wanted.suite, "amd64", wanted.package, unpacked)
-        packed = sorted((unpacked / "boot").glob("xen-*.gz"))[0]
+        packed = next((unpacked / "boot").glob("xen-*.gz"))
         (into / "xen").write_bytes(gzip.decompress(packed.read_bytes()))
         host.call(["rm", "-r", unpacked])
     return cache.entry(wanted.package, (wanted, apt.mirror()), make) / "xen"

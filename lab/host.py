@@ -80,8 +80,8 @@ def require_packages() -> None:
 def call(command: Sequence[str | Path], *, cwd: Path | None = None,
          environment: dict[str, str] | None = None) -> str:
     """Run COMMAND and return its standard output; raise LabError with the end of its errors when it fails."""
-    done = subprocess.run([str(word) for word in command], cwd=cwd, stdin=subprocess.DEVNULL, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace",
+    done = subprocess.run([str(word) for word in command], check=False, cwd=cwd, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, errors="replace",
                           env={**os.environ, **environment} if environment else None)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])

@@ -51,8 +51,8 @@ def tree(root: Root) -> Path:
 
 def enter(root: Root, build: Path, command: Sequence[str]) -> str:
     """Run COMMAND in ROOT's tree, with the host directory BUILD as its /build and HOME; return its output."""
-    words = [*_namespace(), *_personality(root.arch), "sh", "-c", ENTER, "sh", tree(root), build, *command]
-    return host.call(words)
+    shell = [*_namespace(), *_personality(root.arch), "sh", "-c", ENTER, "sh"]
+    return host.call([*shell, str(tree(root)), str(build), *command])
 
 
 def _mmdebstrap(root: Root, packed: Path) -> None:

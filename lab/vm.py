@@ -14,9 +14,10 @@ import tarfile
 import tempfile
 import threading
 import time
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from lab import artifacts, config, host, layers
 
@@ -29,6 +30,8 @@ DISK = "virtio-blk-pci,drive=results,disable-legacy=on,iommu_platform=on"
 DISK_BYTES = 256 << 20
 # What the host waits longer than the job's own time limit, so that a job that hangs still brings its results out.
 GRACE_S = 120
+
+NOTHING: Mapping[Any, str] = types.MappingProxyType({})
 
 _interrupted = threading.Event()
 
@@ -60,8 +63,8 @@ class Boot(NamedTuple):
 
     lane: config.Lane
     archives: Sequence[Path] = ()
-    files: layers.Files = {}
-    environment: Mapping[str, str] = {}
+    files: layers.Files = NOTHING
+    environment: Mapping[str, str] = NOTHING
 
 
 def run(boot: Boot, command: str) -> Result:
