@@ -186,6 +186,7 @@ GETDOMAININFO_STRUCT = Table(
     Row("gpaddr_bits",       U8, start=0x14),
     pad(7, start=0x14),
     *nested("arch_config", ARCH_DOMAINCONFIG_STRUCT, start=0xF),
+    pad(4, start=0xF, stop=0x13),
 )  # fmt: skip
 
 GETMEMLIST_STRUCT = Table(

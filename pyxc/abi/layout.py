@@ -133,7 +133,7 @@ class Layout:
     """A structure in one interface version and byte order: size, offsets, and a compiled codec.
 
     `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes; `codec` is the
-    struct.Struct, to which an array is one item of bytes.
+    struct.Struct, to which an array is one item of bytes; `arrays` has the codecs of arrays of words, by index.
     """
 
     def __init__(self, name: str, rows: Iterable[Row], byteorder: str) -> None:
@@ -142,7 +142,7 @@ class Layout:
         self.offsets: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
         self.handles: set[str] = set()
-        self._arrays: dict[int, struct.Struct] = {}
+        self.arrays: dict[int, struct.Struct] = {}
         self._zero: list[Any] = []
         self.size = 0
         codes = "".join([self._add(row) for row in rows])
@@ -165,7 +165,7 @@ class Layout:
         if row.code == HANDLE:
             self.handles.add(row.name)
         if row.count > 1 and code != U8:
-            self._arrays[len(self._zero)] = struct.Struct(f"{self.order}{row.count}{code}")
+            self.arrays[len(self._zero)] = struct.Struct(f"{self.order}{row.count}{code}")
         self._zero.append(0 if row.count == 1 else bytes(size))
         self.offsets[row.name], self.sizes[row.name] = offset, size
         return code if row.count == 1 else f"{size}s"
@@ -177,7 +177,7 @@ class Layout:
             position = self.index.get(name)
             if position is None:
                 raise TypeError(f"struct {self.name} has no field {name!r} in this interface version")
-            array = self._arrays.get(position)
+            array = self.arrays.get(position)
             values[position] = value if array is None or isinstance(value, bytes) else array.pack(*value)
         return values
 
@@ -187,10 +187,10 @@ class Layout:
 
     def decode(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """What codec.unpack() gave, arrays of words as tuples."""
-        if not self._arrays:
+        if not self.arrays:
             return values
         decoded = list(values)
-        for position, array in self._arrays.items():
+        for position, array in self.arrays.items():
             decoded[position] = array.unpack(decoded[position])
         return tuple(decoded)
 
@@ -215,7 +215,7 @@ class Decoder(Generic[R]):
         missing = len(layout.names)
         order = [layout.index.get(source, missing) for source in sources]
         self._same = order == list(range(missing))
-        self._pick = itemgetter(*order)
+        self._pick = _picker(order)
 
     def record(self, values: tuple[Any, ...]) -> R:
         """A record of what the layout's codec unpacked; None where this version has no such field."""
@@ -224,11 +224,22 @@ class Decoder(Generic[R]):
 
     def records(self, data: Any) -> list[R]:
         """A record for each structure of an array that fills a buffer."""
-        new, cls, rows = self._new, self._cls, self._layout.codec.iter_unpack(data)
+        new, cls = self._new, self._cls
+        rows: Iterable[tuple[Any, ...]] = self._layout.codec.iter_unpack(data)
+        if self._layout.arrays:
+            rows = map(self._layout.decode, rows)
         if self._same:
             return [new(cls, values) for values in rows]
         pick = self._pick
         return [new(cls, pick((*values, None))) for values in rows]
+
+
+def _picker(order: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """What takes the items at some positions out of a tuple. (itemgetter of one gives no tuple.)"""
+    if len(order) == 1:
+        (only,) = order
+        return lambda values: (values[only],)
+    return itemgetter(*order)
 
 
 class Record(Generic[R]):

@@ -75,17 +75,10 @@ class Operation:
         return f"{self.family.name}.{self.name}"
 
     def layout(self, interface: Interface) -> Layout:
-        """Envelope, body and tail padding as one structure. NotInInterface where this Xen has no such operation.
-
-        A field of the body that the envelope has too is named after the operation ("getdomaininfo.domain").
-        """
+        """Envelope, body and tail padding as one structure. NotInInterface where this Xen has no such operation."""
         if not self.span.holds(interface.version(self.family.versions)):
             raise NotInInterface(f"Xen {interface.xen[0]}.{interface.xen[1]} has no {self.full_name}")
-        taken = {row.name for row in self.family.envelope if row.name}
-        body = [
-            row._replace(name=f"{self.name}.{row.name}") if row.name in taken else row
-            for row in (self.body.rows_at(interface) if self.body else [])
-        ]
+        body = self.body.rows_at(interface) if self.body else []
         layout = Layout(self.full_name, [*self.family.envelope, *body], interface.byteorder)
         tail = self.family.size - layout.size
         if tail > 0:

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""What the headers of each Xen release say, as a C compiler sees them, and what pyxc.abi has to say about it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+from collections.abc import Iterator
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pyxc.abi
+from pyxc.abi.layout import Interface, Release, Table
+from pyxc.abi.operation import Operation
+from pyxc.abi.versions import RELEASES
+
+HERE = Path(__file__).parent
+
+
+class Field(NamedTuple):
+    name: str
+    offset: int
+    size: int
+    ctype: str
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+class Struct(NamedTuple):
+    size: int
+    fields: list[Field]
+
+
+def _load(name: str) -> Any:
+    return json.loads((HERE / name).read_text())
+
+
+@cache
+def golden(name: str) -> dict[str, Any]:
+    """The layouts of one release: "4.17-x86_64"; or "i386", which no release changed."""
+    return _load(f"layouts/xen-{name}.json")
+
+
+def golden_name(interface: Interface) -> str:
+    """Which file holds the layouts of an interface; 4.10 has two."""
+    patched = ".4" if interface.domctl == 0xF else ""
+    return f"{interface.xen[0]}.{interface.xen[1]}{patched}-x86_64"
+
+
+def struct_of(name: str, path: str) -> Struct | None:
+    """A structure of a release, or, by a dotted path, a part of one; None where the release has none."""
+    outer, _, inner = path.partition(".")
+    found = golden(name)["structs"].get(outer)
+    if found is None:
+        return None
+    # Members of anonymous unions and structures have an empty name in their path.
+    fields = [Field(re.sub(r"\.+", ".", f[0]).strip("."), *f[1:]) for f in found["fields"]]
+    return _part(fields, inner) if inner else Struct(found["size"], fields)
+
+
+def _part(fields: list[Field], path: str) -> Struct:
+    whole = next(field for field in fields if field.name == path)
+    inside = [f for f in fields if f.name.startswith(f"{path}.")] or [
+        whole._replace(name=f"{path}.{path.rpartition('.')[2]}")
+    ]
+    return Struct(
+        whole.size,
+        [f._replace(name=f.name[len(path) + 1 :], offset=f.offset - whole.offset) for f in inside],
+    )
+
+
+@cache
+def constants() -> dict[str, list[tuple[Release, Release, int]]]:
+    """Constants of the public headers: name -> (first release, last release, value)."""
+    everything = {**_load("constants.json")["constants"], **_load("constants-more.json")["constants"]}
+    return {
+        name: [(_release(first), _release(last), value) for first, last, value in ranges]
+        for name, ranges in everything.items()
+    }
+
+
+def _release(text: str) -> Release:
+    major, minor = text.split(".")[:2]
+    return int(major), int(minor)
+
+
+def constant(name: str, release: Release) -> int | None:
+    """The value of a constant in one release; None where it has none."""
+    return next((value for first, last, value in constants().get(name, []) if first <= release <= last), None)
+
+
+def values_of(name: str) -> set[int]:
+    """The values that a constant takes in the releases that pyxc knows."""
+    found = {constant(name, interface.xen) for interface in RELEASES}
+    return {value for value in found if value is not None}
+
+
+def modules() -> Iterator[ModuleType]:
+    for info in pkgutil.iter_modules(pyxc.abi.__path__):
+        yield importlib.import_module(f"pyxc.abi.{info.name}")
+
+
+def _defined(kind: type) -> dict[str, Any]:
+    """Every object of a kind in pyxc.abi, once, by the module and name that define it."""
+    found: dict[int, tuple[str, Any]] = {}
+    for module in modules():
+        for name, value in vars(module).items():
+            if isinstance(value, kind):
+                found.setdefault(id(value), (f"{module.__name__.rpartition('.')[2]}.{name}", value))
+    return dict(found.values())
+
+
+def tables() -> dict[str, Table]:
+    return _defined(Table)
+
+
+def operations() -> dict[str, Operation]:
+    return _defined(Operation)
+
+
+def enums() -> dict[str, type[Enum]]:
+    """Every enum that a module of pyxc.abi defines itself."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}": value
+        for module in modules()
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Enum) and value.__module__ == module.__name__
+    }
+
+
+def numbers() -> dict[str, int]:
+    """Every public plain number, by module and name."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}": value
+        for module in modules()
+        for name, value in vars(module).items()
+        if name.isupper() and not name.startswith("_") and type(value) is int
+    }

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""Commands, enums, plain numbers and interface versions against the constants of the headers."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+
+import goldens
+import pytest
+
+from pyxc.abi import errno, operation, versions
+from pyxc.abi.layout import Interface, NotInInterface
+from pyxc.abi.operation import Family, Operation
+from pyxc.abi.versions import RELEASES
+
+COMMANDS = {
+    "domctl": "XEN_DOMCTL_",
+    "sysctl": "XEN_SYSCTL_",
+    "memory_op": "XENMEM_",
+    "xen_version": "XENVER_",
+    "grant_table_op": "GNTTABOP_",
+    "sched_op": "SCHEDOP_",
+    "event_channel_op": "EVTCHNOP_",
+    "hvm_op": "HVMOP_",
+}
+
+# Operations that share a command with others, told apart by a field of the structure.
+COMMAND_OF = {
+    "readconsole_clear": "readconsole",
+    "shadow_op_get_allocation": "shadow_op",
+    "shadow_op_set_allocation": "shadow_op",
+    "cpupool_op_info": "cpupool_op",
+}
+
+# Fields of an envelope that the header calls otherwise.
+ENVELOPE_NAMES = {"domid": "domain"}
+
+# Enum -> the constants that are its members, and of those the ones that are none (masks, limits, older names).
+ENUMS = {
+    "domctl.DomainFlag": (r"XEN_DOMINF_(\w+)", {"shutdownmask", "shutdownshift"}),
+    "domctl.CreateFlag": (r"XEN_DOMCTL_CDF_(\w+)", {"MAX", "hvm_guest"}),  # hvm's name up to 4.12
+    "domctl.EmulationFlag": (r"XEN_X86_EMU_(\w+)", {"ALL"}),
+    "domctl.MiscFlag": (r"XEN_X86_(MSR_\w+)", set()),
+    "domctl.AffinityFlag": (r"XEN_VCPUAFFINITY_(\w+)", set()),
+    "domctl.PageType": (r"XEN_DOMCTL_PFINFO_(\w+)", {"LPINTAB", "LTABTYPE_MASK", "LTAB_MASK", "LTAB_SHIFT"}),
+    "domctl.Scheduler": (r"XEN_SCHEDULER_(\w+)", set()),
+    "domctl.ShadowOp": (r"XEN_DOMCTL_SHADOW_OP_(\w+)", set()),
+    "domctl.Trigger": (r"XEN_DOMCTL_SENDTRIGGER_(\w+)", set()),
+    "sysctl.Capability": (r"XEN_SYSCTL_PHYSCAP_(\w+)", {"MAX", "hvm_directio"}),  # to 4.11: see capabilities()
+    "sysctl.CpupoolOp": (r"XEN_SYSCTL_CPUPOOL_OP_(\w+)", set()),
+    "version.Feature": (r"XENFEAT_(\w+)", {"NR_SUBMAPS"}),
+    "memory.MemFlag": (r"XENMEMF_(\w+)", set()),
+    "memory.MapSpace": (r"XENMAPSPACE_(\w+)", set()),
+    "memory.Resource": (r"XENMEM_resource_((?!.*_id_|.*_frame_)\w+)", set()),
+    "sched.ShutdownReason": (r"SHUTDOWN_(\w+)", {"MAX"}),
+    "event_channel.Status": (r"EVTCHNSTAT_(\w+)", set()),
+    "grant_table.Status": (r"GNTST_(\w+)", set()),
+    "hvm.HvmParam": (r"HVM_PARAM_((?!CALLBACK_TYPE_)\w+)", set()),
+    "x86.ContextFlag": (r"VGCF_(\w+)", set()),
+    "x86.StartFlag": (r"SIF_(\w+)", {"PM_MASK"}),
+    "errno.XenErrno": (r"XEN_(E[A-Z0-9]+)", {"EWOULDBLOCK", "EDEADLOCK"}),  # second names of numbers
+}
+BIT_NUMBERS = {"version.Feature"}
+
+# Plain numbers whose name differs from the header's. (Those of domid have the same.)
+NUMBERS = {
+    "domctl.SHUTDOWN_SHIFT": "XEN_DOMINF_shutdownshift",
+    "domctl.SHUTDOWN_MASK": "XEN_DOMINF_shutdownmask",
+    "domctl.PAGE_PINNED": "XEN_DOMCTL_PFINFO_LPINTAB",
+    "domctl.PAGE_TYPE_MASK": "XEN_DOMCTL_PFINFO_LTAB_MASK",
+    "domctl.GRANT_VERSION_MASK": "XEN_DOMCTL_GRANT_version_mask",
+    "sysctl.CPUPOOL_ANY": "XEN_SYSCTL_CPUPOOL_PAR_ANY",
+    "sysctl.INVALID_CORE_ID": "XEN_INVALID_CORE_ID",
+    "sysctl.INVALID_SOCKET_ID": "XEN_INVALID_SOCKET_ID",
+    "sysctl.INVALID_NODE_ID": "XEN_INVALID_NODE_ID",
+    "sysctl.INVALID_MEM_SZ": "XEN_INVALID_MEM_SZ",
+    "sysctl.INVALID_NODE_DIST": "XEN_INVALID_NODE_DIST",
+    "x86.VCPU_INFOS": "XEN_LEGACY_MAX_VCPUS",
+    "operation.MULTICALL": "__HYPERVISOR_multicall",
+}
+
+# What the processor defines, not Xen.
+PROCESSOR = {"x86.PageEntry", "x86.PAGE_ENTRY_FRAME", "x86.PAGE_ENTRIES"}
+
+OPERATIONS = goldens.operations()
+
+
+def in_release(asked: Operation, interface: Interface) -> bool:
+    try:
+        asked.layout(interface)
+    except NotInInterface:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_has_its_command_in_the_releases_that_know_it(name: str) -> None:
+    asked = OPERATIONS[name]
+    command = COMMANDS[asked.family.name] + COMMAND_OF.get(asked.name, asked.name)
+    for interface in RELEASES:
+        expected = asked.command if in_release(asked, interface) else None
+        assert goldens.constant(command, interface.xen) == expected, interface
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_called_as_in_the_header(name: str) -> None:
+    assert name.rpartition(".")[2] == OPERATIONS[name].name.upper()
+
+
+def test_operations_of_one_command_differ_in_a_fixed_field() -> None:
+    seen: dict[tuple[str, int], list[Operation]] = {}
+    for asked in OPERATIONS.values():
+        seen.setdefault((asked.family.name, asked.command), []).append(asked)
+    for sharing in seen.values():
+        fixed = {tuple(asked.fixed.items()) for asked in sharing}
+        assert len(fixed) == len(sharing), sharing
+
+
+@pytest.mark.parametrize("name", [name for name, asked in OPERATIONS.items() if asked.fixed])
+def test_fixed_fields_are_in_the_structure(name: str) -> None:
+    asked = OPERATIONS[name]
+    assert asked.layout(RELEASES[-1]).values(asked.fixed)
+
+
+@pytest.mark.parametrize("family", ["domctl", "sysctl"])
+@pytest.mark.parametrize("interface", RELEASES, ids=goldens.golden_name)
+def test_the_envelope_is_the_hypervisors(family: str, interface: Interface) -> None:
+    golden = goldens.struct_of(goldens.golden_name(interface), f"xen_{family}")
+    assert golden is not None
+    fields = {field.name: field for field in golden.fields}
+    arms = {field.ctype for field in golden.fields if field.name.count(".") == 1}
+    for asked in OPERATIONS.values():
+        if asked.family.name != family or not in_release(asked, interface):
+            continue
+        layout = asked.layout(interface)
+        assert layout.size == golden.size
+        envelope = [row.name for row in asked.family.envelope if row.name]
+        for name in envelope:
+            theirs = fields[ENVELOPE_NAMES.get(name, name)]
+            assert (layout.offsets[name], layout.sizes[name]) == (theirs.offset, theirs.size)
+        if asked.body:
+            assert layout.offsets[layout.names[len(envelope)]] == fields["u"].offset
+            assert f"struct {asked.body.name}" in arms, asked
+
+
+def test_hypercall_numbers() -> None:
+    families = [value for value in vars(operation).values() if isinstance(value, Family)]
+    assert {family.name for family in families} == set(COMMANDS)
+    for family in families:
+        assert goldens.values_of(f"__HYPERVISOR_{family.name}") == {family.hypercall}
+
+
+def members_in_headers(name: str) -> dict[str, set[int]]:
+    pattern, ignored = ENUMS[name]
+    found: dict[str, set[int]] = {}
+    for constant in goldens.constants():
+        match = re.fullmatch(pattern, constant)
+        values = goldens.values_of(constant)
+        if match and values and match[1] not in ignored:
+            found.setdefault(match[1].upper(), set()).update(values)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in goldens.enums() if name not in PROCESSOR])
+def test_an_enum_has_all_members_of_the_header_and_no_other(name: str) -> None:
+    ours = {member: {int(value)} for member, value in goldens.enums()[name].__members__.items()}
+    theirs = members_in_headers(name)
+    if name in BIT_NUMBERS:
+        theirs = {member: {1 << value for value in values} for member, values in theirs.items()}
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", [name for name in goldens.numbers() if name not in PROCESSOR])
+def test_a_plain_number_is_the_headers(name: str) -> None:
+    value = goldens.numbers()[name]
+    theirs = goldens.values_of(NUMBERS.get(name, name.rpartition(".")[2]))
+    size = 64 if value >> 32 else 32
+    assert {number % 2**size for number in theirs} == {value}
+
+
+def test_every_exemption_is_needed() -> None:
+    assert set(ENUMS) | PROCESSOR >= set(goldens.enums())
+    assert set(ENUMS) <= set(goldens.enums())
+    assert set(NUMBERS) <= set(goldens.numbers())
+    assert PROCESSOR <= set(goldens.enums()) | set(goldens.numbers())
+    assert set(COMMAND_OF) <= {asked.name for asked in OPERATIONS.values()}
+
+
+@pytest.mark.parametrize("interface", RELEASES, ids=goldens.golden_name)
+def test_interface_numbers(interface: Interface) -> None:
+    golden = goldens.golden(goldens.golden_name(interface))
+    assert (interface.domctl, interface.sysctl) == (golden["domctl"], golden["sysctl"])
+
+
+def test_every_golden_release_is_known() -> None:
+    files = {path.stem.removeprefix("xen-") for path in (goldens.HERE / "layouts").glob("*x86_64.json")}
+    assert files == {goldens.golden_name(interface) for interface in RELEASES}
+
+
+def test_releases_are_in_order_and_without_gap() -> None:
+    assert sorted({interface.xen for interface in RELEASES}) == [(4, minor) for minor in range(10, 23)]
+    assert list(RELEASES) == sorted(RELEASES)
+    assert (versions.OLDEST, versions.NEWEST) == ((4, 10), (4, 22))
+
+
+@pytest.mark.parametrize(
+    "release, numbers",
+    [
+        ((4, 10), (0xF, 0x10)),  # the point releases, rather than 4.10.0
+        ((4, 17), (0x15, 0x15)),
+        ((4, 22), (0x18, 0x16)),
+        ((4, 99), (0x18, 0x16)),
+        ((3, 4), (0xE, 0x10)),
+    ],
+)
+def test_the_first_guess_for_a_release(release: tuple[int, int], numbers: tuple[int, int]) -> None:
+    assert versions.numbers(release) == numbers
+
+
+def test_candidates_for_probing_go_from_newest_to_oldest() -> None:
+    assert versions.candidates("domctl") == tuple(range(0x18, 0xD, -1))
+    assert versions.candidates("sysctl") == tuple(range(0x16, 0xF, -1))
+
+
+def test_the_errno_list_is_linux_where_both_have_a_name() -> None:
+    import errno as linux
+
+    assert all(getattr(linux, member.name) == member for member in errno.XenErrno)
+
+
+def test_names_and_descriptions_of_errnos() -> None:
+    assert (errno.name_of(3), errno.describe(3)) == ("ESRCH", "no such domain or vcpu")
+    assert (errno.name_of(1000), errno.describe(1000)) == ("errno 1000", "unknown error")
+    assert all(member.description for member in errno.XenErrno)
+    assert issubclass(errno.XenErrno, IntEnum)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""Every table of pyxc.abi against the layout that a C compiler gives the structure, in every release."""
+
+from __future__ import annotations
+
+import re
+
+import goldens
+import pytest
+
+from pyxc.abi import layout, x86
+from pyxc.abi.layout import Interface, NotInInterface, Row, Table
+from pyxc.abi.versions import RELEASES
+
+# Arrays and one packed record that the headers define as types or not at all: nothing to look up, only a size.
+NOT_STRUCTURES = {
+    "xen_extraversion_t": 16,
+    "xen_capabilities_info_t": 1024,
+    "xen_changeset_info_t": 64,
+    "xen_commandline_t": 1024,
+    "xen_domain_handle_t": 16,
+    "domid_t": 2,
+    "e820entry": 20,
+}
+
+# Fields to which the headers gave another name in some releases: (structure, our name) -> theirs.
+OTHER_NAMES = {
+    ("xen_domctl_createdomain", "arch.emulation_flags"): "config.emulation_flags",  # to 4.10
+}
+
+# Fields that are unsigned in the header and signed here: results, which are negative when a call failed.
+SIGNED_RESULTS = {("multicall_entry", "result")}
+
+PADDING = re.compile(r"(^|\.)_?pad\d*$")
+SIGNED = {"int8_t": layout.S8, "int16_t": layout.S16, "int32_t": layout.S32, "int64_t": layout.S64}
+UNSIGNED = {1: layout.U8, 2: layout.U16, 4: layout.U32, 8: layout.U64}
+
+TABLES = goldens.tables()
+CASES = [
+    pytest.param(name, interface, id=f"{name}-{goldens.golden_name(interface)}")
+    for name in TABLES
+    for interface in RELEASES
+]
+
+
+def golden_of(name: str, table: Table, interface: Interface) -> goldens.Struct | None:
+    release = "i386" if name.endswith("_32_STRUCT") else goldens.golden_name(interface)
+    return goldens.struct_of(release, table.name)
+
+
+def expected_code(structure: str, field: goldens.Field, row: Row) -> str:
+    """The type code that a C type needs. Structures and strings are bytes."""
+    ctype, _, array = field.ctype.partition(" [")
+    if ctype.startswith("__guest_handle"):
+        return layout.HANDLE
+    if row.count > 1 and row.code == layout.U8:
+        return layout.U8
+    if ctype in SIGNED:
+        return SIGNED[ctype]
+    size = field.size // int(array.rstrip("]") or 1) if array else field.size
+    unsigned = UNSIGNED[size]
+    return unsigned.lower() if (structure, row.name) in SIGNED_RESULTS else unsigned
+
+
+@pytest.mark.parametrize("name, interface", CASES)
+def test_a_table_is_what_the_compiler_makes_of_the_header(name: str, interface: Interface) -> None:
+    table = TABLES[name]
+    golden = golden_of(name, table, interface)
+    try:
+        ours = table.at(interface)
+    except NotInInterface:
+        assert golden is None, f"{table.name} exists in this release"
+        return
+    if table.name in NOT_STRUCTURES:
+        assert golden is None
+        assert ours.size == NOT_STRUCTURES[table.name]
+        return
+    assert golden is not None, f"{table.name} does not exist in this release"
+    flexible = [field for field in golden.fields if field.ctype.endswith("[]")]
+    assert ours.size == golden.size or flexible
+    fields = {field.name: field for field in golden.fields}
+    for row in table.rows_at(interface):
+        if row.name is None:
+            continue
+        field = fields.get(row.name) or fields[OTHER_NAMES[table.name, row.name]]
+        assert ours.offsets[row.name] == field.offset, row.name
+        assert ours.sizes[row.name] == field.size or field in flexible, row.name
+        assert row.code == expected_code(table.name, field, row), row.name
+
+
+@pytest.mark.parametrize("name, interface", CASES)
+def test_a_table_leaves_no_field_of_the_header_out(name: str, interface: Interface) -> None:
+    table = TABLES[name]
+    try:
+        ours = table.at(interface)
+    except NotInInterface:
+        return
+    golden = golden_of(name, table, interface)
+    if golden is None:
+        assert table.name in NOT_STRUCTURES
+        return
+    covered = {byte for field in ours.names for byte in range(ours.offsets[field], ours.offsets[field] + ours.sizes[field])}
+    opaque = [field for field in golden.fields if field.name in ours.index]
+    for field in golden.fields:
+        if any(other.name.startswith((f"{field.name}.", f"{field.name}[")) for other in golden.fields):
+            continue
+        if any(field.name.startswith((f"{whole.name}.", f"{whole.name}[")) for whole in opaque):
+            continue
+        wanted = set(range(field.offset, field.end))
+        if PADDING.search(field.name):
+            assert not wanted & covered, f"{field.name} is padding and must be packed as zero"
+        else:
+            assert wanted <= covered, f"{field.name} is missing"
+
+
+def test_every_exemption_is_needed() -> None:
+    names = {table.name for table in TABLES.values()}
+    assert set(NOT_STRUCTURES) <= names
+    assert {structure for structure, _ in (*OTHER_NAMES, *SIGNED_RESULTS)} <= names
+
+
+def test_every_structure_of_a_module_has_a_name_that_says_so() -> None:
+    assert [name for name in TABLES if not name.endswith("_STRUCT")] == []
+
+
+@pytest.mark.parametrize("interface", RELEASES, ids=goldens.golden_name)
+def test_the_size_of_a_vcpu_context(interface: Interface) -> None:
+    assert x86.VCPU_GUEST_CONTEXT_STRUCT.at(interface).size == 5168
+    assert x86.VCPU_GUEST_CONTEXT_32_STRUCT.at(interface).size == 2800
+
+
+@pytest.mark.parametrize(
+    "width, table, size",
+    [(64, x86.VCPU_INFO_STRUCT, 64), (32, x86.VCPU_INFO_32_STRUCT, 64)],
+)
+def test_vcpu_infos_fill_their_place_in_shared_info(width: int, table: Table, size: int) -> None:
+    shared = {64: x86.SHARED_INFO_STRUCT, 32: x86.SHARED_INFO_32_STRUCT}[width].at(RELEASES[-1])
+    assert table.at(RELEASES[-1]).size * x86.VCPU_INFOS == shared.sizes["vcpu_info"]
