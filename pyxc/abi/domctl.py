@@ -79,7 +79,7 @@ class AffinityFlag(IntFlag):
 
 
 class PageType(IntEnum):
-    """What getpageframeinfo3 says of a frame (XEN_DOMCTL_PFINFO_*); page tables may be PAGE_PINNED as well."""
+    """What getpageframeinfo3 says of a frame (XEN_DOMCTL_PFINFO_*); page tables may be PAGE_PINNED too."""
 
     NOTAB = 0x0 << 28
     L1TAB = 0x1 << 28
@@ -294,10 +294,20 @@ GETDOMAININFO = Operation(DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, chan
 GETMEMLIST = Operation(DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, stop=0x10)
 SETVCPUAFFINITY = Operation(DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True)
 SHADOW_OP_GET_ALLOCATION = Operation(
-    DOMCTL, "shadow_op_get_allocation", 10, SHADOW_OP_STRUCT, changes=False, fixed={"op": ShadowOp.GET_ALLOCATION}
+    DOMCTL,
+    "shadow_op_get_allocation",
+    10,
+    SHADOW_OP_STRUCT,
+    changes=False,
+    fixed={"op": ShadowOp.GET_ALLOCATION},
 )
 SHADOW_OP_SET_ALLOCATION = Operation(
-    DOMCTL, "shadow_op_set_allocation", 10, SHADOW_OP_STRUCT, changes=True, fixed={"op": ShadowOp.SET_ALLOCATION}
+    DOMCTL,
+    "shadow_op_set_allocation",
+    10,
+    SHADOW_OP_STRUCT,
+    changes=True,
+    fixed={"op": ShadowOp.SET_ALLOCATION},
 )
 MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True)
 SETVCPUCONTEXT = Operation(DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Xen's own errno numbers (public/errno.h), which privcmd hands through untranslated on every architecture."""
+"""Xen's own errno numbers (public/errno.h), handed through by privcmd on every architecture."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pyxc.abi.operation import EVENT_CHANNEL_OP, Operation
 
 
 class Status(IntEnum):
-    """What a port is bound to (EVTCHNSTAT_*), and so which of the tables STATUS_*_STRUCT reads status' `u`."""
+    """What a port is bound to (EVTCHNSTAT_*), which says what STATUS_*_STRUCT reads status' `u`."""
 
     CLOSED = 0
     UNBOUND = 1

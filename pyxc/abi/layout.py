@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The language in which structures of the hypervisor are written down, and its compiler.
 
-A Table lists the rows of one Xen structure, for every interface version at once. Table.at() compiles it, for one
-Interface, to a Layout: a struct.Struct of explicit width, order and padding, which never follows the C layout
-of the machine that Python runs on.
+A Table lists the rows of one Xen structure, for every interface version at once. Table.at() compiles it,
+for one Interface, to a Layout: a struct.Struct of explicit width, order and padding, which never follows the
+C layout of the machine that Python runs on.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ HANDLE = "P"
 
 Release = tuple[int, int]
 Version = tuple[int, Release]
-"""An interface number (0 in families without one), and the Xen release that tells two layouts of one number apart."""
+"""An interface number (0 in families without one), and the Xen release that tells its two layouts apart."""
 Bound = int | Release | Version | None
-"""How a row says it: an interface number, a Xen release (families without numbers), both, or None for no bound."""
+"""How a row says it: an interface number, a release (families without numbers), both, or None: no bound."""
 
 
 class Interface(NamedTuple):
@@ -68,14 +68,14 @@ class Span(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One field: name (None for padding), type code, count, and the versions [start, stop) that have it.
+    """One field: name (None for padding), type code, length, and the versions [start, stop) that have it.
 
-    A count above 1 makes an array: of U8 it decodes to bytes, of anything else to a tuple of ints.
+    A length above 1 makes an array: of U8 it decodes to bytes, of anything else to a tuple of ints.
     """
 
     name: str | None
     code: str
-    count: int = 1
+    length: int = 1
     start: Bound = None
     stop: Bound = None
 
@@ -88,8 +88,8 @@ def pad(size: int, start: Bound = None, stop: Bound = None) -> Row:
 class Table:
     """The rows of one structure for all versions of its family.
 
-    `name` is the C name of the structure; `family` says what its bounds count: "domctl" and "sysctl" interface
-    numbers, "xen" releases. `start` and `stop` bound the versions in which the structure exists.
+    `name` is the C name of the structure; `family` says what its bounds count: "domctl" and "sysctl"
+    interface numbers, "xen" releases. `start` and `stop` bound the versions in which the structure exists.
     """
 
     def __init__(self, name: str, family: str, *rows: Row, start: Bound = None, stop: Bound = None) -> None:
@@ -100,7 +100,7 @@ class Table:
         self._compiled: dict[tuple[Version, str], Layout] = {}
 
     def at(self, interface: Interface) -> Layout:
-        """The layout in one interface, compiled on first use. NotInInterface where the structure is absent."""
+        """The layout in one interface, compiled on first use. NotInInterface where it is absent."""
         key = interface.version(self.family), interface.byteorder
         if key not in self._compiled:
             self._compiled[key] = Layout(self.name, self.rows_at(interface), interface.byteorder)
@@ -132,8 +132,9 @@ def nested(prefix: str, table: Table, start: Bound = None, stop: Bound = None) -
 class Layout:
     """A structure in one interface version and byte order: size, offsets, and a compiled codec.
 
-    `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes; `codec` is the
-    struct.Struct, to which an array is one item of bytes; `arrays` has the codecs of arrays of words, by index.
+    `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes; `codec` is
+    the struct.Struct, to which an array is one item of bytes; `arrays` has the codecs of arrays of words, by
+    their index in `names`.
     """
 
     def __init__(self, name: str, rows: Iterable[Row], byteorder: str) -> None:
@@ -154,7 +155,7 @@ class Layout:
         """Place a row; answers its struct code."""
         code = U64 if row.code == HANDLE else row.code
         unit = struct.calcsize(self.order + code)
-        size = unit * row.count
+        size = unit * row.length
         offset, self.size = self.size, self.size + size
         if row.name is None:
             return f"{size}x"
@@ -164,11 +165,11 @@ class Layout:
             raise ValueError(f"{self.name}.{row.name} stands twice")
         if row.code == HANDLE:
             self.handles.add(row.name)
-        if row.count > 1 and code != U8:
-            self.arrays[len(self._zero)] = struct.Struct(f"{self.order}{row.count}{code}")
-        self._zero.append(0 if row.count == 1 else bytes(size))
+        if row.length > 1 and code != U8:
+            self.arrays[len(self._zero)] = struct.Struct(f"{self.order}{row.length}{code}")
+        self._zero.append(0 if row.length == 1 else bytes(size))
         self.offsets[row.name], self.sizes[row.name] = offset, size
-        return code if row.count == 1 else f"{size}s"
+        return code if row.length == 1 else f"{size}s"
 
     def values(self, fields: Mapping[str, Any]) -> list[Any]:
         """What codec.pack() takes; fields not given are zero, unknown ones a TypeError."""
@@ -196,7 +197,7 @@ class Layout:
 
     def unpack(self, data: Any, offset: int = 0) -> dict[str, Any]:
         """All fields by name. struct.error when the buffer is too short."""
-        return dict(zip(self.names, self.decode(self.codec.unpack_from(data, offset))))
+        return dict(zip(self.names, self.decode(self.codec.unpack_from(data, offset)), strict=True))
 
     def __repr__(self) -> str:
         return f"<Layout {self.name}, {self.size} bytes>"
@@ -243,12 +244,12 @@ def _picker(order: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
 
 
 class Record(Generic[R]):
-    """Binds a NamedTuple class to a Table: fields of one name meet, `renamed` says FIELD="row" for the others."""
+    """Binds a NamedTuple class to a Table: fields of one name meet, `renamed` says FIELD="row" for others."""
 
     def __init__(self, cls: type[R], table: Table, **renamed: str) -> None:
         self._cls = cls
         self._table = table
-        fields: tuple[str, ...] = getattr(cls, "_fields")
+        fields: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
         rows = {row.name for row in table.rows}
         self._sources = tuple(renamed.get(field, field) for field in fields)
         unknown = set(self._sources) - rows

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""memory_op (public/memory.h): the memory of domains. Bounds are Xen releases; sizes are in pages or extents."""
+"""memory_op (public/memory.h): the memory of domains. Bounds are Xen releases."""
 
 from __future__ import annotations
 
@@ -138,7 +138,9 @@ MEMORY_MAP = Operation(MEMORY_OP, "memory_map", 9, MEMORY_MAP_STRUCT, changes=Fa
 MACHPHYS_MAPPING = Operation(MEMORY_OP, "machphys_mapping", 12, MACHPHYS_MAPPING_STRUCT, changes=False)
 SET_MEMORY_MAP = Operation(MEMORY_OP, "set_memory_map", 13, FOREIGN_MEMORY_MAP_STRUCT, changes=True)
 MAXIMUM_GPFN = Operation(MEMORY_OP, "maximum_gpfn", 14, DOMAIN_STRUCT, changes=False, wide=True)
-REMOVE_FROM_PHYSMAP = Operation(MEMORY_OP, "remove_from_physmap", 15, REMOVE_FROM_PHYSMAP_STRUCT, changes=True)
+REMOVE_FROM_PHYSMAP = Operation(
+    MEMORY_OP, "remove_from_physmap", 15, REMOVE_FROM_PHYSMAP_STRUCT, changes=True
+)
 SET_POD_TARGET = Operation(MEMORY_OP, "set_pod_target", 16, POD_TARGET_STRUCT, changes=True)
 GET_POD_TARGET = Operation(MEMORY_OP, "get_pod_target", 17, POD_TARGET_STRUCT, changes=False)
 CLAIM_PAGES = Operation(MEMORY_OP, "claim_pages", 24, RESERVATION_STRUCT, changes=True)

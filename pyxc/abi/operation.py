@@ -12,7 +12,7 @@ from pyxc.abi.layout import U16, U32, Bound, Interface, Layout, NotInInterface, 
 class Family(NamedTuple):
     """A hypercall with many commands.
 
-    `envelope` stands before the body of every command, in one structure of `size` bytes (0: as long as it needs).
+    `envelope` stands before the body of every command, in one structure of `size` bytes (0: no fixed size).
     `command_argument`: the command is the hypercall's first argument and the structure's address the second;
     otherwise the command is a field of the envelope. `extra` arguments follow the address.
     `fixed_width`: the layout is the same for 32- and 64-bit kernels; the others exist in the kernel's width.
@@ -38,7 +38,12 @@ DOMCTL = Family(
 )  # fmt: skip
 """Its domain is `domid` here, since the body of getdomaininfo has a `domain` too."""
 SYSCTL = Family(
-    "sysctl", 35, (Row("cmd", U32), Row("interface_version", U32)), 136, command_argument=False, fixed_width=True
+    "sysctl",
+    35,
+    (Row("cmd", U32), Row("interface_version", U32)),
+    136,
+    command_argument=False,
+    fixed_width=True,
 )
 MEMORY_OP = Family("memory_op", 12)
 XEN_VERSION = Family("xen_version", 17)
@@ -52,9 +57,9 @@ MULTICALL = 13
 class Operation:
     """One thing that a hypervisor can be asked.
 
-    `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those. `wide`: its result
-    may need more than an int, so it is sent as a multicall of one entry. `body` is the structure of its fields.
-    `fixed` are the fields that make it this operation where one command does several things.
+    `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those. `wide`: its
+    result may need more than an int, so it is sent as a multicall of one entry. `body` is the structure of
+    its fields; `fixed` those that make it this operation where one command does several things.
     """
 
     def __init__(
@@ -75,7 +80,7 @@ class Operation:
         return f"{self.family.name}.{self.name}"
 
     def layout(self, interface: Interface) -> Layout:
-        """Envelope, body and tail padding as one structure. NotInInterface where this Xen has no such operation."""
+        """Envelope, body and tail padding as one structure. NotInInterface where this Xen has none."""
         if not self.span.holds(interface.version(self.family.versions)):
             raise NotInInterface(f"Xen {interface.xen[0]}.{interface.xen[1]} has no {self.full_name}")
         body = self.body.rows_at(interface) if self.body else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""sysctl (public/sysctl.h): what the toolstack asks of the whole machine. Bounds are sysctl interface numbers."""
+"""sysctl (public/sysctl.h): what the toolstack asks of the machine. Bounds are sysctl interface numbers."""
 
 from __future__ import annotations
 
@@ -173,7 +173,9 @@ CPUPOOL_OP_STRUCT = Table(
 )  # fmt: skip
 
 READCONSOLE = Operation(SYSCTL, "readconsole", 1, READCONSOLE_STRUCT, changes=False, fixed={"clear": 0})
-READCONSOLE_CLEAR = Operation(SYSCTL, "readconsole_clear", 1, READCONSOLE_STRUCT, changes=True, fixed={"clear": 1})
+READCONSOLE_CLEAR = Operation(
+    SYSCTL, "readconsole_clear", 1, READCONSOLE_STRUCT, changes=True, fixed={"clear": 1}
+)
 PHYSINFO = Operation(SYSCTL, "physinfo", 3, PHYSINFO_STRUCT, changes=False)
 SCHED_ID = Operation(SYSCTL, "sched_id", 4, SCHED_ID_STRUCT, changes=False)
 GETDOMAININFOLIST = Operation(SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_STRUCT, changes=False)

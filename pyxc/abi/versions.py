@@ -32,7 +32,7 @@ NEWEST: Final[Release] = RELEASES[-1].xen
 def numbers(release: Release) -> tuple[int, int]:
     """The (domctl, sysctl) numbers that a release should speak.
 
-    Of an unknown release those of the nearest known one below (or the oldest): only a first guess for probing.
+    Of an unknown release those of the nearest known one below (or the oldest): a first guess for probing.
     """
     known = [interface for interface in RELEASES if interface.xen <= release] or RELEASES[:1]
     return known[-1].domctl, known[-1].sysctl

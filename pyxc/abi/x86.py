@@ -36,26 +36,18 @@ class StartFlag(IntFlag):
     VIRT_P2M_4TOOLS = 1 << 4
 
 
-class PageEntry(IntFlag):
-    """Bits of an entry of any level of page tables, as the processor defines them."""
-
-    PRESENT = 1 << 0
-    WRITABLE = 1 << 1
-    USER = 1 << 2
-    WRITE_THROUGH = 1 << 3
-    CACHE_DISABLE = 1 << 4
-    ACCESSED = 1 << 5
-    DIRTY = 1 << 6
-    LARGE = 1 << 7
-    """The entry maps a large page; in a lowest-level entry this bit means something else (PAT)."""
-    GLOBAL = 1 << 8
-    NO_EXECUTE = 1 << 63
-
-
-PAGE_ENTRY_FRAME: Final = 0x000F_FFFF_FFFF_F000
-"""The address in a page table entry: frame << 12."""
-PAGE_ENTRIES: Final = 512
-"""Entries of a page table; each level translates 9 bits of an address, above the 12 bits of the page."""
+# An entry of any level of page tables, as the processor defines it.
+PTE_PRESENT: Final = 1 << 0
+PTE_WRITABLE: Final = 1 << 1
+PTE_USER: Final = 1 << 2
+PTE_ACCESSED: Final = 1 << 5
+PTE_DIRTY: Final = 1 << 6
+PTE_PSE: Final = 1 << 7
+"""The entry maps a large page; in a lowest-level entry this bit means something else (PAT)."""
+PTE_GLOBAL: Final = 1 << 8
+PTE_NX: Final = 1 << 63
+PTE_FRAME_MASK: Final = 0x000F_FFFF_FFFF_F000
+"""Where the frame stands: frame << 12."""
 
 CPU_USER_REGS_STRUCT = Table(
     "cpu_user_regs", "xen",

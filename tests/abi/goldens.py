@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the headers of each Xen release say, as a C compiler sees them, and what pyxc.abi has to say about it."""
+"""What the headers of each Xen release say, as a C compiler sees them, and what pyxc.abi says."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _load(name: str) -> Any:
 
 
 @cache
-def golden(name: str) -> dict[str, Any]:
+def golden(name: str) -> Any:
     """The layouts of one release: "4.17-x86_64"; or "i386", which no release changed."""
     return _load(f"layouts/xen-{name}.json")
 

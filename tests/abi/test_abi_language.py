@@ -42,12 +42,12 @@ POINT = Table(
 
 
 def test_a_misaligned_field_is_refused() -> None:
-    with pytest.raises(ValueError, match="point.y: offset 2 is not aligned to 4 bytes"):
+    with pytest.raises(ValueError, match=r"point.y: offset 2 is not aligned to 4 bytes"):
         Layout("point", [Row("x", U16), Row("y", U32)], "little")
 
 
 def test_a_field_that_stands_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="point.x stands twice"):
+    with pytest.raises(ValueError, match=r"point.x stands twice"):
         Layout("point", [Row("x", U16), Row("x", U16)], "little")
 
 
@@ -86,7 +86,7 @@ def test_padding_is_ignored_when_unpacking() -> None:
 
 
 def test_an_unknown_field_is_a_type_error_that_names_it() -> None:
-    with pytest.raises(TypeError, match="struct point has no field 'z'"):
+    with pytest.raises(TypeError, match=r"struct point has no field 'z'"):
         POINT.at(NEW).pack({"z": 1})
 
 
@@ -149,7 +149,7 @@ def test_rows_follow_the_interface_number_and_where_it_is_not_enough_the_release
 
 
 def test_a_structure_outside_its_bounds() -> None:
-    with pytest.raises(NotInInterface, match="Xen 4.9 has no struct bounded"):
+    with pytest.raises(NotInInterface, match=r"Xen 4.9 has no struct bounded"):
         BOUNDED.at(Interface((4, 9), 0xD, 0xF))
 
 
@@ -269,10 +269,10 @@ def test_an_operation_without_envelope_is_its_body() -> None:
 
 
 def test_an_operation_that_a_release_lacks() -> None:
-    with pytest.raises(NotInInterface, match="Xen 4.21 has no domctl.getmemlist"):
+    with pytest.raises(NotInInterface, match=r"Xen 4.21 has no domctl.getmemlist"):
         domctl.GETMEMLIST.layout(NEW)
     assert "buffer" in domctl.GETMEMLIST.layout(OLD).handles
-    with pytest.raises(NotInInterface, match="Xen 4.10 has no xen_version.capabilities2"):
+    with pytest.raises(NotInInterface, match=r"Xen 4.10 has no xen_version.capabilities2"):
         version.CAPABILITIES2.layout(OLD)
 
 
@@ -298,7 +298,19 @@ def test_old_capabilities_are_told_in_new_bits() -> None:
 
 
 def test_which_operations_only_read() -> None:
-    changing = [domctl.PAUSEDOMAIN, domctl.SETVCPUCONTEXT, sysctl.READCONSOLE_CLEAR, sysctl.DEBUG_KEYS, memory.CLAIM_PAGES]
-    reading = [domctl.GETVCPUCONTEXT, sysctl.READCONSOLE, sysctl.PHYSINFO, version.VERSION, memory.MAXIMUM_GPFN]
+    changing = [
+        domctl.PAUSEDOMAIN,
+        domctl.SETVCPUCONTEXT,
+        sysctl.READCONSOLE_CLEAR,
+        sysctl.DEBUG_KEYS,
+        memory.CLAIM_PAGES,
+    ]
+    reading = [
+        domctl.GETVCPUCONTEXT,
+        sysctl.READCONSOLE,
+        sysctl.PHYSINFO,
+        version.VERSION,
+        memory.MAXIMUM_GPFN,
+    ]
     assert all(operation.changes for operation in changing)
     assert not any(operation.changes for operation in reading)

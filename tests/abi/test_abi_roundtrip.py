@@ -13,20 +13,20 @@ from pyxc.abi.versions import RELEASES
 
 pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import strategies as st
 
 TABLES = goldens.tables()
 BITS = {"b": 8, "h": 16, "i": 32, "q": 64}
 
 
 def values_of(row: Row) -> st.SearchStrategy[Any]:
-    if row.code == U8 and row.count > 1:
-        return st.binary(min_size=row.count, max_size=row.count)
+    if row.code == U8 and row.length > 1:
+        return st.binary(min_size=row.length, max_size=row.length)
     code = "Q" if row.code == HANDLE else row.code
     bits = BITS[code.lower()]
     signed = code.islower()
     numbers = st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else st.integers(0, 2**bits - 1)
-    return numbers if row.count == 1 else st.tuples(*[numbers] * row.count)
+    return numbers if row.length == 1 else st.tuples(*[numbers] * row.length)
 
 
 @pytest.mark.parametrize("byteorder", ["little", "big"])
