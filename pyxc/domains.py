@@ -108,8 +108,8 @@ class Domains(Mapping[int, Domain]):
     def _limit(self, name: str, value: int, old_default: int) -> int:
         """A limit of grants; -1 means the host's default to Xen from 4.14 on, before that it has to be spelled out."""
         if value == -1:
-            return _U32_MAX if self._xen.interface.xen >= (4, 14) else old_default
-        return check.natural(name, value, _U32_MAX - 1)
+            return -1 if self._xen.interface.xen >= (4, 14) else old_default
+        return check.natural(name, value, 2**31 - 1)
 
     def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
         layout = domctl.CREATEDOMAIN.layout(self._xen.interface)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 from array import array
 from collections.abc import Iterator
+from itertools import compress, repeat
+from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import errors
@@ -16,7 +18,6 @@ from pyxc.p2m import P2mReader
 
 if TYPE_CHECKING:
     from pyxc.domain import Domain, DomainInfo
-    from pyxc.xen import Xen
 
 _TYPES_AT_ONCE = 1024
 _GETMEMLIST_MOST = 1 << 20
@@ -45,18 +46,19 @@ class FrameList(NamedTuple):
 def list_frames(domain: Domain, types: bool = False, force: bool = False) -> FrameList:
     """The frames that a domain owns, from the best source that its hypervisor has.
 
-    The p2m of a PV guest; where that cannot be read, getmemlist; after 4.10, which was the last to have it, and on a
-    translated guest, getpageframeinfo3 for every frame there is. That call, which `types` needs too, populates the
-    on-demand entries of a guest: Unsupported on a guest that has any, unless `force`.
+    Of a PV guest its p2m; where that cannot be read, getmemlist, which Xen had up to 4.10. Of a translated guest
+    getpageframeinfo3 for every gfn. That call, which `types` needs too, populates the on-demand entries of a guest:
+    Unsupported on a guest that has any, unless `force`. `force` also finds the frames of a PV guest without p2m on
+    a newer Xen, by asking for every frame of the host: slow, and Xen logs each that is not the guest's.
     """
     info = domain.info()
     if (types or info.is_hvm) and not force:
         _refuse_on_demand(domain)
-    found = _owned(domain, info)
+    found = _owned(domain, info, force)
     return found._replace(types=array("B", _types(domain, found.frames))) if types else found
 
 
-def _owned(domain: Domain, info: DomainInfo) -> FrameList:
+def _owned(domain: Domain, info: DomainInfo, force: bool) -> FrameList:
     if info.tot_pages == 0:
         return FrameList(array("Q"), "", info.is_hvm)
     if info.is_hvm:
@@ -65,15 +67,13 @@ def _owned(domain: Domain, info: DomainInfo) -> FrameList:
     try:
         reader = P2mReader(domain, info)
     except errors.Unsupported:
-        return _owned_without_p2m(domain, info)
+        if domain.xen.caller.supports(domctl.GETMEMLIST) and info.tot_pages <= _GETMEMLIST_MOST:
+            return FrameList(_getmemlist(domain, info.tot_pages), domctl.GETMEMLIST.name, False)
+        if force:
+            last = domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
+            return FrameList(_scan(domain, last, info.tot_pages), domctl.GETPAGEFRAMEINFO3.name, False)
+        raise
     return FrameList(reader.steadily(lambda: _collect(reader, info)), reader.source, False)
-
-
-def _owned_without_p2m(domain: Domain, info: DomainInfo) -> FrameList:
-    if domain.xen.caller.supports(domctl.GETMEMLIST) and info.tot_pages <= _GETMEMLIST_MOST:
-        return FrameList(_getmemlist(domain, info.tot_pages), domctl.GETMEMLIST.name, False)
-    last = domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
-    return FrameList(_scan(domain, last, info.tot_pages), domctl.GETPAGEFRAMEINFO3.name, False)
 
 
 def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
@@ -108,22 +108,28 @@ def _scan(domain: Domain, last: int, owned: int) -> array[int]:
     top = last - last % _TYPES_AT_ONCE
     for start in (top, *range(0, top, _TYPES_AT_ONCE)):
         frames = range(start, min(start + _TYPES_AT_ONCE, last + 1))
-        kinds = _types(domain, array("Q", frames))
-        found.extend(frame for frame, kind in zip(frames, kinds) if kind != PageType.XTAB >> 28)
+        words = _type_words(domain, array("Q", frames))
+        if words.count(PageType.XTAB) < len(words):
+            found.extend(compress(frames, map(ne, words, repeat(int(PageType.XTAB)))))
         if len(found) >= owned:
             break
     return found
 
 
 def _types(domain: Domain, frames: array[int]) -> Iterator[int]:
-    """PageType >> 28 of each frame (domctl getpageframeinfo3, at most 1024 a call)."""
-    xen: Xen = domain.xen
+    """PageType >> 28 of each frame."""
     for start in range(0, len(frames), _TYPES_AT_ONCE):
-        part = frames[start : start + _TYPES_AT_ONCE]
-        reply = xen.call(
-            domctl.GETPAGEFRAMEINFO3, domain.domid, num=len(part), array=xen.words(part.tobytes()).tobytes()
-        )
-        yield from [word >> 28 for word in xen.words(reply.buffers["array"])]
+        for word in _type_words(domain, frames[start : start + _TYPES_AT_ONCE]):
+            yield word >> 28
+
+
+def _type_words(domain: Domain, frames: array[int]) -> array[int]:
+    """What getpageframeinfo3 makes of at most 1024 frames."""
+    xen = domain.xen
+    asked = xen.words(frames.tobytes()).tobytes()
+    return xen.words(
+        xen.call(domctl.GETPAGEFRAMEINFO3, domain.domid, num=len(frames), array=asked).buffers["array"]
+    )
 
 
 def _refuse_on_demand(domain: Domain) -> None:
