@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Builds the native core; everything else is in pyproject.toml. The C is made from the .pyx at every build."""
+"""Builds the native core, its C made from the .pyx at every build. Everything else is in pyproject.toml."""
 
 from setuptools import Extension, setup
 

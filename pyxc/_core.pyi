@@ -2,12 +2,16 @@
 """The native core: devices, ioctls, hypercall-safe memory, foreign mappings and lists of u64.
 
 Nothing here knows a structure of Xen. Addresses and lengths are plain ints; results are >= 0, or a
-negative errno in Xen's numbering, and only misuse raises.
+negative errno in Xen's numbering, and only misuse raises: ValueError for what was closed or released,
+OverflowError for a number that does not fit its field, RuntimeError for what was opened before a fork.
+
+No memory of this module is inherited by a forked child. There, a memoryview taken before the fork must not be
+touched.
 """
 
 import sys
 from collections.abc import Iterable
-from typing import Final, final
+from typing import Final, NoReturn, Self, final
 
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
@@ -21,7 +25,7 @@ POINTER_BITS: Final[int]
 """32 or 64: the width of this process."""
 
 IOCTL: Final[dict[str, int]]
-"""Numbers of the privcmd, evtchn and gntdev ioctls, as the C compiler of this architecture computes them from
+"""Numbers of the privcmd, evtchn and gntdev ioctls of a 64-bit kernel, by this architecture's rules, from
 structures of explicit 64-bit members: "privcmd_hypercall", "privcmd_mmapbatch_v2", "privcmd_mmap_resource",
 "privcmd_dm_op", "privcmd_restrict", "privcmd_unimplemented", "evtchn_bind_virq", "evtchn_bind_interdomain",
 "evtchn_bind_unbound_port", "evtchn_unbind", "evtchn_notify", "evtchn_reset", "gntdev_map_grant_ref",
@@ -36,26 +40,30 @@ def fork_count() -> int:
 def device_ioctl(fd: int, request: int, argument: Buffer, gate: bool = False) -> int:
     """One ioctl on any of Xen's devices, the GIL released; through the 64-bit gate where asked.
 
-    `argument` is the structure, read and written in place. Returns the result, or -errno.
+    `argument` is the structure, writable, read and written in place. Returns the result, or -errno. Raises
+    ValueError when the gate is asked for where there is none.
     """
 
 def byteswap64(words: Buffer) -> None:
-    """Swap the bytes of every u64 of a writable buffer in place."""
+    """Swap the bytes of every u64 of a writable buffer, of any alignment, in place."""
 
 def select_frames(entries: Buffer, frames: Buffer, at: int) -> tuple[int, int, int, int]:
     """Copy the plain frame numbers of a piece of p2m (u64, native order) to `frames[at:]`.
 
-    Returns (copied, absent, foreign, identity): entries of all ones are absent, bit 63 marks a foreign frame and
-    bit 62 an identity mapping (Linux). Raises ValueError when `frames` is too short.
+    Returns (copied, absent, foreign, identity): entries of all ones are absent, bit 63 marks a foreign frame
+    and bit 62 an identity mapping (Linux). ValueError when `frames` is too short; what fits is copied.
     """
 
 @final
 class Arena:
     """One piece of hypercall-safe memory: page-aligned, resident, zero when taken. Writable buffer protocol.
 
+    One that is lost without release() gives its memory back to the system. A released one raises ValueError.
     Threads: an arena belongs to the call that took it.
     """
 
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+        """Raises TypeError: an arena is taken from a Pool."""
     @property
     def address(self) -> int: ...
     @property
@@ -63,18 +71,22 @@ class Arena:
         """Bytes, a multiple of PAGE_SIZE."""
     @property
     def view(self) -> memoryview:
-        """The whole of it, format 'B'; one object that lives as long as the arena."""
-    def release(self, used: int = ...) -> None:
-        """Zero the first `used` bytes (all by default) and return it to its pool. Not to be used afterwards."""
+        """The whole of it, format 'B'; always the same object, not to be released by itself. Its slices must not
+        be used after Arena.release()."""
+    def release(self, used: int = -1) -> None:
+        """Zero the first `used` bytes (all by default) and return it to its pool. Whoever wrote further, the
+        hypervisor included, must say so in `used`. In a forked child it does nothing to the memory."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Pool:
-    """A supply of arenas. Threads: one pool may be used by many.
+    """A supply of arenas. Threads: one pool may be used by many; the GIL orders them (a free-threaded Python
+    switches it on for this module).
 
-    `device` is an open /dev/xen/hypercall, or -1: then anonymous memory, locked if `locked`, never copied by fork.
+    `device` is an open /dev/xen/hypercall, or -1: then anonymous memory, locked if `locked`.
     """
 
-    def __init__(self, device: int = -1, locked: bool = True) -> None: ...
+    def __new__(cls, device: int = -1, locked: bool = True) -> Self: ...
     def take(self, size: int) -> Arena:
         """At least `size` bytes. Raises MemoryError, naming RLIMIT_MEMLOCK where that is the reason."""
     @property
@@ -89,10 +101,12 @@ class Pool:
 class ForeignMap:
     """Frames of a domain in this process's memory. Buffer protocol (bytes), read-only unless asked for.
 
-    Unmapped by close() or when collected. Exported memoryviews keep it alive: close() then raises BufferError.
-    Use after close raises ValueError. Threads: may be read by many.
+    Unmapped by close() or when collected. Exported memoryviews keep it alive: close() then raises
+    BufferError. Use after close raises ValueError. Threads: may be read by many.
     """
 
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+        """Raises TypeError: a map comes from map_frames or map_resource."""
     @property
     def size(self) -> int: ...
     @property
@@ -106,9 +120,10 @@ class ForeignMap:
         """How many memoryviews hold it."""
     @property
     def errors(self) -> tuple[int, ...]:
-        """Per frame: 0, or the errno with which it could not be mapped (touching that page would be a fault,
-        so a map with any error hands out no buffer). Empty when all went well."""
-    def close(self) -> None: ...
+        """Per frame: 0, or the errno with which it could not be mapped. Empty when all went well. Touching
+        such a page would be a fault: a map with any error hands out no buffer but raises OSError."""
+    def close(self) -> None:
+        """Unmap. More than once is allowed."""
     def __len__(self) -> int: ...
     def __enter__(self) -> ForeignMap: ...
     def __exit__(self, *exc: object) -> None: ...
@@ -116,13 +131,16 @@ class ForeignMap:
 
 @final
 class Privcmd:
-    """An open privcmd device. Threads: one may be used by many; the GIL is released around every ioctl.
+    """An open privcmd device. The GIL is released around every ioctl.
+
+    Threads: one may be used by many; close() only when no call is under way.
 
     `path` None: /dev/xen/privcmd, else /proc/xen/privcmd (only on ENOENT, ENXIO, ENODEV). gate is "auto" or
-    "never". Raises OSError with the errno and the path of the device that could not be opened.
+    "never". Raises OSError with the errno and the path of the device that could not be opened: the first one
+    when there is neither.
     """
 
-    def __init__(self, path: str | None = None, gate: str = "auto") -> None: ...
+    def __new__(cls, path: str | None = None, gate: str = "auto") -> Self: ...
     @property
     def path(self) -> str: ...
     @property
@@ -139,22 +157,27 @@ class Privcmd:
     def pool(self) -> Pool: ...
     @property
     def maps(self) -> list[ForeignMap]:
-        """Foreign mappings that are open."""
+        """Foreign mappings that are open. The handle does not keep them alive."""
     @property
     def probe_errno(self) -> int:
-        """0, or the errno with which even xen_version was refused at opening (ENOTTY: no gate and no compat)."""
+        """0, or the errno with which even xen_version was refused at opening (ENOTTY: no way for a 32-bit
+        caller, or not privcmd)."""
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
-        """Issue one hypercall; its result through an int, or -errno. A handle used after fork raises RuntimeError,
-        a closed one ValueError."""
+        """Issue one hypercall; its result through an int, or -errno. A handle used after fork raises
+        RuntimeError, a closed one ValueError."""
     def map_frames(self, domid: int, frames: Buffer, writable: bool = False) -> ForeignMap:
         """Map the given frame numbers (u64, native order) of a domain, one after the other (MMAPBATCH_V2).
 
-        Frames that are paged out (ENOENT) are tried again; raises OSError when the call itself fails.
+        Frames that are paged out (ENOENT) are tried again for up to 5 s. Raises OSError when the call fails.
+        Frame numbers of 2**40 and more get EINVAL: the kernel would cut them off and map another frame.
         """
-    def map_resource(self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False) -> ForeignMap:
+    def map_resource(
+        self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
+    ) -> ForeignMap:
         """Map frames of a resource of a domain (MMAP_RESOURCE)."""
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
-        """Frames of a resource."""
+        """Frames of a resource; up to Xen 4.14 only how many one call may ask for. Raises OSError where the
+        kernel or Xen cannot tell."""
     def close(self) -> None:
         """Unmap every foreign map and close the devices; BufferError when a memoryview still holds a map."""
 
@@ -162,15 +185,26 @@ class Privcmd:
 class SharedMemory:
     """Sparse memory of a simulated machine, from which frames are mapped just as foreign frames are.
 
-    `frames` is how many pages of 4096 bytes it has.
+    `frames` is how many pages of 4096 bytes it has; what lies beyond them raises ValueError. Threads: one may
+    be used by many.
     """
 
-    def __init__(self, frames: int) -> None: ...
+    def __new__(cls, frames: int) -> Self: ...
+    @property
+    def frames(self) -> int: ...
     @property
     def fd(self) -> int: ...
+    @property
+    def maps(self) -> list[ForeignMap]:
+        """Mappings that are open. The memory does not keep them alive."""
     def read(self, frame: int, offset: int, size: int) -> bytes: ...
     def write(self, frame: int, offset: int, data: Buffer) -> None: ...
     def discard(self, frame: int, count: int = 1) -> None:
         """Make pages read as zero again."""
-    def map_frames(self, domid: int, frames: Buffer, writable: bool, errors: Iterable[int] = ()) -> ForeignMap: ...
-    def close(self) -> None: ...
+    def map_frames(
+        self, domid: int, frames: Buffer, writable: bool = False, errors: Iterable[int] = ()
+    ) -> ForeignMap:
+        """Map the given frame numbers, as Privcmd.map_frames. `errors` has an errno or 0 for each frame, or
+        is empty; frames that the memory does not have get EINVAL."""
+    def close(self) -> None:
+        """Unmap every map and free the memory; BufferError when a memoryview still holds a map."""

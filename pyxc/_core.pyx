@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# cython: language_level=3, binding=False, cdivision=True
+# cython: language_level=3, binding=False, cdivision=True, autotestdict=False
 """The native core: devices, ioctls, hypercall-safe memory, foreign mappings and lists of u64.
 
 Nothing here knows a structure of Xen; those of Linux's own devices are in ioctls.h. The public interface is
@@ -212,6 +212,15 @@ cdef void leave_ring(Link *link) noexcept:
         link.next.previous = link.previous
         link.member = NULL
 
+cdef list members(Link *head):
+    """Appends only: making other objects could start a collection, which might change the ring."""
+    cdef Link *link = head.next
+    cdef list found = []
+    while link != head:
+        found.append(<object> link.member)
+        link = link.next
+    return found
+
 
 # Arenas.
 
@@ -273,18 +282,17 @@ cdef class Arena:
         return self.whole
 
     def release(self, Py_ssize_t used=-1):
-        cdef _ArenaMemory memory
         cdef Pool pool = self.pool
         if pool is None:
             raise ValueError("this arena was released")
         self.leave()
-        memory = self.memory
-        if memory.born != forks:
-            return
-        if used < 0 or <size_t> used > memory.size:
-            used = memory.size
-        memset(memory.start, 0, used)
-        pool.keep(memory, self.whole)
+        if self.memory.born == forks:
+            if used < 0 or <size_t> used > self.memory.size:
+                used = self.memory.size
+            memset(self.memory.start, 0, used)
+            pool.keep(self.memory.size // KERNEL_PAGE, self.whole)
+        self.memory = None
+        self.whole = None
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef _ArenaMemory memory = self.held()
@@ -323,13 +331,13 @@ cdef class Pool:
         if self.closed:
             raise ValueError("this pool is closed")
         check_fork(self.born, "pool")
-        pages = (size + KERNEL_PAGE - 1) // KERNEL_PAGE if size else 1
+        pages = size // KERNEL_PAGE + (size % KERNEL_PAGE != 0) if size else 1
         arena = Arena.__new__(Arena)
         shelf = <list> self.shelves[pages] if pages <= POOLED_PAGES else None
         if shelf:
             arena.whole = shelf.pop()
         else:
-            arena.whole = memoryview(self.new_memory(pages * KERNEL_PAGE))
+            arena.whole = memoryview(self.new_memory(<size_t> pages * KERNEL_PAGE))
         arena.memory = <_ArenaMemory> PyMemoryView_GET_BASE(arena.whole)
         arena.pool = self
         join_ring(&self.arenas, &arena.link, <void *> arena)
@@ -345,8 +353,7 @@ cdef class Pool:
             if self.device >= 0:
                 memory.start = map_memory(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, self.device, 0)
             else:
-                memory.start = map_memory(NULL, size, PROT_READ | PROT_WRITE,
-                                          MAP_PRIVATE | MAP_ANONYMOUS | (MAP_LOCKED if self.locked else 0), -1, 0)
+                memory.start = map_memory(NULL, size, PROT_READ | PROT_WRITE, self.anonymous_flags(), -1, 0)
         except OSError as error:
             raise self.no_memory(size, error) from None
         madvise(memory.start, size, MADV_DONTFORK)
@@ -355,14 +362,16 @@ cdef class Pool:
             memory.start[offset] = 0
         return memory
 
+    cdef int anonymous_flags(self) noexcept:
+        return MAP_PRIVATE | MAP_ANONYMOUS | (MAP_LOCKED if self.locked else 0)
+
     cdef object no_memory(self, size_t size, error):
         if self.device < 0 and self.locked and error.errno in (errno.EAGAIN, errno.EPERM):
             limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
             return MemoryError(f"cannot lock {size} bytes for a hypercall: RLIMIT_MEMLOCK is {limit} bytes")
         return MemoryError(f"cannot map {size} bytes for a hypercall: {error.strerror}")
 
-    cdef int keep(self, _ArenaMemory memory, whole) except -1:
-        cdef Py_ssize_t pages = memory.size // KERNEL_PAGE
+    cdef int keep(self, Py_ssize_t pages, whole) except -1:
         cdef list shelf
         if pages <= POOLED_PAGES and not self.closed:
             shelf = <list> self.shelves[pages]
@@ -375,14 +384,9 @@ cdef class Pool:
         return self.taken
 
     def live(self):
-        cdef Link *link = self.arenas.next
-        cdef list found = []
         cdef Arena arena
-        while link != &self.arenas:
-            arena = <Arena> link.member
-            found.append((<uintptr_t> arena.memory.start, arena.memory.size))
-            link = link.next
-        return found
+        return [(<uintptr_t> arena.memory.start, arena.memory.size)
+                for arena in members(&self.arenas) if arena.pool is not None]
 
     def close(self):
         self.closed = True
@@ -403,12 +407,7 @@ cdef class _MapRing:
         start_ring(&self.head)
 
     cdef list maps(self):
-        cdef Link *link = self.head.next
-        cdef list found = []
-        while link != &self.head:
-            found.append(<ForeignMap> link.member)
-            link = link.next
-        return found
+        return members(&self.head)
 
     cdef int close(self) except -1:
         """All or none: BufferError names the first that a memoryview holds."""
@@ -551,7 +550,8 @@ cdef uint64_t IDENTITY_BIT = <uint64_t> 1 << 62
 cdef struct Selection:
     Py_ssize_t copied, absent, foreign, identity
 
-cdef Selection select_words(const char *entries, Py_ssize_t count, char *frames, Py_ssize_t room) noexcept nogil:
+cdef Selection select_words(const char *entries, Py_ssize_t count,
+                            char *frames, Py_ssize_t room) noexcept nogil:
     """Stops with copied > room where there is no room for the next frame."""
     cdef Selection found
     cdef Py_ssize_t i
@@ -585,7 +585,8 @@ def select_frames(entries, frames, Py_ssize_t at):
             if at < 0 or room < 0:
                 raise ValueError(f"{at} is not a place in a list of {target.len // 8} frames")
             with nogil:
-                found = select_words(<const char *> source.buf, source.len // 8, <char *> target.buf + 8 * at, room)
+                found = select_words(<const char *> source.buf, source.len // 8,
+                                     <char *> target.buf + 8 * at, room)
         finally:
             PyBuffer_Release(&target)
     finally:
@@ -733,7 +734,8 @@ cdef class Privcmd:
     def maps(self):
         return self.ring.maps()
 
-    def hypercall(self, uint64_t op, uint64_t a1=0, uint64_t a2=0, uint64_t a3=0, uint64_t a4=0, uint64_t a5=0):
+    def hypercall(self, uint64_t op,
+                  uint64_t a1=0, uint64_t a2=0, uint64_t a3=0, uint64_t a4=0, uint64_t a5=0):
         cdef privcmd_hypercall call
         cdef int result
         self.check()
@@ -784,7 +786,7 @@ cdef class Privcmd:
 
     cdef int retry_batch(self, ForeignMap foreign, const char *frames, int32_t *errors,
                          Py_ssize_t count) noexcept nogil:
-        """Ask again for each run of frames that were paged out; the rest is mapped and may not be asked for."""
+        """Ask again for each run of frames that were paged out; the rest is settled and may not be."""
         cdef Py_ssize_t first = 0, end
         cdef int result, worst = 0
         while first < count:
@@ -890,10 +892,11 @@ cdef class SharedMemory:
 
     cdef uint64_t place(self, uint64_t frame, uint64_t offset, uint64_t size) except? 0:
         """Where these bytes lie in the file."""
-        cdef uint64_t start, end = self.frames * FRAME_SIZE
+        cdef uint64_t room
         self.check()
-        if frame >= self.frames or offset > end - frame * FRAME_SIZE or size > end - frame * FRAME_SIZE - offset:
-            raise ValueError(f"{size} bytes at offset {offset} of frame {frame} are not in {self.frames} frames")
+        room = (self.frames - frame) * FRAME_SIZE if frame < self.frames else 0
+        if frame >= self.frames or offset > room or size > room - offset:
+            raise ValueError(f"{size} bytes at {offset} of frame {frame} are not in {self.frames} frames")
         return frame * FRAME_SIZE + offset
 
     @property
@@ -918,11 +921,12 @@ cdef class SharedMemory:
         if count > self.frames - frame:
             raise ValueError(f"frames {frame} to {frame + count - 1} are not in {self.frames} frames")
         with nogil:
-            result = fallocate(self.memory, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, start, count * FRAME_SIZE)
+            result = fallocate(self.memory, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+                               start, count * FRAME_SIZE)
         if result < 0:
             PyErr_SetFromErrno(OSError)
 
-    def map_frames(self, uint16_t domid, frames, bint writable, errors=()):
+    def map_frames(self, uint16_t domid, frames, bint writable=False, errors=()):
         cdef ForeignMap foreign
         cdef Py_buffer buffer
         self.check()

@@ -4,7 +4,7 @@
  *
  * The drivers of privcmd, evtchn and gntdev have no handler for 32-bit callers: an i386 process is answered
  * ENOTTY. But any such process may enter the kernel's 64-bit user code segment by a far call and issue the
- * 64-bit system call itself. Only ioctl goes that way: a 64-bit mmap could answer with an address above 4 GiB.
+ * 64-bit system call itself. Only ioctl goes that way: a 64-bit mmap could answer an address above 4 GiB.
  */
 #ifndef PYXC_GATE_H
 #define PYXC_GATE_H

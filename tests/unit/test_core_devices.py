@@ -55,7 +55,12 @@ def test_the_device_is_closed_on_exec_and_at_close() -> None:
     handle.close()
     with pytest.raises(OSError):
         os.fstat(descriptor)
-    for use in (lambda: handle.hypercall(17), lambda: handle.fd, lambda: handle.resource_size(0, 0, 0)):
+    uses: list[Callable[[], object]] = [
+        lambda: handle.hypercall(17),
+        lambda: handle.fd,
+        lambda: handle.resource_size(0, 0, 0),
+    ]
+    for use in uses:
         with pytest.raises(ValueError, match="closed"):
             use()
     with pytest.raises(ValueError, match="closed"):
