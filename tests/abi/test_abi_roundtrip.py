@@ -12,7 +12,7 @@ from pyxc.abi.layout import HANDLE, U8, Interface, NotInInterface, Row
 from pyxc.abi.versions import RELEASES
 
 pytest.importorskip("hypothesis")
-from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 TABLES = goldens.tables()
