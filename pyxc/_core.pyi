@@ -71,8 +71,8 @@ class Arena:
         """Bytes, a multiple of PAGE_SIZE."""
     @property
     def view(self) -> memoryview:
-        """The whole of it, format 'B'; always the same object, not to be released by itself. Its slices must not
-        be used after Arena.release()."""
+        """The whole of it, format 'B'; always the same object, not to be released by itself. Its slices must
+        not be used after Arena.release()."""
     def release(self, used: int = -1) -> None:
         """Zero the first `used` bytes (all by default) and return it to its pool. Whoever wrote further, the
         hypervisor included, must say so in `used`. In a forked child it does nothing to the memory."""
