@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+"""A hypervisor in this process, below the marshalling: it takes the bytes of hypercalls and answers in bytes.
+
+`connect("sim:xen-4.17")` gives a link to a freshly booted host; `Hypervisor(profile)` the host itself, to which
+several links may lead. Every run of one program sees the same host.
+"""
+
+from __future__ import annotations
+
+from pyxc.sim.call import REGISTER
+from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.link import SimLink
+from pyxc.sim.profiles import DEFAULT, PROFILES, Profile, named
+
+__all__ = ["DEFAULT", "PROFILES", "Hypervisor", "Profile", "SimLink", "connect", "named", "operations"]
+
+
+def connect(target: str = DEFAULT) -> SimLink:
+    """A link to a new simulated host. ValueError, with the known targets, for an unknown one."""
+    return Hypervisor(named(target)).connect(DEFAULT if target == "sim:" else target)
+
+
+def operations() -> set[str]:
+    """Full names of the operations that the simulator carries out."""
+    return set(REGISTER)

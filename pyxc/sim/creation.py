@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Making a domain: what createdomain accepts, and what a new domain has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyxc.abi.domctl import GRANT_VERSION_MASK, CreateFlag
+from pyxc.abi.errno import XenErrno
+from pyxc.sim.access import Refusal
+from pyxc.sim.domain import Domain
+from pyxc.sim.ports import Ports
+from pyxc.sim.profiles import Profile
+
+if TYPE_CHECKING:
+    from pyxc.sim.hypervisor import Hypervisor
+
+MOST_GRANT_FRAMES = 64
+_MOST_MAPTRACK_FRAMES = 1024
+_PV_MOST_VCPUS = 8192
+_HVM_MOST_VCPUS = 128
+_GRANT_VERSIONS = (1, 2)
+
+_LAPIC = 1 << 0
+_PIT = 1 << 8
+_USE_PIRQ = 1 << 9
+_HVM_DEVICES = (1 << 10) - 1
+"""Every emulated device but vPCI."""
+
+
+def most_vcpus(hvm: bool) -> int:
+    return _HVM_MOST_VCPUS if hvm else _PV_MOST_VCPUS
+
+
+def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
+    """A new domain: paused, without memory and vcpus. Refusal (EINVAL) for what it cannot be."""
+    _check(xen.profile, config)
+    flags = CreateFlag(config["flags"])
+    domain = Domain(domid, config["handle"], flags, config.get("max_vcpus", 0), hvm=bool(flags & CreateFlag.HVM))
+    domain.hap = bool(flags & CreateFlag.HAP)
+    domain.emulation_flags = config["arch.emulation_flags"]
+    domain.ports = Ports(config.get("max_evtchn_port", 2**31 - 1))
+    domain.max_grant_frames = _limit(config, "max_grant_frames", MOST_GRANT_FRAMES)
+    shared_info, first_grants = xen.machine.allocate_special(domid), xen.machine.allocate_special(domid)
+    if shared_info is None or first_grants is None:
+        raise Refusal(XenErrno.ENOMEM)
+    domain.shared_info, domain.grant_frames = shared_info, [first_grants]
+    domain.paging_pages = 256 if domain.hvm else 0
+    xen.domains[domid] = domain
+    return domain
+
+
+def _check(profile: Profile, config: Mapping[str, Any]) -> None:
+    flags = config["flags"]
+    hvm, hap = bool(flags & CreateFlag.HVM), bool(flags & CreateFlag.HAP)
+    acceptable = (
+        not flags & ~_known_flags(profile),
+        hvm or not hap,
+        hap or not flags & CreateFlag.NESTED_VIRT,
+        not flags & CreateFlag.IOMMU and not config.get("iommu_opts"),
+        not flags & CreateFlag.VPMU and not config.get("vmtrace_size"),
+        0 < config.get("max_vcpus", 1) <= most_vcpus(hvm),
+        _emulation_is_known(profile, hvm, config["arch.emulation_flags"]),
+        config.get("arch.misc_flags", 0) in (0, 1),
+        config.get("grant_opts", 1) in _GRANT_VERSIONS and not config.get("grant_opts", 0) & ~GRANT_VERSION_MASK,
+        0 < _limit(config, "max_grant_frames", MOST_GRANT_FRAMES) <= MOST_GRANT_FRAMES,
+        _limit(config, "max_maptrack_frames", _MOST_MAPTRACK_FRAMES) <= _MOST_MAPTRACK_FRAMES,
+    )
+    if not all(acceptable):
+        raise Refusal(XenErrno.EINVAL)
+
+
+def _known_flags(profile: Profile) -> CreateFlag:
+    known = CreateFlag.HVM | CreateFlag.HAP | CreateFlag.S3_INTEGRITY | CreateFlag.OOS_OFF | CreateFlag.XS_DOMAIN
+    newer = (
+        ((4, 13), CreateFlag.IOMMU),
+        ((4, 15), CreateFlag.NESTED_VIRT),
+        ((4, 16), CreateFlag.VPMU),
+        ((4, 21), CreateFlag.TRAP_UNMAPPED_ACCESSES),
+    )
+    for release, flag in newer:
+        if profile.since(*release):
+            known |= flag
+    return known
+
+
+def _emulation_is_known(profile: Profile, hvm: bool, flags: int) -> bool:
+    if not hvm:
+        return flags in (0, _PIT)
+    if profile.since(4, 19):
+        return flags | _USE_PIRQ == _HVM_DEVICES or flags == _LAPIC
+    return flags in (_HVM_DEVICES, _LAPIC)
+
+
+def _limit(config: Mapping[str, Any], name: str, default: int) -> int:
+    """A limit where a negative number, and a release without the field, mean the host's default."""
+    value: int = config.get(name, -1)
+    return default if value < 0 else value

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""domctl: domains come, stop, change and go."""
+
+from __future__ import annotations
+
+from pyxc.abi import domctl
+from pyxc.abi.domctl import CreateFlag, ShadowOp
+from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
+from pyxc.abi.errno import XenErrno
+from pyxc.sim import creation
+from pyxc.sim.access import Refusal
+from pyxc.sim.call import Call, handles
+from pyxc.sim.domain import Domain, Vcpu
+from pyxc.sim.info import domain_info
+
+_MOST_PAUSES = 255
+_MOST_PAGES = 2**32 - 1
+_PAGES_PER_MIB = 256
+
+
+@handles(domctl.CREATEDOMAIN)
+def createdomain(call: Call) -> None:
+    domid = _free_domid(call)
+    domain = creation.create(call.xen, domid, call.fields)
+    answer = {"domain": domid}
+    if not domain.hvm and call.xen.profile.since(4, 12):
+        answer["flags"] = call["flags"] | CreateFlag.OOS_OFF
+    call.answer(**answer)
+
+
+def _free_domid(call: Call) -> int:
+    """The id that is asked for, or the next free one after the last given."""
+    xen, wanted = call.xen, call["domain"]
+    if xen.profile.since(4, 22):
+        free = wanted < DOMID_FIRST_RESERVED and wanted not in xen.domains
+        chosen = wanted == DOMID_ANY
+        if not free and not chosen:
+            raise Refusal(XenErrno.EEXIST)
+    else:
+        chosen = wanted == 0 or wanted >= DOMID_FIRST_RESERVED
+        if not chosen and wanted in xen.domains:
+            raise Refusal(XenErrno.EEXIST if xen.profile.since(4, 14) else XenErrno.EINVAL)
+    if not chosen:
+        return int(wanted)
+    after = [*range(xen.last_domid + 1, DOMID_FIRST_RESERVED), *range(1, xen.last_domid + 1)]
+    xen.last_domid = next(domid for domid in after if domid not in xen.domains)
+    return xen.last_domid
+
+
+@handles(domctl.DESTROYDOMAIN)
+def destroydomain(call: Call) -> None:
+    call.not_on_self()
+    call.domain.dying = True
+    call.xen.take_frames(call.domain, call.xen.machine.frames_of(call.domain.domid))
+    call.xen.schedule()
+    call.xen.reap()
+
+
+@handles(domctl.PAUSEDOMAIN)
+def pausedomain(call: Call) -> None:
+    call.not_on_self()
+    if call.domain.pauses == _MOST_PAUSES:
+        raise Refusal(XenErrno.EOVERFLOW)
+    call.domain.pauses += 1
+    call.xen.schedule()
+
+
+@handles(domctl.UNPAUSEDOMAIN)
+def unpausedomain(call: Call) -> None:
+    if call.domain.pauses == 0:
+        raise Refusal(XenErrno.EINVAL)
+    call.domain.pauses -= 1
+    call.xen.schedule()
+
+
+@handles(domctl.RESUMEDOMAIN)
+def resumedomain(call: Call) -> None:
+    call.not_on_self()
+    call.domain.shutdown_code = None
+    call.xen.schedule()
+
+
+@handles(domctl.GETDOMAININFO)
+def getdomaininfo(call: Call) -> None:
+    info = domain_info(call.xen, _domain_at_or_after(call, call["domain"]))
+    domid = info.pop("domain")
+    call.answer(**info, **{"domain": domid, "getdomaininfo.domain": domid})
+
+
+def _domain_at_or_after(call: Call, domid: int) -> Domain:
+    """Up to 4.17 a free id means the next domain after it; reserved ids are EINVAL there."""
+    xen = call.xen
+    if xen.profile.since(4, 18):
+        return xen.find(domid)
+    if domid >= DOMID_FIRST_RESERVED:
+        raise Refusal(XenErrno.EINVAL)
+    found = next((domain for domain in xen.sorted_domains() if domain.domid >= domid), None)
+    if found is None:
+        raise Refusal(XenErrno.ESRCH)
+    return found
+
+
+@handles(domctl.MAX_MEM)
+def max_mem(call: Call) -> None:
+    """Below what it has is allowed: it just gets no more."""
+    call.domain.max_pages = min(call["max_memkb"] // 4, _MOST_PAGES)
+
+
+@handles(domctl.MAX_VCPUS)
+def max_vcpus(call: Call) -> None:
+    domain, count = call.domain, call["max"]
+    call.not_on_self()
+    if call.xen.profile.since(4, 12):
+        if count != len(domain.vcpus):
+            raise Refusal(XenErrno.EINVAL)
+    else:
+        _set_vcpu_limit(domain, count)
+    for index, vcpu in enumerate(domain.vcpus):
+        if vcpu is None:
+            domain.vcpus[index] = Vcpu(domain, index, call.xen.pcpus, call.xen.clock_ns)
+    call.xen.schedule()
+
+
+def _set_vcpu_limit(domain: Domain, count: int) -> None:
+    """Before 4.12 a domain was created without a limit, which max_vcpus set once."""
+    if count > creation.most_vcpus(domain.hvm) or count < len(domain.vcpus):
+        raise Refusal(XenErrno.EINVAL)
+    if domain.vcpus and count > len(domain.vcpus):
+        raise Refusal(XenErrno.EBUSY)
+    domain.vcpus = domain.vcpus or [None] * count
+
+
+@handles(domctl.SETDOMAINHANDLE)
+def setdomainhandle(call: Call) -> None:
+    call.domain.handle = call["handle"]
+
+
+@handles(domctl.SET_ADDRESS_SIZE)
+def set_address_size(call: Call) -> None:
+    domain, size = call.domain, call["size"]
+    _only_pv(call)
+    if size == domain.address_size:
+        return
+    if size != 32:
+        raise Refusal(XenErrno.EINVAL)
+    if domain.tot_pages:
+        raise Refusal(XenErrno.EACCES)
+    domain.address_size = 32
+
+
+@handles(domctl.GET_ADDRESS_SIZE)
+def get_address_size(call: Call) -> None:
+    if call.xen.profile.since(4, 14):
+        _only_pv(call)
+    call.answer(size=call.domain.address_size)
+
+
+def _only_pv(call: Call) -> None:
+    if call.domain.hvm:
+        raise Refusal(XenErrno.EOPNOTSUPP)
+
+
+@handles(domctl.SHADOW_OP_GET_ALLOCATION, domctl.SHADOW_OP_SET_ALLOCATION)
+def shadow_op(call: Call) -> None:
+    domain = call.domain
+    call.not_on_self()
+    if domain.dying:
+        return
+    if domain.vcpu(0) is None or call["op"] not in (ShadowOp.GET_ALLOCATION, ShadowOp.SET_ALLOCATION):
+        raise Refusal(XenErrno.EINVAL)
+    if call["op"] == ShadowOp.SET_ALLOCATION:
+        _set_paging_pool(domain, call["mb"] * _PAGES_PER_MIB)
+    call.answer(mb=-(-domain.paging_pages // _PAGES_PER_MIB))
+
+
+@handles(domctl.GET_PAGING_MEMPOOL_SIZE)
+def get_paging_mempool_size(call: Call) -> None:
+    _only_hvm(call)
+    call.answer(size=call.domain.paging_pages * 4096)
+
+
+@handles(domctl.SET_PAGING_MEMPOOL_SIZE)
+def set_paging_mempool_size(call: Call) -> None:
+    _only_hvm(call)
+    pages, rest = divmod(call["size"], 4096)
+    if rest or pages >= 2**32:
+        raise Refusal(XenErrno.EINVAL)
+    _set_paging_pool(call.domain, pages)
+
+
+def _set_paging_pool(domain: Domain, pages: int) -> None:
+    if pages < len(domain.paging_tables):
+        raise Refusal(XenErrno.ENOMEM)
+    domain.paging_pages = pages
+
+
+def _only_hvm(call: Call) -> None:
+    if not call.domain.hvm:
+        raise Refusal(XenErrno.EOPNOTSUPP)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""domctl: vcpus, where they run and what is in their registers."""
+
+from __future__ import annotations
+
+from pyxc.abi import domctl
+from pyxc.abi.domctl import AffinityFlag
+from pyxc.abi.errno import XenErrno
+from pyxc.sim import context
+from pyxc.sim.access import Refusal
+from pyxc.sim.bitmap import read_bitmap, write_bitmap
+from pyxc.sim.call import Call, handles
+from pyxc.sim.domain import Vcpu
+
+
+@handles(domctl.GETVCPUINFO)
+def getvcpuinfo(call: Call) -> None:
+    vcpu = call.vcpu()
+    call.answer(
+        online=not vcpu.down,
+        blocked=vcpu.blocked,
+        running=vcpu.running,
+        cpu_time=vcpu.cpu_time_ns(call.xen.clock_ns),
+        cpu=vcpu.pcpu,
+    )
+
+
+def _chosen(call: Call) -> Vcpu:
+    """The vcpu, when flags and maps make sense."""
+    vcpu, flags = call.vcpu(), call["flags"]
+    for flag, name in ((AffinityFlag.HARD, "cpumap_hard"), (AffinityFlag.SOFT, "cpumap_soft")):
+        if flags & flag and not call[f"{name}.bitmap"]:
+            raise Refusal(XenErrno.EINVAL)
+    if not flags:
+        raise Refusal(XenErrno.EINVAL)
+    return vcpu
+
+
+@handles(domctl.GETVCPUAFFINITY)
+def getvcpuaffinity(call: Call) -> None:
+    vcpu = _chosen(call)
+    if call["flags"] & AffinityFlag.HARD:
+        write_bitmap(call, "cpumap_hard", vcpu.hard, call.xen.pcpus)
+    if call["flags"] & AffinityFlag.SOFT:
+        write_bitmap(call, "cpumap_soft", vcpu.soft, call.xen.pcpus)
+
+
+@handles(domctl.SETVCPUAFFINITY)
+def setvcpuaffinity(call: Call) -> None:
+    """What will take effect comes back in the maps; an error leaves everything as it was."""
+    vcpu, pcpus = _chosen(call), call.xen.pcpus
+    before = vcpu.hard
+    if call["flags"] & AffinityFlag.HARD:
+        hard = read_bitmap(call, "cpumap_hard", pcpus)
+        if not hard:
+            raise Refusal(XenErrno.EINVAL)
+        vcpu.hard = hard
+        write_bitmap(call, "cpumap_hard", hard, pcpus)
+    if call["flags"] & AffinityFlag.SOFT:
+        try:
+            vcpu.soft = read_bitmap(call, "cpumap_soft", pcpus)
+        except Refusal:
+            vcpu.hard = before
+            raise
+        write_bitmap(call, "cpumap_soft", vcpu.soft & vcpu.hard, pcpus)
+    call.xen.schedule()
+
+
+def _vcpu_with_context(call: Call) -> Vcpu:
+    vcpu = call.domain.vcpu(call["vcpu"])
+    if vcpu is None:
+        raise Refusal(XenErrno.EINVAL)
+    return vcpu
+
+
+@handles(domctl.GETVCPUCONTEXT)
+def getvcpucontext(call: Call) -> None:
+    vcpu = _vcpu_with_context(call)
+    if vcpu is call.xen.current:
+        raise Refusal(XenErrno.EINVAL)
+    if vcpu.context is None:
+        raise Refusal(XenErrno.ENODATA)
+    call.memory.write(call["ctxt"], context.shown(call.xen, vcpu, vcpu.context))
+
+
+@handles(domctl.SETVCPUCONTEXT)
+def setvcpucontext(call: Call) -> None:
+    """Without a context the vcpu goes back to how it was made."""
+    call.not_on_self()
+    vcpu = _vcpu_with_context(call)
+    if call["ctxt"]:
+        data = call.memory.read(call["ctxt"], context.layout_of(call.xen, vcpu.domain).size)
+        context.install(call.xen, vcpu, data)
+    else:
+        vcpu.reset()
+    call.xen.schedule()

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""The domains that are there when a simulated host has booted: dom0 and three guests, the same at every start."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pyxc.abi.domctl import CreateFlag
+from pyxc.abi.event_channel import Status
+from pyxc.abi.hvm import HvmParam
+from pyxc.sim import creation, pv
+from pyxc.sim.domain import Domain, Vcpu
+from pyxc.sim.machine import INVALID_ENTRY
+from pyxc.sim.ports import Port
+
+if TYPE_CHECKING:
+    from pyxc.sim.hypervisor import Hypervisor
+
+FOREIGN, IDENTITY = 1 << 63, 1 << 62
+_UNLIMITED = 2**32 - 1
+_SECOND_NS = 10**9
+_LAPIC, _PIT = 1, 1 << 8
+_PIECE = 32
+"""Consecutive frames in the p2m of a guest: memory comes in pieces."""
+_SPECIAL_GFN, _SPECIAL_PAGES = 0xFEFF8, 8
+
+_DOM0_PAGES, _DOM0_PFNS = 307_200, 0x7FFE0
+_DOM0_IDENTITY = range(0xA0, 0x101)
+
+
+def start(xen: Hypervisor) -> None:
+    """Make them all."""
+    _start_dom0(xen)
+    _start_web1(xen)
+    _start_db1(xen)
+    _start_build(xen)
+    xen.last_domid = max(xen.domains)
+    xen.schedule()
+
+
+def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: CreateFlag = CreateFlag(0), emulation: int = 0) -> Domain:
+    config = {
+        "flags": int(flags),
+        "handle": uuid.bytes,
+        "max_vcpus": vcpus,
+        "arch.emulation_flags": emulation,
+    }
+    domain = creation.create(xen, len(xen.domains), config)
+    for index in range(vcpus):
+        domain.vcpus[index] = vcpu = Vcpu(domain, index, xen.pcpus, xen.clock_ns)
+        vcpu.down = False
+        vcpu.times_ns[:] = (5 + index) * _SECOND_NS, _SECOND_NS // 10, (45 - index) * _SECOND_NS, _SECOND_NS // 2
+    xen.store.introduce(domain.domid, name, str(uuid))
+    return domain
+
+
+def _connect(xen: Hypervisor, domain: Domain) -> None:
+    """xenstore and console channels to dom0."""
+    dom0 = xen.domains[0]
+    for _ in range(2):
+        far = dom0.ports.open(Port(Status.INTERDOMAIN, domid=domain.domid)) or 0
+        near = domain.ports.open(Port(Status.INTERDOMAIN, domid=0, port=far)) or 0
+        dom0.ports.replace(far, Port(Status.INTERDOMAIN, domid=domain.domid, port=near))
+
+
+def _start_dom0(xen: Hypervisor) -> None:
+    """A Linux dom0: its first pages below 640 KiB, then a hole that it maps one to one, then the rest."""
+    dom0 = _new(xen, "Domain-0", UUID(int=0), vcpus=2, emulation=_PIT)
+    dom0.max_pages, dom0.pauses = _UNLIMITED, 0
+    frames = xen.machine.allocate_run(0, _DOM0_PAGES)
+    low = _DOM0_IDENTITY.start
+    absent = _DOM0_PFNS - _DOM0_PAGES - len(_DOM0_IDENTITY)
+    p2m = array("Q", frames[:low])
+    p2m.extend(pfn | IDENTITY for pfn in _DOM0_IDENTITY)
+    p2m.extend(frames[low:])
+    p2m.extend(array("Q", [INVALID_ENTRY]) * absent)
+    pv.furnish(xen, dom0, p2m)
+    for virq in range(3):
+        dom0.ports.open(Port(Status.VIRQ, number=virq))
+    dom0.live_vcpus[1].blocked = True
+
+
+def _pieces(frames: range) -> array[int]:
+    """All frames, their pieces in an order of their own."""
+    count = len(frames) // _PIECE
+    order = (index * 37 % count for index in range(count))
+    return array("Q", [frame for piece in order for frame in frames[piece * _PIECE : (piece + 1) * _PIECE]])
+
+
+def _start_web1(xen: Hypervisor) -> None:
+    """An idle PV guest that publishes its p2m in both forms, with holes, a page of its host's and one of dom0's."""
+    web1 = _new(xen, "web1", UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
+    web1.max_pages, web1.pauses = 16_384 + 256, 0
+    frames = _pieces(xen.machine.allocate_run(web1.domid, 16_384))
+    p2m = frames[:0x200]
+    p2m.extend([INVALID_ENTRY] * 8)
+    p2m.extend(frames[0x200:])
+    p2m.insert(0xA0, 0xA0 | IDENTITY)
+    p2m.insert(0x300, _dom0_frame(xen) | FOREIGN)
+    p2m.extend([INVALID_ENTRY] * 100)
+    _connect(xen, web1)
+    pv.furnish(xen, web1, p2m)
+    for vcpu in web1.live_vcpus:
+        vcpu.blocked = True
+
+
+def _dom0_frame(xen: Hypervisor) -> int:
+    return xen.machine.frames_of(0)[-1]
+
+
+def _start_db1(xen: Hypervisor) -> None:
+    """A busy PVH guest."""
+    uuid = UUID("b84e7c10-2f6d-4d0a-9a3e-51c2d3e4f502")
+    db1 = _new(xen, "db1", uuid, vcpus=1, flags=CreateFlag.HVM | CreateFlag.HAP, emulation=_LAPIC)
+    pages = 32_768
+    db1.max_pages, db1.pauses = pages + 256, 0
+    ram = xen.machine.allocate_run(db1.domid, pages)
+    special = xen.machine.allocate_run(db1.domid, _SPECIAL_PAGES)
+    db1.place(0, ram[0], pages)
+    db1.place(_SPECIAL_GFN, special[0], _SPECIAL_PAGES)
+    db1.tot_pages = pages + _SPECIAL_PAGES
+    db1.paging_pages = 256 + 2 * (pages >> 8)
+    db1.params.update({HvmParam.STORE_PFN: 0xFEFFC, HvmParam.CONSOLE_PFN: 0xFEFFF, HvmParam.TIMER_MODE: 1})
+    _connect(xen, db1)
+    db1.params.update({HvmParam.STORE_EVTCHN: 1, HvmParam.CONSOLE_EVTCHN: 2})
+    xen.machine.memory.write(ram[0x100], 0, b"db1: simulated PVH kernel")
+    db1.live_vcpus[0].context = pv.hvm_context(xen)
+
+
+def _start_build(xen: Hypervisor) -> None:
+    """A paused PV guest of the older kind: its p2m is a tree of frames only."""
+    build = _new(xen, "build", UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)
+    pages = 8_192
+    build.max_pages = pages + 256
+    frames = _pieces(xen.machine.allocate_run(build.domid, pages))
+    _connect(xen, build)
+    pv.furnish(xen, build, frames, linear=False)

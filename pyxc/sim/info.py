@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""struct getdomaininfo, which domctl and sysctl both hand out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyxc.abi import domctl
+from pyxc.abi.domctl import SHUTDOWN_MASK, SHUTDOWN_SHIFT, DomainFlag
+from pyxc.sim.domain import Domain
+from pyxc.sim.machine import INVALID_ENTRY
+
+if TYPE_CHECKING:
+    from pyxc.sim.hypervisor import Hypervisor
+
+_NO_VCPU = 0xFFFFFFFF
+_GPADDR_BITS = 40
+
+
+def _flags(domain: Domain) -> int:
+    online = [vcpu for vcpu in domain.live_vcpus if not vcpu.down]
+    states = (
+        (DomainFlag.DYING, domain.dying),
+        (DomainFlag.HVM_GUEST, domain.hvm),
+        (DomainFlag.SHUTDOWN, domain.shutdown_code is not None),
+        (DomainFlag.PAUSED, domain.pauses > 0),
+        (DomainFlag.BLOCKED, bool(online) and all(vcpu.blocked for vcpu in online)),
+        (DomainFlag.RUNNING, any(vcpu.running for vcpu in online)),
+        (DomainFlag.DEBUGGED, domain.debugged),
+        (DomainFlag.XS_DOMAIN, bool(domain.options & domctl.CreateFlag.XS_DOMAIN)),
+        (DomainFlag.HAP, domain.hap),
+    )
+    code = SHUTDOWN_MASK if domain.shutdown_code is None else domain.shutdown_code
+    return sum(flag for flag, holds in states if holds) | code << SHUTDOWN_SHIFT
+
+
+def domain_info(xen: Hypervisor, domain: Domain) -> dict[str, Any]:
+    """The record of one domain: the fields that this release has."""
+    layout = xen.layout(domctl.GETDOMAININFO_STRUCT)
+    vcpus = domain.live_vcpus
+    fields: dict[str, Any] = {
+        "domain": domain.domid,
+        "flags": _flags(domain),
+        "tot_pages": domain.tot_pages,
+        "max_pages": domain.max_pages,
+        "shared_info_frame": INVALID_ENTRY if domain.hvm else domain.shared_info,
+        "cpu_time": sum(vcpu.cpu_time_ns(xen.clock_ns) for vcpu in vcpus),
+        "nr_online_vcpus": sum(not vcpu.down for vcpu in vcpus),
+        "max_vcpu_id": vcpus[-1].index if vcpus else _NO_VCPU,
+        "ssidref": domain.ssidref,
+        "handle": domain.handle,
+    }
+    optional = {"gpaddr_bits": _GPADDR_BITS, "arch_config.emulation_flags": domain.emulation_flags}
+    fields.update({name: value for name, value in optional.items() if name in layout.index})
+    return fields

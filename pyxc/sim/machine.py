@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""Machine memory of the simulated host: frames, who owns them, of which type they are, and the M2P."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import insort
+from collections.abc import Iterable, Sequence
+
+from pyxc._core import PAGE_SIZE, SharedMemory
+from pyxc.abi.domid import DOMID_XEN
+
+INVALID_ENTRY = 2**64 - 1
+FREE = 0xFFFF
+WORDS_PER_PAGE = PAGE_SIZE // 8
+_HYPERVISOR_FRAMES = 1024
+"""Frames below this are Xen's own image and tables; the M2P follows."""
+
+
+def little_endian(words: Iterable[int]) -> bytes:
+    """u64 in the byte order of the simulated machine."""
+    cells = array("Q", words)
+    if sys.byteorder == "big":
+        cells.byteswap()
+    return cells.tobytes()
+
+
+def words_of(data: bytes | memoryview) -> array[int]:
+    """The other way round."""
+    cells = array("Q", bytes(data))
+    if sys.byteorder == "big":
+        cells.byteswap()
+    return cells
+
+
+class Heap:
+    """Free frames as runs, from which aligned blocks are taken lowest first."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self._runs = [(start, stop)]
+        self.free = stop - start
+
+    def take(self, order: int) -> int | None:
+        """The first frame of 2**order aligned ones, None when there is no such block."""
+        size = 1 << order
+        for index, (start, stop) in enumerate(self._runs):
+            block = -(-start // size) * size
+            if block + size <= stop:
+                rest = [(start, block), (block + size, stop)]
+                self._runs[index : index + 1] = [run for run in rest if run[0] < run[1]]
+                self.free -= size
+                return block
+        return None
+
+    def take_run(self, count: int) -> int | None:
+        """The first of `count` consecutive frames, None when no run is so long."""
+        for index, (start, stop) in enumerate(self._runs):
+            if stop - start >= count:
+                self._runs[index : index + 1] = [(start + count, stop)] if stop - start > count else []
+                self.free -= count
+                return start
+        return None
+
+    def give(self, frames: Iterable[int]) -> None:
+        """Take frames back."""
+        for start, stop in _runs_of(frames):
+            insort(self._runs, (start, stop))
+            self.free += stop - start
+        merged: list[tuple[int, int]] = []
+        for start, stop in self._runs:
+            if merged and merged[-1][1] == start:
+                merged[-1] = (merged[-1][0], stop)
+            else:
+                merged.append((start, stop))
+        self._runs = merged
+
+
+def _runs_of(frames: Iterable[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for frame in sorted(frames):
+        if runs and runs[-1][1] == frame:
+            runs[-1] = (runs[-1][0], frame + 1)
+        else:
+            runs.append((frame, frame + 1))
+    return runs
+
+
+class Machine:
+    """All frames of the host.
+
+    `owner[mfn]` is a domid or FREE; `special` are frames of Xen's own heap that it shares with their owner and does
+    not count as the owner's memory; `types` has the frames that are page tables (bits as in getpageframeinfo3).
+    """
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        self.memory = SharedMemory(frames)
+        self.owner = array("H", [FREE]) * frames
+        self.special: set[int] = set()
+        self.types: dict[int, int] = {}
+        self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + -(-frames // WORDS_PER_PAGE))
+        for frame in range(self.m2p_frames.stop):
+            self.owner[frame] = DOMID_XEN
+        self.special.update(self.m2p_frames)
+        self.heap = Heap(self.m2p_frames.stop, frames)
+        self.write_pages(self.m2p_frames, b"\xff" * (len(self.m2p_frames) * PAGE_SIZE))
+
+    def valid(self, mfn: int) -> bool:
+        return 0 <= mfn < self.frames
+
+    def owned_by(self, mfn: int, domid: int) -> bool:
+        return self.valid(mfn) and self.owner[mfn] == domid
+
+    def allocate(self, domid: int, order: int = 0) -> int | None:
+        """2**order aligned frames for a domain; None when memory has run out."""
+        first = self.heap.take(order)
+        if first is not None:
+            self._claim(first, 1 << order, domid)
+        return first
+
+    def allocate_run(self, domid: int, count: int) -> range:
+        """Consecutive frames for a domain. MemoryError when there are not so many."""
+        first = self.heap.take_run(count)
+        if first is None:
+            raise MemoryError(f"the simulated host has no {count} consecutive free frames")
+        self._claim(first, count, domid)
+        return range(first, first + count)
+
+    def allocate_special(self, domid: int) -> int | None:
+        """A frame of Xen's heap, shared with a domain (shared_info, grant tables)."""
+        frame = self.allocate(domid)
+        if frame is not None:
+            self.special.add(frame)
+        return frame
+
+    def _claim(self, first: int, count: int, domid: int) -> None:
+        self.owner[first : first + count] = array("H", [domid]) * count
+
+    def frames_of(self, domid: int) -> list[int]:
+        """Every frame of a domain, special ones too."""
+        return [mfn for mfn, owner in enumerate(self.owner) if owner == domid]
+
+    def release(self, frames: Sequence[int]) -> None:
+        """Give frames back to the heap: without owner, type and contents."""
+        for mfn in frames:
+            self.owner[mfn] = FREE
+            self.special.discard(mfn)
+            self.types.pop(mfn, None)
+            self.memory.discard(mfn)
+            self.set_m2p(mfn, INVALID_ENTRY)
+        self.heap.give(frames)
+
+    def set_m2p(self, mfn: int, pfn: int) -> None:
+        self.memory.write(self.m2p_frames[mfn // WORDS_PER_PAGE], mfn % WORDS_PER_PAGE * 8, little_endian([pfn]))
+
+    def set_m2p_run(self, first_mfn: int, pfns: Sequence[int]) -> None:
+        """The pfns of consecutive frames."""
+        at = 0
+        while at < len(pfns):
+            page, index = divmod(first_mfn + at, WORDS_PER_PAGE)
+            part = pfns[at : at + WORDS_PER_PAGE - index]
+            self.memory.write(self.m2p_frames[page], index * 8, little_endian(part))
+            at += len(part)
+
+    def m2p(self, mfn: int) -> int:
+        """The pfn of a frame, INVALID_ENTRY when it has none."""
+        page, index = divmod(mfn, WORDS_PER_PAGE)
+        return int.from_bytes(self.memory.read(self.m2p_frames[page], index * 8, 8), "little")
+
+    def write_pages(self, frames: Iterable[int], data: bytes) -> None:
+        """Bytes into frames, one after the other; the rest of the last one stays as it is."""
+        for index, frame in enumerate(frames):
+            part = data[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
+            if part:
+                self.memory.write(frame, 0, part)
+
+    def word(self, mfn: int, index: int) -> int:
+        """The u64 at a place in a frame."""
+        return int.from_bytes(self.memory.read(mfn, index * 8, 8), "little")

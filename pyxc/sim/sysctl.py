@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""sysctl: the host, its console and the list of domains."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from pyxc._core import PAGE_SIZE
+from pyxc.abi import domctl, sysctl
+from pyxc.abi.domctl import Scheduler
+from pyxc.abi.errno import XenErrno
+from pyxc.sim import debug_keys
+from pyxc.sim.access import Refusal
+from pyxc.sim.bitmap import write_bitmap
+from pyxc.sim.call import Call, handles
+from pyxc.sim.info import domain_info
+
+_LAST_NODE = 63
+_LOCAL_DISTANCE = 10
+_XEN_FRAMES = 5_000
+"""Frames that Xen and the firmware keep: not part of total_pages."""
+_HW_CAP = (0x178BFBFF, 0xFFFA3203, 0x2C100800, 0x0C0D1107, 0x0000000F, 0x219C07A9, 0x0040061C, 0x00000100)
+
+
+@handles(sysctl.PHYSINFO)
+def physinfo(call: Call) -> None:
+    xen = call.xen
+    call.answer(
+        threads_per_core=1,
+        cores_per_socket=xen.pcpus,
+        nr_cpus=xen.pcpus,
+        max_cpu_id=xen.pcpus - 1,
+        nr_nodes=1,
+        max_node_id=_LAST_NODE,
+        cpu_khz=xen.cpu_khz,
+        capabilities=int(xen.profile.capabilities),
+        total_pages=xen.machine.frames - _XEN_FRAMES,
+        free_pages=xen.machine.heap.free,
+        scrub_pages=0,
+        outstanding_pages=0,
+        max_mfn=xen.machine.frames - 1,
+        hw_cap=_HW_CAP,
+    )
+
+
+@handles(sysctl.SCHED_ID)
+def sched_id(call: Call) -> None:
+    call.answer(sched_id=int(Scheduler.CREDIT2 if call.xen.profile.since(4, 12) else Scheduler.CREDIT))
+
+
+@handles(sysctl.GETDOMAININFOLIST)
+def getdomaininfolist(call: Call) -> None:
+    layout = call.xen.layout(domctl.GETDOMAININFO_STRUCT)
+    following = (domain for domain in call.xen.sorted_domains() if domain.domid >= call["first_domain"])
+    records = [layout.pack(domain_info(call.xen, domain)) for domain in islice(following, call["max_domains"])]
+    call.memory.write(call["buffer"], b"".join(records))
+    call.answer(num_domains=len(records))
+
+
+@handles(sysctl.READCONSOLE, sysctl.READCONSOLE_CLEAR)
+def readconsole(call: Call) -> None:
+    console = call.xen.console
+    piece = console.read(call["count"], bool(call["incremental"]), call["index"])
+    call.memory.write(call["buffer"], piece.data)
+    if call["clear"]:
+        console.clear(piece.index)
+    call.answer(count=len(piece.data), index=piece.index)
+
+
+@handles(sysctl.DEBUG_KEYS)
+def press_debug_keys(call: Call) -> None:
+    for place in range(call["nr_keys"]):
+        debug_keys.press(call.xen, call.memory.read(call["keys"] + place, 1).decode("latin-1"))
+
+
+@handles(sysctl.GETCPUINFO)
+def getcpuinfo(call: Call) -> None:
+    layout = call.xen.layout(sysctl.CPUINFO_STRUCT)
+    count = min(call["max_cpus"], call.xen.pcpus)
+    idle = [layout.pack({"idletime": call.xen.idle_ns(pcpu)}) for pcpu in range(count)]
+    call.memory.write(call["info"], b"".join(idle))
+    call.answer(nr_cpus=count)
+
+
+@handles(sysctl.AVAILHEAP)
+def availheap(call: Call) -> None:
+    call.answer(avail_bytes=call.xen.machine.heap.free * PAGE_SIZE)
+
+
+@handles(sysctl.CPUTOPOINFO)
+def cputopoinfo(call: Call) -> None:
+    """Without a buffer only the number of cpus."""
+    layout = call.xen.layout(sysctl.CPUTOPO_STRUCT)
+    count = call.xen.pcpus
+    if call["cputopo"]:
+        count = min(count, call["num_cpus"])
+        rows = [layout.pack({"core": pcpu, "socket": 0, "node": 0}) for pcpu in range(count)]
+        call.memory.write(call["cputopo"], b"".join(rows))
+    call.answer(num_cpus=count)
+
+
+@handles(sysctl.NUMAINFO)
+def numainfo(call: Call) -> None:
+    """One node. Without buffers only how many there are."""
+    machine, count = call.xen.machine, 1
+    if call["meminfo"] or call["distance"]:
+        count = min(count, call["num_nodes"])
+        layout = call.xen.layout(sysctl.MEMINFO_STRUCT)
+        node = {"memsize": machine.frames * PAGE_SIZE, "memfree": machine.heap.free * PAGE_SIZE}
+        if call["meminfo"]:
+            call.memory.write(call["meminfo"], layout.pack(node) * count)
+        if call["distance"]:
+            call.memory.write(call["distance"], _LOCAL_DISTANCE.to_bytes(4, "little") * count)
+    call.answer(num_nodes=count)
+
+
+@handles(sysctl.CPUPOOL_OP_INFO)
+def cpupool_info(call: Call) -> None:
+    """Pool 0 has all cpus and domains; it is also the pool after none."""
+    if call["op"] != sysctl.CpupoolOp.INFO:
+        raise Refusal(XenErrno.ENOSYS)
+    if call["cpupool_id"] not in (0, sysctl.CPUPOOL_ANY):
+        raise Refusal(XenErrno.ENOENT)
+    write_bitmap(call, "cpumap", (1 << call.xen.pcpus) - 1, call.xen.pcpus)
+    call.answer(cpupool_id=0, sched_id=int(Scheduler.CREDIT2), n_dom=len(call.xen.domains))
