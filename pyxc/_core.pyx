@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# cython: language_level=3, binding=False, cdivision=True, autotestdict=False
+# cython: language_level=3, cdivision=True, auto_pickle=False, autotestdict=False
 """The native core: devices, ioctls, hypercall-safe memory, foreign mappings and lists of u64.
 
 Nothing here knows a structure of Xen; those of Linux's own devices are in ioctls.h. The public interface is

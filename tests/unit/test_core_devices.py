@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Devices without Xen: opening, errors, the 64-bit gate on ordinary descriptors, and forks."""
 
+import copy
 import errno
 import fcntl
 import os
@@ -87,6 +88,12 @@ def test_a_map_that_the_kernel_refuses_leaves_nothing_behind(tmp_path: Path) -> 
             handle.map_resource(1, 1, 0, 0, count)
     with pytest.raises(OverflowError):
         handle.map_frames(-1, array("Q", [1]))
+
+
+def test_what_holds_a_resource_is_not_copied() -> None:
+    for thing in (Privcmd("/dev/null"), SharedMemory(1), Pool(locked=False), Pool(locked=False).take(1)):
+        with pytest.raises(TypeError, match="pickle"):
+            copy.copy(thing)
 
 
 def test_handles_do_not_leak() -> None:
