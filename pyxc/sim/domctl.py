@@ -22,7 +22,7 @@ _PAGES_PER_MIB = 256
 def createdomain(call: Call) -> None:
     domid = _free_domid(call)
     domain = creation.create(call.xen, domid, call.fields)
-    answer = {"domain": domid}
+    answer = {"domid": domid}
     if not domain.hvm and call.xen.profile.since(4, 12):
         answer["flags"] = call["flags"] | CreateFlag.OOS_OFF
     call.answer(**answer)
@@ -30,7 +30,7 @@ def createdomain(call: Call) -> None:
 
 def _free_domid(call: Call) -> int:
     """The id that is asked for, or the next free one after the last given."""
-    xen, wanted = call.xen, call["domain"]
+    xen, wanted = call.xen, call["domid"]
     if xen.profile.since(4, 22):
         free = wanted < DOMID_FIRST_RESERVED and wanted not in xen.domains
         chosen = wanted == DOMID_ANY
@@ -82,9 +82,8 @@ def resumedomain(call: Call) -> None:
 
 @handles(domctl.GETDOMAININFO)
 def getdomaininfo(call: Call) -> None:
-    info = domain_info(call.xen, _domain_at_or_after(call, call["domain"]))
-    domid = info.pop("domain")
-    call.answer(**info, **{"domain": domid, "getdomaininfo.domain": domid})
+    domain = _domain_at_or_after(call, call["domid"])
+    call.answer(domid=domain.domid, **domain_info(call.xen, domain))
 
 
 def _domain_at_or_after(call: Call, domid: int) -> Domain:

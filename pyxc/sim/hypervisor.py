@@ -186,7 +186,7 @@ class Hypervisor:
             raise Refusal(XenErrno.EACCES)
         target = None
         if family is DOMCTL and header["cmd"] not in _FINDS_ITSELF:
-            target = self.find(header["domain"])
+            target = self.find(header["domid"])
         layout, handler = self._commands[family].get(header["cmd"], (None, _unknown))
         return handler(Call(self, memory, layout, arguments[0], target))
 
