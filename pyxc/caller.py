@@ -30,6 +30,10 @@ Trace = Callable[[Operation, Mapping[str, Any], int, Mapping[str, Any], float], 
 """Told of every call: operation, fields that went in, result, fields that came out, seconds."""
 
 
+class Address(int):
+    """A value for a guest handle that is to be passed on as it is: for raw calls, and to see them refused."""
+
+
 class Reply(NamedTuple):
     """What came back: the hypercall's result, the structure's values in layout order, and the buffers' contents."""
 
@@ -90,7 +94,7 @@ class Caller:
         """Ask the hypervisor for one operation.
 
         Fields carry their C names (dots of nested ones as "arch.flags" through **{...}). A field that is a guest
-        handle takes bytes (the buffer's contents), an int (a zeroed buffer of so many bytes; 0 is the null handle).
+        handle takes bytes (the buffer's contents), an int (a zeroed buffer of so many bytes; 0 is the null handle) or an Address.
         Raises ReadOnlyError, TypeError for an unknown field, ValueError for a value that does not fit, and a
         HypercallError when the hypervisor refuses.
         """
@@ -300,7 +304,7 @@ def _fill(layout: Layout, values: list[Any], fields: Mapping[str, Any]) -> list[
         position = layout.index.get(name)
         if position is None:
             raise TypeError(f"{layout.name} has no field {name!r} in this interface version")
-        if name in layout.handles:
+        if name in layout.handles and not isinstance(value, Address):
             if value != 0:
                 buffers.append((name, value))
         else:

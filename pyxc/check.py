@@ -11,11 +11,11 @@ from typing import SupportsIndex
 from pyxc.abi.domid import DOMID_FIRST_RESERVED, DOMID_SELF
 
 
-def natural(name: str, value: SupportsIndex, most: int) -> int:
-    """A whole number from 0 to `most`."""
+def natural(name: str, value: SupportsIndex, most: int, least: int = 0) -> int:
+    """A whole number from `least` to `most`."""
     number = operator.index(value)
-    if not 0 <= number <= most:
-        raise ValueError(f"{name} is {number}: it must be from 0 to {most}")
+    if not least <= number <= most:
+        raise ValueError(f"{name} is {number}: it must be from {least} to {most}")
     return number
 
 

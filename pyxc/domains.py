@@ -95,7 +95,7 @@ class Domains(Mapping[int, Domain]):
             "ssidref": check.natural("ssidref", ssidref, _U32_MAX),
             "handle": handle.bytes,
             "flags": int(flags),
-            "max_vcpus": check.natural("max_vcpus", max_vcpus, _MAX_VCPUS),
+            "max_vcpus": check.natural("max_vcpus", max_vcpus, _MAX_VCPUS, 1),
             "max_evtchn_port": check.natural("max_evtchn_port", max_evtchn_port, _U32_MAX),
             "max_grant_frames": self._limit("max_grant_frames", max_grant_frames, _OLD_GRANT_FRAMES),
             "max_maptrack_frames": self._limit("max_maptrack_frames", max_maptrack_frames, _OLD_MAPTRACK_FRAMES),
@@ -118,10 +118,9 @@ class Domains(Mapping[int, Domain]):
         known = {name: value for name, value in fields.items() if name in layout.index}
         reply = self._xen.call(domctl.CREATEDOMAIN, wanted, **known)
         domain = Domain(self._xen, reply.field("domid"), handle)
-        if max_vcpus:
-            try:
-                domain.set_max_vcpus(max_vcpus)
-            except BaseException:
-                domain.destroy()
-                raise
+        try:
+            domain.set_max_vcpus(max_vcpus)
+        except BaseException:
+            domain.destroy()
+            raise
         return domain

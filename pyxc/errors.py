@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno as host_errno
 
+from pyxc.abi.domid import DOMID_ANY
 from pyxc.abi.errno import describe, name_of
 
 
@@ -54,7 +55,7 @@ class HypercallError(Error, OSError):
         return type(self), (number, self.operation, self.domid, self.interface_version, self.hint)
 
     def __str__(self) -> str:
-        where = "" if self.domid is None else f" on domain {self.domid}"
+        where = "" if self.domid is None or self.domid == DOMID_ANY else f" on domain {self.domid}"
         version = "" if self.interface_version is None else f" (interface {self.interface_version:#x})"
         hint = f"; {self.hint}" if self.hint else ""
         return f"{self.operation}{version}{where} failed: {name_of(self.errno or 0)}, {self.strerror}{hint}"
@@ -101,7 +102,7 @@ def from_errno(
     """The HypercallError of the kind that an errno means."""
     kind: type[HypercallError] = HypercallError
     if number == host_errno.ESRCH and domid is not None:
-        kind, hint = DomainNotFound, hint or "no such domain, or no such vcpu"
+        kind = DomainNotFound
     elif number in (host_errno.EPERM, host_errno.EACCES):
         kind = PermissionDenied
     elif number in (host_errno.ENOSYS, host_errno.EOPNOTSUPP):

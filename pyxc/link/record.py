@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Records what goes through a link, in a form that can be replayed on any machine.
+
+A recording is a file of JSON lines: a header, then one line for each call in order. Bytes are zlib-compressed
+base64. Addresses mean nothing elsewhere: an argument that points into an arena is written ["@", offset], and the
+words of the arena that do so are offsets too, their positions listed under "handles".
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import zlib
+from array import array
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from pyxc._core import ForeignMap, Pool
+from pyxc.link import Link
+
+FORMAT = 1
+
+
+class RecordLink:
+    """A link that writes down everything. Of one thread: the recording is a sequence."""
+
+    def __init__(self, inner: Link, stream: TextIO) -> None:
+        self._inner = inner
+        self._stream = stream
+        self.target = inner.target
+        self.byteorder = inner.byteorder
+        self.kernel_bits = inner.kernel_bits
+        self._write({"format": FORMAT, "byteorder": inner.byteorder, "kernel_bits": inner.kernel_bits})
+
+    @property
+    def pool(self) -> Pool:
+        return self._inner.pool
+
+    @property
+    def maps(self) -> list[ForeignMap]:
+        return self._inner.maps
+
+    def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
+        arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5))
+        before = arena.read()
+        result = self._inner.hypercall(op, a1, a2, a3, a4, a5)
+        after = arena.read()
+        arguments = [arena.relative(value) for value in (a1, a2, a3, a4, a5)]
+        self._write({"hypercall": op, "arguments": arguments, "in": before, "result": result, "out": after})
+        return result
+
+    def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
+        asked = {"map_frames": domid, "frames": frames.tolist(), "writable": writable}
+        return self._mapped(asked, lambda: self._inner.map_frames(domid, frames, writable))
+
+    def map_resource(
+        self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
+    ) -> ForeignMap:
+        asked = {"map_resource": [domid, kind, ident, first, count], "writable": writable}
+        return self._mapped(asked, lambda: self._inner.map_resource(domid, kind, ident, first, count, writable))
+
+    def _mapped(self, asked: dict[str, Any], call: Callable[[], ForeignMap]) -> ForeignMap:
+        try:
+            mapped = call()
+        except OSError as error:
+            self._write({**asked, "errno": error.errno})
+            raise
+        failed = any(mapped.errors)
+        pages = "" if failed else packed(bytes(mapped))
+        self._write({**asked, "errors": list(mapped.errors) if failed else [], "pages": pages})
+        return mapped
+
+    def resource_size(self, domid: int, kind: int, ident: int) -> int:
+        size = self._inner.resource_size(domid, kind, ident)
+        self._write({"resource_size": [domid, kind, ident], "result": size})
+        return size
+
+    def close(self) -> None:
+        self._inner.close()
+        self._stream.flush()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+class Snapshot:
+    """The arena that a call's arguments point into, as text that names no address. One that is not there is empty."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.address = address
+        self.size = size
+
+    @classmethod
+    def of(cls, pool: Pool, arguments: tuple[int, ...]) -> Snapshot:
+        for address, size in pool.live():
+            if any(address <= argument < address + size for argument in arguments):
+                return cls(address, size)
+        return cls(0, 0)
+
+    def relative(self, argument: int) -> int | list[str | int]:
+        """An argument, or ["@", offset] when it points into the arena."""
+        return ["@", argument - self.address] if 0 <= argument - self.address < self.size else argument
+
+    def read(self) -> dict[str, Any]:
+        """Contents up to the last byte that is not zero, and where handles stand in it."""
+        words = array("Q", ctypes.string_at(self.address, self.size) if self.size else b"")
+        handles = [
+            position for position, word in enumerate(words) if 0 <= word - self.address < self.size
+        ]
+        for position in handles:
+            words[position] -= self.address
+        return {"bytes": packed(words.tobytes().rstrip(b"\0")), "handles": handles}
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Make the arena what a recording says."""
+        data = unpacked(content["bytes"])
+        words = array("Q", data.ljust(self.size, b"\0"))
+        for position in content["handles"]:
+            words[position] += self.address
+        ctypes.memmove(self.address, words.tobytes(), self.size)
+
+
+def packed(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, 9)).decode() if data else ""
+
+
+def unpacked(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text)) if text else b""
