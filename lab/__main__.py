@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ JOBS = 2
 # Whose place an own hypervisor takes when no lane is named.
 DEFAULT_VERSION = "4.17"
 LOST_STATUS = 128
+INTERRUPTED_STATUS = 128 + signal.SIGINT
+TERMINATED_STATUS = 128 + signal.SIGTERM
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,6 +116,7 @@ def _boot(lane: config.Lane, chosen: argparse.Namespace) -> vm.Boot:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what ARGUMENTS ask; return the exit code."""
     chosen = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
     try:
         lanes = select(chosen)
         if chosen.list:
@@ -126,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.say(f"lab: {error}")
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED_STATUS
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What boots: hypervisors and the dom0 kernel, out of Debian's packages."""
+"""What boots: hypervisors, the dom0 kernel and the first program in it, out of Debian's packages."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def hypervisor(wanted: config.Hypervisor) -> Path:
         (into / "xen").write_bytes(gzip.decompress(packed.read_bytes()))
         host.call(["rm", "-r", unpacked])
     return cache.entry(wanted.package, (wanted, apt.mirror()), make) / "xen"
+
+
+def busybox() -> Path:
+    """A statically linked busybox, which runs in every root and in none."""
+    def make(into: Path) -> None:
+        apt.fetch(config.KERNEL_SUITE, "amd64", "busybox-static", into)
+        (into / "bin" / "busybox").rename(into / "busybox")
+    return cache.entry("busybox", apt.mirror(), make) / "busybox"
 
 
 def kernel() -> Path:

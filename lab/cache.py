@@ -43,7 +43,8 @@ def entry(name: str, recipe: object, make: Callable[[Path], None]) -> Path:
     final = directory() / f"{name}-{key(recipe)}"
     with locked(final.name):
         if not final.exists():
-            with tempfile.TemporaryDirectory(prefix=".making-", dir=directory()) as scratch:
+            with tempfile.TemporaryDirectory(prefix=".making-", dir=directory(),
+                                             ignore_cleanup_errors=True) as scratch:
                 made = Path(scratch) / "entry"
                 made.mkdir()
                 with host.step(f"making {final.name}"):

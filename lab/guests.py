@@ -33,6 +33,6 @@ def directory() -> Path:
 def _write_initrd(path: Path) -> None:
     with path.open("wb") as out:
         archive = cpio.Writer(out)
-        archive.file("/bin/busybox", host.BUSYBOX.read_bytes(), executable=True)
+        archive.file("/bin/busybox", artifacts.busybox().read_bytes(), executable=True)
         archive.file("/init", (SOURCES / "linux-init.sh").read_bytes(), executable=True)
         archive.close()

@@ -21,12 +21,10 @@ TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mmdebstrap": "mmdebstrap",
     "dpkg-deb": "dpkg",
-    "busybox": "busybox-static",
     "gcc": "gcc",
     "ld": "binutils",
     "setpriv": "util-linux",
 }
-BUSYBOX = Path("/bin/busybox")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 _print_lock = threading.Lock()
@@ -62,10 +60,7 @@ def missing_packages() -> list[str]:
 
 
 def require_packages() -> None:
-    """Install what is missing when root; else raise LabError that names it.
-
-    /usr/bin/busybox may be the dynamic one, so the static one is asked of dpkg where busybox is unpacked.
-    """
+    """Install what is missing when root; else raise LabError that names it."""
     missing = missing_packages()
     if not missing:
         return

@@ -25,8 +25,9 @@ cd /root
 if [ -e /lab/job/shell ]; then
     setsid cttyhack sh -l < /dev/hvc0 > /dev/hvc0 2>&1
 else
+    # By its path: busybox takes its own shell, and its own tools in it, for a plain "sh".
     echo "lab: job starts"
-    sh /lab/job/run < /dev/null > /results/output 2>&1
+    /bin/sh /lab/job/run < /dev/null > /results/output 2>&1
     echo $? > /results/exit-code
     echo "lab: job ends"
     tar -C /results -cf - . | dd of=/dev/vda bs=65536 conv=fsync 2> /dev/null

@@ -36,7 +36,7 @@ def base() -> Path:
 
     def write(archive: cpio.Writer) -> None:
         archive.file("/init", INIT.read_bytes(), executable=True)
-        archive.file("/lab/busybox", host.BUSYBOX.read_bytes(), executable=True)
+        archive.file("/lab/busybox", artifacts.busybox().read_bytes(), executable=True)
         archive.file("/lab/modules/order", "".join(f"{name}\n" for name in config.KERNEL_MODULES).encode())
         archive.tree(guest_files, "/guests")
         for module in sorted(kernel.glob("*.ko")):

@@ -19,7 +19,7 @@ def text(verdicts: Sequence[Verdict]) -> str:
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
-    counts = (str(verdict.count(state)) for state in STATES)
+    counts = ["lost", "", ""] if verdict.lost else [str(verdict.count(state)) for state in STATES]
     return (f"Xen {verdict.lane.xen_name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
 
 

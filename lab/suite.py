@@ -39,6 +39,7 @@ class Verdict(NamedTuple):
     tests: tuple[Test, ...]
     problems: tuple[str, ...]
     seconds: float
+    lost: bool
 
     def count(self, state: str) -> int:
         """How many tests are in STATE."""
@@ -63,10 +64,10 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
 
 
 def save(lane: config.Lane, result: vm.Result) -> None:
-    """Write RESULT's files to LANE's directory, in place of those of the run before; the console log stays."""
+    """Write RESULT's files to LANE's directory, in place of those of the run before; console logs stay."""
     top = vm.console_log(lane).parent
     for old in top.iterdir():
-        if old != vm.console_log(lane):
+        if old.suffix != ".log":
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     for name, content in result.files.items():
         path = top / name
@@ -77,14 +78,16 @@ def save(lane: config.Lane, result: vm.Result) -> None:
 def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
     """RESULT against what config.py expects of LANE; with PARTIAL, only some of the tests were asked for."""
     tests = read_junit(result.files.get("junit.xml", b""))
+    lost = result.outcome is vm.Outcome.LOST
     problems = []
-    if result.outcome is vm.Outcome.LOST:
+    if lost:
         problems.append(f"lost twice, see {vm.console_log(lane)}")
     elif not tests and not (partial and result.exit_code == NOTHING_COLLECTED):
         problems.append(f"no tests ran, exit code {result.exit_code}")
-    elif result.outcome is vm.Outcome.FAILED and not any(test.state == "failed" for test in tests) and tests:
+    elif tests and result.exit_code and not any(test.state == "failed" for test in tests):
         problems.append(f"no test failed, but the exit code is {result.exit_code}")
-    return Verdict(lane, tests, (*problems, *_skip_problems(lane, tests, partial)), result.seconds)
+    return Verdict(lane, tests, (*problems, *_skip_problems(lane, tests, partial or lost)),
+                   result.seconds, lost)
 
 
 def read_junit(text: bytes) -> tuple[Test, ...]:

@@ -30,6 +30,7 @@ DISK = "virtio-blk-pci,drive=results,disable-legacy=on,iommu_platform=on"
 DISK_BYTES = 256 << 20
 # What the host waits longer than the job's own time limit, so that a job that hangs still brings its results out.
 GRACE_S = 120
+POLL_S = 0.2
 
 NOTHING: Mapping[Any, str] = types.MappingProxyType({})
 
@@ -75,13 +76,14 @@ def run(boot: Boot, command: str) -> Result:
     """
     result = _run_once(boot, command)
     if result.outcome is Outcome.LOST and not _interrupted.is_set():
-        host.say(f"lab: {boot.lane.name}: lost ({console_log(boot.lane)}); once more")
+        kept = console_log(boot.lane).rename(console_log(boot.lane).with_name("console-lost.log"))
+        host.say(f"lab: {boot.lane.name}: lost, see {kept}; once more")
         result = _run_once(boot, command)
     return result
 
 
 def interrupt() -> None:
-    """Try no lost boot again: the user wants an end, and QEMU has had the same Ctrl-C."""
+    """End the boots of all threads, for good: a lost boot is not tried again after this."""
     _interrupted.set()
 
 
@@ -150,10 +152,11 @@ def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
 def _wait(command: list[str], console: BinaryIO, limit_s: float) -> None:
     """Run COMMAND until it ends or the time is up; it is dead afterwards, whatever happens here."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+    deadline = time.monotonic() + limit_s
     try:
-        process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        pass
+        while process.poll() is None and time.monotonic() < deadline:
+            if _interrupted.wait(POLL_S):
+                break
     finally:
         process.kill()
         process.wait()
