@@ -64,7 +64,7 @@ class Call:
 
     def vcpu(self) -> Vcpu:
         """The vcpu that the structure names: EINVAL beyond the domain's limit, ESRCH where none was made."""
-        index = self["vcpu"]
+        index: int = self["vcpu"]
         if index >= len(self.domain.vcpus):
             raise Refusal(XenErrno.EINVAL)
         vcpu = self.domain.vcpus[index]

@@ -10,10 +10,10 @@ _COUNTER = 2**32
 
 
 class Piece(NamedTuple):
-    """What was read: the bytes, and the index at which a following incremental reading goes on."""
+    """What was read, and where an incremental reading goes on."""
 
     data: bytes
-    index: int
+    next_index: int
 
 
 class ConsoleRing:

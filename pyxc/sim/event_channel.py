@@ -71,4 +71,5 @@ def _detail(call: Call, port: Port) -> bytes:
         return b""
     table, fields = details[port.status]
     packed = call.xen.layout(table).pack(fields)
-    return packed + call["u"][len(packed) :]
+    rest: bytes = call["u"]
+    return packed + rest[len(packed) :]

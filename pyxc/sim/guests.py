@@ -40,9 +40,9 @@ def start(xen: Hypervisor) -> None:
     xen.schedule()
 
 
-def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: CreateFlag = CreateFlag(0), emulation: int = 0) -> Domain:
+def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: int = 0, emulation: int = 0) -> Domain:
     config = {
-        "flags": int(flags),
+        "flags": flags,
         "handle": uuid.bytes,
         "max_vcpus": vcpus,
         "arch.emulation_flags": emulation,

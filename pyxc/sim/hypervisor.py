@@ -233,7 +233,7 @@ class Hypervisor:
         held = self.held_frames(domain.domid)
         leaving = [mfn for mfn in frames if mfn not in held]
         domain.tot_pages -= sum(mfn not in self.machine.special for mfn in leaving)
-        self.machine.release(leaving)
+        self.machine.release(domain.domid, leaving)
 
     def reap(self) -> None:
         """Let dying domains go whose last frame has been unmapped."""

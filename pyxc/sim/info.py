@@ -6,13 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyxc.abi import domctl
-from pyxc.abi.domctl import SHUTDOWN_MASK, SHUTDOWN_SHIFT, DomainFlag
+from pyxc.abi.domctl import SHUTDOWN_SHIFT, DomainFlag
 from pyxc.sim.domain import Domain
 from pyxc.sim.machine import INVALID_ENTRY
 
 if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor
 
+_NOT_SHUT_DOWN = 0xFFFF
+"""Xen shifts a 32-bit "none" into the place of the 8-bit shutdown code."""
 _NO_VCPU = 0xFFFFFFFF
 _GPADDR_BITS = 40
 
@@ -30,7 +32,7 @@ def _flags(domain: Domain) -> int:
         (DomainFlag.XS_DOMAIN, bool(domain.options & domctl.CreateFlag.XS_DOMAIN)),
         (DomainFlag.HAP, domain.hap),
     )
-    code = SHUTDOWN_MASK if domain.shutdown_code is None else domain.shutdown_code
+    code = _NOT_SHUT_DOWN if domain.shutdown_code is None else domain.shutdown_code
     return sum(flag for flag, holds in states if holds) | code << SHUTDOWN_SHIFT
 
 

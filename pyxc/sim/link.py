@@ -17,6 +17,10 @@ from pyxc.sim.domain import Domain
 from pyxc.sim.hypervisor import Holding, Hypervisor
 from pyxc.sim.store import Store
 
+_INT_RANGE = 1 << 32
+_LAST_FRAME = (1 << 40) - 2
+"""The highest number that a page table entry can name, but for the one of all ones."""
+
 
 class SimLink:
     """One client's link to a Hypervisor. Threads: may be used by many.
@@ -43,11 +47,17 @@ class SimLink:
         return [mapped for mapped, holding in self.hypervisor.open_maps() if holding.client is self]
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
+        """The result travels through an int, as it does through the kernel's ioctl."""
         self._check()
-        return self.hypervisor.hypercall(ClientMemory(self.pool.live()), op, (a1, a2, a3, a4, a5))
+        result = self.hypervisor.hypercall(ClientMemory(self.pool.live()), op, (a1, a2, a3, a4, a5))
+        return (result + _INT_RANGE // 2) % _INT_RANGE - _INT_RANGE // 2
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
-        """Each frame that cannot be mapped gets its errno: ESRCH (no such domain, or oneself), EINVAL, EPERM."""
+        """Each frame that cannot be mapped gets its errno, as Xen gives it.
+
+        ESRCH: no such domain, or oneself by one's own id. EINVAL: no such gfn, or no frame number at all. EPERM: a
+        machine frame beyond memory. EBUSY: a frame of somebody else, or a page table to be written.
+        """
         self._check()
         if not frames:
             raise _failure(errno.EINVAL)
@@ -57,31 +67,28 @@ class SimLink:
 
     def _resolve(self, domid: int, frames: Iterable[int], writable: bool) -> tuple[list[int], list[int]]:
         """Machine frame and errno for each frame."""
-        if domid == DOMID_XEN:
-            shared = set(self.hypervisor.machine.m2p_frames)
-            refused = errno.EBUSY if writable else 0
-            found = [(frame, refused if frame in shared else errno.EINVAL) for frame in frames]
-        else:
-            domain = self._foreign(domid)
-            found = [self._frame_of(domain, frame, writable) for frame in frames]
-        return [mfn if not number else 0 for mfn, number in found], [number for _, number in found]
+        owner = self._foreign(domid)
+        found = [self._frame_of(owner, frame, writable) for frame in frames]
+        return [mfn for mfn, _ in found], [number for _, number in found]
 
-    def _foreign(self, domid: int) -> Domain | None:
-        """The domain whose memory is meant; nobody may name himself by his own id."""
-        own = self.hypervisor.current.domain
+    def _foreign(self, domid: int) -> int | None:
+        """The id under which the frames are owned, None for an unknown domain and for one's own id."""
+        own = self.hypervisor.current.domain.domid
         if domid == DOMID_SELF:
             return own
-        domain = self.hypervisor.domains.get(domid)
-        return None if domain is own else domain
+        return domid if domid == DOMID_XEN or domid in self.hypervisor.domains and domid != own else None
 
-    def _frame_of(self, domain: Domain | None, frame: int, writable: bool) -> tuple[int, int]:
-        if domain is None:
-            return 0, errno.ESRCH
+    def _frame_of(self, owner: int | None, frame: int, writable: bool) -> tuple[int, int]:
         machine = self.hypervisor.machine
-        mfn = domain.machine_frame(frame)
-        if not machine.owned_by(mfn, domain.domid):
-            return 0, errno.EINVAL
-        if writable and mfn in machine.types:
+        if owner is None:
+            return 0, errno.ESRCH
+        domain = self.hypervisor.domains.get(owner)
+        mfn = domain.machine_frame(frame) if domain else frame
+        if not machine.valid(mfn):
+            no_frame = mfn < 0 or mfn > _LAST_FRAME
+            return 0, errno.EINVAL if no_frame else errno.EPERM
+        locked = writable and (mfn in machine.types or owner == DOMID_XEN)
+        if locked or not machine.owned_by(mfn, owner):
             return 0, errno.EBUSY
         return mfn, 0
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import sys
 from array import array
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from pyxc._core import PAGE_SIZE, SharedMemory
 from pyxc.abi.domid import DOMID_XEN
 
 INVALID_ENTRY = 2**64 - 1
-FREE = 0xFFFF
 WORDS_PER_PAGE = PAGE_SIZE // 8
 _HYPERVISOR_FRAMES = 1024
 """Frames below this are Xen's own image and tables; the M2P follows."""
@@ -62,21 +61,22 @@ class Heap:
                 return start
         return None
 
-    def give(self, frames: Iterable[int]) -> None:
-        """Take frames back."""
-        for start, stop in _runs_of(frames):
-            insort(self._runs, (start, stop))
-            self.free += stop - start
-        merged: list[tuple[int, int]] = []
-        for start, stop in self._runs:
-            if merged and merged[-1][1] == start:
-                merged[-1] = (merged[-1][0], stop)
-            else:
-                merged.append((start, stop))
-        self._runs = merged
+    def give(self, start: int, stop: int) -> None:
+        """Take a run of frames back."""
+        place = bisect_left(self._runs, (start, stop))
+        before, after = self._runs[max(0, place - 1) : place], self._runs[place : place + 1]
+        self.free += stop - start
+        first = place
+        if before and before[0][1] == start:
+            first, start = place - 1, before[0][0]
+        last = place
+        if after and after[0][0] == stop:
+            last, stop = place + 1, after[0][1]
+        self._runs[first:last] = [(start, stop)]
 
 
-def _runs_of(frames: Iterable[int]) -> list[tuple[int, int]]:
+def runs_of(frames: Iterable[int]) -> list[tuple[int, int]]:
+    """Frames as runs of consecutive ones, (first, after the last)."""
     runs: list[tuple[int, int]] = []
     for frame in sorted(frames):
         if runs and runs[-1][1] == frame:
@@ -89,34 +89,35 @@ def _runs_of(frames: Iterable[int]) -> list[tuple[int, int]]:
 class Machine:
     """All frames of the host.
 
-    `owner[mfn]` is a domid or FREE; `special` are frames of Xen's own heap that it shares with their owner and does
-    not count as the owner's memory; `types` has the frames that are page tables (bits as in getpageframeinfo3).
+    `special` are frames of Xen's own heap that it shares with their owner and does not count as the owner's memory;
+    `types` has the frames that are page tables (bits as in getpageframeinfo3).
     """
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
         self.memory = SharedMemory(frames)
-        self.owner = array("H", [FREE]) * frames
         self.special: set[int] = set()
         self.types: dict[int, int] = {}
         self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + -(-frames // WORDS_PER_PAGE))
-        for frame in range(self.m2p_frames.stop):
-            self.owner[frame] = DOMID_XEN
-        self.special.update(self.m2p_frames)
         self.heap = Heap(self.m2p_frames.stop, frames)
+        self._owned = {DOMID_XEN: set(self.m2p_frames)}
         self.write_pages(self.m2p_frames, b"\xff" * (len(self.m2p_frames) * PAGE_SIZE))
 
     def valid(self, mfn: int) -> bool:
         return 0 <= mfn < self.frames
 
     def owned_by(self, mfn: int, domid: int) -> bool:
-        return self.valid(mfn) and self.owner[mfn] == domid
+        return mfn in self._owned.get(domid, ())
+
+    def frames_of(self, domid: int) -> list[int]:
+        """Every frame of a domain in order, special ones too."""
+        return sorted(self._owned.get(domid, ()))
 
     def allocate(self, domid: int, order: int = 0) -> int | None:
-        """2**order aligned frames for a domain; None when memory has run out."""
+        """2**order aligned frames for a domain; None when there is no such block."""
         first = self.heap.take(order)
         if first is not None:
-            self._claim(first, 1 << order, domid)
+            self._claim(range(first, first + (1 << order)), domid)
         return first
 
     def allocate_run(self, domid: int, count: int) -> range:
@@ -124,8 +125,9 @@ class Machine:
         first = self.heap.take_run(count)
         if first is None:
             raise MemoryError(f"the simulated host has no {count} consecutive free frames")
-        self._claim(first, count, domid)
-        return range(first, first + count)
+        frames = range(first, first + count)
+        self._claim(frames, domid)
+        return frames
 
     def allocate_special(self, domid: int) -> int | None:
         """A frame of Xen's heap, shared with a domain (shared_info, grant tables)."""
@@ -134,25 +136,20 @@ class Machine:
             self.special.add(frame)
         return frame
 
-    def _claim(self, first: int, count: int, domid: int) -> None:
-        self.owner[first : first + count] = array("H", [domid]) * count
+    def _claim(self, frames: range, domid: int) -> None:
+        self._owned.setdefault(domid, set()).update(frames)
 
-    def frames_of(self, domid: int) -> list[int]:
-        """Every frame of a domain, special ones too."""
-        return [mfn for mfn, owner in enumerate(self.owner) if owner == domid]
-
-    def release(self, frames: Sequence[int]) -> None:
-        """Give frames back to the heap: without owner, type and contents."""
-        for mfn in frames:
-            self.owner[mfn] = FREE
-            self.special.discard(mfn)
-            self.types.pop(mfn, None)
-            self.memory.discard(mfn)
-            self.set_m2p(mfn, INVALID_ENTRY)
-        self.heap.give(frames)
-
-    def set_m2p(self, mfn: int, pfn: int) -> None:
-        self.memory.write(self.m2p_frames[mfn // WORDS_PER_PAGE], mfn % WORDS_PER_PAGE * 8, little_endian([pfn]))
+    def release(self, domid: int, frames: Iterable[int]) -> None:
+        """Give frames of a domain back to the heap: without type and contents."""
+        for start, stop in runs_of(frames):
+            run = range(start, stop)
+            self._owned[domid].difference_update(run)
+            self.special.difference_update(run)
+            for mfn in self.types.keys() & run:
+                del self.types[mfn]
+            self.memory.discard(start, len(run))
+            self.set_m2p_run(start, array("Q", [INVALID_ENTRY]) * len(run))
+            self.heap.give(start, stop)
 
     def set_m2p_run(self, first_mfn: int, pfns: Sequence[int]) -> None:
         """The pfns of consecutive frames."""
@@ -166,7 +163,7 @@ class Machine:
     def m2p(self, mfn: int) -> int:
         """The pfn of a frame, INVALID_ENTRY when it has none."""
         page, index = divmod(mfn, WORDS_PER_PAGE)
-        return int.from_bytes(self.memory.read(self.m2p_frames[page], index * 8, 8), "little")
+        return self.word(self.m2p_frames[page], index)
 
     def write_pages(self, frames: Iterable[int], data: bytes) -> None:
         """Bytes into frames, one after the other; the rest of the last one stays as it is."""

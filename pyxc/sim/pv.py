@@ -50,7 +50,7 @@ class _Frames:
 
 
 def furnish(xen: Hypervisor, domain: Domain, p2m: array[int], linear: bool = True) -> None:
-    """Make a PV guest of a domain whose frames lie at the pfns of a p2m; all else in it is no frame of its own.
+    """Make a PV guest of a domain; `p2m` has its frames by pfn, and what else a p2m may hold.
 
     `linear`: it publishes the p2m as a list in its address space too, not only as a tree of frames.
     """

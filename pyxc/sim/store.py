@@ -24,16 +24,18 @@ class Store:
             return None
         return sorted(found)
 
-    def write(self, path: str, value: bytes) -> None:
-        self._nodes[path] = value
-
     def introduce(self, domid: int, name: str, uuid: str) -> None:
         """What the toolstack writes for a new domain."""
         home, vm = f"/local/domain/{domid}", f"/vm/{uuid}"
-        for path, value in ((home, ""), (f"{home}/name", name), (f"{home}/domid", str(domid)), (f"{home}/vm", vm)):
-            self.write(path, value.encode())
-        self.write(f"{vm}/name", name.encode())
-        self.write(f"{vm}/uuid", uuid.encode())
+        nodes = {
+            home: "",
+            f"{home}/name": name,
+            f"{home}/domid": str(domid),
+            f"{home}/vm": vm,
+            f"{vm}/name": name,
+            f"{vm}/uuid": uuid,
+        }
+        self._nodes.update({path: value.encode() for path, value in nodes.items()})
 
     def forget(self, domid: int) -> None:
         """Remove what there is of a domain."""

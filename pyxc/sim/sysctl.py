@@ -52,7 +52,8 @@ def sched_id(call: Call) -> None:
 def getdomaininfolist(call: Call) -> None:
     layout = call.xen.layout(domctl.GETDOMAININFO_STRUCT)
     following = (domain for domain in call.xen.sorted_domains() if domain.domid >= call["first_domain"])
-    records = [layout.pack(domain_info(call.xen, domain)) for domain in islice(following, call["max_domains"])]
+    listed = islice(following, call["max_domains"])
+    records = [layout.pack(domain_info(call.xen, domain)) for domain in listed]
     call.memory.write(call["buffer"], b"".join(records))
     call.answer(num_domains=len(records))
 
@@ -63,8 +64,8 @@ def readconsole(call: Call) -> None:
     piece = console.read(call["count"], bool(call["incremental"]), call["index"])
     call.memory.write(call["buffer"], piece.data)
     if call["clear"]:
-        console.clear(piece.index)
-    call.answer(count=len(piece.data), index=piece.index)
+        console.clear(piece.next_index)
+    call.answer(count=len(piece.data), index=piece.next_index)
 
 
 @handles(sysctl.DEBUG_KEYS)
