@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+# What can be done here. `python3` may be anything on a developer's machine, so Debian's own is named.
+PYTHON ?= /usr/bin/python3
+PYXC_CACHE ?= $(HOME)/.cache/pyxc
+export PYXC_CACHE
+# Any tox from 3.28 on, e.g. make test TOX=tox
+TOX ?= $(PYTHON) -m tox
+# More arguments for the program behind a target, e.g. make lab ARGS='--xen 4.20 -k gate'
+ARGS ?=
+
+BUILD_PACKAGES = cython3 gcc libc6-dev python3-dev python3-pyxattr python3-setuptools
+TEST_PACKAGES = $(BUILD_PACKAGES) git python3-hypothesis python3-pip python3-pytest python3-venv tox
+# tox notices changed requirements itself; another checkout of the same recipe may use what is installed already.
+TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
+
+.PHONY: help demo test lab bench test-trixie clean
+
+help:  ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo:  ## A tour on simulated hypervisors
+	@tools/need $(BUILD_PACKAGES)
+	@$(PYTHON) setup.py --quiet build_ext --inplace
+	@$(PYTHON) -m pyxc demo $(ARGS)
+
+test:  ## All that needs no Xen: tests with Debian's and with current tools, coverage, lint, types, packages
+	@tools/need $(TEST_PACKAGES)
+	@mkdir -p $(TOX_DIRECTORY)
+	flock $(TOX_DIRECTORY) $(TOX) --workdir $(TOX_DIRECTORY) $(ARGS)
+
+lab:  ## Real Xen in QEMU: tests/real in every dom0
+	$(PYTHON) -m lab $(ARGS)
+
+bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen
+	$(PYTHON) -m bench $(ARGS)
+
+test-trixie:  ## The tests with Python 3.13 and Cython 3, in a Debian 13 root
+	@tools/need git mmdebstrap
+	PYTHONPATH=. $(PYTHON) tools/test_in_root.py trixie amd64
+
+clean:  ## Remove what was built here; caches stay in $PYXC_CACHE
+	rm -rf build dist pyxc.egg-info pyxc/_core.c pyxc/_core.*.so .coverage .mypy_cache .pytest_cache .ruff_cache \
+		.hypothesis .tox
+	find . -name __pycache__ -not -path './.git/*' -exec rm -rf {} +
