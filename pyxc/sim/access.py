@@ -20,8 +20,8 @@ class Refusal(Exception):
 class ClientMemory:
     """The hypercall-safe memory of one client while one hypercall lasts.
 
-    Everything outside the given (address, size) regions is out of reach: a guest handle that points elsewhere, or
-    beyond the end of its region, is an EFAULT as it is on hardware.
+    Everything outside the given (address, size) regions is out of reach: a guest handle that points elsewhere
+    or beyond the end of its region is an EFAULT, as it is on hardware.
     """
 
     def __init__(self, regions: Iterable[tuple[int, int]]) -> None:

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 class Call:
     """One operation: who asks, where its structure lies, and which domain it concerns.
 
-    `layout` is None for operations without a structure. `target` is the domain of a domctl, None in other families
-    and where there is none.
+    `layout` is None for operations without a structure. `target` is the domain of a domctl, None in other
+    families and where there is none.
     """
 
     def __init__(
-        self, xen: Hypervisor, memory: ClientMemory, layout: Layout | None, address: int, target: Domain | None = None
+        self,
+        xen: Hypervisor,
+        memory: ClientMemory,
+        layout: Layout | None,
+        address: int,
+        target: Domain | None = None,
     ) -> None:
         self.xen = xen
         self.memory = memory

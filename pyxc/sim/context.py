@@ -115,7 +115,7 @@ def _selector(selector: int, rpl: int) -> int:
 
 
 def _adopt_tables(xen: Hypervisor, domain: Domain, fields: Fields, old: Fields | None) -> None:
-    """The page table root and descriptor frames: the domain's own, and never changed once the vcpu has them."""
+    """The page table root and descriptor frames: the domain's own, never changed once the vcpu has them."""
     if old is not None:
         if any(fields[name] != old[name] for name in _FROZEN):
             raise Refusal(XenErrno.EOPNOTSUPP)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pyxc.abi.domctl import GRANT_VERSION_MASK, CreateFlag
+from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.errno import XenErrno
 from pyxc.sim.access import Refusal
 from pyxc.sim.domain import Domain
@@ -37,7 +37,8 @@ def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
     """A new domain: paused, without memory and vcpus. Refusal (EINVAL) for what it cannot be."""
     _check(xen.profile, config)
     flags = CreateFlag(config["flags"])
-    domain = Domain(domid, config["handle"], flags, config.get("max_vcpus", 0), hvm=bool(flags & CreateFlag.HVM))
+    hvm = bool(flags & CreateFlag.HVM)
+    domain = Domain(domid, config["handle"], flags, config.get("max_vcpus", 0), hvm)
     domain.hap = bool(flags & CreateFlag.HAP)
     domain.emulation_flags = config["arch.emulation_flags"]
     domain.ports = Ports(config.get("max_evtchn_port", 2**31 - 1))
@@ -63,7 +64,7 @@ def _check(profile: Profile, config: Mapping[str, Any]) -> None:
         0 < config.get("max_vcpus", 1) <= most_vcpus(hvm),
         _emulation_is_known(profile, hvm, config["arch.emulation_flags"]),
         config.get("arch.misc_flags", 0) in (0, 1),
-        config.get("grant_opts", 1) in _GRANT_VERSIONS and not config.get("grant_opts", 0) & ~GRANT_VERSION_MASK,
+        config.get("grant_opts", 1) in _GRANT_VERSIONS,
         0 < _limit(config, "max_grant_frames", MOST_GRANT_FRAMES) <= MOST_GRANT_FRAMES,
         _limit(config, "max_maptrack_frames", _MOST_MAPTRACK_FRAMES) <= _MOST_MAPTRACK_FRAMES,
     )
@@ -72,7 +73,8 @@ def _check(profile: Profile, config: Mapping[str, Any]) -> None:
 
 
 def _known_flags(profile: Profile) -> CreateFlag:
-    known = CreateFlag.HVM | CreateFlag.HAP | CreateFlag.S3_INTEGRITY | CreateFlag.OOS_OFF | CreateFlag.XS_DOMAIN
+    known = CreateFlag.HVM | CreateFlag.HAP | CreateFlag.S3_INTEGRITY | CreateFlag.OOS_OFF
+    known |= CreateFlag.XS_DOMAIN
     newer = (
         ((4, 13), CreateFlag.IOMMU),
         ((4, 15), CreateFlag.NESTED_VIRT),

@@ -46,13 +46,14 @@ def _domains(xen: Hypervisor) -> Iterator[str]:
         yield f"General information for domain {domain.domid}:"
         yield f"    nr_pages={domain.tot_pages} max_pages={domain.max_pages} pauses={domain.pauses}"
         for vcpu in domain.live_vcpus:
-            yield f"    VCPU{vcpu.index}: CPU{vcpu.pcpu} {vcpu.state.name.lower()} hard={vcpu.hard:x} soft={vcpu.soft:x}"
+            state = vcpu.state.name.lower()
+            yield f"    VCPU{vcpu.index}: CPU{vcpu.pcpu} {state} hard={vcpu.hard:x} soft={vcpu.soft:x}"
 
 
 def _run_queues(xen: Hypervisor) -> Iterator[str]:
     yield "'r' pressed -> dumping run queues"
     for pcpu in range(xen.pcpus):
-        here = [v for d in xen.sorted_domains() for v in d.live_vcpus if v.running and v.pcpu == pcpu]
+        here = [vcpu for vcpu in xen.vcpus() if vcpu.running and vcpu.pcpu == pcpu]
         names = ", ".join(f"d{vcpu.domain.domid}v{vcpu.index}" for vcpu in here)
         yield f"CPU[{pcpu:02d}] current={names or 'idle'}"
 

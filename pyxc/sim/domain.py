@@ -18,7 +18,7 @@ class RunState(IntEnum):
 
 
 class Vcpu:
-    """One vcpu. `hard` and `soft` are sets of pcpus as bit masks; `context` is None until it is initialised."""
+    """One vcpu. `hard` and `soft` are sets of pcpus as bit masks; `context` is None until it has one."""
 
     def __init__(self, domain: Domain, index: int, pcpus: int, now: int) -> None:
         self.domain = domain

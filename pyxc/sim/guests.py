@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The domains that are there when a simulated host has booted: dom0 and three guests, the same at every start."""
+"""The domains that are there when a simulated host has booted, the same at every start."""
 
 from __future__ import annotations
 
@@ -51,7 +51,12 @@ def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: int = 0, emu
     for index in range(vcpus):
         domain.vcpus[index] = vcpu = Vcpu(domain, index, xen.pcpus, xen.clock_ns)
         vcpu.down = False
-        vcpu.times_ns[:] = (5 + index) * _SECOND_NS, _SECOND_NS // 10, (45 - index) * _SECOND_NS, _SECOND_NS // 2
+        vcpu.times_ns[:] = (
+            (5 + index) * _SECOND_NS,
+            _SECOND_NS // 10,
+            (45 - index) * _SECOND_NS,
+            _SECOND_NS // 2,
+        )
     xen.store.introduce(domain.domid, name, str(uuid))
     return domain
 
@@ -90,7 +95,7 @@ def _pieces(frames: range) -> array[int]:
 
 
 def _start_web1(xen: Hypervisor) -> None:
-    """An idle PV guest that publishes its p2m in both forms, with holes, a page of its host's and one of dom0's."""
+    """An idle PV guest with a p2m in both forms, which has holes, an identity and a frame of dom0's."""
     web1 = _new(xen, "web1", UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
     web1.max_pages, web1.pauses = 16_384 + 256, 0
     frames = _pieces(xen.machine.allocate_run(web1.domid, 16_384))

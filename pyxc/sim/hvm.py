@@ -48,7 +48,8 @@ def _domain(call: Call) -> Domain:
     if index >= HVM_NR_PARAMS:
         raise Refusal(XenErrno.EINVAL)
     domain = call.xen.find_any(call["domid"])
-    if not domain.hvm or index in _DEPRECATED and call.xen.profile.since(*_DEPRECATED[index]):
+    gone = index in _DEPRECATED and call.xen.profile.since(*_DEPRECATED[index])
+    if not domain.hvm or gone:
         raise Refusal(XenErrno.EINVAL)
     return domain
 

@@ -14,7 +14,8 @@ from pyxc.abi.memory import Resource
 from pyxc.sim import grant_table
 from pyxc.sim.access import ClientMemory, Refusal
 from pyxc.sim.domain import Domain
-from pyxc.sim.hypervisor import Holding, Hypervisor
+from pyxc.sim.holdings import Holding
+from pyxc.sim.hypervisor import Hypervisor
 from pyxc.sim.store import Store
 
 _INT_RANGE = 1 << 32
@@ -44,7 +45,7 @@ class SimLink:
 
     @property
     def maps(self) -> list[ForeignMap]:
-        return [mapped for mapped, holding in self.hypervisor.open_maps() if holding.client is self]
+        return self.hypervisor.holdings.of_client(self)
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         """The result travels through an int, as it does through the kernel's ioctl."""
@@ -55,8 +56,8 @@ class SimLink:
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
         """Each frame that cannot be mapped gets its errno, as Xen gives it.
 
-        ESRCH: no such domain, or oneself by one's own id. EINVAL: no such gfn, or no frame number at all. EPERM: a
-        machine frame beyond memory. EBUSY: a frame of somebody else, or a page table to be written.
+        ESRCH: no such domain, or oneself by one's own id. EINVAL: no such gfn, or no frame number at all.
+        EPERM: a machine frame beyond memory. EBUSY: a frame of somebody else, or a page table to be written.
         """
         self._check()
         if not frames:
@@ -76,7 +77,8 @@ class SimLink:
         own = self.hypervisor.current.domain.domid
         if domid == DOMID_SELF:
             return own
-        return domid if domid == DOMID_XEN or domid in self.hypervisor.domains and domid != own else None
+        foreign = domid == DOMID_XEN or (domid in self.hypervisor.domains and domid != own)
+        return domid if foreign else None
 
     def _frame_of(self, owner: int | None, frame: int, writable: bool) -> tuple[int, int]:
         machine = self.hypervisor.machine
@@ -95,13 +97,13 @@ class SimLink:
     def _map(self, domid: int, frames: list[int], errors: list[int], writable: bool) -> ForeignMap:
         mapped = self.hypervisor.machine.memory.map_frames(domid, array("Q", frames), writable, errors)
         kept = frozenset(mfn for mfn, number in zip(frames, errors) if not number)
-        self.hypervisor.hold(mapped, Holding(self, domid, kept))
+        self.hypervisor.holdings.add(mapped, Holding(self, domid, kept))
         return mapped
 
     def map_resource(
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
     ) -> ForeignMap:
-        """Raises OSError as the kernel does: ESRCH, EPERM (oneself), EINVAL, EOPNOTSUPP (a kind unknown here)."""
+        """OSError as from the kernel: ESRCH, EPERM (oneself), EINVAL, EOPNOTSUPP (a kind unknown here)."""
         self._check()
         with self.hypervisor.lock:
             domain = self._owner(domid)

@@ -89,8 +89,8 @@ def runs_of(frames: Iterable[int]) -> list[tuple[int, int]]:
 class Machine:
     """All frames of the host.
 
-    `special` are frames of Xen's own heap that it shares with their owner and does not count as the owner's memory;
-    `types` has the frames that are page tables (bits as in getpageframeinfo3).
+    `special` are frames of Xen's own heap that it shares with their owner and does not count as the owner's
+    memory; `types` has the frames that are page tables (bits as in getpageframeinfo3).
     """
 
     def __init__(self, frames: int) -> None:
