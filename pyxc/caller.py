@@ -106,7 +106,7 @@ class Caller:
             values[plan.domain] = domid
         buffers: list[tuple[str, Any]] = []
         if fields:
-            buffers = _fill(plan.layout, values, fields)
+            buffers = _fill(plan, values, fields)
         started = time.perf_counter() if self.trace else 0.0
         reply = self._issue(plan, values, buffers)
         if self.trace:
@@ -297,16 +297,17 @@ class Caller:
         return errors.from_errno(number, operation.full_name, domid, version)
 
 
-def _fill(layout: Layout, values: list[Any], fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _fill(plan: Plan, values: list[Any], fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Put fields in their places; answers those that are buffers."""
     buffers = []
     for name, value in fields.items():
-        position = layout.index.get(name)
+        position = plan.layout.index.get(name)
         if position is None:
-            raise TypeError(f"{layout.name} has no field {name!r} in this interface version")
-        if name in layout.handles and not isinstance(value, Address):
-            if value != 0:
-                buffers.append((name, value))
-        else:
+            raise TypeError(f"{plan.layout.name} has no field {name!r} in this interface version")
+        if name in plan.operation.fixed:
+            raise TypeError(f"{name} is what makes it {plan.layout.name}: it cannot be given")
+        if name not in plan.layout.handles or isinstance(value, Address):
             values[position] = value
+        elif value != 0:
+            buffers.append((name, value))
     return buffers

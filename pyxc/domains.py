@@ -90,7 +90,6 @@ class Domains(Mapping[int, Domain]):
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
         handle = uuids.uuid4() if uuid is None else check.handle(uuid)
         flags = (CreateFlag.HVM if hvm else CreateFlag(0)) | (CreateFlag.HAP if hap else CreateFlag(0))
-        emulation = int(EmulationFlag.LAPIC) if hvm else 0
         fields = {
             "ssidref": check.natural("ssidref", ssidref, _U32_MAX),
             "handle": handle.bytes,
@@ -99,8 +98,7 @@ class Domains(Mapping[int, Domain]):
             "max_evtchn_port": check.natural("max_evtchn_port", max_evtchn_port, _U32_MAX),
             "max_grant_frames": self._limit("max_grant_frames", max_grant_frames, _OLD_GRANT_FRAMES),
             "max_maptrack_frames": self._limit("max_maptrack_frames", max_maptrack_frames, _OLD_MAPTRACK_FRAMES),
-            "arch.emulation_flags": emulation,
-            "config.emulation_flags": emulation,
+            "arch.emulation_flags": int(EmulationFlag.LAPIC) if hvm else 0,
         }
         wanted = domid if domid == DOMID_ANY else check.domid(domid)
         return self._create(handle, wanted, fields, max_vcpus)
