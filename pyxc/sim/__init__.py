@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A hypervisor in this process, below the marshalling: it takes bytes and answers in bytes.
 
-`connect("sim:xen-4.17")` gives a link to a freshly booted host; `Hypervisor(profile)` the host itself, to which
-several links may lead. Every run of one program sees the same host.
+`connect("sim:xen-4.17")` gives a link to a freshly booted host; `Hypervisor(profile)` is the host itself, to
+which several links may lead. Every run of one program sees the same host.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def most_vcpus(hvm: bool) -> int:
 def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
     """A new domain: paused, without memory and vcpus. Refusal (EINVAL) for what it cannot be."""
     _check(xen.profile, config)
-    flags = CreateFlag(config["flags"])
+    flags = config["flags"]
     hvm = bool(flags & CreateFlag.HVM)
     domain = Domain(domid, config["handle"], flags, config.get("max_vcpus", 0), hvm)
     domain.hap = bool(flags & CreateFlag.HAP)
@@ -56,7 +56,7 @@ def _check(profile: Profile, config: Mapping[str, Any]) -> None:
     flags = config["flags"]
     hvm, hap = bool(flags & CreateFlag.HVM), bool(flags & CreateFlag.HAP)
     acceptable = (
-        not flags & ~_known_flags(profile),
+        not flags & ~int(_known_flags(profile)),
         hvm or not hap,
         hap or not flags & CreateFlag.NESTED_VIRT,
         not flags & CreateFlag.IOMMU and not config.get("iommu_opts"),

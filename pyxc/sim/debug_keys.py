@@ -6,32 +6,59 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pyxc.sim.version import COMMAND_LINE
+from pyxc.sim.version import COMMAND_LINE, build_id_of
 
 if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor
 
+_SCHEDULERS = ("SMP credit scheduler (credit)", "SMP credit scheduler rev2 (credit2)")
+
 
 def boot_log(xen: Hypervisor) -> str:
-    profile, machine = xen.profile, xen.machine
-    lines = (
+    """A boot as Xen tells it, in words of its own."""
+    profile, machine, dom0 = xen.profile, xen.machine, xen.domains[0]
+    lines = [
         f"Xen version {profile.version} (pyxc@sim.invalid) (simulated, no compiler) {profile.built}",
+        "Latest ChangeSet: ",
+        f"build-id: {build_id_of(profile.version).hex()}",
+        "Bootloader: simulated",
         f"Command line: {COMMAND_LINE}",
+        "Xen image load base address: 0",
+        "Firmware memory map:",
+        *_memory_map(machine.frames),
         f"System RAM: {machine.frames >> 8}MB ({machine.frames << 2}kB)",
+        "No NUMA configuration found",
+        f"One node of pages 0 to {machine.frames - 1}",
         "Domain heap initialised",
-        "Using scheduler: SMP Credit Scheduler rev2 (credit2)",
+        *(f"Local APIC {pcpu}: cpu {pcpu}" for pcpu in range(xen.pcpus)),
+        "I/O APIC 0: 24 interrupts from GSI 0",
+        *(f"CPU{pcpu}: simulated processor, nested paging, stepping 00" for pcpu in range(xen.pcpus)),
+        "Speculative mitigation: none is needed where nothing is executed",
+        f"Using scheduler: {_SCHEDULERS[profile.since(4, 12)]}",
         f"Detected {xen.cpu_khz / 1000:.3f} MHz processor.",
-        f"Brought up {xen.pcpus} CPUs",
+        "Platform timer appears to be exact",
+        "Allocated console ring of 16 KiB.",
         "HVM: SVM enabled",
-        "HVM: Hardware Assisted Paging (HAP) detected",
+        "HVM: hardware assisted paging (HAP) detected, page sizes 4kB, 2MB, 1GB",
+        *(f"Brought up CPU{pcpu}" for pcpu in range(xen.pcpus)),
         "*** Building a PV Dom0 ***",
-        f" Dom0 has maximum {len(xen.domains[0].vcpus)} VCPUs",
-        f" Dom0 alloc.: {xen.domains[0].tot_pages} pages",
-        "Scrubbing Free RAM in background.",
-        "Std. Loglevel: Errors and warnings",
-        "*** Serial input to DOM0 (type 'CTRL-a' three times to switch input)",
-    )
+        *(f" dom0 vcpu{vcpu.index} starts on CPU{vcpu.pcpu}" for vcpu in dom0.live_vcpus),
+        f" dom0 has {dom0.tot_pages} pages and at most {len(dom0.vcpus)} vcpus",
+        f" dom0's shared info is frame {dom0.shared_info:#x}, its grant table has {dom0.max_grant_frames} frames",
+        f"{machine.heap.free} pages are free",
+        *(f"Scrubbing free RAM in background: CPU{pcpu}" for pcpu in range(xen.pcpus)),
+        "Log level of the hypervisor: errors and warnings",
+        "Log level of guests: nothing (rate limited: errors and warnings)",
+        "*** Serial input to DOM0 (type 'CTRL-a' three times to switch input) ***",
+        "Freed the memory of the initialisation",
+    ]
     return "".join(f"(XEN) {line}\n" for line in lines)
+
+
+def _memory_map(frames: int) -> Iterator[str]:
+    ranges = ((0, 0x9F, "usable"), (0x9F, 0xA0, "reserved"), (0xF0, 0x100, "reserved"))
+    for start, stop, kind in (*ranges, (0x100, frames, "usable"), (frames, 0x80000, "reserved")):
+        yield f" [{start << 12:016x}, {(stop << 12) - 1:016x}] {kind}"
 
 
 def _help(xen: Hypervisor) -> Iterator[str]:

@@ -142,6 +142,8 @@ def set_address_size(call: Call) -> None:
         return
     if size != 32:
         raise Refusal(XenErrno.EINVAL)
+    if not call.xen.profile.pv32:
+        raise Refusal(XenErrno.EOPNOTSUPP)
     if domain.tot_pages:
         raise Refusal(XenErrno.EACCES)
     domain.address_size = 32

@@ -38,11 +38,22 @@ def _chosen(call: Call) -> Vcpu:
 
 @handles(domctl.GETVCPUAFFINITY)
 def getvcpuaffinity(call: Call) -> None:
-    vcpu = _chosen(call)
-    if call["flags"] & AffinityFlag.HARD:
-        write_bitmap(call, "cpumap_hard", vcpu.hard, call.xen.pcpus)
-    if call["flags"] & AffinityFlag.SOFT:
-        write_bitmap(call, "cpumap_soft", vcpu.soft, call.xen.pcpus)
+    """Both maps are written even if one cannot be; before 4.20 a fault in the first of two is forgotten."""
+    vcpu, flags = _chosen(call), call["flags"]
+    maps = ((AffinityFlag.HARD, "cpumap_hard", vcpu.hard), (AffinityFlag.SOFT, "cpumap_soft", vcpu.soft))
+    written = [_write(call, name, members) for flag, name, members in maps if flags & flag]
+    told = written if call.xen.profile.since(4, 20) else written[-1:]
+    if not all(told):
+        raise Refusal(XenErrno.EFAULT)
+
+
+def _write(call: Call, name: str, members: int) -> bool:
+    """Whether a map could be written."""
+    try:
+        write_bitmap(call, name, members, call.xen.pcpus)
+    except Refusal:
+        return False
+    return True
 
 
 @handles(domctl.SETVCPUAFFINITY)

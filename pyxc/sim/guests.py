@@ -26,13 +26,30 @@ _PIECE = 32
 """Consecutive frames in the p2m of a guest: memory comes in pieces."""
 _SPECIAL_GFN, _SPECIAL_PAGES = 0xFEFF8, 8
 
-_DOM0_PAGES, _DOM0_PFNS = 307_200, 0x7FFE0
+_DOM0_PAGES, _DOM0_PFNS = 307_200, 0x7FFDD
 _DOM0_IDENTITY = range(0xA0, 0x101)
 
 
-def start(xen: Hypervisor) -> None:
-    """Make them all."""
-    _start_dom0(xen)
+def start_dom0(xen: Hypervisor) -> None:
+    """A Linux dom0: its first pages below 640 KiB, then a hole that it maps one to one, then the rest."""
+    dom0 = _new(xen, "Domain-0", UUID(int=0), vcpus=2, emulation=_PIT)
+    dom0.max_pages, dom0.pauses = _UNLIMITED, 0
+    frames = xen.machine.allocate_run(0, _DOM0_PAGES)
+    low = _DOM0_IDENTITY.start
+    absent = _DOM0_PFNS - _DOM0_PAGES - len(_DOM0_IDENTITY)
+    p2m = array("Q", frames[:low])
+    p2m.extend(pfn | IDENTITY for pfn in _DOM0_IDENTITY)
+    p2m.extend(frames[low:])
+    p2m.extend(array("Q", [INVALID_ENTRY]) * absent)
+    pv.furnish(xen, dom0, p2m)
+    for virq in range(3):
+        dom0.ports.open(Port(Status.VIRQ, number=virq))
+    dom0.live_vcpus[1].blocked = True
+    xen.schedule()
+
+
+def start_guests(xen: Hypervisor) -> None:
+    """An idle PV guest, a busy PVH guest, and a paused PV guest."""
     _start_web1(xen)
     _start_db1(xen)
     _start_build(xen)
@@ -68,23 +85,6 @@ def _connect(xen: Hypervisor, domain: Domain) -> None:
         far = dom0.ports.open(Port(Status.INTERDOMAIN, domid=domain.domid)) or 0
         near = domain.ports.open(Port(Status.INTERDOMAIN, domid=0, port=far)) or 0
         dom0.ports.replace(far, Port(Status.INTERDOMAIN, domid=domain.domid, port=near))
-
-
-def _start_dom0(xen: Hypervisor) -> None:
-    """A Linux dom0: its first pages below 640 KiB, then a hole that it maps one to one, then the rest."""
-    dom0 = _new(xen, "Domain-0", UUID(int=0), vcpus=2, emulation=_PIT)
-    dom0.max_pages, dom0.pauses = _UNLIMITED, 0
-    frames = xen.machine.allocate_run(0, _DOM0_PAGES)
-    low = _DOM0_IDENTITY.start
-    absent = _DOM0_PFNS - _DOM0_PAGES - len(_DOM0_IDENTITY)
-    p2m = array("Q", frames[:low])
-    p2m.extend(pfn | IDENTITY for pfn in _DOM0_IDENTITY)
-    p2m.extend(frames[low:])
-    p2m.extend(array("Q", [INVALID_ENTRY]) * absent)
-    pv.furnish(xen, dom0, p2m)
-    for virq in range(3):
-        dom0.ports.open(Port(Status.VIRQ, number=virq))
-    dom0.live_vcpus[1].blocked = True
 
 
 def _pieces(frames: range) -> array[int]:

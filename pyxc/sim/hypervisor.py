@@ -78,7 +78,8 @@ class Hypervisor:
     pcpus = 2
     cpu_khz = 2_400_000
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, with_guests: bool = True) -> None:
+        """Boot the host. `with_guests` False leaves dom0 alone on it."""
         self.profile = profile
         self.interface = profile.interface
         self.machine = Machine(_FRAMES)
@@ -91,8 +92,10 @@ class Hypervisor:
         self.lock = RLock()
         self._commands = {family: self._commands_of(family) for family in _FAMILIES.values()}
         self._entry = struct.Struct("<Qq6Q")
-        guests.start(self)
+        guests.start_dom0(self)
         self.console.print(debug_keys.boot_log(self))
+        if with_guests:
+            guests.start_guests(self)
 
     def _commands_of(self, family: Family) -> Commands:
         """The operations of a family that this release has, by command."""

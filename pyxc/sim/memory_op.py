@@ -158,6 +158,6 @@ def machphys_mfn_list(call: Call) -> None:
 def get_pod_target(call: Call) -> None:
     """No simulated domain has memory that is populated on demand."""
     domain = call.xen.find_any(call["domid"])
-    if not domain.hvm:
+    if not domain.hvm and call.xen.profile.since(4, 17):
         raise Refusal(XenErrno.EINVAL)
     call.answer(tot_pages=domain.tot_pages, pod_cache_pages=0, pod_entries=0)

@@ -13,9 +13,11 @@ from pyxc.abi.version import Feature
 _BARE = Capability.HVM
 _PV_NAMED = Capability.HVM | Capability.PV | Capability.HAP | Capability.SHADOW
 _GRANTS_NAMED = _PV_NAMED | Capability.GNTTAB_V1 | Capability.GNTTAB_V2
+_NO_SHADOW = _GRANTS_NAMED & ~Capability.SHADOW
 
 _DOM0 = (
-    Feature.MMU_PT_UPDATE_PRESERVE_AD
+    Feature.PAE_PGDIR_ABOVE_4GB
+    | Feature.MMU_PT_UPDATE_PRESERVE_AD
     | Feature.HIGHMEM_ASSIST
     | Feature.GNTTAB_MAP_AVAIL_BITS
     | Feature.DOM0
@@ -33,6 +35,8 @@ class Profile(NamedTuple):
     built: str
     capabilities: Capability
     features: Feature
+    pv32: bool = False
+    """Whether it was built for 32-bit PV guests."""
 
     @property
     def interface(self) -> Interface:
@@ -48,11 +52,11 @@ class Profile(NamedTuple):
 
 
 _ALL = {
-    "sim:xen-4.10": Profile((4, 10), ".4", "Tue Dec 15 14:47:28 UTC 2020", _BARE, _DOM0),
+    "sim:xen-4.10": Profile((4, 10), ".4", "Tue Dec 15 14:47:28 UTC 2020", _BARE, _DOM0, pv32=True),
     "sim:xen-4.14": Profile((4, 14), ".6", "Mon Aug  7 12:11:14 UTC 2023", _PV_NAMED, _DOM0),
     "sim:xen-4.17": Profile((4, 17), ".7", "Wed Jul 29 13:37:29 UTC 2026", _GRANTS_NAMED, _MAPPED),
-    "sim:xen-4.20": Profile((4, 20), ".4", "Wed Jul 29 15:18:52 UTC 2026", _GRANTS_NAMED, _AREAS),
-    "sim:xen-4.22": Profile((4, 22), ".0", "Wed Jul 29 17:59:28 UTC 2026", _GRANTS_NAMED, _AREAS),
+    "sim:xen-4.20": Profile((4, 20), ".4", "Wed Jul 29 15:18:52 UTC 2026", _NO_SHADOW, _AREAS),
+    "sim:xen-4.22": Profile((4, 22), ".0", "Wed Jul 29 17:59:28 UTC 2026", _NO_SHADOW, _AREAS),
 }
 
 DEFAULT = "sim:xen-4.17"

@@ -11,10 +11,11 @@ from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import U32, Row, Table
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
+from pyxc.sim.profiles import Profile
 
 COMMAND_LINE = "placeholder com1=115200,8n1 console=com1 dom0_mem=1200M loglvl=warning"
 VIRT_START = 0xFFFF_8000_0000_0000
-_CAPABILITIES = "xen-3.0-x86_64 xen-3.0-x86_32p hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
+_HVM = "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
 _LENGTH = Table("xen_varbuf", "xen", Row("len", U32))
 
 
@@ -50,9 +51,13 @@ def compile_info(call: Call) -> None:
     call.replace({name: _cut(text, sizes[name]) for name, text in texts.items()})
 
 
+def _capabilities(profile: Profile) -> str:
+    return "xen-3.0-x86_64 " + ("xen-3.0-x86_32p " if profile.pv32 else "") + _HVM
+
+
 @handles(version.CAPABILITIES)
 def capabilities(call: Call) -> None:
-    _text(call, "capabilities", _CAPABILITIES)
+    _text(call, "capabilities", _capabilities(call.xen.profile))
 
 
 @handles(version.CHANGESET)
@@ -120,7 +125,7 @@ def extraversion2(call: Call) -> int:
 
 @handles(version.CAPABILITIES2)
 def capabilities2(call: Call) -> int:
-    return _variable(call, _CAPABILITIES.encode())
+    return _variable(call, _capabilities(call.xen.profile).encode())
 
 
 @handles(version.CHANGESET2)
