@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+# bash completion for pyxc: the command itself knows what may come next.
+
+_pyxc() {
+    local line="${COMP_LINE:0:COMP_POINT}" words current
+    read -ra words <<< "$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    current="${words[-1]}"
+    mapfile -t COMPREPLY < <(pyxc __complete "${words[@]:1}" 2>/dev/null)
+    # Bash takes a colon for the end of a word and replaces only what follows it.
+    if [[ $current == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${current%:*}:"}")
+    fi
+}
+
+complete -F _pyxc pyxc

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The pyxc command; man/pyxc.1 describes it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+from pyxc.cli import output
+from pyxc.cli.commands import build
+from pyxc.cli.completion import HOOK, complete
+from pyxc.cli.status import Status, describe, status_of
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; answers its exit status. Only a fault in pyxc itself raises."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = _show_warning
+        try:
+            status = _run(words)
+            output.flush()
+            return status
+        except KeyboardInterrupt:
+            return Status.INTERRUPTED
+        except output.Closed:
+            output.discard()
+            return Status.BROKEN_PIPE
+        except Exception as error:
+            expected = status_of(error)
+            if expected is None:
+                raise
+            output.complain(describe(error))
+            return expected
+
+
+def _run(words: list[str]) -> int:
+    if words[:1] == [HOOK]:
+        return complete(build(), words[1:])
+    try:
+        args = build().parse(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return int(args.run(args))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    output.complain(f"warning: {message}")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Values on the command line, in the syntax of xl."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+
+from pyxc.host import CpuTopology
+
+_SIZE = re.compile(r"([0-9]+)([bkmgt]?)")
+_SHIFTS = {"b": 0, "k": 10, "m": 20, "": 20, "g": 30, "t": 40}
+_CPUS = re.compile(r"(\^?)(nodes?:)?(?:(all)|([0-9]+)(?:-([0-9]+))?)")
+
+
+def memory_kb(text: str) -> int:
+    """KiB of a size: MiB unless b, k, m, g or t follows."""
+    match = _SIZE.fullmatch(text.lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: a number, then b, k, m, g, t or nothing")
+    return int(match[1]) << _SHIFTS[match[2]] >> 10
+
+
+def number(text: str) -> int:
+    """A whole number, not negative."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return int(text)
+
+
+def cpu_set(text: str, topology: Sequence[CpuTopology]) -> frozenset[int]:
+    """The cpus that a list names: "0-3,5,^2", "all", "nodes:0,^1".
+
+    Each part adds cpus, or with ^ takes some away, in their order.
+    ValueError for another syntax, for cpus and nodes that the host does not have, and when no cpu is left.
+    """
+    chosen: set[int] = set()
+    for part in text.split(","):
+        match = _CPUS.fullmatch(part)
+        if match is None or (match[1] and match[3]):
+            raise ValueError(f"{text!r} is not a list of cpus like 0-3,5,^2 or all")
+        cpus = _part(match, topology)
+        if not cpus:
+            raise ValueError(f"{part.lstrip('^')} in {text!r} is not on this host of {len(topology)} cpus")
+        chosen = chosen - cpus if match[1] else chosen | cpus
+    if not chosen:
+        raise ValueError(f"{text!r} leaves no cpu")
+    return frozenset(chosen)
+
+
+def _part(match: re.Match[str], topology: Sequence[CpuTopology]) -> set[int]:
+    """The cpus of one part; none when any that it names does not exist."""
+    if match[3]:
+        return {place.cpu for place in topology}
+    first = int(match[4])
+    last = int(match[5] or first)
+    place_of = {place.cpu: place.node if match[2] else place.cpu for place in topology}
+    known = set(place_of.values())
+    if last - first >= len(topology) or not known.issuperset(range(first, last + 1)):
+        return set()
+    return {cpu for cpu, place in place_of.items() if place is not None and first <= place <= last}
+
+
+def cpu_text(cpus: Iterable[int], count: int) -> str:
+    """A set of cpus as xl prints it on a host of `count`: "all", "none", "0-2,5"."""
+    wanted = {cpu for cpu in cpus if cpu < count}
+    if len(wanted) == count:
+        return "all"
+    starts = sorted(cpu for cpu in wanted if cpu - 1 not in wanted)
+    ends = sorted(cpu for cpu in wanted if cpu + 1 not in wanted)
+    spans = [f"{start}-{end}" if end > start else str(start) for start, end in zip(starts, ends)]
+    return ",".join(spans) or "none"

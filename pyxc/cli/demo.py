@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""`demo`: a first visit, on simulated hypervisors.
+
+The steps are ordinary functions of one statement. Of each its own source is shown, and then what it answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import pprint
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import pyxc
+from pyxc.cli import output
+from pyxc.cli.parser import Program
+from pyxc.cli.status import UsageError
+from pyxc.opening import SIMULATED
+from pyxc.xen import Xen
+
+_TARGETS = ("sim:xen-4.22", "sim:xen-4.14")
+_WIDTH = 100
+
+
+def add(program: Program) -> None:
+    program.add("demo", run, "show what pyxc does, on simulated hypervisors")
+
+
+def _interface(xen: Xen) -> Any:
+    """pyxc asked it which versions of Xen's interface it speaks; every structure is laid out for these."""
+    return xen.interface
+
+
+def _domains(xen: Xen) -> Any:
+    """The domains: id, name, KiB of memory, state."""
+    return [(d.domid, xen.store.domain_name(d.domid), d.memory_kb, d.flags.name) for d in xen.domains.infos()]
+
+
+def _pause(xen: Xen) -> Any:
+    """Take a domain off the cpus ..."""
+    return xen.domains["web1"].pause()
+
+
+def _paused(xen: Xen) -> Any:
+    """... and it is."""
+    return xen.domains["web1"].info().paused
+
+
+def _registers(xen: Xen) -> Any:
+    """Registers of its first vcpu."""
+    return {name: hex(xen.domains["web1"].vcpu(0).context()[name]) for name in ("rip", "rsp", "cr3")}
+
+
+def _source(xen: Xen) -> Any:
+    """The frames that it owns, found in the tables of the guest itself ..."""
+    return xen.domains["web1"].memory.frames()
+
+
+def _frames(xen: Xen) -> Any:
+    """... the first of them."""
+    return [hex(frame) for frame in xen.domains["web1"].memory.frames().frames[:6]]
+
+
+_STEPS = (_interface, _domains, _pause, _paused, _registers, _source, _frames)
+
+
+def run(args: argparse.Namespace) -> int:
+    targets = (args.target,) if args.target else _TARGETS
+    if not all(target.startswith(SIMULATED) for target in targets):
+        raise UsageError("the demo pauses a domain: it runs on simulated hypervisors only")
+    stories = []
+    for target in targets:
+        with pyxc.open(target) as xen:
+            steps = [_take(step, xen) for step in _STEPS]
+        stories.append({"target": target, "steps": steps})
+        if not args.json:
+            _print(target, steps)
+    if args.json:
+        output.as_json(demo=stories)
+    return 0
+
+
+def _take(step: Callable[[Xen], Any], xen: Xen) -> dict[str, str]:
+    """Do a step: what it is for, its source, what it answered."""
+    answer = step(xen)
+    return {
+        "about": inspect.getdoc(step) or "",
+        "code": _statement(step),
+        "output": "" if answer is None else pprint.pformat(answer, width=_WIDTH, sort_dicts=False),
+    }
+
+
+def _statement(step: Callable[[Xen], Any]) -> str:
+    """The last line of a step as it would be typed."""
+    line = inspect.getsource(step).rstrip().rpartition("\n")[2]
+    return textwrap.dedent(line).removeprefix("return ")
+
+
+def _print(target: str, steps: list[dict[str, str]]) -> None:
+    output.lines(["# Open a hypervisor: this one is simulated, in this process; pyxc.open() is the real one."])
+    output.lines([f'>>> xen = pyxc.open("{target}")', ""])
+    for step in steps:
+        output.lines([f"# {step['about']}", f">>> {step['code']}", *step["output"].splitlines(), ""])

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Commands that change domains: pause, unpause, destroy, create-empty, mem-max."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from pyxc.cli import output
+from pyxc.cli.arguments import memory_kb, number
+from pyxc.cli.parser import Program
+from pyxc.cli.session import Attempt, find, opened
+from pyxc.domain import Domain
+
+
+def add(program: Program) -> None:
+    _add_for_several(program, "pause", Domain.pause, "take domains off the cpus; pauses nest")
+    _add_for_several(program, "unpause", Domain.unpause, "undo one pause of domains")
+    _add_for_several(program, "destroy", Domain.destroy, "end domains at once and wait until they are gone")
+    _add_create_empty(program)
+    limit = program.add("mem-max", set_max_memory, "set how much memory a domain may own")
+    limit.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    limit.add_argument("memory_kb", metavar="MEM", type=memory_kb, help="MiB, or with b, k, m, g or t")
+
+
+def _add_for_several(program: Program, name: str, action: Callable[[Domain], None], purpose: str) -> None:
+    parser = program.add(name, change, purpose)
+    parser.add_argument("domains", metavar="DOMAIN", nargs="+", help="id, name or UUID")
+    parser.set_defaults(action=action)
+
+
+def _add_create_empty(program: Program) -> None:
+    parser = program.add("create-empty", create_empty, "create a paused domain without memory, print its id")
+    parser.add_argument("--hvm", action="store_true", help="HVM; PV without this option")
+    parser.add_argument("--hap", action="store_true", help="with --hvm: paging by hardware, as PVH has it")
+    parser.add_argument("--uuid", help="its UUID; a random one without")
+    parser.add_argument("--vcpus", type=number, default=1, metavar="N", help="how many vcpus; 1 without")
+
+
+def change(args: argparse.Namespace) -> int:
+    """Do args.action to every domain that is named."""
+    with opened(args) as xen:
+
+        def change_one(text: str) -> Domain:
+            domain = find(xen, text)
+            args.action(domain)
+            return domain
+
+        attempt = Attempt(args.domains, change_one)
+    if args.json:
+        output.as_json(done=[_identity(domain) for domain in attempt.results], failed=attempt.failures)
+    return attempt.status
+
+
+def create_empty(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = xen.domains.create(hvm=args.hvm, hap=args.hap, uuid=args.uuid, max_vcpus=args.vcpus)
+    if args.json:
+        output.as_json(**_identity(domain))
+    else:
+        output.lines([str(domain.domid)])
+    return 0
+
+
+def set_max_memory(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        domain.set_max_memory(args.memory_kb)
+        if args.json:
+            output.as_json(**_identity(domain), max_memory_kb=domain.info().max_memory_kb)
+    return 0
+
+
+def _identity(domain: Domain) -> dict[str, Any]:
+    return {"domid": domain.domid, "uuid": str(domain.uuid)}

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""What commands have in common: opening the hypervisor, finding domains, going on after a failure."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+import pyxc
+from pyxc import errors
+from pyxc.cli import output
+from pyxc.cli.status import NoSuchDomain, Status, describe, status_of
+from pyxc.domain import Domain, DomainInfo
+from pyxc.xen import Xen
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+def shown(name: str | None) -> str:
+    """A domain's name as xl prints it."""
+    return "(null)" if name is None else name
+
+
+def opened(args: argparse.Namespace) -> Xen:
+    """The hypervisor that the options name."""
+    return pyxc.open(args.target, readonly=args.read_only, gate=args.gate, names=args.names)
+
+
+def find(xen: Xen, text: str) -> Domain:
+    """The domain with an id, a name or a UUID. NoSuchDomain, or ValueError for a number that is no id."""
+    is_id = text.isascii() and text.isdigit()
+    try:
+        return xen.domains[int(text) if is_id else text]
+    except errors.DomainNotFound as error:
+        raise NoSuchDomain(f"no domain has the id {text}") from error
+    except KeyError as error:
+        raise NoSuchDomain(error.args[0]) from error
+
+
+def infos(xen: Xen, wanted: list[str]) -> tuple[list[DomainInfo], Status]:
+    """Domains that are named, or all of them; complains of those that are not there."""
+    if not wanted:
+        return xen.domains.infos(), Status.OK
+    attempt = Attempt(wanted, lambda text: find(xen, text).info())
+    return attempt.results, attempt.status
+
+
+class Attempt(Generic[K, T]):
+    """The same done to several things; an expected failure of one is told and does not stop the others."""
+
+    def __init__(self, things: Iterable[K], action: Callable[[K], T]) -> None:
+        self.results: list[T] = []
+        self.failures: list[dict[str, Any]] = []
+        for thing in things:
+            try:
+                self.results.append(action(thing))
+            except Exception as error:
+                self._note(thing, error)
+
+    def _note(self, thing: K, error: Exception) -> None:
+        status = status_of(error)
+        if status is None:
+            raise error
+        output.complain(f"{thing}: {describe(error)}")
+        self.failures.append({"argument": str(thing), "status": int(status), "error": describe(error)})
+
+    @property
+    def status(self) -> Status:
+        """OK; PARTIAL when some failed; when all did, what they failed of if that is the same."""
+        if not self.failures:
+            return Status.OK
+        if self.results:
+            return Status.PARTIAL
+        kinds = {failure["status"] for failure in self.failures}
+        return Status(kinds.pop()) if len(kinds) == 1 else Status.FAILED

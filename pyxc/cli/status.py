@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Exit statuses, and which of them an error means."""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+
+from pyxc import errors
+
+
+class Status(IntEnum):
+    """What the process exits with; man/pyxc.1 lists them."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_XEN = 3
+    FORBIDDEN = 4
+    NO_DOMAIN = 5
+    UNSUPPORTED = 6
+    PARTIAL = 7
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+class UsageError(Exception):
+    """The command line makes no sense."""
+
+
+class NoSuchDomain(Exception):
+    """Nothing goes by this id, name or UUID."""
+
+
+class Failed(Exception):
+    """The operation cannot be done, for a reason that is no error of the library."""
+
+
+_MEANING: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Status], ...] = (
+    (UsageError, Status.USAGE),
+    ((NoSuchDomain, errors.DomainNotFound, errors.DomainGone), Status.NO_DOMAIN),
+    ((errors.PermissionDenied, errors.ReadOnlyError), Status.FORBIDDEN),
+    ((errors.VersionMismatch, errors.Unsupported), Status.UNSUPPORTED),
+    (errors.NotXenError, Status.NOT_XEN),
+    ((Failed, errors.Error, OSError), Status.FAILED),
+    (ValueError, Status.USAGE),
+)
+
+_REFUSED = (errno.EACCES, errno.EPERM)
+
+
+def status_of(error: Exception) -> Status | None:
+    """The exit status of an expected error; None for one that would be a fault in pyxc."""
+    if isinstance(error, errors.NotXenError) and error.filename and error.errno in _REFUSED:
+        return Status.FORBIDDEN
+    return next((status for kinds, status in _MEANING if isinstance(error, kinds)), None)
+
+
+def describe(error: Exception) -> str:
+    """An error in one line."""
+    text = str(error)
+    if isinstance(error, OSError) and not isinstance(error, errors.HypercallError) and error.strerror:
+        text = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    return " ".join(text.split())
