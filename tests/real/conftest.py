@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests on a real hypervisor. PYXC_TEST_XEN: 1 runs them wherever this is, 0 skips them, unset asks the machine."""
+"""Tests on a real hypervisor. PYXC_TEST_XEN: 1 runs them anywhere, 0 skips them, unset asks the machine."""
 
 from __future__ import annotations
 
