@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab import config, host, packages, report, suite, vm
 
-# One boot keeps two cores busy for half of its time only.
+# Two boots at a time on two cores take little more than half the time of one after the other.
 JOBS = 2
 # Whose place an own hypervisor takes when no lane is named.
 DEFAULT_VERSION = "4.17"
@@ -24,26 +24,47 @@ TERMINATED_STATUS = 128 + signal.SIGTERM
 def parser() -> argparse.ArgumentParser:
     """The options of python3 -m lab."""
     options = argparse.ArgumentParser(
-        prog="python3 -m lab", description="Run tests/real on real Xen, in QEMU, with Debian dom0s.",
-        epilog="Exit code 0 only if everything is green; --run: the command's own, 128 when the boot was lost. "
-               "Results and console logs are in build/lab/, what is slow to make is cached in $PYXC_CACHE or "
-               "~/.cache/pyxc.")
+        prog="python3 -m lab",
+        description="Run tests/real on real Xen, in QEMU, with Debian dom0s.",
+        epilog="Exit code 0 only if everything is green; of --run the command's own, 128 when its boot was "
+        "lost. Results and console logs are in build/lab/; what is slow to make is cached in $PYXC_CACHE, else "
+        "in ~/.cache/pyxc.",
+    )
     lanes = options.add_argument_group("which lanes (all)")
-    lanes.add_argument("--xen", action="append", default=[], metavar="VERSION|PATH",
-                       help="this version (may be repeated), or a hypervisor file of your own")
+    lanes.add_argument(
+        "--xen",
+        action="append",
+        default=[],
+        metavar="VERSION|PATH",
+        help="this version (may be repeated), or a hypervisor file of your own",
+    )
     lanes.add_argument("--xen-file", type=Path, metavar="PATH", help="a hypervisor file of your own")
-    lanes.add_argument("--userland", choices=sorted({lane.root.arch for lane in config.LANES}),
-                       help="lanes with this dom0")
+    lanes.add_argument(
+        "--userland", choices=sorted({lane.root.arch for lane in config.LANES}), help="lanes with this dom0"
+    )
     lanes.add_argument("--list", action="store_true", help="list the lanes and do nothing")
     action = options.add_argument_group("what to do in place of all tests").add_mutually_exclusive_group()
-    action.add_argument("-k", dest="expression", metavar="EXPR", help="run the tests that match, as pytest -k")
+    action.add_argument(
+        "-k", dest="expression", metavar="EXPR", help="run the tests that match, as pytest -k"
+    )
     action.add_argument("--run", metavar="CMD", help="run the shell command CMD in dom0, print its output")
-    action.add_argument("--shell", action="store_true", help="a shell in dom0, on this terminal; exit ends it")
+    action.add_argument(
+        "--shell",
+        action="store_true",
+        help="a shell in dom0, on this terminal; exit ends it, Ctrl-A X kills it",
+    )
     extra = options.add_argument_group("how")
-    extra.add_argument("--add", action="append", default=[], type=_addition, metavar="HOST:DOM0",
-                       help="put a file or directory of this machine into dom0 (may be repeated)")
-    extra.add_argument("--no-package", dest="package", action="store_false",
-                       help="leave the project's Debian package out")
+    extra.add_argument(
+        "--add",
+        action="append",
+        default=[],
+        type=_addition,
+        metavar="HOST:DOM0",
+        help="put a file or directory of this machine into dom0 (may be repeated)",
+    )
+    extra.add_argument(
+        "--no-package", dest="package", action="store_false", help="leave the project's Debian package out"
+    )
     extra.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=f"boots at a time ({JOBS})")
     return options
 
@@ -58,7 +79,9 @@ def _addition(text: str) -> tuple[Path, str]:
 def select(chosen: argparse.Namespace) -> list[config.Lane]:
     """The lanes that the options name; raises LabError when there is none."""
     versions = [name for name in chosen.xen if "/" not in name]
-    files = [Path(name) for name in chosen.xen if "/" in name] + ([chosen.xen_file] if chosen.xen_file else [])
+    files = [Path(name) for name in chosen.xen if "/" in name] + (
+        [chosen.xen_file] if chosen.xen_file else []
+    )
     if files and not versions:
         versions = [DEFAULT_VERSION]
     lanes = [lane for lane in config.LANES if not versions or lane.hypervisor.version in versions]
@@ -67,15 +90,19 @@ def select(chosen: argparse.Namespace) -> list[config.Lane]:
         lanes = [lane._replace(xen=path) for path in files for lane in lanes]
     missing = [str(path) for path in files if not path.is_file()]
     if missing or not lanes:
-        raise host.LabError(f"no such file: {missing[0]}" if missing else "no lane matches (--list shows them)")
+        raise host.LabError(
+            f"no such file: {missing[0]}" if missing else "no lane matches (--list shows them)"
+        )
     return lanes
 
 
 def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
     """Run the suite in LANES, some at a time; print the report."""
     with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
-        pending = [pool.submit(suite.run, lane, chosen.expression, dict(chosen.add), chosen.package)
-                   for lane in lanes]
+        pending = [
+            pool.submit(suite.run, lane, chosen.expression, dict(chosen.add), chosen.package)
+            for lane in lanes
+        ]
         try:
             verdicts = [future.result() for future in pending]
         except BaseException:
@@ -120,7 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         lanes = select(chosen)
         if chosen.list:
-            print("\n".join(f"{lane.xen_name:8} {lane.root.arch:6} peer: {lane.peer_path or 'none'}" for lane in lanes))
+            print(
+                "\n".join(
+                    f"{lane.xen_name:8} {lane.root.arch:6} peer: {lane.peer_path or 'none'}" for lane in lanes
+                )
+            )
             return 0
         host.require_packages()
         if chosen.shell:

@@ -13,8 +13,8 @@ from lab import cache, host
 def mirror() -> str:
     """The URI of the Debian main archive in apt's own configuration, one-line or deb822.
 
-    apt itself reads its files: it lists what it knows, and with no index downloaded yet it is asked to fetch them
-    into a private place first, which needs no root.
+    apt itself reads its files: it lists what it knows, and with no index downloaded yet it is asked to fetch
+    them into a private place first, which needs no root.
     """
     uri = _configured_mirror([])
     if uri is None:
@@ -27,8 +27,16 @@ def mirror() -> str:
 
 
 def _configured_mirror(options: list[str]) -> str | None:
-    listed = host.call(["apt-get", *options, "indextargets",
-                        "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)", "Created-By: Packages"])
+    listed = host.call(
+        [
+            "apt-get",
+            *options,
+            "indextargets",
+            "--format",
+            "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)",
+            "Created-By: Packages",
+        ]
+    )
     for line in listed.splitlines():
         origin, label, component, uri = line.split("|", 3)
         if (origin, label, component) == ("Debian", "Debian", "main"):
@@ -47,8 +55,12 @@ def _private_state(name: str) -> list[str]:
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (top / folder).mkdir(parents=True, exist_ok=True)
     (top / "status").touch()
-    settings = {"Dir::State": top / "state", "Dir::State::status": top / "status", "Dir::Cache": top / "cache",
-                "APT::Sandbox::User": "root"}
+    settings = {
+        "Dir::State": top / "state",
+        "Dir::State::status": top / "status",
+        "Dir::Cache": top / "cache",
+        "APT::Sandbox::User": "root",
+    }
     return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 
 
@@ -58,8 +70,16 @@ def options(suite: str, arch: str) -> list[str]:
     chosen = _private_state(f"{suite}-{arch}")
     sources = cache.directory() / "apt" / f"{suite}-{arch}" / "sources.list"
     sources.write_text(source_line(suite) + "\n")
-    chosen += ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=/dev/null",
-               "-o", f"APT::Architecture={arch}", "-o", f"APT::Architectures={arch}"]
+    chosen += [
+        "-o",
+        f"Dir::Etc::sourcelist={sources}",
+        "-o",
+        "Dir::Etc::sourceparts=/dev/null",
+        "-o",
+        f"APT::Architecture={arch}",
+        "-o",
+        f"APT::Architectures={arch}",
+    ]
     with cache.locked(f"apt-{suite}-{arch}"):
         host.call(["apt-get", *chosen, "update", "-q"])
     return chosen

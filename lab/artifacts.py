@@ -11,6 +11,7 @@ from lab import apt, cache, config, host
 
 def hypervisor(wanted: config.Hypervisor) -> Path:
     """The uncompressed hypervisor file."""
+
     def make(into: Path) -> None:
         unpacked = into / "package"
         unpacked.mkdir()
@@ -18,19 +19,23 @@ def hypervisor(wanted: config.Hypervisor) -> Path:
         packed = next((unpacked / "boot").glob("xen-*.gz"))
         (into / "xen").write_bytes(gzip.decompress(packed.read_bytes()))
         host.call(["rm", "-r", unpacked])
+
     return cache.entry(wanted.package, (wanted, apt.mirror()), make) / "xen"
 
 
 def busybox() -> Path:
     """A statically linked busybox, which runs in every root and in none."""
+
     def make(into: Path) -> None:
         apt.fetch(config.KERNEL_SUITE, "amd64", "busybox-static", into)
         (into / "bin" / "busybox").rename(into / "busybox")
+
     return cache.entry("busybox", apt.mirror(), make) / "busybox"
 
 
 def kernel() -> Path:
     """A directory with vmlinuz and the modules of config.KERNEL_MODULES, all in one place."""
+
     def make(into: Path) -> None:
         unpacked = into / "package"
         unpacked.mkdir()
@@ -40,4 +45,5 @@ def kernel() -> Path:
         for module in config.KERNEL_MODULES:
             next(unpacked.rglob(f"{module}.ko")).rename(into / f"{module}.ko")
         host.call(["rm", "-r", unpacked])
+
     return cache.entry("kernel", (config.KERNEL_MODULES, apt.mirror()), make)

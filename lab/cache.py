@@ -37,14 +37,15 @@ def locked(name: str) -> Iterator[None]:
 def entry(name: str, recipe: object, make: Callable[[Path], None]) -> Path:
     """The directory NAME-<key of RECIPE>; made by MAKE(empty directory) when there is none yet.
 
-    It is made aside and renamed when complete, so an interrupted run leaves nothing that could be taken for it.
-    A lock keeps two runs (or two lanes of one) from making the same thing twice.
+    It is made aside and renamed when complete: an interrupted run leaves nothing that looks like one. A lock
+    keeps two runs (or two lanes of one) from making the same thing twice.
     """
     final = directory() / f"{name}-{key(recipe)}"
     with locked(final.name):
         if not final.exists():
-            with tempfile.TemporaryDirectory(prefix=".making-", dir=directory(),
-                                             ignore_cleanup_errors=True) as scratch:
+            with tempfile.TemporaryDirectory(
+                prefix=".making-", dir=directory(), ignore_cleanup_errors=True
+            ) as scratch:
                 made = Path(scratch) / "entry"
                 made.mkdir()
                 with host.step(f"making {final.name}"):

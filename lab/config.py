@@ -43,7 +43,7 @@ class Skip(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """One boot: a hypervisor with a dom0 root; memory in MiB. XEN is a file that replaces the hypervisor's own."""
+    """One boot: a hypervisor with a dom0 root; memory in MiB. XEN is a file to boot in its place."""
 
     hypervisor: Hypervisor
     root: Root
@@ -75,8 +75,19 @@ class Lane(NamedTuple):
 KERNEL_SUITE = "bookworm"
 KERNEL_METAPACKAGE = "linux-image-amd64"
 # In the order in which they are loaded; Xen's devices, then what the result disk needs.
-KERNEL_MODULES = ("xen-privcmd", "xenfs", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "virtio", "virtio_ring",
-                  "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk")
+KERNEL_MODULES = (
+    "xen-privcmd",
+    "xenfs",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
+)
 
 XEN_4_14 = Hypervisor("4.14", "bullseye")
 XEN_4_17 = Hypervisor("4.17", "bookworm")
@@ -92,11 +103,14 @@ PEER = Root("peer-amd64", "amd64", "extract", PEERS + ("dash", "coreutils"))
 # The programs' search path in dom0, the peers' own first: chroot(1) takes it along into /peer.
 PATH = "/usr/lib/xen-4.17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/lab/bin"
 
+# Where pyxc and its peers run as neighbours: the tools of 4.17 are this root's own.
+XEN_4_17_AMD64 = Lane(XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400)
+
 LANES = (
     Lane(XEN_4_14, I386),
     Lane(XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400),
     Lane(XEN_4_20, I386),
-    Lane(XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400),
+    XEN_4_17_AMD64,
 )
 
 SUITE = Suite("tests/real")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Initramfs archives (cpio "newc"), written from tar files and host directories without root.
 
-The kernel unpacks archives that follow one another into one file system: a dom0 image is a concatenation of them.
+The kernel unpacks archives that follow one another into one file system: a dom0 image is such a sequence.
 """
 
 from __future__ import annotations
@@ -12,8 +12,13 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-TAR_TYPES = {tarfile.REGTYPE: stat.S_IFREG, tarfile.AREGTYPE: stat.S_IFREG, tarfile.LNKTYPE: stat.S_IFREG,
-             tarfile.SYMTYPE: stat.S_IFLNK, tarfile.DIRTYPE: stat.S_IFDIR}
+TAR_TYPES = {
+    tarfile.REGTYPE: stat.S_IFREG,
+    tarfile.AREGTYPE: stat.S_IFREG,
+    tarfile.LNKTYPE: stat.S_IFREG,
+    tarfile.SYMTYPE: stat.S_IFLNK,
+    tarfile.DIRTYPE: stat.S_IFDIR,
+}
 
 
 class Writer:

@@ -18,15 +18,30 @@ def directory() -> Path:
 
     def make(into: Path) -> None:
         for name, flags in SMALL.items():
-            host.call(["gcc", *flags, "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none",
-                       "-Wl,-z,max-page-size=4096", "-Wl,--no-warn-rwx-segments",
-                       "-T", SOURCES / f"{name}.lds", "-o", into / name, SOURCES / f"{name}.S"])
+            host.call(
+                [
+                    "gcc",
+                    *flags,
+                    "-nostdlib",
+                    "-static",
+                    "-no-pie",
+                    "-Wl,--build-id=none",
+                    "-Wl,-z,max-page-size=4096",
+                    "-Wl,--no-warn-rwx-segments",
+                    "-T",
+                    SOURCES / f"{name}.lds",
+                    "-o",
+                    into / name,
+                    SOURCES / f"{name}.S",
+                ]
+            )
         (into / "vmlinuz").write_bytes(kernel.read_bytes())
         _write_initrd(into / "initrd")
         for name, content in sources.items():
             if name == "start-peer" or name.endswith(".cfg"):
                 (into / name).write_bytes(content)
         (into / "start-peer").chmod(0o755)
+
     return cache.entry("guests", (sources, SMALL, kernel.parent.name), make)
 
 

@@ -68,16 +68,26 @@ def require_packages() -> None:
         raise LabError(f"missing Debian packages: {' '.join(missing)} (apt-get install them as root)")
     with step(f"installing {' '.join(missing)}"):
         call(["apt-get", "update", "-q"])
-        call(["apt-get", "install", "-qy", "--no-install-recommends", *missing],
-             environment={"DEBIAN_FRONTEND": "noninteractive"})
+        call(
+            ["apt-get", "install", "-qy", "--no-install-recommends", *missing],
+            environment={"DEBIAN_FRONTEND": "noninteractive"},
+        )
 
 
-def call(command: Sequence[str | Path], *, cwd: Path | None = None,
-         environment: dict[str, str] | None = None) -> str:
+def call(
+    command: Sequence[str | Path], *, cwd: Path | None = None, environment: dict[str, str] | None = None
+) -> str:
     """Run COMMAND and return its standard output; raise LabError with the end of its errors when it fails."""
-    done = subprocess.run([str(word) for word in command], check=False, cwd=cwd, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, errors="replace",
-                          env={**os.environ, **environment} if environment else None)
+    done = subprocess.run(
+        [str(word) for word in command],
+        check=False,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **environment} if environment else None,
+    )
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         raise LabError(f"{command[0]} failed with exit code {done.returncode}:\n{tail}")

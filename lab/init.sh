@@ -28,8 +28,9 @@ else
     # By its path: busybox takes its own shell, and its own tools in it, for a plain "sh".
     echo "lab: job starts"
     /bin/sh /lab/job/run < /dev/null > /results/output 2>&1
-    echo $? > /results/exit-code
+    echo $? > /lab/exit-code
     echo "lab: job ends"
-    tar -C /results -cf - . | dd of=/dev/vda bs=65536 conv=fsync 2> /dev/null
+    # The exit code is last: where it is, the rest is complete.
+    tar -C / -cf - results lab/exit-code | dd of=/dev/vda bs=65536 conv=fsync 2> /dev/null
 fi
 poweroff -f

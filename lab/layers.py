@@ -14,10 +14,16 @@ from lab import artifacts, cache, config, cpio, guests, host, roots
 INIT = Path(__file__).with_name("init.sh")
 
 # What a dom0 in memory can do without.
-UNWANTED = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/i18n",
-            "/usr/share/perl", "/usr/share/perl5", "/usr/share/javascript", "/usr/share/nodejs", "/usr/share/zoneinfo", "/usr/share/lintian", "/var/lib/apt",
-            "/var/lib/dpkg", "/var/cache", "/var/log", "/boot", "/dev", "/proc", "/sys")
-UNWANTED_PARTS = ("/gconv/", "/perl-base/", "/perl/", "/bin/perl", "/libperl.", "/hwdb.d/", "/lib2to3/", "/ensurepip/", "/locale/", "/test/")
+UNWANTED = (
+    "/boot", "/dev", "/proc", "/sys", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log",
+    "/usr/share/doc", "/usr/share/i18n", "/usr/share/info", "/usr/share/javascript", "/usr/share/lintian",
+    "/usr/share/locale", "/usr/share/man", "/usr/share/nodejs", "/usr/share/perl", "/usr/share/perl5",
+    "/usr/share/zoneinfo",
+)  # fmt: skip
+UNWANTED_PARTS = (
+    "/bin/perl", "/ensurepip/", "/gconv/", "/hwdb.d/", "/lib2to3/", "/libperl.", "/locale/", "/perl-base/",
+    "/perl/", "/test/",
+)  # fmt: skip
 
 # A file or directory of this machine -> where it appears in dom0.
 Files = Mapping[Path, str]
@@ -25,8 +31,8 @@ Files = Mapping[Path, str]
 
 def _wanted(path: str) -> bool:
     """Whether PATH of a Debian root goes into the image; the directories themselves stay."""
-    return not any(path.startswith(place + "/") for place in UNWANTED) \
-        and not any(part in path for part in UNWANTED_PARTS)
+    unwanted = any(path.startswith(f"{place}/") for place in UNWANTED)
+    return not unwanted and not any(part in path for part in UNWANTED_PARTS)
 
 
 def base() -> Path:
@@ -41,6 +47,7 @@ def base() -> Path:
         archive.tree(guest_files, "/guests")
         for module in sorted(kernel.glob("*.ko")):
             archive.tree(module, f"/lab/modules/{module.name}")
+
     return _cached("layer-base", (INIT.read_text(), kernel.name, guest_files.name), write)
 
 
@@ -50,20 +57,23 @@ def of_root(root: config.Root, prefix: str = "/") -> Path:
 
     def write(archive: cpio.Writer) -> None:
         archive.tar(packed, _wanted, prefix)
+
     return _cached(f"layer-{root.name}", (packed.parent.name, prefix, UNWANTED, UNWANTED_PARTS), write)
 
 
 def of_package(deb: Path) -> Path:
     """The files of a Debian package."""
+
     def write(archive: cpio.Writer) -> None:
         with tempfile.NamedTemporaryFile() as packed:
             host.call(["sh", "-c", 'dpkg-deb --fsys-tarfile "$0" > "$1"', deb, packed.name])
             archive.tar(Path(packed.name), _wanted)
+
     return _cached(f"layer-{deb.stem}", deb.read_bytes(), write)
 
 
 def of_job(command: str | None, environment: Mapping[str, str], files: Files, out: BinaryIO) -> None:
-    """Write to OUT what init.sh looks for: COMMAND (a shell script; None for an interactive shell), and FILES."""
+    """Write to OUT what init.sh looks for: COMMAND (a shell script; None asks for a terminal), and FILES."""
     archive = cpio.Writer(out)
     for source, path in files.items():
         archive.tree(source, path)
@@ -92,4 +102,5 @@ def _cached(name: str, recipe: object, write: Callable[[cpio.Writer], None]) -> 
             archive = cpio.Writer(out)
             write(archive)
             archive.close()
+
     return cache.entry(name, recipe, make) / "layer.cpio"

@@ -17,7 +17,9 @@ def build(arch: str) -> Path:
     """The .deb of ARCH: from all files that git tracks or would track, as they are in the working tree."""
     sources = _sources()
     if Path("debian/control") not in sources:
-        raise host.LabError("there is no debian/control in this tree (--no-package boots without the package)")
+        raise host.LabError(
+            "there is no debian/control in this tree (--no-package boots without the package)"
+        )
     root = config.build_root(arch, build_depends((host.CHECKOUT / "debian/control").read_text()))
     recipe = (root, [(path, _mode(path), cache.key((host.CHECKOUT / path).read_bytes())) for path in sources])
 
@@ -30,6 +32,7 @@ def build(arch: str) -> Path:
             roots.enter(root, Path(scratch), ["sh", "-c", BUILD])
             for deb in Path(scratch).glob("*.deb"):
                 shutil.copy(deb, into)
+
     made = cache.entry(f"package-{arch}", recipe, make)
     return next(made.glob(f"{config.PACKAGE}_*.deb"))
 
@@ -40,7 +43,7 @@ def layer(arch: str) -> Path:
 
 
 def build_depends(control: str) -> tuple[str, ...]:
-    """The names in the Build-Depends fields of a debian/control; the first of alternatives, without versions."""
+    """The names in the Build-Depends fields of a debian/control; first alternatives, without versions."""
     source = control.split("\n\n")[0]
     fields = re.findall(r"^Build-Depends(?:-Arch|-Indep)?:((?:.*\n?)(?:[ \t].*\n?)*)", source, re.MULTILINE)
     names = [re.split(r"[\s|:(\[<]", entry.strip())[0] for field in fields for entry in field.split(",")]
@@ -49,8 +52,12 @@ def build_depends(control: str) -> tuple[str, ...]:
 
 
 def _sources() -> list[Path]:
-    listed = host.call(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=host.CHECKOUT)
-    names = sorted(name for name in set(listed.split("\0")) if name and not name.startswith(config.NOT_PACKAGED))
+    listed = host.call(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=host.CHECKOUT
+    )
+    names = sorted(
+        name for name in set(listed.split("\0")) if name and not name.startswith(config.NOT_PACKAGED)
+    )
     return [Path(name) for name in names if (host.CHECKOUT / name).is_file()]
 
 

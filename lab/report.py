@@ -27,5 +27,10 @@ def _table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Columns as wide as they need; words to the left, numbers to the right."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) if index < 2 else cell.rjust(width)
-                      for index, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    return [
+        "  ".join(
+            cell.ljust(width) if index < 2 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

@@ -33,19 +33,23 @@ exec chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=
 
 def tar(root: Root) -> Path:
     """ROOT as a tar file."""
+
     def make(into: Path) -> None:
         _mmdebstrap(root, into / "root.tar")
+
     return cache.entry(f"root-{root.name}", (root, apt.mirror()), make) / "root.tar"
 
 
 def tree(root: Root) -> Path:
     """ROOT as a directory that :func:`enter` can run programs in."""
+
     def make(into: Path) -> None:
         packed, unpacked = into / "root.tar", into / "tree"
         _mmdebstrap(root, packed)
         unpacked.mkdir()
         host.call([*_namespace(), "tar", "-xf", packed, "-C", unpacked, "--exclude=./dev/*"])
         packed.unlink()
+
     return cache.entry(f"tree-{root.name}", (root, apt.mirror()), make) / "tree"
 
 
@@ -56,11 +60,21 @@ def enter(root: Root, build: Path, command: Sequence[str]) -> str:
 
 
 def _mmdebstrap(root: Root, packed: Path) -> None:
-    host.call(["mmdebstrap", f"--variant={root.variant}", f"--architectures={root.arch}",
-               f"--include={','.join(root.packages)}", "--format=tar",
-               "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-               "--dpkgopt=path-exclude=/usr/share/locale/*",
-               root.suite, packed, apt.source_line(root.suite)])
+    host.call(
+        [
+            "mmdebstrap",
+            f"--variant={root.variant}",
+            f"--architectures={root.arch}",
+            f"--include={','.join(root.packages)}",
+            "--format=tar",
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+            root.suite,
+            packed,
+            apt.source_line(root.suite),
+        ]
+    )
 
 
 def _namespace() -> list[str]:

@@ -15,8 +15,8 @@ from lab import config, host, packages, vm
 # Branch coverage of the installed package; the report is made where the sources are.
 SCRIPT = """
 cd /job
-python3 -m coverage run --branch --source=pyxc --data-file=/results/.coverage -m pytest -c /dev/null --rootdir=/job \
-    -p no:cacheprovider -ra --junitxml=/results/junit.xml {arguments}
+python3 -m coverage run --branch --source=pyxc --data-file=/results/.coverage -m \
+    pytest -c /dev/null --rootdir=/job -p no:cacheprovider -ra --junitxml=/results/junit.xml {arguments}
 code=$?
 python3 -m coverage report --data-file=/results/.coverage --show-missing > /results/coverage.txt
 exit $code
@@ -86,8 +86,9 @@ def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
         problems.append(f"no tests ran, exit code {result.exit_code}")
     elif tests and result.exit_code and not any(test.state == "failed" for test in tests):
         problems.append(f"no test failed, but the exit code is {result.exit_code}")
-    return Verdict(lane, tests, (*problems, *_skip_problems(lane, tests, partial or lost)),
-                   result.seconds, lost)
+    return Verdict(
+        lane, tests, (*problems, *_skip_problems(lane, tests, partial or lost)), result.seconds, lost
+    )
 
 
 def read_junit(text: bytes) -> tuple[Test, ...]:
@@ -107,9 +108,15 @@ def _test(case: xml.Element) -> Test:
 def _skip_problems(lane: config.Lane, tests: tuple[Test, ...], partial: bool) -> list[str]:
     """Skips that nobody declared, and (of a whole run) declared ones that did not occur."""
     skipped = [test for test in tests if test.state == "skipped"]
-    problems = [f"unexpected skip of {test.name}: {test.reason}" for test in skipped
-                if not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in lane.skips)]
+    problems = [
+        f"unexpected skip of {test.name}: {test.reason}"
+        for test in skipped
+        if not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in lane.skips)
+    ]
     if not partial:
-        problems += [f"{skip.pattern} was to be skipped ({skip.reason}), but was not" for skip in lane.skips
-                     if not any(fnmatch.fnmatchcase(test.name, skip.pattern) for test in skipped)]
+        problems += [
+            f"{skip.pattern} was to be skipped ({skip.reason}), but was not"
+            for skip in lane.skips
+            if not any(fnmatch.fnmatchcase(test.name, skip.pattern) for test in skipped)
+        ]
     return problems

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One boot: QEMU, Xen, a Debian kernel as dom0, a job in it, and what the job leaves in /results.
 
-Results come back as a tar file on a disk of their own, never through the console. A boot that brings none back is
-lost, which is neither passed nor failed: Xen or dom0 crashed, or the time was up.
+Results come back as a tar file on a disk of their own, never through the console. A boot that brings none
+back is lost, which is neither passed nor failed: Xen or dom0 crashed, or the time was up.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from typing import Any, BinaryIO, NamedTuple
 
 from lab import artifacts, config, host, layers
 
-# Emulated: SMAP and SMEP break PV kernels under QEMU 7.2, RDTSCP breaks PVH ones (instruction lengths of its SVM).
+# Emulated: SMAP and SMEP break PV kernels under QEMU 7.2, RDTSCP breaks PVH ones.
 PROCESSOR = ["-accel", "tcg,thread=multi", "-cpu", "max,-smap,-smep,-rdtscp", "-smp", "2"]
 XEN_COMMAND_LINE = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=all"
 # No comma in here: QEMU's multiboot loader splits modules at commas.
 KERNEL_COMMAND_LINE = "console=hvc0 quiet panic=1"
 DISK = "virtio-blk-pci,drive=results,disable-legacy=on,iommu_platform=on"
 DISK_BYTES = 256 << 20
-# What the host waits longer than the job's own time limit, so that a job that hangs still brings its results out.
+# In the tar that init.sh writes.
+RESULTS = "results/"
+EXIT_CODE = "lab/exit-code"
+# What the host waits longer than the job's own time limit: a job that hangs still brings its results out.
 GRACE_S = 120
 POLL_S = 0.2
 
@@ -46,7 +49,10 @@ class Outcome(enum.Enum):
 
 
 class Result(NamedTuple):
-    """What a boot brought back: exit code of the job (None when lost), its output, and its /results files."""
+    """What a boot brought back: exit code of the job (None when lost), and the files in its /results.
+
+    SECONDS are from power-on to power-off.
+    """
 
     outcome: Outcome
     exit_code: int | None
@@ -60,7 +66,7 @@ class Result(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """What a boot is made of: a lane, ARCHIVES (cpio files) and FILES put over its root, variables for the job."""
+    """What a boot is made of: a lane; ARCHIVES (cpio) and FILES over its root; variables for the job."""
 
     lane: config.Lane
     archives: Sequence[Path] = ()
@@ -69,10 +75,10 @@ class Boot(NamedTuple):
 
 
 def run(boot: Boot, command: str) -> Result:
-    """Boot, run COMMAND (a shell script, as root, in /root) in dom0, and bring back what it leaves in /results.
+    """Boot, run COMMAND in dom0 (a shell script, as root, in /root), bring back what it leaves in /results.
 
-    The files of BOOT appear in dom0 under the paths they are mapped to. A command that outlives the lane's time
-    limit is killed (exit code 124). A lost boot is tried once more.
+    The files of BOOT appear in dom0 under the paths they are mapped to. A command that outlives the lane's
+    time limit is killed (exit code 124). A lost boot is tried once more.
     """
     result = _run_once(boot, command)
     if result.outcome is Outcome.LOST and not _interrupted.is_set():
@@ -102,22 +108,27 @@ def console_log(lane: config.Lane) -> Path:
 def _run_once(boot: Boot, command: str) -> Result:
     log = console_log(boot.lane)
     log.parent.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pyxc-lab-") as scratch, log.open("wb") as console:
         disk = Path(scratch) / "results"
         with disk.open("wb") as empty:
             empty.truncate(DISK_BYTES)
         qemu = _command(boot, _image(boot, command, Path(scratch)), disk)
-        _wait([*qemu, "-display", "none", "-monitor", "none", "-serial", "stdio"], console,
-              boot.lane.timeout_s + GRACE_S)
-        files = _read_results(disk)
-    return _result(files, time.monotonic() - start)
+        start = time.monotonic()
+        _wait(
+            [*qemu, "-display", "none", "-monitor", "none", "-serial", "stdio"],
+            console,
+            boot.lane.timeout_s + GRACE_S,
+        )
+        return _result(_read_disk(disk), time.monotonic() - start)
 
 
-def _result(files: Mapping[str, bytes], seconds: float) -> Result:
-    if "exit-code" not in files:
-        return Result(Outcome.LOST, None, files, seconds)
-    code = int(files["exit-code"])
+def _result(brought: Mapping[str, bytes], seconds: float) -> Result:
+    if EXIT_CODE not in brought:
+        return Result(Outcome.LOST, None, {}, seconds)
+    code = int(brought[EXIT_CODE])
+    files = {
+        name.removeprefix(RESULTS): content for name, content in brought.items() if name.startswith(RESULTS)
+    }
     return Result(Outcome.FAILED if code else Outcome.PASSED, code, files, seconds)
 
 
@@ -126,10 +137,26 @@ def _command(boot: Boot, image: Path, disk: Path | None) -> list[str]:
     xen = lane.xen or artifacts.hypervisor(lane.hypervisor)
     drive = ["-drive", f"id=results,if=none,format=raw,file={disk}", "-device", DISK] if disk else []
     # setpriv: QEMU must not outlive the lab, however that ends.
-    return ["setpriv", "--pdeathsig", "KILL", "--", "qemu-system-x86_64", *PROCESSOR, "-m", str(lane.memory_mb),
-            "-no-reboot", "-nic", "none", "-kernel", str(xen),
-            "-append", f"{XEN_COMMAND_LINE} dom0_mem={lane.dom0_memory_mb}M",
-            "-initrd", f"{artifacts.kernel() / 'vmlinuz'} {KERNEL_COMMAND_LINE},{image}", *drive]
+    return [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "--",
+        "qemu-system-x86_64",
+        *PROCESSOR,
+        "-m",
+        str(lane.memory_mb),
+        "-no-reboot",
+        "-nic",
+        "none",
+        "-kernel",
+        str(xen),
+        "-append",
+        f"{XEN_COMMAND_LINE} dom0_mem={lane.dom0_memory_mb}M",
+        "-initrd",
+        f"{artifacts.kernel() / 'vmlinuz'} {KERNEL_COMMAND_LINE},{image}",
+        *drive,
+    ]
 
 
 def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
@@ -162,15 +189,15 @@ def _wait(command: list[str], console: BinaryIO, limit_s: float) -> None:
         process.wait()
 
 
-def _read_results(disk: Path) -> dict[str, bytes]:
-    """The files of the tar on DISK; nothing when there is no complete one."""
+def _read_disk(disk: Path) -> dict[str, bytes]:
+    """The files of the tar on DISK; none when there is no tar."""
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(disk, "r:") as members:
             for member in members:
                 content = members.extractfile(member) if member.isfile() else None
                 if content is not None:
-                    files[member.name.removeprefix("./")] = content.read()
+                    files[member.name] = content.read()
     except (tarfile.TarError, OSError):
         return {}
     return files
