@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python3 -m lab",
         description="Run tests/real on real Xen, in QEMU, with Debian dom0s.",
         epilog="Exit code 0 only if everything is green; of --run the command's own, 128 when its boot was "
-        "lost. Results and console logs are in build/lab/; what is slow to make is cached in $PYXC_CACHE, else "
-        "in ~/.cache/pyxc.",
+        "lost. Results and console logs are in build/lab/; what is slow to make is cached in "
+        "$PYXC_CACHE, else in ~/.cache/pyxc.",
     )
     lanes = options.add_argument_group("which lanes (all)")
     lanes.add_argument(
