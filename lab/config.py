@@ -29,10 +29,14 @@ class Root(NamedTuple):
 
 
 class Suite(NamedTuple):
-    """A directory of tests for pytest in dom0, and the other files of the checkout that it imports."""
+    """A directory of tests for pytest in dom0, and the other files of the checkout that it needs.
+
+    COVERAGE names modules of the package that only dom0 can measure, with the percent that each must reach.
+    """
 
     tests: str
-    helpers: tuple[str, ...] = ()
+    helpers: tuple[str, ...]
+    coverage: tuple[tuple[str, int], ...]
 
 
 class Skip(NamedTuple):
@@ -113,7 +117,11 @@ LANES = (
     XEN_4_17_AMD64,
 )
 
-SUITE = Suite("tests/real")
+SUITE = Suite(
+    "tests/real",
+    helpers=("pyproject.toml", "tests/conftest.py", "tests/callscript.py"),
+    coverage=(("pyxc/link/privcmd.py", 90),),
+)
 
 # The project's package; a change in these parts of the checkout does not change it.
 PACKAGE = "python3-pyxc"

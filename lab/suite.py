@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import shlex
 import shutil
 import xml.etree.ElementTree as xml
@@ -15,10 +16,11 @@ from lab import config, host, packages, vm
 # Branch coverage of the installed package; the report is made where the sources are.
 SCRIPT = """
 cd /job
-python3 -m coverage run --branch --source=pyxc --data-file=/results/.coverage -m \
-    pytest -c /dev/null --rootdir=/job -p no:cacheprovider -ra --junitxml=/results/junit.xml {arguments}
+export COVERAGE_FILE=/results/.coverage
+python3 -m coverage run -m pytest -p no:cacheprovider --junitxml=/results/junit.xml {arguments}
 code=$?
-python3 -m coverage report --data-file=/results/.coverage --show-missing > /results/coverage.txt
+python3 -m coverage report > /results/coverage.txt
+python3 -m coverage json -q -o /results/coverage.json
 exit $code
 """
 NOTHING_COLLECTED = 5
@@ -86,9 +88,10 @@ def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
         problems.append(f"no tests ran, exit code {result.exit_code}")
     elif tests and result.exit_code and not any(test.state == "failed" for test in tests):
         problems.append(f"no test failed, but the exit code is {result.exit_code}")
-    return Verdict(
-        lane, tests, (*problems, *_skip_problems(lane, tests, partial or lost)), result.seconds, lost
-    )
+    problems += _unexpected_skips(lane, tests)
+    if not (partial or lost):
+        problems += [*_missing_skips(lane, tests), *_coverage_problems(result.files.get("coverage.json"))]
+    return Verdict(lane, tests, tuple(problems), result.seconds, lost)
 
 
 def read_junit(text: bytes) -> tuple[Test, ...]:
@@ -105,18 +108,33 @@ def _test(case: xml.Element) -> Test:
     return Test(name, "passed", "")
 
 
-def _skip_problems(lane: config.Lane, tests: tuple[Test, ...], partial: bool) -> list[str]:
-    """Skips that nobody declared, and (of a whole run) declared ones that did not occur."""
-    skipped = [test for test in tests if test.state == "skipped"]
-    problems = [
+def _unexpected_skips(lane: config.Lane, tests: tuple[Test, ...]) -> list[str]:
+    return [
         f"unexpected skip of {test.name}: {test.reason}"
-        for test in skipped
-        if not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in lane.skips)
+        for test in tests
+        if test.state == "skipped"
+        and not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in lane.skips)
     ]
-    if not partial:
-        problems += [
-            f"{skip.pattern} was to be skipped ({skip.reason}), but was not"
-            for skip in lane.skips
-            if not any(fnmatch.fnmatchcase(test.name, skip.pattern) for test in skipped)
+
+
+def _missing_skips(lane: config.Lane, tests: tuple[Test, ...]) -> list[str]:
+    skipped = [test.name for test in tests if test.state == "skipped"]
+    return [
+        f"{skip.pattern} was to be skipped ({skip.reason}), but was not"
+        for skip in lane.skips
+        if not fnmatch.filter(skipped, skip.pattern)
+    ]
+
+
+def _coverage_problems(measured: bytes | None) -> list[str]:
+    """What MEASURED, coverage's JSON report, has below the limits of the suite."""
+    files = json.loads(measured)["files"] if measured else {}
+    problems = []
+    for module, limit in config.SUITE.coverage:
+        reached = [
+            file["summary"]["percent_covered"] for path, file in files.items() if path.endswith(module)
         ]
+        if not reached or reached[0] < limit:
+            percent = f"{reached[0]:.0f} %" if reached else "not measured"
+            problems.append(f"branch coverage of {module}: {percent}, to reach: {limit} %")
     return problems
