@@ -10,7 +10,7 @@ touched.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn, Self, final
 
 if sys.version_info >= (3, 12):
@@ -165,6 +165,11 @@ class Privcmd:
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         """Issue one hypercall; its result through an int, or -errno. A handle used after fork raises
         RuntimeError, a closed one ValueError."""
+    def exchange(
+        self, op: int, request: bytes, buffers: tuple[tuple[int, bytes | int], ...] = (),
+        before: int = -1, after: int = -1,
+    ) -> tuple[int, bytes, Sequence[bytes]]:
+        """Issue a hypercall on a structure, from and to plain bytes; see pyxc.link.exchange."""
     def map_frames(self, domid: int, frames: Buffer, writable: bool = False) -> ForeignMap:
         """Map the given frame numbers (u64, native order) of a domain, one after the other (MMAPBATCH_V2).
 

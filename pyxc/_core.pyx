@@ -22,9 +22,10 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -281,7 +282,7 @@ cdef class Arena:
         self.held()
         return self.whole
 
-    def release(self, Py_ssize_t used=-1):
+    cpdef release(self, Py_ssize_t used=-1):
         cdef Pool pool = self.pool
         if pool is None:
             raise ValueError("this arena was released")
@@ -322,7 +323,7 @@ cdef class Pool:
         self.born = forks
         self.shelves = [[] for _ in range(POOLED_PAGES + 1)]
 
-    def take(self, Py_ssize_t size):
+    cpdef Arena take(self, Py_ssize_t size):
         cdef Arena arena
         cdef Py_ssize_t pages
         cdef list shelf
@@ -602,6 +603,40 @@ cdef tuple ABSENT_DEVICE = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
 cdef int OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
 
+cdef inline Py_ssize_t place_after(Py_ssize_t start, Py_ssize_t size) noexcept:
+    """Where the next thing in an arena begins: each has cache lines of its own."""
+    return (start + size + 63) & ~63
+
+
+cdef inline Py_ssize_t content_size(content) except -1:
+    return len(<bytes> content) if isinstance(content, bytes) else content
+
+
+cdef int place_buffers(char *start, Py_ssize_t at, Py_ssize_t size, tuple buffers) except -1:
+    """Put the buffers behind the structure and their addresses into it."""
+    cdef Py_ssize_t offset
+    cdef uint64_t address
+    for offset, content in buffers:
+        if offset < 0 or offset + 8 > size:
+            raise ValueError("a handle lies outside its structure")
+        if isinstance(content, bytes):
+            memcpy(start + at, <char *> (<bytes> content), len(<bytes> content))
+        address = <uintptr_t> (start + at)
+        memcpy(start + offset, &address, 8)
+        at = place_after(at, content_size(content))
+    return 0
+
+
+cdef list taken_out(char *start, Py_ssize_t at, tuple buffers):
+    cdef list found = []
+    cdef Py_ssize_t size
+    for _, content in buffers:
+        size = content_size(content)
+        found.append(PyBytes_FromStringAndSize(start + at, size))
+        at = place_after(at, size)
+    return found
+
+
 def has_64bit_code_segment():
     return GATE_AVAILABLE
 
@@ -748,6 +783,33 @@ cdef class Privcmd:
         with nogil:
             result = xen_ioctl(self.device, PRIVCMD_HYPERCALL, &call, self.gated)
         return result
+
+    def exchange(self, uint64_t op, bytes request, tuple buffers=(), int64_t before=-1, int64_t after=-1):
+        cdef privcmd_hypercall call
+        cdef Arena arena
+        cdef Py_ssize_t size = len(request), total = place_after(0, size)
+        cdef int result, at = 0
+        self.check()
+        for _, content in buffers:
+            total = place_after(total, content_size(content))
+        arena = self.pool.take(total)
+        try:
+            memcpy(arena.memory.start, <char *> request, size)
+            place_buffers(arena.memory.start, place_after(0, size), size, buffers)
+            memset(&call, 0, sizeof(call))
+            call.op = op
+            if before >= 0:
+                call.arg[0] = before
+                at = 1
+            call.arg[at] = <uintptr_t> arena.memory.start
+            if after >= 0:
+                call.arg[at + 1] = after
+            with nogil:
+                result = xen_ioctl(self.device, PRIVCMD_HYPERCALL, &call, self.gated)
+            return (result, PyBytes_FromStringAndSize(arena.memory.start, size),
+                    taken_out(arena.memory.start, place_after(0, size), buffers) if buffers else ())
+        finally:
+            arena.release(total)
 
     def map_frames(self, uint16_t domid, frames, bint writable=False):
         cdef ForeignMap foreign

@@ -126,6 +126,7 @@ class Domain:
         self.xen = xen
         self.domid = domid
         self.uuid = handle
+        self._handle = handle.bytes
 
     @property
     def name(self) -> str | None:
@@ -146,7 +147,7 @@ class Domain:
     def info(self) -> DomainInfo:
         """What it is now (domctl getdomaininfo). DomainNotFound when the id is free, DomainGone when another has it."""
         info = read_info(self.xen, self.domid)
-        if info.handle != self.uuid.bytes:
+        if info.handle != self._handle:
             raise errors.DomainGone(f"domain {self.domid} is now {info.uuid}; {self.uuid} is gone")
         return info
 
@@ -219,7 +220,7 @@ class Domain:
         new = check.handle(handle)
         self.info()
         self.xen.call(domctl.SETDOMAINHANDLE, self.domid, handle=new.bytes)
-        self.uuid = new
+        self.uuid, self._handle = new, new.bytes
 
     def hvm_param(self, param: HvmParam | int) -> int:
         """A parameter of an HVM or PVH domain (hvm_op get_param)."""

@@ -7,16 +7,13 @@ import sys
 from array import array
 from functools import cached_property
 from types import TracebackType
-from typing import Any
 
 from pyxc import check, errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import sysctl, version
 from pyxc.abi.domctl import Scheduler
-from pyxc.abi.layout import Interface
-from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl import Capability
-from pyxc.caller import Caller, Reply
+from pyxc.caller import Caller
 from pyxc.console import Console
 from pyxc.domains import Domains
 from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, text
@@ -41,22 +38,15 @@ class Xen:
     def __init__(self, link: Link, caller: Caller, store: Names) -> None:
         self.link = link
         self.caller = caller
+        self.call = caller.call
+        self.interface = caller.interface
         self.store = store
         self.domains = Domains(self)
         self.console = Console(self)
 
     @property
-    def interface(self) -> Interface:
-        """The interface versions that it speaks."""
-        return self.caller.interface
-
-    @property
     def readonly(self) -> bool:
         return self.caller.readonly
-
-    def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Reply:
-        """Ask for one operation of pyxc.abi; see Caller.call()."""
-        return self.caller.call(operation, domid, **fields)
 
     @cached_property
     def version(self) -> Version:

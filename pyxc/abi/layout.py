@@ -255,10 +255,11 @@ class Record(Generic[R]):
         unknown = set(self._sources) - rows
         if unknown:
             raise TypeError(f"{cls.__name__} wants {sorted(unknown)}, which struct {table.name} never had")
-        self._decoders: dict[Layout, Decoder[R]] = {}
+        self._latest: tuple[Interface | None, Decoder[R] | None] = (None, None)
 
     def at(self, interface: Interface) -> Decoder[R]:
-        layout = self._table.at(interface)
-        if layout not in self._decoders:
-            self._decoders[layout] = Decoder(self._cls, layout, self._sources)
-        return self._decoders[layout]
+        known, decoder = self._latest
+        if decoder is None or known is not interface:
+            decoder = Decoder(self._cls, self._table.at(interface), self._sources)
+            self._latest = (interface, decoder)
+        return decoder

@@ -37,6 +37,7 @@ class PrivcmdLink:
         self.gated = self._device.gated
         self.pool = self._device.pool
         self.hypercall = self._device.hypercall
+        self.exchange = self._device.exchange
 
     @property
     def maps(self) -> list[_core.ForeignMap]:

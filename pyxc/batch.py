@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""One operation many times in one hypercall: a multicall, laid out column by column."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pyxc.abi.layout import Layout
+from pyxc.abi.operation import MULTICALL
+from pyxc.link import Link
+from pyxc.plan import Plan
+
+AT_ONCE = 512
+_ENTRY_WORDS = 8
+_ENTRY = 8 * _ENTRY_WORDS
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+Column = Sequence[int] | int
+
+
+class Batch(NamedTuple):
+    """What came back of a batch: for each call its result (negative errno), its values, and its buffers by name."""
+
+    results: list[int]
+    rows: list[tuple[Any, ...]]
+    layout: Layout
+    buffers: Mapping[str, list[bytes]]
+
+
+def run(link: Link, plan: Plan, count: int, columns: Mapping[str, Column], refuse: Callable[[int], Exception]) -> Batch:
+    """Issue `count` calls, AT_ONCE in a multicall. `refuse` makes the exception when the multicall itself fails."""
+    whole = Batch([], [], plan.layout, {name: [] for name in columns if name in plan.layout.handles})
+    for start in range(0, count, AT_ONCE):
+        stop = min(count, start + AT_ONCE)
+        part = {name: column if isinstance(column, int) else column[start:stop] for name, column in columns.items()}
+        failed = _Part(link, plan, stop - start, part).run(whole)
+        if failed:
+            raise refuse(-failed)
+    return whole
+
+
+class _Part:
+    """One multicall. Its arena holds the entries, then the structures, then each handle's buffers."""
+
+    def __init__(self, link: Link, plan: Plan, count: int, columns: Mapping[str, Column]) -> None:
+        self._link = link
+        self._plan = plan
+        self._count = count
+        self._columns = columns
+        self._swapped = link.byteorder != sys.byteorder
+        self._stride = (plan.size + 7) & ~7
+        self._body = _ENTRY * count
+        self._tail = self._body + self._stride * count
+        self._sizes: dict[str, int] = {}
+        for name, column in columns.items():
+            if name in plan.layout.handles:
+                if not isinstance(column, int):
+                    raise TypeError(f"{name} is a buffer: its column is one size for all")
+                self._sizes[name] = (column + 7) & ~7
+
+    def run(self, whole: Batch) -> int:
+        total = self._tail + sum(self._sizes.values()) * self._count
+        arena = self._link.pool.take(total)
+        try:
+            self._fill(arena.view, arena.address)
+            failed = self._link.hypercall(MULTICALL, arena.address, self._count)
+            if failed == 0:
+                self._collect(arena.view, whole)
+            return failed
+        finally:
+            arena.release(total)
+
+    def _fill(self, view: memoryview, base: int) -> None:
+        plan, count = self._plan, self._count
+        view[self._body : self._tail] = plan.pack(*plan.zero).ljust(self._stride, b"\0") * count
+        at = base + self._tail
+        for name, column in self._columns.items():
+            if name in self._sizes:
+                size = self._sizes[name]
+                column = range(at, at + size * count, size)
+                at += size * count
+            self._set_column(view[self._body : self._tail], name, column)
+        self._set_entries(view[: self._body], base + self._body)
+
+    def _set_column(self, block: memoryview, name: str, column: Column) -> None:
+        size = self._plan.layout.sizes[name]
+        code = _CODES[size]
+        try:
+            cells = array(code, [column]) * self._count if isinstance(column, int) else array(code, column)
+        except OverflowError as error:
+            raise ValueError(f"{self._plan.operation.full_name}: {name} does not fit its field ({error})") from error
+        self._strided(block.cast(code), self._plan.layout.offsets[name] // size, self._stride // size, cells)
+
+    def _set_entries(self, block: memoryview, first: int) -> None:
+        """Each entry: the hypercall's number, a place for the result, and the arguments."""
+        plan, count = self._plan, self._count
+        addresses = array("Q", range(first, first + self._stride * count, self._stride))
+        arguments: list[array[int]] = [array("Q", [plan.before]) * count] if plan.before >= 0 else []
+        arguments.append(addresses)
+        if plan.after >= 0:
+            arguments.append(array("Q", [plan.after]) * count)
+        words = block.cast("Q")
+        self._strided(words, 0, _ENTRY_WORDS, array("Q", [plan.number]) * count)
+        for position, cells in enumerate(arguments):
+            self._strided(words, 2 + position, _ENTRY_WORDS, cells)
+
+    def _strided(self, block: memoryview, start: int, step: int, cells: array[int]) -> None:
+        if self._swapped:
+            cells.byteswap()
+        block[start::step] = memoryview(cells)
+
+    def _collect(self, view: memoryview, whole: Batch) -> None:
+        results = array("q", view[: self._body].cast("q")[1::_ENTRY_WORDS].tolist())
+        if self._swapped:
+            results.byteswap()
+        whole.results.extend(results)
+        codec = self._plan.layout.codec
+        padded = struct.Struct(f"{codec.format}{self._stride - codec.size}x")
+        whole.rows.extend(padded.iter_unpack(view[self._body : self._tail]))
+        at = self._tail
+        for name, size in self._sizes.items():
+            block = bytes(view[at : at + size * self._count])
+            whole.buffers[name].extend(block[start : start + size] for start in range(0, len(block), size))
+            at += len(block)

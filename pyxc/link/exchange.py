@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""One hypercall on a structure, from plain bytes to plain bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from pyxc.link import Link
+
+Placement = tuple[int, bytes | int]
+"""Where in the structure a handle stands, and the buffer it is for: its contents, or how many zero bytes."""
+
+Exchange = Callable[..., tuple[int, bytes, Sequence[bytes]]]
+
+
+def exchanger(link: Link) -> Exchange:
+    """The way to exchange bytes through a link: its own, which the device has for speed, or exchange()."""
+    own: Exchange | None = getattr(link, "exchange", None)
+    return own or partial(exchange, link)
+
+
+def exchange(
+    link: Link,
+    op: int,
+    request: bytes,
+    buffers: tuple[Placement, ...] = (),
+    before: int = -1,
+    after: int = -1,
+) -> tuple[int, bytes, Sequence[bytes]]:
+    """Lay a structure and its buffers into one arena, call, and copy everything out.
+
+    The hypercall's arguments are `before`, the structure's address and `after`; those that are -1 are left out.
+    Answers the result (or -errno), the structure and the buffers.
+    """
+    places = []
+    total = _next(0, len(request))
+    for _, content in buffers:
+        size = content if isinstance(content, int) else len(content)
+        places.append(slice(total, total + size))
+        total = _next(total, size)
+    arena = link.pool.take(total)
+    try:
+        view, base = arena.view, arena.address
+        view[: len(request)] = request
+        for (handle, content), place in zip(buffers, places):
+            view[handle : handle + 8] = (base + place.start).to_bytes(8, link.byteorder)
+            if not isinstance(content, int):
+                view[place] = content
+        arguments = [value for value in (before, base, after) if value >= 0]
+        result = link.hypercall(op, *arguments)
+        return result, bytes(view[: len(request)]), [bytes(view[place]) for place in places]
+    finally:
+        arena.release(total)
+
+
+def _next(start: int, size: int) -> int:
+    """Where the next thing in the arena begins: each has cache lines of its own."""
+    return (start + size + 63) & ~63

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""An operation made ready for one interface: its structure, its constant fields, and where its arguments go."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from pyxc.abi.layout import Interface
+from pyxc.abi.operation import Operation
+from pyxc.link.exchange import Placement
+
+_DOMAIN_FIELDS = frozenset(("domid", "domain", "dom", "domain_id"))
+
+
+class Address(int):
+    """A value for a guest handle that is to be passed on as it is: for raw calls, and to see them refused."""
+
+
+class Plan:
+    """Threads: never changes, may be used by many."""
+
+    def __init__(self, operation: Operation, interface: Interface, refused: bool) -> None:
+        family = operation.family
+        self.operation = operation
+        self.refused = refused
+        self.wide = operation.wide
+        self.layout = operation.layout(interface)
+        self.number = family.hypercall
+        self.before = operation.command if family.command_argument else -1
+        self.after = family.extra[0] if family.extra else -1
+        self.body_at = len([row for row in family.envelope if row.name])
+        self.interface_version = {"domctl": interface.domctl, "sysctl": interface.sysctl}.get(family.name)
+        envelope = {} if family.command_argument else {"cmd": operation.command}
+        if self.interface_version is not None:
+            envelope["interface_version"] = self.interface_version
+        self.zero = self.layout.values({**envelope, **operation.fixed})
+        self.domain = next((i for i, name in enumerate(self.layout.names) if name in _DOMAIN_FIELDS), None)
+        self.size = self.layout.size
+        self.pack = self.layout.codec.pack
+        self.unpack = self.layout.codec.unpack
+
+    def fill(self, values: list[Any], fields: Mapping[str, Any]) -> tuple[Placement, ...]:
+        """Put fields in their places; answers those that are buffers, in the order in which they were given."""
+        placements = []
+        for name, value in fields.items():
+            position = self.layout.index.get(name)
+            if position is None:
+                raise TypeError(f"{self.layout.name} has no field {name!r} in this interface version")
+            if name in self.operation.fixed:
+                raise TypeError(f"{name} is what makes it {self.layout.name}: it cannot be given")
+            if name not in self.layout.handles or isinstance(value, Address):
+                values[position] = value
+            elif value != 0:
+                placements.append((self.layout.offsets[name], value))
+        return tuple(placements)
+
+    def request(self, values: list[Any]) -> bytes:
+        """The structure as bytes; ValueError for a value that does not fit its field."""
+        try:
+            return self.pack(*values)
+        except struct.error as error:
+            raise ValueError(f"{self.operation.full_name}: a value does not fit its field ({error})") from error
+
+    def buffer_names(self, fields: Mapping[str, Any]) -> list[str]:
+        """Names of the fields that fill() took for buffers."""
+        return [
+            name
+            for name, value in fields.items()
+            if name in self.layout.handles and value != 0 and not isinstance(value, Address)
+        ]
+
+    def body(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        """The fields behind the envelope, by name."""
+        return dict(zip(self.layout.names[self.body_at :], self.layout.decode(values)[self.body_at :]))
