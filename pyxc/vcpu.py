@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from pyxc import check
+from pyxc import check, errors
 from pyxc.abi import domctl
 from pyxc.abi.domctl import AffinityFlag
 from pyxc.abi.layout import Record
@@ -99,8 +99,11 @@ class Vcpu:
         self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=context.encode())
 
     def _width(self) -> int:
-        """32 for a 32-bit PV guest; HVM guests have 64-bit contexts always (domctl get_address_size)."""
-        return int(self._xen.call(domctl.GET_ADDRESS_SIZE, self.domain.domid).field("size"))
+        """32 for a 32-bit PV guest, 64 for others: Xen from 4.14 on refuses get_address_size for HVM guests."""
+        try:
+            return int(self._xen.call(domctl.GET_ADDRESS_SIZE, self.domain.domid).field("size"))
+        except errors.Unsupported:
+            return 64
 
     @property
     def _xen(self) -> Xen:
