@@ -10,20 +10,20 @@ ARGS ?=
 
 BUILD_PACKAGES = cython3 gcc libc6-dev python3-dev python3-pyxattr python3-setuptools
 TEST_PACKAGES = $(BUILD_PACKAGES) git python3-hypothesis python3-pip python3-pytest python3-venv tox
-# tox notices changed requirements itself; another checkout of the same recipe may use what is installed already.
+# tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
 
-.PHONY: help demo test lab bench test-trixie clean
+.PHONY: help demo test lab bench deb test-trixie clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo:  ## A tour on simulated hypervisors
 	@tools/need $(BUILD_PACKAGES)
-	@$(PYTHON) setup.py --quiet build_ext --inplace
+	@$(PYTHON) -W ignore setup.py --quiet build_ext --inplace
 	@$(PYTHON) -m pyxc demo $(ARGS)
 
-test:  ## All that needs no Xen: tests with Debian's and with current tools, coverage, lint, types, packages
+test:  ## All that needs no Xen: tests with old and current tools, coverage, lint, types
 	@tools/need $(TEST_PACKAGES)
 	@mkdir -p $(TOX_DIRECTORY)
 	flock $(TOX_DIRECTORY) $(TOX) --workdir $(TOX_DIRECTORY) $(ARGS)
@@ -34,9 +34,14 @@ lab:  ## Real Xen in QEMU: tests/real in every dom0
 bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen
 	$(PYTHON) -m bench $(ARGS)
 
-test-trixie:  ## The tests with Python 3.13 and Cython 3, in a Debian 13 root
+deb:  ## Debian packages for i386 and amd64, each built and tested in a root of its own
 	@tools/need git mmdebstrap
-	PYTHONPATH=. $(PYTHON) tools/test_in_root.py trixie amd64
+	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm i386 build/deb
+	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm amd64 build/deb
+
+test-trixie:  ## The same in a Debian 13 root: Python 3.13, Cython 3
+	@tools/need git mmdebstrap
+	PYTHONPATH=. $(PYTHON) tools/build_deb.py trixie amd64 build/deb-trixie
 
 clean:  ## Remove what was built here; caches stay in $PYXC_CACHE
 	rm -rf build dist pyxc.egg-info pyxc/_core.c pyxc/_core.*.so .coverage .mypy_cache .pytest_cache .ruff_cache \

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Build the Debian package in a root of any release, tests included.
+
+Called as tools/build_deb.py SUITE ARCHITECTURE DIRECTORY. What is built is the working tree: the files that git
+tracks or would track. The packages are left in DIRECTORY.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from lab import config, host, packages, roots
+
+UNPACK_AND_BUILD = """
+mkdir /build/source
+cd /build/source
+tar -xf ../source.tar
+dpkg-buildpackage -b -us -uc 2>&1
+"""
+
+
+def build(suite: str, arch: str, into: Path) -> str:
+    """Build for ARCH in SUITE and return what the build printed; raises LabError when it fails."""
+    depends = packages.build_depends(Path("debian/control").read_text())
+    root = config.build_root(arch, depends)._replace(suite=suite)
+    with tempfile.TemporaryDirectory(prefix="pyxc-deb-") as scratch:
+        sources = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                                 check=True, capture_output=True).stdout
+        subprocess.run(["tar", "--null", "--files-from=-", "-cf", f"{scratch}/source.tar"],
+                       check=True, input=sources)
+        output = roots.enter(root, Path(scratch), ["sh", "-ec", UNPACK_AND_BUILD])
+        into.mkdir(parents=True, exist_ok=True)
+        for package in Path(scratch).glob("*.deb"):
+            shutil.copy(package, into)
+    return output
+
+
+if __name__ == "__main__":
+    try:
+        print(build(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+    except host.LabError as error:
+        sys.exit(str(error))
