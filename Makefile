@@ -44,6 +44,6 @@ test-trixie:  ## The same in a Debian 13 root: Python 3.13, Cython 3
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py trixie amd64 build/deb-trixie
 
 clean:  ## Remove what was built here; caches stay in $PYXC_CACHE
-	rm -rf build dist pyxc.egg-info pyxc/_core.c pyxc/_core.*.so .coverage .mypy_cache .pytest_cache .ruff_cache \
-		.hypothesis .tox
+	rm -rf build dist pyxc.egg-info pyxc/_core.c pyxc/_core.*.so .coverage \
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache .tox
 	find . -name __pycache__ -not -path './.git/*' -exec rm -rf {} +

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Build the Debian package in a root of any release, tests included.
 
-Called as tools/build_deb.py SUITE ARCHITECTURE DIRECTORY. What is built is the working tree: the files that git
-tracks or would track. The packages are left in DIRECTORY.
+Called as tools/build_deb.py SUITE ARCHITECTURE DIRECTORY. What is built is the working tree: the files that
+git tracks or would track. The packages are left in DIRECTORY.
 """
 
 from __future__ import annotations
