@@ -36,11 +36,11 @@ def start_dom0(xen: Hypervisor) -> None:
     dom0.max_pages, dom0.pauses = _UNLIMITED, 0
     frames = xen.machine.allocate_run(0, _DOM0_PAGES)
     low = _DOM0_IDENTITY.start
-    absent = _DOM0_PFNS - _DOM0_PAGES - len(_DOM0_IDENTITY)
-    p2m = array("Q", frames[:low])
-    p2m.extend(pfn | IDENTITY for pfn in _DOM0_IDENTITY)
-    p2m.extend(frames[low:])
-    p2m.extend(array("Q", [INVALID_ENTRY]) * absent)
+    p2m = pv.P2m()
+    p2m.map(frames[:low])
+    p2m.hold(pfn | IDENTITY for pfn in _DOM0_IDENTITY)
+    p2m.map(frames[low:])
+    p2m.hold(array("Q", [INVALID_ENTRY]) * (_DOM0_PFNS - len(p2m.entries)))
     pv.furnish(xen, dom0, p2m)
     for virq in range(3):
         dom0.ports.open(Port(Status.VIRQ, number=virq))
@@ -87,32 +87,31 @@ def _connect(xen: Hypervisor, domain: Domain) -> None:
         dom0.ports.replace(far, Port(Status.INTERDOMAIN, domid=domain.domid, port=near))
 
 
-def _pieces(frames: range) -> array[int]:
-    """All frames, their pieces in an order of their own."""
+def _pieces(frames: range) -> list[range]:
+    """All frames in pieces, which are in an order of their own."""
     count = len(frames) // _PIECE
     order = (index * 37 % count for index in range(count))
-    return array("Q", [frame for piece in order for frame in frames[piece * _PIECE : (piece + 1) * _PIECE]])
+    return [frames[piece * _PIECE : (piece + 1) * _PIECE] for piece in order]
 
 
 def _start_web1(xen: Hypervisor) -> None:
     """An idle PV guest with a p2m in both forms, which has holes, an identity and a frame of dom0's."""
     web1 = _new(xen, "web1", UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
     web1.max_pages, web1.pauses = 16_384 + 256, 0
-    frames = _pieces(xen.machine.allocate_run(web1.domid, 16_384))
-    p2m = frames[:0x200]
-    p2m.extend([INVALID_ENTRY] * 8)
-    p2m.extend(frames[0x200:])
-    p2m.insert(0xA0, 0xA0 | IDENTITY)
-    p2m.insert(0x300, _dom0_frame(xen) | FOREIGN)
-    p2m.extend([INVALID_ENTRY] * 100)
+    pieces = _pieces(xen.machine.allocate_run(web1.domid, 16_384))
+    p2m = pv.P2m()
+    p2m.map(*pieces[:5])
+    p2m.hold([len(p2m.entries) | IDENTITY])
+    p2m.map(*pieces[5:16])
+    p2m.hold([INVALID_ENTRY] * 8)
+    p2m.map(*pieces[16:24])
+    p2m.hold([xen.machine.frames_of(0)[-1] | FOREIGN])
+    p2m.map(*pieces[24:])
+    p2m.hold([INVALID_ENTRY] * 100)
     _connect(xen, web1)
     pv.furnish(xen, web1, p2m)
     for vcpu in web1.live_vcpus:
         vcpu.blocked = True
-
-
-def _dom0_frame(xen: Hypervisor) -> int:
-    return xen.machine.frames_of(0)[-1]
 
 
 def _start_db1(xen: Hypervisor) -> None:
@@ -139,6 +138,7 @@ def _start_build(xen: Hypervisor) -> None:
     build = _new(xen, "build", UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)
     pages = 8_192
     build.max_pages = pages + 256
-    frames = _pieces(xen.machine.allocate_run(build.domid, pages))
+    p2m = pv.P2m()
+    p2m.map(*_pieces(xen.machine.allocate_run(build.domid, pages)))
     _connect(xen, build)
-    pv.furnish(xen, build, frames, linear=False)
+    pv.furnish(xen, build, p2m, linear=False)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pyxc._core import PAGE_SIZE
@@ -37,55 +37,66 @@ _CONSOLE = Table(
 )  # fmt: skip
 
 
+class P2m:
+    """A p2m in the making: runs of the guest's own frames, and entries that are something else."""
+
+    def __init__(self) -> None:
+        self.entries = array("Q")
+        self.runs: list[tuple[int, range]] = []
+
+    def map(self, *runs: range) -> None:
+        """Runs of consecutive frames at the next pfns."""
+        for frames in runs:
+            self.runs.append((len(self.entries), frames))
+            self.entries.extend(array("Q", frames))
+
+    def hold(self, entries: Iterable[int]) -> None:
+        """Entries that are no frames of the guest's own."""
+        self.entries.extend(entries)
+
+
 class _Frames:
     """Frames of a guest for its own tables, from the end of its memory."""
 
-    def __init__(self, owned: Sequence[int]) -> None:
-        self._owned = owned
-        self._left = len(owned)
+    def __init__(self, runs: Iterable[range]) -> None:
+        self._runs = list(runs)
 
     def take(self, count: int = 1) -> list[int]:
-        self._left -= count
-        return list(self._owned[self._left : self._left + count])
+        taken: list[int] = []
+        while len(taken) < count:
+            run = self._runs.pop()
+            rest = max(0, len(run) - (count - len(taken)))
+            taken.extend(run[rest:])
+            if rest:
+                self._runs.append(run[:rest])
+        return taken
 
 
-def furnish(xen: Hypervisor, domain: Domain, p2m: array[int], linear: bool = True) -> None:
-    """Make a PV guest of a domain; `p2m` has its frames by pfn, and what else a p2m may hold.
+def furnish(xen: Hypervisor, domain: Domain, p2m: P2m, linear: bool = True) -> None:
+    """Make a PV guest of a domain whose memory is laid out by a p2m.
 
     `linear`: it publishes the p2m as a list in its address space too, not only as a tree of frames.
     """
-    machine = xen.machine
-    owned = [mfn for mfn in p2m if machine.owned_by(mfn, domain.domid)]
-    domain.tot_pages = len(owned)
-    _tell_m2p(xen, domain, p2m)
-    frames = _Frames(owned)
-    leaves = frames.take(_pages(len(p2m)))
-    machine.write_pages(leaves, little_endian(p2m).ljust(len(leaves) * PAGE_SIZE, b"\xff"))
+    machine, entries = xen.machine, p2m.entries
+    domain.tot_pages = sum(len(frames) for _, frames in p2m.runs)
+    for pfn, run in p2m.runs:
+        machine.set_m2p_run(run[0], range(pfn, pfn + len(run)))
+    frames = _Frames(run for _, run in p2m.runs)
+    leaves = frames.take(_pages(len(entries)))
+    machine.write_pages(leaves, little_endian(entries).ljust(len(leaves) * PAGE_SIZE, b"\xff"))
     root = _page_tables(xen, frames, leaves)
-    arch = {"max_pfn": len(p2m), "pfn_to_mfn_frame_list_list": _tree(xen, frames, leaves)}
+    arch = {"max_pfn": len(entries), "pfn_to_mfn_frame_list_list": _tree(xen, frames, leaves)}
     if linear:
         arch.update(p2m_cr3=root << 12, p2m_vaddr=P2M_VADDR, p2m_generation=2)
     place = xen.layout(x86.SHARED_INFO_STRUCT).offsets["arch.max_pfn"]
     machine.memory.write(domain.shared_info, place, xen.layout(x86.ARCH_SHARED_INFO_STRUCT).pack(arch))
-    _write_start_info(xen, domain, p2m, root)
+    _write_start_info(xen, domain, entries)
     for vcpu in domain.live_vcpus:
         vcpu.context = _context(xen, root, vcpu.index)
 
 
 def _pages(words: int) -> int:
     return -(-words // WORDS_PER_PAGE)
-
-
-def _tell_m2p(xen: Hypervisor, domain: Domain, p2m: array[int]) -> None:
-    """The inverse, a run of consecutive frames at a time."""
-    start = 0
-    while start < len(p2m):
-        stop = start + 1
-        while stop < len(p2m) and p2m[stop] == p2m[stop - 1] + 1:
-            stop += 1
-        if xen.machine.owned_by(p2m[start], domain.domid):
-            xen.machine.set_m2p_run(p2m[start], range(start, stop))
-        start = stop
 
 
 def _page_tables(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
@@ -113,7 +124,7 @@ def _tree(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
     return root
 
 
-def _write_start_info(xen: Hypervisor, domain: Domain, p2m: array[int], root: int) -> None:
+def _write_start_info(xen: Hypervisor, domain: Domain, p2m: array[int]) -> None:
     major, minor = xen.profile.xen
     fields = {
         "magic": f"xen-{major}.{minor}-x86_64".encode().ljust(32, b"\0"),
