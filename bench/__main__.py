@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""The command line: python3 -m bench. Builds the sides, boots Xen 4.17 with an amd64 dom0, reports."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import report
+from lab import config, host, packages, roots, vm
+
+HERE = Path(__file__).parent
+LANE = config.XEN_4_17_AMD64
+BUILD_ROOT = config.Root("bench-amd64", "amd64", "essential", ("gcc", "libc6-dev", "libxen-dev"))
+COMPILE = "gcc -O2 -Wall -Werror -o /build/peer /build/peer.c -lxenctrl -lxenforeignmemory"
+IN_DOM0 = "python3 -m bench.in_dom0 /root/peer /results/bench.json"
+JSON = host.CHECKOUT / "build" / "bench.json"
+MARKDOWN = host.CHECKOUT / "docs" / "benchmarks.md"
+
+
+def build_peer(directory: Path) -> Path:
+    """The C side, built against the libraries of Xen 4.17."""
+    shutil.copy(HERE / "peer.c", directory)
+    roots.enter(BUILD_ROOT, directory, COMPILE.split())
+    return directory / "peer"
+
+
+def measure() -> list[report.Row]:
+    """Boot once and bring the numbers back; LabError when it brought none."""
+    with tempfile.TemporaryDirectory(prefix="pyxc-bench-") as scratch:
+        files = {build_peer(Path(scratch)): "/root/peer", HERE: "/root/bench"}
+        boot = vm.Boot(LANE, [packages.layer(LANE.root.arch)], files)
+        with host.step("measuring in one boot"):
+            result = vm.run(boot, IN_DOM0)
+    if result.outcome is not vm.Outcome.PASSED:
+        output = result.output.decode(errors="replace")
+        raise host.LabError(f"{result.outcome.value}, console in {vm.console_log(LANE)}\n{output}")
+    return report.rows(result.files["bench.json"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write; return the exit code, which says nothing about speed."""
+    argparse.ArgumentParser(prog="python3 -m bench", description=__doc__).parse_args(arguments)
+    try:
+        host.require_packages()
+        before = os.getloadavg()[0]
+        rows = measure()
+    except host.LabError as error:
+        host.say(f"bench: {error}")
+        return 2
+    conditions = (
+        f"Load average of the machine: {before:.1f} before the boot, {os.getloadavg()[0]:.1f} after it."
+    )
+    JSON.parent.mkdir(exist_ok=True)
+    JSON.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+    MARKDOWN.write_text(report.replaced(MARKDOWN.read_text(), report.markdown(rows, conditions)))
+    print(f"{report.text(rows)}\n\n{conditions}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

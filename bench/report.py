@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""What the numbers say: tables for the terminal and for docs/benchmarks.md, and which goals are reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+BEGIN = "<!-- written by make bench: begin -->\n"
+END = "<!-- written by make bench: end -->\n"
+PEERS = {"xc": "xen.lowlevel.xc", "c": "C"}
+
+
+class Row(NamedTuple):
+    """One operation: medians in microseconds, None where a side has no such call."""
+
+    operation: str
+    pyxc_us: float
+    xc_us: float | None
+    c_us: float | None
+
+    def ratio(self, peer: str) -> float | None:
+        """pyxc's time in units of a peer's ("xc" or "c")."""
+        other = {"xc": self.xc_us, "c": self.c_us}[peer]
+        return None if other is None else self.pyxc_us / other
+
+
+class Goal(NamedTuple):
+    """pyxc's time is to be at most so many times a peer's."""
+
+    operation: str
+    peer: str
+    most: float
+
+    def __str__(self) -> str:
+        if self.most < 1:
+            return f"{1 / self.most:.0f}x faster than {PEERS[self.peer]}"
+        close = f"within {self.most:g}x of" if self.most > 1 else "not slower than"
+        return f"{close} {PEERS[self.peer]}"
+
+
+GOALS = (
+    Goal("xen_version", "c", 1.5),
+    Goal("domain info", "c", 1.5),
+    Goal("physinfo", "c", 1.5),
+    Goal("list of 51 domains", "xc", 1 / 10),
+    Goal("list of 51 domains", "c", 1),
+    Goal("list of 501 domains", "xc", 1 / 20),
+    Goal("list of 501 domains", "c", 1),
+    Goal("vcpu info of 64 vcpus", "c", 1 / 5),
+    Goal("copy 256 MiB of mapped frames", "c", 1.2),
+)
+"""Beside that everything is to be faster than xen.lowlevel.xc."""
+
+Lines = list[tuple[str, ...]]
+
+
+def rows(data: bytes) -> list[Row]:
+    """The rows of a JSON list of objects with the fields of Row."""
+    return [Row(**fields) for fields in json.loads(data)]
+
+
+def goals(measured: Sequence[Row]) -> Iterator[tuple[Goal, float]]:
+    """Each goal with the ratio that was measured."""
+    by_name = {row.operation: row for row in measured}
+    faster = [Goal(row.operation, "xc", 1) for row in measured if row.xc_us is not None]
+    told = {(goal.operation, goal.peer) for goal in GOALS}
+    for goal in [*GOALS, *(goal for goal in faster if (goal.operation, goal.peer) not in told)]:
+        ratio = by_name[goal.operation].ratio(goal.peer)
+        assert ratio is not None, goal
+        yield goal, ratio
+
+
+def times_table(measured: Sequence[Row]) -> Lines:
+    """Times in microseconds, and pyxc's in units of each peer's."""
+    lines: Lines = [("operation", "pyxc us", "xc us", "C us", "pyxc : xc", "pyxc : C")]
+    for row in measured:
+        times = (f"{time:.1f}" if time is not None else "-" for time in (row.pyxc_us, row.xc_us, row.c_us))
+        ratios = (_ratio(row.ratio(peer)) for peer in PEERS)
+        lines.append((row.operation, *times, *ratios))
+    return lines
+
+
+def goals_table(measured: Sequence[Row]) -> Lines:
+    """Each goal, and by how much it is reached or missed."""
+    lines: Lines = [("operation", "goal", "measured", "")]
+    for goal, ratio in goals(measured):
+        found = f"{1 / ratio:.1f}x faster" if goal.most < 1 and ratio < 1 else f"{ratio:.2f}x its time"
+        lines.append((goal.operation, str(goal), found, "reached" if ratio <= goal.most else "missed"))
+    return lines
+
+
+def _ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
+
+
+def text(measured: Sequence[Row]) -> str:
+    """Both tables for a terminal."""
+    return f"{_aligned(times_table(measured))}\n\n{_aligned(goals_table(measured))}"
+
+
+def _aligned(lines: Lines) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths)] for line in lines)
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+
+
+def markdown(measured: Sequence[Row], conditions: str) -> str:
+    """Both tables in Markdown, under a sentence on the conditions."""
+    return f"{conditions}\n\n{_piped(times_table(measured))}\n\n{_piped(goals_table(measured))}\n"
+
+
+def _piped(lines: Lines) -> str:
+    rule = ("---",) * len(lines[0])
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def replaced(document: str, tables: str) -> str:
+    """A document with new tables between its marks; ValueError when it has none."""
+    before, _, rest = document.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ValueError("there is no place for the tables: no marks in the document")
+    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
