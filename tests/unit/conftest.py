@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Hosts that end clean: whatever a test does to one, no buffer and no mapping of the library may be left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hosts
+import pytest
+from hosts import Host
+
+Boot = Callable[..., Host]
+
+
+@pytest.fixture
+def boot() -> Iterator[Boot]:
+    """A function that boots hosts: boot("4.20", readonly=True). Each is checked for leaks in the end."""
+    booted: list[Host] = []
+
+    def make(release: str = "4.17", **options: Any) -> Host:
+        booted.append(hosts.start(release, **options))
+        return booted[-1]
+
+    yield make
+    for host in booted:
+        assert host.link.pool.outstanding == 0, "a call kept its buffers"
+        assert [mapped for mapped in host.link.maps if not mapped.closed] == [], "a mapping stayed open"
+        host.xen.close()
+
+
+@pytest.fixture
+def host(boot: Boot) -> Host:
+    """A host of the default release."""
+    return boot()
+
+
+@pytest.fixture(params=hosts.RELEASES)
+def any_host(request: pytest.FixtureRequest, boot: Boot) -> Host:
+    """A host of each release."""
+    return boot(request.param)

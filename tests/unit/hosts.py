@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Simulated hosts for tests: open, with the truth beside them, and with links that fail or lie on demand."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from typing import Any, NamedTuple
+
+import pyxc
+from pyxc._core import ForeignMap
+from pyxc.abi import x86
+from pyxc.abi.layout import Interface
+from pyxc.abi.operation import Operation
+from pyxc.link.faults import FaultLink
+from pyxc.sim import Hypervisor, named
+from pyxc.sim.hypervisor import _TICK_NS
+
+RELEASES = ("4.10", "4.14", "4.17", "4.20", "4.22")
+
+
+class _Lie(NamedTuple):
+    result: int | None
+    fields: dict[str, Any]
+
+
+class HostLink(FaultLink):
+    """A link to a simulated host that can fail, lie about an operation, and let a guest act at each mapping."""
+
+    def __init__(self, hypervisor: Hypervisor, interface: Interface, target: str) -> None:
+        super().__init__(hypervisor.connect(target))
+        self.store = hypervisor.store
+        self._interface = interface
+        self._lies: dict[Operation, _Lie] = {}
+        self.guest_acts: Any = None
+
+    def lie(self, operation: Operation, result: int | None = None, **fields: Any) -> None:
+        """From now on this operation's result, or some fields of its answer, are not the truth."""
+        self._lies[operation] = _Lie(result, fields)
+
+    def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
+        result = super().hypercall(op, a1, a2, a3, a4, a5)
+        for operation, lie in self._lies.items():
+            family = operation.family
+            if family.hypercall == op and operation.command == self._command(op, a1):
+                self._write(operation, a2 if family.command_argument else a1, lie.fields)
+                return result if lie.result is None else lie.result
+        return result
+
+    def _write(self, operation: Operation, address: int, fields: dict[str, Any]) -> None:
+        layout = operation.layout(self._interface)
+        if fields:
+            told = {**layout.unpack(ctypes.string_at(address, layout.size)), **fields}
+            ctypes.memmove(address, layout.pack(told), layout.size)
+
+    def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
+        if self.guest_acts is not None:
+            self.guest_acts()
+        return super().map_frames(domid, frames, writable)
+
+
+class Host(NamedTuple):
+    """An open host: `xen` as a program sees it, `truth` the hypervisor itself, `link` what stands between."""
+
+    xen: pyxc.Xen
+    truth: Hypervisor
+    link: HostLink
+
+    @property
+    def hypercalls(self) -> int:
+        """How many hypercalls reached the hypervisor: its clock advances by one step with each."""
+        return self.truth.clock_ns // _TICK_NS
+
+    def publish(self, domid: int, **fields: int) -> None:
+        """What a PV guest says of itself in shared_info.arch."""
+        layout = self.truth.layout(x86.SHARED_INFO_STRUCT)
+        for name, value in fields.items():
+            place = layout.offsets[f"arch.{name}"]
+            self.truth.machine.memory.write(
+                self.truth.domains[domid].shared_info, place, value.to_bytes(layout.sizes[f"arch.{name}"], "little")
+            )
+
+    def published(self, domid: int, name: str) -> int:
+        """A field of shared_info.arch, as the guest wrote it."""
+        layout = self.truth.layout(x86.SHARED_INFO_STRUCT)
+        place, size = layout.offsets[f"arch.{name}"], layout.sizes[f"arch.{name}"]
+        shared_info = self.truth.domains[domid].shared_info
+        return int.from_bytes(self.truth.machine.memory.read(shared_info, place, size), "little")
+
+    def owned(self, domid: int) -> set[int]:
+        """Machine frames that are a domain's memory."""
+        machine = self.truth.machine
+        return {mfn for mfn in machine.frames_of(domid) if mfn not in machine.special}
+
+
+def start(release: str = "4.17", *, with_guests: bool = True, **options: Any) -> Host:
+    """Boot a host and open it with options of pyxc.connect()."""
+    truth = Hypervisor(named(f"sim:xen-{release}"), with_guests)
+    link = HostLink(truth, truth.interface, f"sim:xen-{release}")
+    return Host(pyxc.connect(link, **options), truth, link)
