@@ -14,6 +14,7 @@ SMALL = {"pv": ["-m64"], "pvh": ["-m32"]}
 def directory() -> Path:
     """A directory with the guests' images, their xl configuration files, and the script start-peer."""
     kernel = artifacts.kernel() / "vmlinuz"
+    busybox = artifacts.busybox()
     sources = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir())}
 
     def make(into: Path) -> None:
@@ -36,18 +37,18 @@ def directory() -> Path:
                 ]
             )
         (into / "vmlinuz").write_bytes(kernel.read_bytes())
-        _write_initrd(into / "initrd")
+        _write_initrd(busybox, into / "initrd")
         for name, content in sources.items():
             if name == "start-peer" or name.endswith(".cfg"):
                 (into / name).write_bytes(content)
         (into / "start-peer").chmod(0o755)
 
-    return cache.entry("guests", (sources, SMALL, kernel.parent.name), make)
+    return cache.entry("guests", (sources, SMALL, kernel.parent.name, busybox.parent.name), make)
 
 
-def _write_initrd(path: Path) -> None:
+def _write_initrd(busybox: Path, path: Path) -> None:
     with path.open("wb") as out:
         archive = cpio.Writer(out)
-        archive.file("/bin/busybox", artifacts.busybox().read_bytes(), executable=True)
+        archive.file("/bin/busybox", busybox.read_bytes(), executable=True)
         archive.file("/init", (SOURCES / "linux-init.sh").read_bytes(), executable=True)
         archive.close()

@@ -39,16 +39,19 @@ def base() -> Path:
     """init, busybox, the kernel's modules and the guests: what every image starts with."""
     kernel = artifacts.kernel()
     guest_files = guests.directory()
+    busybox = artifacts.busybox()
 
     def write(archive: cpio.Writer) -> None:
         archive.file("/init", INIT.read_bytes(), executable=True)
-        archive.file("/lab/busybox", artifacts.busybox().read_bytes(), executable=True)
+        archive.file("/lab/busybox", busybox.read_bytes(), executable=True)
         archive.file("/lab/modules/order", "".join(f"{name}\n" for name in config.KERNEL_MODULES).encode())
         archive.tree(guest_files, "/guests")
         for module in sorted(kernel.glob("*.ko")):
             archive.tree(module, f"/lab/modules/{module.name}")
 
-    return _cached("layer-base", (INIT.read_text(), kernel.name, guest_files.name), write)
+    return _cached(
+        "layer-base", (INIT.read_text(), kernel.name, guest_files.name, busybox.parent.name), write
+    )
 
 
 def of_root(root: config.Root, prefix: str = "/") -> Path:
