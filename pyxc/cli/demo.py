@@ -99,7 +99,7 @@ def _statement(step: Callable[[Xen], Any]) -> str:
 
 
 def _print(target: str, steps: list[dict[str, str]]) -> None:
-    output.lines(["# Open a hypervisor: this one is simulated, in this process; pyxc.open() is the real one."])
+    output.lines(["# Open a hypervisor: this one is simulated, in this process; pyxc.open() is the real."])
     output.lines([f'>>> xen = pyxc.open("{target}")', ""])
     for step in steps:
         output.lines([f"# {step['about']}", f">>> {step['code']}", *step["output"].splitlines(), ""])

@@ -74,8 +74,8 @@ def show_contexts(args: argparse.Namespace) -> int:
         vcpus = _chosen(find(xen, args.domain), args.vcpu)
         attempt = Attempt(vcpus, lambda vcpu: (vcpu.index, _context_or_none(vcpu)))
     if args.json:
-        vcpus = [_as_json(index, context) for index, context in attempt.results]
-        output.as_json(vcpus=vcpus, failed=attempt.failures)
+        shown = [_as_json(index, context) for index, context in attempt.results]
+        output.as_json(vcpus=shown, failed=attempt.failures)
     else:
         for index, context in attempt.results:
             output.lines([f"vcpu {index}:{'' if context else ' never initialised'}"])

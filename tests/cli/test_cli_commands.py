@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""What each command does to the host, what it prints, and its JSON."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pyxc import ShutdownReason, connect
+from pyxc.cli.commands import build
+
+WEB1 = "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"
+EVERY_COMMAND = {
+    "list": ["list"],
+    "vcpu-list": ["vcpu-list"],
+    "pause": ["pause", "web1"],
+    "unpause": ["unpause", "build"],
+    "destroy": ["destroy", "build"],
+    "create-empty": ["create-empty"],
+    "mem-max": ["mem-max", "web1", "128"],
+    "vcpu-pin": ["vcpu-pin", "web1", "0", "0"],
+    "context": ["context", "web1"],
+    "frames": ["frames", "web1"],
+    "info": ["info"],
+    "dmesg": ["dmesg"],
+    "debug-keys": ["debug-keys", "h"],
+    "demo": ["demo", "--target", "sim:"],
+}
+
+
+@pytest.mark.parametrize("name", build().commands)
+def test_every_command_has_json(pyxc, host, name):
+    outcome = pyxc("--json", *EVERY_COMMAND[name])
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.json["schema"] == 1
+
+
+def test_list_json(pyxc, host):
+    domains = {domain["name"]: domain for domain in pyxc("list", "--json").json["domains"]}
+    assert domains["web1"] == {
+        "domid": 1,
+        "name": "web1",
+        "uuid": WEB1,
+        "type": "pv",
+        "flags": ["blocked"],
+        "shutdown_reason": None,
+        "memory_kb": 65536,
+        "outstanding_memory_kb": 0,
+        "max_memory_kb": 66560,
+        "vcpus": 2,
+        "online_vcpus": 2,
+        "cpu_time_ns": 11_000_000_000,
+        "cpupool": 0,
+        "ssidref": 0,
+    }
+    assert domains["db1"]["type"] == "hvm"
+    assert "hap" in domains["db1"]["flags"]
+
+
+def test_a_shutdown_reason_in_json(pyxc, host):
+    with connect(host.connect("sim:xen-4.17")) as xen:
+        xen.domains["web1"].shutdown(ShutdownReason.CRASH)
+    assert pyxc("list", "web1", "--json").json["domains"][0]["shutdown_reason"] == "crash"
+    assert "sc-  " in pyxc("list", "web1").out
+
+
+def test_pause_nests_and_unpause_undoes(pyxc, host):
+    assert pyxc("pause", "web1", WEB1).status == 0
+    assert "paused" in _flags(pyxc, "web1")
+    pyxc("unpause", "1")
+    assert "paused" in _flags(pyxc, "web1")
+    pyxc("unpause", "1")
+    assert "paused" not in _flags(pyxc, "web1")
+
+
+def test_pause_is_silent(pyxc, host):
+    assert pyxc("pause", "web1") == (0, "", "")
+
+
+def test_create_and_destroy(pyxc, host):
+    uuid = "11111111-2222-3333-4444-555555555555"
+    assert pyxc("create-empty", "--hvm", "--hap", "--uuid", uuid, "--vcpus", "3").out == "4\n"
+    made = pyxc("list", "4", "--json").json["domains"][0]
+    assert (made["uuid"], made["type"], made["vcpus"], made["memory_kb"]) == (uuid, "hvm", 3, 0)
+    assert made["flags"] == ["hvm_guest", "paused", "hap"]
+    assert pyxc("destroy", uuid).status == 0
+    assert pyxc("list", "4").status == 5
+
+
+def test_mem_max(pyxc, host):
+    assert pyxc("mem-max", "web1", "70000k") == (0, "", "")
+    assert pyxc("list", "web1", "--json").json["domains"][0]["max_memory_kb"] == 70000
+    assert pyxc("mem-max", "web1", "1g", "--json").json["max_memory_kb"] == 1 << 20
+
+
+def test_vcpu_pin(pyxc, host):
+    assert pyxc("vcpu-pin", "web1", "1", "1", "0-1") == (0, "", "")
+    assert [row.split()[-3:] for row in pyxc("vcpu-list", "web1").out.splitlines()[1:]] == [
+        ["all", "/", "all"],
+        ["1", "/", "all"],
+    ]
+    pyxc("vcpu-pin", "web1", "all", "-", "all,^1")
+    shown = pyxc("vcpu-list", "web1", "--json").json["vcpus"]
+    assert [(vcpu["hard_affinity"], vcpu["soft_affinity"]) for vcpu in shown] == [([0, 1], [0]), ([1], [0])]
+
+
+def test_context_of_one_and_of_all(pyxc, host):
+    both = pyxc("context", "web1", "--json").json["vcpus"]
+    assert [vcpu["vcpu"] for vcpu in both] == [0, 1]
+    assert both[0]["registers"]["rip"] == 0xFFFFFFFF810003AA
+    one = pyxc("context", "web1", "1").out.splitlines()
+    assert one[0] == "vcpu 1:"
+    rip = next(line for line in one if " rip " in line)
+    assert "rip ffffffff810003aa" in rip
+    assert len({len(line) for line in one[1:]}) == 1
+
+
+def test_a_vcpu_that_was_never_initialised(pyxc, host):
+    pyxc("create-empty", "--vcpus", "1")
+    assert pyxc("context", "4").out == "vcpu 0: never initialised\n"
+    empty = {"vcpu": 0, "width_bits": None, "registers": None}
+    assert pyxc("context", "4", "--json").json["vcpus"] == [empty]
+
+
+def test_frames(pyxc, host):
+    everything = pyxc("frames", "web1", "--all", "--json").json
+    assert (everything["total"], everything["translated"]) == (16384, False)
+    assert len(set(everything["frames"])) == 16384
+    lines = pyxc("frames", "web1", "--count", "2").out.splitlines()
+    assert lines[0] == "# domain 1: 16384 mfns from p2m_vaddr"
+    assert lines[1:3] == [hex(frame) for frame in everything["frames"][:2]]
+    assert lines[3] == "# 16382 more; --all shows them"
+
+
+def test_frame_types(pyxc, host):
+    typed = pyxc("frames", "web1", "--types", "--all", "--json").json
+    root = next(i for i, kind in enumerate(typed["types"]) if kind == "l4tab")
+    assert typed["pinned"][root]
+    assert typed["types"].count("notab") > 16000
+    text = pyxc("frames", "web1", "--types", "--all").out
+    assert f"{typed['frames'][root]:#x} l4tab pinned\n" in text
+
+
+def test_p2m(pyxc, host):
+    mapped = pyxc("frames", "web1", "--p2m", "--all", "--json").json
+    frames = pyxc("frames", "web1", "--all", "--json").json["frames"]
+    assert sorted(entry for entry in mapped["entries"] if entry is not None) == sorted(frames)
+    text = pyxc("frames", "web1", "--p2m", "--all").out.splitlines()
+    assert text[1] == f"0x0 {mapped['entries'][0]:#x}"
+    hole = mapped["entries"].index(None)
+    assert text[1 + hole] == f"{hole:#x} -"
+
+
+def test_info(pyxc, host):
+    lines = dict(line.split(":", 1) for line in pyxc("info").out.splitlines())
+    keys = {key.strip(): value.strip() for key, value in lines.items()}
+    assert keys["xen_version"] == "4.17.7"
+    assert keys["nr_cpus"] == "2"
+    assert keys["virt_caps"].split()[:2] == ["pv", "hvm"]
+    assert int(keys["total_memory"]) == pyxc("info", "--json").json["total_memory_kb"] // 1024
+    assert all(len(key) == 23 for key in lines)
+    assert "pyxc_target" not in keys
+
+
+def test_info_of_a_simulated_host_is_not_this_host(pyxc, host):
+    text = pyxc("info", "-v").out
+    assert "host                   : sim:xen-4.17\n" in text
+    assert os.uname().release not in text
+    assert "domctl_version         : 0x15\n" in text
+
+
+def test_debug_keys_answer_in_dmesg(pyxc, host):
+    before = pyxc("dmesg").out
+    assert pyxc("debug-keys", "h") == (0, "", "")
+    assert pyxc("dmesg").out.startswith(before)
+    assert "'h' pressed" in pyxc("dmesg").out[len(before) :]
+
+
+def test_dmesg_clear(pyxc, host):
+    first = pyxc("dmesg").out
+    assert first.startswith("(XEN)")
+    assert pyxc("dmesg", "-c").out == first
+    assert pyxc("dmesg", "--json").json["text"] == ""
+
+
+def test_demo_shows_two_hypervisors_and_what_it_ran(pyxc):
+    outcome = pyxc("demo")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.count(">>> xen = pyxc.open(") == 2
+    for shown in ("xen=(4, 22)", "xen=(4, 14)", "'web1'", '["web1"].pause()\n', "\nTrue\n", "'rip': '0x"):
+        assert shown in outcome.out
+
+
+def test_demo_is_for_simulated_hypervisors_only(pyxc):
+    assert pyxc("demo", "--target", "real").status == 2
+    stories = pyxc("demo", "--target", "sim:xen-4.10", "--json").json["demo"]
+    assert [story["target"] for story in stories] == ["sim:xen-4.10"]
+
+
+def _flags(pyxc, domain):
+    return pyxc("list", domain, "--json").json["domains"][0]["flags"]

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""Exit statuses, and errors in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from pyxc import errors, opening
+from pyxc.cli import host_commands
+from pyxc.cli.status import status_of
+
+SIM = "--target=sim:xen-4.17"
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ([], 2),
+        (["nonsense"], 2),
+        (["list", "--nonsense"], 2),
+        (["li"], 2),
+        (["list", "--js"], 2),
+        (["list", "70000"], 2),
+        (["pause"], 2),
+        (["mem-max", "web1", "lots"], 2),
+        (["vcpu-pin", "web1", "0", "5"], 2),
+        (["vcpu-pin", "web1", "0", "-"], 2),
+        (["vcpu-pin", "web1", "first", "0"], 2),
+        (["create-empty", "--uuid", "123"], 2),
+        (["create-empty", "--hap"], 2),
+        (["create-empty", "--vcpus", "many"], 2),
+        (["frames", "web1", "--p2m", "--types"], 2),
+        (["frames", "web1", "--all", "--count", "3"], 2),
+        (["frames", "web1", "--count", "-1"], 2),
+        (["dmesg", "--follow", "--json"], 2),
+        (["debug-keys", ""], 2),
+        (["debug-keys", "\N{SNOWMAN}"], 2),
+        (["list", "--target", "sim:xen-1.0"], 2),
+        (["list", "--target", "moon"], 2),
+        (["list", "--gate", "open"], 2),
+        (["pause", "Domain-0"], 1),
+        (["unpause", "web1"], 1),
+        (["context", "web1", "2"], 1),
+        (["context", "0", "0"], 1),
+        (["pause", "web1", "--read-only"], 4),
+        (["list", "nobody"], 5),
+        (["destroy", "99"], 5),
+        (["pause", "nobody", "99"], 5),
+        (["frames", "00000000-0000-0000-0000-00000000ffff"], 5),
+        (["frames", "db1", "--p2m"], 6),
+        (["pause", "web1", "nobody"], 7),
+        (["list", "web1", "nobody"], 7),
+        (["pause", "Domain-0", "nobody"], 1),
+    ],
+)
+def test_status_and_lines(pyxc, words, status):
+    outcome = pyxc(*([SIM, *words] if words else words))
+    assert outcome.status == status
+    lines = outcome.err.splitlines()
+    assert lines
+    assert all(line.startswith("pyxc: ") for line in lines)
+    assert len(lines) == (2 if words[:1] == ["pause"] and len(words) == 3 and status in (1, 5) else 1)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "--help"], ["--version"]])
+def test_help_succeeds(pyxc, words):
+    outcome = pyxc(*words)
+    assert outcome.status == 0
+    assert "pyxc" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.NotXenError(errno.ENOENT, "no device", "/dev/xen/privcmd"), 3),
+        (errors.NotXenError(errno.EACCES, "run as root", "/dev/xen/privcmd"), 4),
+        (errors.NotXenError(errno.EPERM, "this is not dom0"), 3),
+        (errors.from_errno(errno.EPERM, "domctl.pausedomain", 1), 4),
+        (errors.from_errno(errno.ESRCH, "domctl.pausedomain", 1), 5),
+        (errors.DomainGone("gone"), 5),
+        (errors.from_errno(errno.ENOSYS, "sysctl.x"), 6),
+        (errors.VersionMismatch(errno.EACCES, "domctl"), 6),
+        (errors.DecodeError("nonsense"), 1),
+        (errors.DomainStuck(errno.ETIMEDOUT, "stuck"), 1),
+        (errors.StoreError(errno.EIO, "refused"), 1),
+        (MemoryError(), None),
+        (KeyError("a fault of pyxc"), None),
+    ],
+)
+def test_what_errors_mean(error, status):
+    assert status_of(error) == status
+
+
+def test_partial_failure_says_which(pyxc, host):
+    outcome = pyxc("pause", "web1", "nobody", "--json")
+    assert outcome.err == "pyxc: nobody: no domain has the name nobody\n"
+    assert [done["domid"] for done in outcome.json["done"]] == [1]
+    assert outcome.json["failed"] == [
+        {"argument": "nobody", "status": 5, "error": "no domain has the name nobody"}
+    ]
+
+
+def test_read_only_changes_nothing(pyxc, host):
+    assert pyxc("--read-only", "destroy", "web1").status == 4
+    assert pyxc("list", "web1").status == 0
+
+
+def test_global_options_stand_anywhere(pyxc):
+    before, after = pyxc(SIM, "--json", "list"), pyxc("list", "--json", SIM)
+    assert before.json == after.json
+    assert "xen-4.14" in pyxc(SIM, "info", "--target", "sim:xen-4.14").out
+
+
+def test_target_of_the_environment(pyxc, monkeypatch):
+    monkeypatch.setenv("PYXC_TARGET", "sim:xen-4.20")
+    assert "sim:xen-4.20" in pyxc("info").out
+    assert "sim:xen-4.17" in pyxc("info", SIM).out
+
+
+def test_without_xen_one_line_says_what_is_missing(pyxc, monkeypatch):
+    def no_device(target, gate):
+        raise errors.NotXenError(errno.ENOENT, "no privcmd device", "/dev/xen/privcmd")
+
+    monkeypatch.setattr(opening, "open_link", no_device)
+    assert pyxc("list") == (3, "", "pyxc: no privcmd device (/dev/xen/privcmd)\n")
+
+
+def test_a_warning_is_one_line(pyxc, host, monkeypatch):
+    def silent(self, domid):
+        warnings.warn("nothing answers", RuntimeWarning, stacklevel=2)
+
+    monkeypatch.setattr("pyxc.store.Names.domain_name", silent)
+    outcome = pyxc("list", "0")
+    assert (outcome.status, outcome.err) == (0, "pyxc: warning: nothing answers\n")
+    assert "(null)" in outcome.out
+
+
+def test_a_fault_of_pyxc_is_not_hidden(pyxc, monkeypatch):
+    def broken(args):
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(host_commands, "_host", broken)
+    with pytest.raises(AttributeError):
+        pyxc("info", SIM)
+
+
+def test_follow_ends_by_an_interrupt(pyxc, host, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(host_commands.time, "sleep", interrupt)
+    outcome = pyxc("dmesg", "--follow")
+    assert outcome.status == 130
+    assert outcome.out.startswith("(XEN)")
+    assert outcome.err == ""
+
+
+def test_follow_prints_new_lines_only_once(pyxc, host, monkeypatch):
+    naps = iter(range(2))
+
+    def press(seconds):
+        if next(naps, None) is None:
+            raise KeyboardInterrupt
+        host.console.print("(XEN) news\n")
+
+    before = pyxc("dmesg").out
+    monkeypatch.setattr(host_commands.time, "sleep", press)
+    assert pyxc("dmesg", "-f").out == before + "(XEN) news\n" * 2
+
+
+def _start(*words):
+    command = [sys.executable, "-m", "pyxc", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_as_a_process():
+    process = _start("list", SIM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("Name ")
+
+
+def test_a_closed_pipe_is_no_noise():
+    process = _start("frames", "web1", "--all", SIM)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 141
+    process.stderr.close()
+
+
+def test_an_interrupted_process_is_no_noise():
+    process = _start("dmesg", "--follow", SIM)
+    process.stdout.readline()
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
