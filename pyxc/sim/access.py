@@ -30,7 +30,7 @@ class ClientMemory:
     def view(self, address: int, size: int) -> memoryview:
         """Writable bytes at an address. Refusal (EFAULT) unless one region holds them all."""
         if size == 0:
-            return memoryview(b"")
+            return memoryview(bytearray())
         for start, length in self._regions:
             if start <= address and address + size <= start + length:
                 return memoryview((ctypes.c_char * size).from_address(address)).cast("B")

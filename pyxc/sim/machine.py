@@ -160,11 +160,6 @@ class Machine:
             self.memory.write(self.m2p_frames[page], index * 8, little_endian(part))
             at += len(part)
 
-    def m2p(self, mfn: int) -> int:
-        """The pfn of a frame, INVALID_ENTRY when it has none."""
-        page, index = divmod(mfn, WORDS_PER_PAGE)
-        return self.word(self.m2p_frames[page], index)
-
     def write_pages(self, frames: Iterable[int], data: bytes) -> None:
         """Bytes into frames, one after the other; the rest of the last one stays as it is."""
         for index, frame in enumerate(frames):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A client that speaks bytes: it packs with the layouts itself, so that nothing stands between test and simulator."""
+"""A client that speaks bytes: it packs with the layouts itself, nothing stands between test and simulator."""
 
 from __future__ import annotations
 

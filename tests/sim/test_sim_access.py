@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from typing import Any
 
@@ -15,8 +16,14 @@ from pyxc.abi.multicall import ENTRY_STRUCT
 from pyxc.abi.operation import MULTICALL, Operation
 from pyxc.sim import Hypervisor
 
-READERS = [sysctl.PHYSINFO, domctl.GETDOMAININFO, version.EXTRAVERSION, memory.CURRENT_RESERVATION, hvm.GET_PARAM,
-           sched.REMOTE_SHUTDOWN]  # fmt: skip
+READERS = [
+    sysctl.PHYSINFO,
+    domctl.GETDOMAININFO,
+    version.EXTRAVERSION,
+    memory.CURRENT_RESERVATION,
+    hvm.GET_PARAM,
+    sched.REMOTE_SHUTDOWN,
+]
 
 
 @pytest.mark.parametrize("operation", READERS, ids=lambda operation: operation.full_name)
@@ -122,6 +129,19 @@ def test_a_closed_link_says_so() -> None:
     link.close()
     with pytest.raises(ValueError, match="closed"):
         link.hypercall(17)
+
+
+def test_a_link_does_not_survive_a_fork() -> None:
+    link = sim.connect()
+    child = os.fork()
+    if child == 0:
+        try:
+            link.hypercall(17)
+        except RuntimeError as error:
+            os._exit(0 if "fork" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert link.hypercall(17) == 4 << 16 | 17
 
 
 def test_a_host_without_guests() -> None:

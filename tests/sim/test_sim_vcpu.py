@@ -15,7 +15,9 @@ from pyxc.abi.x86 import ContextFlag
 HARD, SOFT = int(AffinityFlag.HARD), int(AffinityFlag.SOFT)
 
 
-def affinity(client: Any, operation: Any, vcpu: int, flags: int, hard: bytes, soft: bytes, domid: int = 1) -> Any:
+def affinity(
+    client: Any, operation: Any, vcpu: int, flags: int, hard: bytes, soft: bytes, domid: int = 1
+) -> Any:
     """Asks with maps of these contents; answers the result and the maps afterwards."""
     maps = [client.buffer(content) for content in (hard, soft)]
     fields = {"cpumap_hard.bitmap": maps[0].address, "cpumap_hard.nr_bits": 8 * len(hard),
@@ -88,7 +90,9 @@ def read(client: Any, domid: int, vcpu: int = 0) -> dict[str, Any]:
     return dict(layout.unpack(arena.view))
 
 
-def write(client: Any, fields: dict[str, Any], domid: int = 1, table: Any = x86.VCPU_GUEST_CONTEXT_STRUCT) -> int:
+def write(
+    client: Any, fields: dict[str, Any], domid: int = 1, table: Any = x86.VCPU_GUEST_CONTEXT_STRUCT
+) -> int:
     arena = client.buffer(table.at(client.interface).pack(fields))
     return int(client.call(domctl.SETVCPUCONTEXT, domid, vcpu=0, ctxt=arena.address).result)
 
@@ -110,7 +114,11 @@ def test_registers_change_and_privileges_do_not(client: Any) -> None:
                "flags": fields["flags"] & ~ContextFlag.ONLINE}  # fmt: skip
     assert write(client, changed) == 0
     after = read(client, 1)
-    assert (after["user_regs.rip"], after["user_regs.cs"], after["user_regs.rflags"]) == (0x1234, 0xE033, 0x200)
+    assert (after["user_regs.rip"], after["user_regs.cs"], after["user_regs.rflags"]) == (
+        0x1234,
+        0xE033,
+        0x200,
+    )
     assert client.call(domctl.GETVCPUINFO, 1, vcpu=0)["online"] == 0
 
 
@@ -172,7 +180,10 @@ def test_a_32_bit_guest_has_contexts_of_its_own_width(client_of: Any) -> None:
     client.call(memory.POPULATE_PHYSMAP, domid, extent_start=pfn.address, nr_extents=1)
     root = int.from_bytes(pfn.view[:8], "little")
     table = x86.VCPU_GUEST_CONTEXT_32_STRUCT
-    fields = {"ctrlreg": (0, 0, 0, (root << 12 | root >> 20) & 0xFFFFFFFF, 0, 0, 0, 0), "user_regs.eip": 0xC0001000}
+    fields = {
+        "ctrlreg": (0, 0, 0, (root << 12 | root >> 20) & 0xFFFFFFFF, 0, 0, 0, 0),
+        "user_regs.eip": 0xC0001000,
+    }
     assert write(client, {**fields, "ctrlreg": (0,) * 8}, domid, table) == -errno.EINVAL
     assert write(client, fields, domid, table) == 0
     arena = client.buffer(4096)
