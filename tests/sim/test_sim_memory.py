@@ -163,7 +163,7 @@ def test_types_of_frames(client: Any) -> None:
 def arch_of(client: Any, domid: int) -> dict[str, int]:
     info = client.call(domctl.GETDOMAININFO, domid)
     layout = x86.SHARED_INFO_STRUCT.at(client.interface)
-    with mapped(client, domid if domid else DOMID_SELF, info["shared_info_frame"]) as window:
+    with mapped(client, domid or DOMID_SELF, info["shared_info_frame"]) as window:
         fields = layout.unpack(bytes(window))
     return {name.removeprefix("arch."): value for name, value in fields.items() if name.startswith("arch.")}
 
