@@ -48,7 +48,7 @@ class Domains(Mapping[int, Domain]):
             self._room = room * 4
 
     def __getitem__(self, key: int | str | uuids.UUID) -> Domain:
-        """DomainNotFound or KeyError (LookupErrors) when there is none; ValueError for what cannot be an id."""
+        """KeyError (of an id DomainNotFound, which is one) when there is none; ValueError for what cannot be an id."""
         if isinstance(key, int):
             info = read_info(self._xen, check.domid(key))
             return Domain(self._xen, info.domid, info.uuid)

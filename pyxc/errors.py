@@ -61,8 +61,8 @@ class HypercallError(Error, OSError):
         return f"{self.operation}{version}{where} failed: {name_of(self.errno or 0)}, {self.strerror}{hint}"
 
 
-class DomainNotFound(HypercallError, LookupError):
-    """No domain has this id."""
+class DomainNotFound(HypercallError, KeyError):
+    """No domain has this id. A KeyError, so that `in` and get() work on a mapping of domains."""
 
 
 class PermissionDenied(HypercallError, PermissionError):
