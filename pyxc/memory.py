@@ -55,13 +55,14 @@ class Memory:
         """Frames in this process's memory, one after the other, without a copy: memoryview(map).
 
         Close it, or use it in a `with`; an open mapping keeps a destroyed domain from going away. OSError names the
-        first frame that could not be mapped.
+        first frame that could not be mapped. To map writable, the domain must still be the one it was (DomainGone).
         """
         wanted = _frames(frames)
         if not wanted:
             raise ValueError("no frame is given")
         if writable:
             self._xen.check_writable("mapping memory writable")
+            self._domain.info()
         mapped = self._xen.link.map_frames(self._mapping_domid(), wanted, writable)
         for frame, number in zip(wanted, mapped.errors):
             if number:

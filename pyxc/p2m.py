@@ -146,10 +146,10 @@ class P2mReader:
         return self._domain.xen.words(self._domain.memory.read(frame))
 
     def _arch(self) -> dict[str, int]:
-        page = self._domain.memory.read(self._shared_info_frame)
-        layout = x86.SHARED_INFO_STRUCT.at(self._domain.xen.interface)
-        fields = layout.unpack(page)
-        return {name.removeprefix("arch."): value for name, value in fields.items() if name.startswith("arch.")}
+        interface = self._domain.xen.interface
+        offset = x86.SHARED_INFO_STRUCT.at(interface).offsets["arch.max_pfn"]
+        layout = x86.ARCH_SHARED_INFO_STRUCT.at(interface)
+        return layout.unpack(self._domain.memory.read(self._shared_info_frame, offset, layout.size))
 
     def _unreadable(self, why: str) -> errors.Unsupported:
         return errors.Unsupported(errno.EOPNOTSUPP, "p2m", self._domain.domid, hint=f"no readable p2m: {why}")

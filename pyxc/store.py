@@ -72,8 +72,11 @@ class StoreClient:
         raise StoreError(getattr(errno, name, errno.EIO), f"xenstored refuses {path}: {name}")
 
     def _send(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._fd, data) :]
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            raise StoreError(errno.ECONNRESET, "xenstored closed the connection") from error
 
     def _receive(self, size: int) -> bytes:
         data = b""

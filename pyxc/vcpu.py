@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, overload
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 
 from pyxc import check, errors
 from pyxc.abi import domctl
@@ -29,6 +30,11 @@ class VcpuInfo(NamedTuple):
     cpu: int
 
 
+_info = partial(cast("Callable[[type[VcpuInfo], tuple[Any, ...]], VcpuInfo]", tuple.__new__), VcpuInfo)
+_INFO_AT = 2
+"""The fields of VcpuInfo are those of the call's structure from the domid of its envelope on, in the same order."""
+
+
 class Affinity(NamedTuple):
     """Physical cpus on which a vcpu may run (hard) and prefers to run (soft)."""
 
@@ -46,7 +52,7 @@ class Vcpu:
     def info(self) -> VcpuInfo:
         """What it does now (domctl getvcpuinfo). DomainNotFound when the domain or the vcpu is not there."""
         reply = self._xen.call(domctl.GETVCPUINFO, self.domain.domid, vcpu=self.index)
-        return _info(self.domain.domid, reply.values[3:])
+        return _info(reply.values[_INFO_AT:])
 
     @property
     def online(self) -> bool:
@@ -65,7 +71,7 @@ class Vcpu:
         """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
 
         Answers what the hypervisor made of it: cpus outside the domain's pool are left out. ValueError for a cpu
-        that the host does not have and for an empty set.
+        that the host does not have and for an empty hard set.
         """
         count = self._xen.nr_cpus
         sets = [(AffinityFlag.HARD, "hard", hard), (AffinityFlag.SOFT, "soft", soft)]
@@ -77,6 +83,8 @@ class Vcpu:
                 maps[name] = _bitmap(check.cpus(name, wanted, count), _map_bytes(self._xen))
         if not flags:
             raise ValueError("neither hard nor soft affinity is given")
+        if hard is not None and not any(maps["hard"]):
+            raise ValueError("hard names no cpu")
         fields = {"vcpu": self.index, "flags": int(flags), **_maps(_map_bytes(self._xen), maps["hard"], maps["soft"])}
         self._xen.call(domctl.SETVCPUAFFINITY, self.domain.domid, **fields)
         return self.affinity()
@@ -142,9 +150,7 @@ class Vcpus(Sequence[Vcpu]):
 def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[VcpuInfo]:
     """Many vcpus in one multicall; those that vanished meanwhile are left out."""
     batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
-    return [
-        _info(domid, row[3:]) for domid, result, row in zip(domids, batch.results, batch.rows) if result == 0
-    ]
+    return [_info(row[_INFO_AT:]) for result, row in zip(batch.results, batch.rows) if result == 0]
 
 
 def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
@@ -159,11 +165,6 @@ def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> di
         for key, result, (hard, soft) in zip(zip(domids, vcpus), batch.results, maps)
         if result == 0
     }
-
-
-def _info(domid: int, values: tuple[int, ...]) -> VcpuInfo:
-    vcpu, online, blocked, running, cpu_time, cpu = values
-    return VcpuInfo(domid, vcpu, bool(online), bool(blocked), bool(running), cpu_time, cpu)
 
 
 def _map_bytes(xen: Xen) -> int:

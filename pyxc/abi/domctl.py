@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Final
 
-from pyxc.abi.layout import HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, nested, pad
+from pyxc.abi.layout import BOOL, HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import DOMCTL, Operation
 
 
@@ -235,9 +235,9 @@ VCPUCONTEXT_STRUCT = Table(
 GETVCPUINFO_STRUCT = Table(
     "xen_domctl_getvcpuinfo", "domctl",
     Row("vcpu",     U32),
-    Row("online",   U8),
-    Row("blocked",  U8),
-    Row("running",  U8),
+    Row("online",   BOOL),
+    Row("blocked",  BOOL),
+    Row("running",  BOOL),
     pad(1),
     Row("cpu_time", U64),
     Row("cpu",      U32),

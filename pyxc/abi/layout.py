@@ -15,6 +15,8 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 U8, U16, U32, U64 = "B", "H", "I", "Q"
 S8, S16, S32, S64 = "b", "h", "i", "q"
+BOOL = "?"
+"""A u8 that is a truth value: any byte but 0 is true."""
 HANDLE = "P"
 """A guest handle: an address, zero-extended to u64."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import goldens
 import pytest
 
-from pyxc.abi.layout import HANDLE, U8, Interface, NotInInterface, Row
+from pyxc.abi.layout import BOOL, HANDLE, U8, Interface, NotInInterface, Row
 from pyxc.abi.versions import RELEASES
 
 pytest.importorskip("hypothesis")
@@ -22,6 +22,8 @@ BITS = {"b": 8, "h": 16, "i": 32, "q": 64}
 def values_of(row: Row) -> st.SearchStrategy[Any]:
     if row.code == U8 and row.length > 1:
         return st.binary(min_size=row.length, max_size=row.length)
+    if row.code == BOOL:
+        return st.booleans()
     code = "Q" if row.code == HANDLE else row.code
     bits = BITS[code.lower()]
     signed = code.islower()

@@ -55,6 +55,8 @@ def expected_code(structure: str, field: goldens.Field, row: Row) -> str:
         return layout.HANDLE
     if row.length > 1 and row.code == layout.U8:
         return layout.U8
+    if row.code == layout.BOOL and field.size == 1:
+        return layout.BOOL
     if ctype in SIGNED:
         return SIGNED[ctype]
     size = field.size // int(array.rstrip("]") or 1) if array else field.size
