@@ -126,6 +126,7 @@ class Names:
 
     def __init__(self, store: Store | None = None, use: bool = True) -> None:
         self._store = store
+        self._client: StoreClient | None = None
         self._use = use
 
     def domain_name(self, domid: int) -> str | None:
@@ -133,7 +134,7 @@ class Names:
             return None
         try:
             if self._store is None:
-                self._store = StoreClient()
+                self._store = self._client = StoreClient()
             name = self._store.read(f"/local/domain/{domid}/name")
         except StoreError as error:
             if error.errno in (errno.ETIMEDOUT, errno.ENOENT, errno.ECONNRESET):
@@ -142,7 +143,13 @@ class Names:
             raise
         return None if name is None else name.decode(errors="replace")
 
-    @staticmethod
-    def _give_up(error: StoreError) -> None:
+    def _give_up(self, error: StoreError) -> None:
         Names._silent = True
+        self.close()
         warnings.warn(f"domains show without names: {error.strerror}", RuntimeWarning, stacklevel=4)
+
+    def close(self) -> None:
+        """End the connection that it made itself, if any; the next question makes another one."""
+        if self._client is not None:
+            self._client.close()
+            self._store = self._client = None

@@ -185,8 +185,9 @@ class Xen:
             raise errors.ReadOnlyError(f"{what} changes something and this handle is read-only")
 
     def close(self) -> None:
-        """Close the devices and all mappings. BufferError while a memoryview still holds one."""
+        """Close the devices, all mappings and xenstore. BufferError while a memoryview still holds a mapping."""
         self.link.close()
+        self.store.close()
 
     def __enter__(self) -> Xen:
         return self
