@@ -53,7 +53,7 @@ class HostLink(FaultLink):
         return result
 
     def _write(self, operation: Operation, address: int, fields: dict[str, Any]) -> None:
-        layout = operation.layout(self._interface)
+        layout = operation.at(self._interface)
         if fields:
             told = {**layout.unpack(ctypes.string_at(address, layout.size)), **fields}
             ctypes.memmove(address, layout.pack(told), layout.size)
@@ -73,7 +73,7 @@ class Host(NamedTuple):
 
     def publish(self, domid: int, **fields: int) -> None:
         """What a PV guest says of itself in shared_info.arch."""
-        layout = self.truth.layout(x86.SHARED_INFO_STRUCT)
+        layout = self.truth.at(x86.SHARED_INFO_STRUCT)
         for name, value in fields.items():
             place = layout.offsets[f"arch.{name}"]
             self.truth.machine.memory.write(
@@ -82,7 +82,7 @@ class Host(NamedTuple):
 
     def published(self, domid: int, name: str) -> int:
         """A field of shared_info.arch, as the guest wrote it."""
-        layout = self.truth.layout(x86.SHARED_INFO_STRUCT)
+        layout = self.truth.at(x86.SHARED_INFO_STRUCT)
         place, size = layout.offsets[f"arch.{name}"], layout.sizes[f"arch.{name}"]
         shared_info = self.truth.domains[domid].shared_info
         return int.from_bytes(self.truth.machine.memory.read(shared_info, place, size), "little")
@@ -91,6 +91,11 @@ class Host(NamedTuple):
         """Machine frames that are a domain's memory."""
         machine = self.truth.machine
         return {mfn for mfn in machine.frames_of(domid) if mfn not in machine.special}
+
+    def m2p(self, mfn: int) -> int:
+        """The pfn of a machine frame, as the hypervisor's table has it."""
+        machine = self.truth.machine
+        return machine.word(machine.m2p_frames[mfn // 512], mfn % 512)
 
 
 def start(release: str = "4.17", *, with_guests: bool = True, **options: Any) -> Host:

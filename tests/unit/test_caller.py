@@ -200,7 +200,7 @@ def test_a_trace_has_one_line_for_each_call(
     assert lines[0].startswith("domctl.max_mem(domain=1, max_memkb=0x12345) = 0 <0.")
     assert lines[1].startswith(f"domctl.setdomainhandle(domain=1, handle=<16 bytes {'00' * 16}>) = 0")
     assert lines[2].startswith("domctl.pausedomain(domain=999) = -1 ESRCH (no such domain or vcpu)")
-    assert lines[3].startswith("domctl.getvcpuinfo(domid=0, vcpu=1) = 0 {online=1, ")
+    assert lines[3].startswith("domctl.getvcpuinfo(domid=0, vcpu=1) = 0 {online=True, ")
     assert len(lines) == 5
 
 

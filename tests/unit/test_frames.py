@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""Frame lists and p2ms: what honest guests publish, and what liars cannot make of it."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+
+import pytest
+from conftest import Boot
+from hosts import Host
+
+from pyxc import errors
+from pyxc.abi import domctl, memory
+from pyxc.abi.domctl import PageType
+from pyxc.sim.machine import little_endian
+
+FORMS = ("p2m_vaddr", "frame_list_list")
+ABSENT = 2**64 - 1
+FOREIGN, IDENTITY = 1 << 63, 1 << 62
+
+
+def list_leaves(host: Host, domid: int) -> list[int]:
+    """Frames that hold the p2m's entries, from the tree that the guest publishes."""
+    machine = host.truth.machine
+    (first, *_) = [machine.word(host.published(domid, "pfn_to_mfn_frame_list_list"), 0)]
+    return [machine.word(first, index) for index in range(-(-host.published(domid, "max_pfn") // 512))]
+
+
+def set_entry(host: Host, domid: int, pfn: int, entry: int) -> None:
+    leaf = list_leaves(host, domid)[pfn // 512]
+    host.truth.machine.memory.write(leaf, pfn % 512 * 8, little_endian([entry]))
+
+
+@pytest.mark.parametrize("domid", [0, 1, 3])
+def test_the_frames_of_a_pv_guest_are_those_that_it_owns(any_host: Host, domid: int) -> None:
+    found = any_host.xen.domains[domid].memory.frames()
+    assert set(found.frames) == any_host.owned(domid)
+    assert len(found.frames) == any_host.xen.domains[domid].info().tot_pages
+    assert found.source == ("frame_list_list" if domid == 3 else "p2m_vaddr")
+    assert (found.translated, found.types) == (False, None)
+
+
+def test_the_frames_of_a_translated_guest_are_its_gfns(any_host: Host) -> None:
+    found = any_host.xen.domains["db1"].memory.frames()
+    assert sorted(found.frames) == sorted(any_host.truth.domains[2].p2m)
+    assert (found.source, found.translated) == ("getpageframeinfo3", True)
+    assert repr(found) == f"<FrameList of {len(found.frames)} gfns from getpageframeinfo3>"
+
+
+@pytest.mark.parametrize("hvm", [False, True])
+def test_a_domain_without_memory_has_no_frames(host: Host, hvm: bool) -> None:
+    found = host.xen.domains.create(hvm=hvm, hap=hvm).memory.frames()
+    assert (list(found.frames), found.source, found.translated) == ([], "", hvm)
+    assert "from nothing" in repr(found)
+
+
+def test_both_forms_of_a_p2m_agree_with_the_machine(any_host: Host) -> None:
+    guest = any_host.xen.domains["web1"].memory
+    linear, tree = (guest.p2m(form) for form in FORMS)
+    assert (linear.source, tree.source) == FORMS
+    assert linear[:3] == tree[:3]
+    valid = {pfn: mfn for pfn, mfn in enumerate(linear.entries) if mfn != ABSENT}
+    assert set(valid.values()) == any_host.owned(1)
+    assert len(linear.entries) == any_host.published(1, "max_pfn")
+    assert all(any_host.m2p(mfn) == pfn for pfn, mfn in valid.items())
+    assert repr(tree) == f"<P2m of {len(tree.entries)} pfns from frame_list_list>"
+
+
+def test_identity_and_foreign_entries_are_apart(host: Host) -> None:
+    p2m = host.xen.domains["web1"].memory.p2m()
+    assert list(p2m.identity) == [0xA0]
+    ((pfn, frame),) = p2m.foreign
+    assert frame in host.owned(0)
+    assert p2m.entries[0xA0] == p2m.entries[pfn] == p2m.entries[-1] == ABSENT
+
+
+def test_holes_in_the_tables_are_absent(host: Host) -> None:
+    whole = host.xen.domains["web1"].memory.p2m()
+    machine = host.truth.machine
+    lists = machine.word(host.published(1, "pfn_to_mfn_frame_list_list"), 0)
+    machine.memory.write(lists, 2 * 8, little_endian([ABSENT]))
+    tree = host.xen.domains["web1"].memory.p2m("frame_list_list")
+    assert list(tree.entries[1024:1536]) == [ABSENT] * 512
+    assert tree.entries[:1024] == whole.entries[:1024] and tree.entries[1536:] == whole.entries[1536:]
+    machine.memory.write(host.published(1, "pfn_to_mfn_frame_list_list"), 0, little_endian([ABSENT]))
+    assert set(host.xen.domains["web1"].memory.p2m("frame_list_list").entries) == {ABSENT}
+
+
+def test_a_page_table_that_is_not_there_makes_a_hole(host: Host) -> None:
+    root = host.published(1, "p2m_cr3") >> 12
+    host.truth.machine.memory.write(root, 0, bytes(4096))
+    assert set(host.xen.domains["web1"].memory.p2m().entries) == {ABSENT}
+
+
+def test_only_pv_domains_have_a_p2m(host: Host) -> None:
+    with pytest.raises(errors.Unsupported, match="only PV domains"):
+        host.xen.domains["db1"].memory.p2m()
+    with pytest.raises(errors.Unsupported, match="publishes no p2m_vaddr"):
+        host.xen.domains["build"].memory.p2m("p2m_vaddr")
+
+
+def test_a_guest_without_p2m_is_unsupported(host: Host) -> None:
+    host.publish(1, max_pfn=0)
+    with pytest.raises(errors.Unsupported, match="it publishes none"):
+        host.xen.domains[1].memory.frames()
+    host.publish(1, max_pfn=16, p2m_vaddr=0, pfn_to_mfn_frame_list_list=0)
+    with pytest.raises(errors.Unsupported, match="it publishes no p2m"):
+        host.xen.domains[1].memory.frames()
+
+
+def test_a_32_bit_guest_is_unsupported(host: Host) -> None:
+    host.truth.domains[1].address_size = 32
+    with pytest.raises(errors.Unsupported, match="it is a 32-bit guest"):
+        host.xen.domains[1].memory.frames()
+
+
+@pytest.mark.parametrize(
+    ("release", "source"), [("4.10", "getmemlist"), ("4.17", "getpageframeinfo3")]
+)
+def test_frames_without_p2m_come_from_the_hypervisor(boot: Boot, release: str, source: str) -> None:
+    host = boot(release)
+    host.publish(3, max_pfn=0)
+    found = host.xen.domains[3].memory.frames(force=True)
+    assert (set(found.frames), found.source) == (host.owned(3), source)
+
+
+def test_more_frames_than_asked_for_are_not_believed(boot: Boot) -> None:
+    host = boot("4.10")
+    host.publish(3, max_pfn=0)
+    host.link.lie(domctl.GETMEMLIST, num_pfns=2**40)
+    with pytest.raises(errors.DecodeError, match="claims 1099511627776 frames"):
+        host.xen.domains[3].memory.frames()
+
+
+@pytest.mark.parametrize("max_pfn", [2**32 + 1, 2**63])
+def test_a_guest_that_claims_to_be_huge_is_refused(host: Host, max_pfn: int) -> None:
+    host.publish(1, max_pfn=max_pfn)
+    with pytest.raises(errors.Unsupported, match=f"claims {max_pfn} pfns"):
+        host.xen.domains[1].memory.p2m()
+
+
+def test_a_tree_too_small_for_what_is_claimed_is_refused(host: Host) -> None:
+    host.publish(3, max_pfn=2**31)
+    with pytest.raises(errors.Unsupported, match="larger than a tree"):
+        host.xen.domains[3].memory.frames()
+
+
+def test_a_guest_cannot_list_more_than_it_owns(host: Host) -> None:
+    frame = min(host.owned(1))
+    for leaf in list_leaves(host, 1):
+        host.truth.machine.memory.write(leaf, 0, little_endian([frame] * 512))
+    host.truth.domains[1].tot_pages = 4096
+    with pytest.raises(errors.DecodeError, match="lists more frames than the 4096 that it owns"):
+        host.xen.domains[1].memory.frames()
+
+
+def test_large_pages_in_a_p2m_are_refused(host: Host) -> None:
+    machine = host.truth.machine
+    vaddr, table = host.published(1, "p2m_vaddr"), host.published(1, "p2m_cr3") >> 12
+    for shift in (39, 30):
+        table = machine.word(table, vaddr >> shift & 511) >> 12 & (2**40 - 1)
+    machine.memory.write(table, (vaddr >> 21 & 511) * 8, little_endian([table << 12 | 0x81]))
+    with pytest.raises(errors.DecodeError, match="large pages"):
+        host.xen.domains[1].memory.p2m()
+
+
+def test_a_list_that_leads_to_somebody_else_is_an_error(host: Host) -> None:
+    host.publish(3, pfn_to_mfn_frame_list_list=min(host.owned(0)))
+    with pytest.raises(errors.HypercallError, match="cannot be mapped") as caught:
+        host.xen.domains[3].memory.frames()
+    assert caught.value.errno == errno.EBUSY
+
+
+def test_a_p2m_that_changes_while_it_is_read_is_read_again(host: Host) -> None:
+    acts = iter(range(4))
+
+    def act() -> None:
+        if next(acts, None) is not None:
+            host.publish(1, p2m_generation=host.published(1, "p2m_generation") + 2)
+            set_entry(host, 1, 5, ABSENT)
+
+    host.link.guest_acts = act
+    assert host.xen.domains[1].memory.p2m().entries[5] == ABSENT
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_guest_that_never_rests_has_to_be_paused(host: Host, step: int) -> None:
+    def act() -> None:
+        host.publish(1, p2m_generation=host.published(1, "p2m_generation") + step)
+
+    host.link.guest_acts = act
+    with pytest.raises(errors.HypercallError, match="pause it first") as caught:
+        host.xen.domains[1].memory.frames()
+    assert caught.value.errno == errno.EAGAIN
+
+
+def test_types_come_on_request(any_host: Host) -> None:
+    found = any_host.xen.domains["build"].memory.frames(types=True)
+    assert found.types is not None
+    types = dict(zip(found.frames, found.types, strict=True))
+    truth = any_host.truth.machine.types
+    assert types == {mfn: truth.get(mfn, 0) >> 28 for mfn in found.frames}
+    assert PageType.L4TAB >> 28 in {kind & 7 for kind in types.values()}
+
+
+def test_asking_would_populate_what_is_on_demand(host: Host) -> None:
+    host.link.lie(memory.GET_POD_TARGET, pod_entries=5)
+    guest = host.xen.domains["db1"].memory
+    with pytest.raises(errors.Unsupported, match="5 pages are populated on demand.*force=True"):
+        guest.frames()
+    with pytest.raises(errors.Unsupported, match="populated on demand"):
+        guest.frames(types=True)
+    assert len(guest.frames(force=True).frames) == len(host.truth.domains[2].p2m)
+    assert host.xen.domains["web1"].memory.frames(types=True).types is not None
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOMEM])
+def test_a_failing_call_ends_a_list_without_leaks(host: Host, number: int) -> None:
+    for operation in (domctl.GETDOMAININFO, domctl.GET_ADDRESS_SIZE):
+        host.link.fail(operation, number)
+        with pytest.raises(errors.HypercallError, match=operation.name):
+            host.xen.domains["web1"].memory.frames()
+    host.link.fail(domctl.GETPAGEFRAMEINFO3, number)
+    with pytest.raises(errors.HypercallError, match="getpageframeinfo3"):
+        host.xen.domains["db1"].memory.frames()
+    assert isinstance(host.xen.domains["db1"].memory.frames().frames, array)

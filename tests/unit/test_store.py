@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Names from xenstore, and dom0s where nothing answers."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyxc import errors, store
+from pyxc.store import Names, StoreClient
+
+HEADER = struct.Struct("=IIII")
+READ, DIRECTORY, ERROR = 2, 1, 16
+NODES = {"/local/domain/1/name": b"web1", "/local/domain": b"0\0" + b"1\0", "/empty": b""}
+
+
+class FakeXenstored:
+    """xenstored's socket with a few nodes; `behave` makes it misbehave."""
+
+    def __init__(self, path: Path) -> None:
+        self.behave = ""
+        self.asked: list[str] = []
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                self._answer_all(connection)
+
+    def _answer_all(self, connection: socket.socket) -> None:
+        while header := connection.recv(HEADER.size, socket.MSG_WAITALL):
+            kind, request, _, size = HEADER.unpack(header)
+            path = connection.recv(size, socket.MSG_WAITALL).rstrip(b"\0").decode()
+            self.asked.append(path)
+            if self.behave == "close":
+                return
+            if self.behave != "silent":
+                self._answer(connection, kind, request, path)
+
+    def _answer(self, connection: socket.socket, kind: int, request: int, path: str) -> None:
+        if self.behave == "oversized":
+            connection.sendall(HEADER.pack(kind, request, 0, 5000))
+            return
+        if self.behave == "late":
+            connection.sendall(HEADER.pack(kind, request - 1, 0, 4) + b"past")
+        body = NODES.get(path)
+        if self.behave.startswith("E") or body is None:
+            kind, body = ERROR, (self.behave or "ENOENT").encode() + b"\0"
+        answer = HEADER.pack(kind, request, 0, len(body)) + body
+        for at in range(0, len(answer), 5):
+            connection.sendall(answer[at : at + 5])
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.fixture
+def xenstored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeXenstored]:
+    monkeypatch.setattr(store, "SOCKETS", (str(tmp_path / "nothing"), str(tmp_path / "socket")))
+    monkeypatch.setattr(store, "DEVICES", ())
+    monkeypatch.setattr(Names, "_silent", False)
+    fake = FakeXenstored(tmp_path / "socket")
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def client(xenstored: FakeXenstored) -> Iterator[StoreClient]:
+    opened = StoreClient()
+    yield opened
+    opened.close()
+
+
+def test_nodes_are_read_and_listed(client: StoreClient) -> None:
+    assert client.read("/local/domain/1/name") == b"web1"
+    assert client.read("/empty") == b""
+    assert client.list("/local/domain") == ["0", "1"]
+
+
+def test_a_node_that_is_not_there_is_none(client: StoreClient) -> None:
+    assert client.read("/local/domain/9/name") is None
+    assert client.list("/nowhere") is None
+
+
+def test_an_answer_to_an_older_question_is_skipped(client: StoreClient, xenstored: FakeXenstored) -> None:
+    xenstored.behave = "late"
+    assert client.read("/local/domain/1/name") == b"web1"
+
+
+@pytest.mark.parametrize(("refusal", "number"), [("EACCES", errno.EACCES), ("EWEIRD", errno.EIO)])
+def test_a_refusal_has_its_errno(
+    client: StoreClient, xenstored: FakeXenstored, refusal: str, number: int
+) -> None:
+    xenstored.behave = refusal
+    with pytest.raises(errors.StoreError, match=f"refuses /empty: {refusal}") as caught:
+        client.read("/empty")
+    assert caught.value.errno == number
+
+
+def test_an_oversized_answer_is_refused(client: StoreClient, xenstored: FakeXenstored) -> None:
+    xenstored.behave = "oversized"
+    with pytest.raises(errors.StoreError, match="announces 5000 bytes"):
+        client.read("/empty")
+
+
+def test_a_closed_connection_is_told(client: StoreClient, xenstored: FakeXenstored) -> None:
+    xenstored.behave = "close"
+    with pytest.raises(errors.StoreError, match="closed the connection"):
+        client.read("/empty")
+
+
+def test_names_come_from_the_daemon(xenstored: FakeXenstored) -> None:
+    names = Names()
+    assert (names.domain_name(1), names.domain_name(2)) == ("web1", None)
+    assert xenstored.asked == ["/local/domain/1/name", "/local/domain/2/name"]
+    names.close()
+    assert names.domain_name(1) == "web1", "closing is not the end"
+    names.close()
+
+
+def test_silence_is_given_up_after_a_second_once_with_one_warning(xenstored: FakeXenstored) -> None:
+    xenstored.behave = "silent"
+    started = time.monotonic()
+    with pytest.warns(RuntimeWarning, match="domains show without names: nothing answers") as told:
+        assert Names().domain_name(1) is None
+    assert 0.9 < time.monotonic() - started < 10
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [Names().domain_name(domid) for domid in (1, 2, 3)] == [None] * 3
+    assert len(xenstored.asked) == 1
+
+
+def test_a_refused_name_is_an_error(xenstored: FakeXenstored) -> None:
+    xenstored.behave = "EACCES"
+    names = Names()
+    with pytest.raises(errors.StoreError):
+        names.domain_name(1)
+    names.close()
+
+
+def test_without_any_store_names_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SOCKETS", (str(tmp_path / "nothing"),))
+    monkeypatch.setattr(store, "DEVICES", (str(tmp_path / "nothing"),))
+    monkeypatch.setattr(Names, "_silent", False)
+    with pytest.warns(RuntimeWarning, match="no xenstore"):
+        assert Names().domain_name(1) is None
+
+
+def test_the_device_takes_the_place_of_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = tmp_path / "xenbus"
+    device.write_bytes(b"")
+    monkeypatch.setattr(store, "SOCKETS", ())
+    monkeypatch.setattr(store, "DEVICES", (str(tmp_path / "nothing"), str(device)))
+    client = StoreClient()
+    with pytest.raises(errors.StoreError, match="closed the connection"):
+        client.read("/x")
+    assert device.read_bytes()[: HEADER.size] == HEADER.pack(READ, 1, 0, 3)
+    client.close()
