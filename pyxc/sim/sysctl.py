@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, sysctl
 from pyxc.abi.domctl import Scheduler
@@ -51,8 +49,8 @@ def sched_id(call: Call) -> None:
 @handles(sysctl.GETDOMAININFOLIST)
 def getdomaininfolist(call: Call) -> None:
     layout = call.xen.layout(domctl.GETDOMAININFO_STRUCT)
-    following = (domain for domain in call.xen.sorted_domains() if domain.domid >= call["first_domain"])
-    listed = islice(following, call["max_domains"])
+    following = [domain for domain in call.xen.sorted_domains() if domain.domid >= call["first_domain"]]
+    listed = following[: call["max_domains"]]
     records = [layout.pack(domain_info(call.xen, domain)) for domain in listed]
     call.memory.write(call["buffer"], b"".join(records))
     call.answer(num_domains=len(records))
