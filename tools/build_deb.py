@@ -19,28 +19,33 @@ UNPACK_AND_BUILD = """
 mkdir /build/source
 cd /build/source
 tar -xf ../source.tar
-dpkg-buildpackage -b -us -uc 2>&1
+dpkg-buildpackage -b -us -uc >../log 2>&1
 """
 
 
-def build(suite: str, arch: str, into: Path) -> str:
-    """Build for ARCH in SUITE and return what the build printed; raises LabError when it fails."""
+def build(suite: str, arch: str, into: Path) -> None:
+    """Build for ARCH in SUITE and print what the build says; raises LabError when it fails."""
     depends = packages.build_depends(Path("debian/control").read_text())
     root = config.build_root(arch, depends)._replace(suite=suite)
-    with tempfile.TemporaryDirectory(prefix="pyxc-deb-") as scratch:
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pyxc-deb-") as name:
+        scratch = Path(name)
         sources = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                                  check=True, capture_output=True).stdout
-        subprocess.run(["tar", "--null", "--files-from=-", "-cf", f"{scratch}/source.tar"],
+        subprocess.run(["tar", "--null", "--files-from=-", "-cf", scratch / "source.tar"],
                        check=True, input=sources)
-        output = roots.enter(root, Path(scratch), ["sh", "-ec", UNPACK_AND_BUILD])
-        into.mkdir(parents=True, exist_ok=True)
-        for package in Path(scratch).glob("*.deb"):
+        log = scratch / "log"
+        log.touch()
+        try:
+            roots.enter(root, scratch, ["sh", "-ec", UNPACK_AND_BUILD])
+        finally:
+            print(log.read_text(errors="replace"), flush=True)
+        for package in scratch.glob("*.deb"):
             shutil.copy(package, into)
-    return output
 
 
 if __name__ == "__main__":
     try:
-        print(build(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+        build(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
     except host.LabError as error:
         sys.exit(str(error))
