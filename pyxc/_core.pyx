@@ -9,6 +9,7 @@ documented in _core.pyi.
 import errno
 import os
 import resource
+import sys
 import time
 
 cimport cython
@@ -24,7 +25,9 @@ from cpython.buffer cimport (
 )
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
-from cpython.ref cimport PyObject
+from cpython.object cimport PyTypeObject
+from cpython.ref cimport Py_INCREF, PyObject
+from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -57,6 +60,7 @@ cdef extern from "gate.h" nogil:
 cdef extern from *:
     uint64_t __builtin_bswap64(uint64_t word) nogil
     PyObject *PyMemoryView_GET_BASE(object view)
+    object PyType_GenericAlloc(PyTypeObject *cls, Py_ssize_t items)
 
 cdef extern from "ioctls.h" nogil:
     struct privcmd_hypercall:
@@ -125,6 +129,8 @@ IOCTL = {
 }
 
 cdef bint GATE_AVAILABLE = gate_available()
+cdef bint LITTLE_ENDIAN = sys.byteorder == "little"
+cdef dict UNITS = {"B": 1, "b": 1, "?": 1, "H": 2, "h": 2, "I": 4, "i": 4, "Q": 8, "q": 8}
 cdef Py_ssize_t KERNEL_PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -598,6 +604,115 @@ def select_frames(entries, frames, Py_ssize_t at):
 
 
 # Devices.
+
+# Records of packed structures.
+
+cdef struct Place:
+    Py_ssize_t offset           # -1: this layout has no such field
+    Py_ssize_t length
+    Py_ssize_t unit
+    char code
+
+
+cdef object number_at(const char *at, Place *place, bint swapped):
+    """One number of 1, 2, 4 or 8 bytes: its sign is filled up from the top, then shifted down again."""
+    cdef uint64_t word = 0
+    cdef unsigned int spare = 64 - 8 * place.unit
+    memcpy(&word, at, place.unit)
+    if swapped:
+        word = __builtin_bswap64(word) >> spare
+    elif not LITTLE_ENDIAN:
+        word = word >> spare
+    if place.code == b"?":
+        return word != 0
+    if place.code >= b"a":
+        return <int64_t> (word << spare) >> spare
+    return word
+
+
+cdef object value_at(const char *data, Place *place, bint swapped):
+    """A number, bytes (an array of octets), or a tuple (an array of anything else)."""
+    cdef Py_ssize_t index
+    if place.offset < 0:
+        return None
+    if place.length == 1:
+        return number_at(data + place.offset, place, swapped)
+    if place.unit == 1:
+        return PyBytes_FromStringAndSize(data + place.offset, place.length)
+    return tuple([number_at(data + place.offset + index * place.unit, place, swapped)
+                  for index in range(place.length)])
+
+
+@cython.final
+@cython.no_gc
+cdef class RecordReader:
+    cdef type cls
+    cdef Place *places
+    cdef Py_ssize_t count, size
+    cdef bint swapped
+
+    def __cinit__(self, type cls, Py_ssize_t size, tuple fields, bint swapped=False):
+        cdef Py_ssize_t index
+        if not issubclass(cls, tuple) or cls.__dictoffset__:
+            raise TypeError("records are of a NamedTuple class")
+        self.cls = cls
+        self.size = size
+        self.swapped = swapped
+        self.count = len(fields)
+        self.places = <Place *> calloc(self.count + 1, sizeof(Place))
+        if self.places == NULL:
+            raise MemoryError()
+        for index in range(self.count):
+            self.set_place(&self.places[index], fields[index])
+
+    cdef int set_place(self, Place *place, field) except -1:
+        cdef str code
+        place.offset = -1
+        if field is None:
+            return 0
+        offset, code, place.length = field
+        place.code = ord(code)
+        place.unit = UNITS[code]
+        if offset < 0 or place.length < 1 or offset + place.unit * place.length > self.size:
+            raise ValueError("a field lies outside its structure")
+        place.offset = offset
+        return 0
+
+    def __dealloc__(self):
+        free(self.places)
+
+    cdef object read(self, const char *data):
+        """Fills a new tuple of the class in place: half the time of making one tuple out of another."""
+        cdef Py_ssize_t index
+        cdef object value
+        cdef object record = PyType_GenericAlloc(<PyTypeObject *> self.cls, self.count)
+        for index in range(self.count):
+            value = value_at(data, &self.places[index], self.swapped)
+            Py_INCREF(value)
+            PyTuple_SET_ITEM(record, index, value)
+        return record
+
+    def one(self, data, Py_ssize_t offset=0):
+        cdef Py_buffer buffer
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        try:
+            if offset < 0 or offset + self.size > buffer.len:
+                raise ValueError(f"a record of {self.size} bytes does not fit {buffer.len} bytes at {offset}")
+            return self.read(<const char *> buffer.buf + offset)
+        finally:
+            PyBuffer_Release(&buffer)
+
+    def all(self, data):
+        cdef Py_buffer buffer
+        cdef Py_ssize_t start
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        try:
+            if buffer.len % self.size:
+                raise ValueError(f"{buffer.len} bytes are not a number of records of {self.size} bytes")
+            return [self.read(<const char *> buffer.buf + start) for start in range(0, buffer.len, self.size)]
+        finally:
+            PyBuffer_Release(&buffer)
+
 
 cdef tuple ABSENT_DEVICE = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
 cdef int OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pyxc.abi.layout import Layout
 from pyxc.abi.operation import MULTICALL
 from pyxc.link import Link
 from pyxc.plan import Plan
+from pyxc.record import R, Reader
 
 AT_ONCE = 512
 _ENTRY_WORDS = 8
@@ -23,17 +23,26 @@ Column = Sequence[int] | int
 
 
 class Batch(NamedTuple):
-    """What came back of a batch: for each call its result (negative errno), its values, and its buffers by name."""
+    """What came back of a batch: for each call its result (negative errno), its structure, its buffers by name."""
 
     results: list[int]
-    rows: list[tuple[Any, ...]]
+    data: bytearray
     layout: Layout
     buffers: Mapping[str, list[bytes]]
+
+    def answers(self) -> list[bytes]:
+        """The structures as bytes, one for each call."""
+        step = _padded(self.layout.size)
+        return [bytes(self.data[at : at + self.layout.size]) for at in range(0, len(self.data), step)]
+
+    def records(self, reader: Reader[R]) -> list[R]:
+        """The structures, envelopes and all, as records."""
+        return [reader.one(self.data, at) for at in range(0, len(self.data), _padded(self.layout.size))]
 
 
 def run(link: Link, plan: Plan, count: int, columns: Mapping[str, Column], refuse: Callable[[int], Exception]) -> Batch:
     """Issue `count` calls, AT_ONCE in a multicall. `refuse` makes the exception when the multicall itself fails."""
-    whole = Batch([], [], plan.layout, {name: [] for name in columns if name in plan.layout.handles})
+    whole = Batch([], bytearray(), plan.layout, {name: [] for name in columns if name in plan.layout.handles})
     for start in range(0, count, AT_ONCE):
         stop = min(count, start + AT_ONCE)
         part = {name: column if isinstance(column, int) else column[start:stop] for name, column in columns.items()}
@@ -41,6 +50,11 @@ def run(link: Link, plan: Plan, count: int, columns: Mapping[str, Column], refus
         if failed:
             raise refuse(-failed)
     return whole
+
+
+def _padded(size: int) -> int:
+    """Structures and buffers of a batch begin at whole u64s."""
+    return (size + 7) & ~7
 
 
 class _Part:
@@ -52,7 +66,7 @@ class _Part:
         self._count = count
         self._columns = columns
         self._swapped = link.byteorder != sys.byteorder
-        self._stride = (plan.size + 7) & ~7
+        self._stride = _padded(plan.size)
         self._body = _ENTRY * count
         self._tail = self._body + self._stride * count
         self._sizes: dict[str, int] = {}
@@ -60,7 +74,7 @@ class _Part:
             if name in plan.layout.handles:
                 if not isinstance(column, int):
                     raise TypeError(f"{name} is a buffer: its column is one size for all")
-                self._sizes[name] = (column + 7) & ~7
+                self._sizes[name] = _padded(column)
 
     def run(self, whole: Batch) -> int:
         total = self._tail + sum(self._sizes.values()) * self._count
@@ -118,9 +132,7 @@ class _Part:
         if self._swapped:
             results.byteswap()
         whole.results.extend(results)
-        codec = self._plan.layout.codec
-        padded = struct.Struct(f"{codec.format}{self._stride - codec.size}x")
-        whole.rows.extend(padded.iter_unpack(view[self._body : self._tail]))
+        whole.data.extend(view[self._body : self._tail])
         at = self._tail
         for name, size in self._sizes.items():
             block = bytes(view[at : at + size * self._count])

@@ -16,6 +16,7 @@ from pyxc.batch import Batch, Column
 from pyxc.link import Link
 from pyxc.link.exchange import Placement, exchanger
 from pyxc.plan import Address, Plan
+from pyxc.record import R, Reader
 
 __all__ = ["Address", "Batch", "Caller", "Reply", "Trace"]
 
@@ -28,15 +29,23 @@ Trace = Callable[[Operation, Mapping[str, Any], int, Mapping[str, Any], float], 
 
 
 class Reply(NamedTuple):
-    """What came back: the hypercall's result, the structure's values in layout order, and the buffers' contents."""
+    """What came back: the hypercall's result, the structure as bytes, and the buffers' contents by name."""
 
     result: int
-    values: tuple[Any, ...]
+    answer: bytes
     layout: Layout
     buffers: Mapping[str, bytes]
 
     def field(self, name: str) -> Any:
-        return self.values[self.layout.index[name]]
+        return self.layout.codec.unpack(self.answer)[self.layout.index[name]]
+
+    def fields(self) -> dict[str, Any]:
+        """All fields by name."""
+        return self.layout.unpack(self.answer)
+
+    def record(self, reader: Reader[R]) -> R:
+        """The structure behind the envelope as a record."""
+        return reader.one(self.answer, self.layout.body)
 
 
 class Caller:
@@ -70,7 +79,7 @@ class Caller:
         else:
             result, answer, buffers = self._issue(plan, values, placements)
             named = dict(zip(plan.buffer_names(fields), buffers)) if placements else {}
-            reply = Reply(result, plan.unpack(answer), plan.layout, named)
+            reply = Reply(result, answer, plan.layout, named)
         if reply.result < 0:
             raise self.error(operation, -reply.result, domid)
         return reply
@@ -87,10 +96,9 @@ class Caller:
         started = time.perf_counter()
         result, answer, buffers = self._issue(plan, values, placements)
         elapsed = time.perf_counter() - started
-        out = plan.unpack(answer)
         sent = fields if domid is None else {"domain": domid, **fields}
-        self.trace(plan.operation, sent, result, plan.body(out), elapsed)
-        return Reply(result, out, plan.layout, dict(zip(plan.buffer_names(fields), buffers)))
+        self.trace(plan.operation, sent, result, plan.body(answer), elapsed)
+        return Reply(result, answer, plan.layout, dict(zip(plan.buffer_names(fields), buffers)))
 
     def _issue(
         self, plan: Plan, values: list[Any], placements: tuple[Placement, ...]
@@ -132,9 +140,9 @@ class Caller:
         found = batch.run(self.link, plan, count, columns, lambda number: self.error(operation, number, None))
         if self.trace:
             elapsed = (time.perf_counter() - started) / max(count, 1)
-            for index, (result, row) in enumerate(zip(found.results, found.rows)):
+            for index, (result, answer) in enumerate(zip(found.results, found.answers())):
                 sent = {name: value if isinstance(value, int) else value[index] for name, value in columns.items()}
-                self.trace(operation, sent, result, plan.body(row), elapsed)
+                self.trace(operation, sent, result, plan.body(answer), elapsed)
         return found
 
     def supports(self, operation: Operation) -> bool:

@@ -12,9 +12,9 @@ from pyxc import check, errors
 from pyxc.abi import domctl, hvm, sched
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.hvm import HvmParam
-from pyxc.abi.layout import Record
 from pyxc.abi.sched import ShutdownReason
 from pyxc.memory import Memory
+from pyxc.record import Record
 from pyxc.vcpu import Vcpu, Vcpus
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class Domain:
 def read_info(xen: Xen, domid: int) -> DomainInfo:
     """One domain (domctl getdomaininfo). Up to 4.17 Xen answers with the next one when the id is free."""
     reply = xen.call(domctl.GETDOMAININFO, domid)
-    info = INFO.at(xen.interface).record(reply.values[3:])
+    info = reply.record(INFO.at(xen.interface))
     if info.domid != domid:
         raise xen.caller.error(domctl.GETDOMAININFO, errno.ESRCH, domid)
     return info

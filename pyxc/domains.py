@@ -35,7 +35,7 @@ class Domains(Mapping[int, Domain]):
 
     def infos(self) -> list[DomainInfo]:
         """All domains at one moment, in order of their ids (sysctl getdomaininfolist, public/sysctl.h)."""
-        decoder = INFO.at(self._xen.interface)
+        reader = INFO.at(self._xen.interface)
         size = domctl.GETDOMAININFO_STRUCT.at(self._xen.interface).size
         while True:
             room = self._room
@@ -44,7 +44,7 @@ class Domains(Mapping[int, Domain]):
             if count > room:
                 raise errors.DecodeError(f"the hypervisor claims {count} records in room for {room}")
             if count < room:
-                return decoder.records(memoryview(reply.buffers["buffer"])[: count * size])
+                return reader.all(memoryview(reply.buffers["buffer"])[: count * size])
             self._room = room * 4
 
     def __getitem__(self, key: int | str | uuids.UUID) -> Domain:
@@ -110,7 +110,7 @@ class Domains(Mapping[int, Domain]):
         return check.natural(name, value, 2**31 - 1)
 
     def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
-        layout = domctl.CREATEDOMAIN.layout(self._xen.interface)
+        layout = domctl.CREATEDOMAIN.at(self._xen.interface)
         if "grant_opts" in layout.index:
             fields["grant_opts"] = self._xen.grant_version
         known = {name: value for name, value in fields.items() if name in layout.index}

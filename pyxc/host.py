@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pyxc.abi import sysctl
-from pyxc.abi.layout import Record
+from pyxc.record import Record
 
 
 class Version(NamedTuple):

@@ -26,7 +26,7 @@ class Plan:
         self.operation = operation
         self.refused = refused
         self.wide = operation.wide
-        self.layout = operation.layout(interface)
+        self.layout = operation.at(interface)
         self.number = family.hypercall
         self.before = operation.command if family.command_argument else -1
         self.after = family.extra[0] if family.extra else -1
@@ -39,7 +39,6 @@ class Plan:
         self.domain = next((i for i, name in enumerate(self.layout.names) if name in _DOMAIN_FIELDS), None)
         self.size = self.layout.size
         self.pack = self.layout.codec.pack
-        self.unpack = self.layout.codec.unpack
 
     def fill(self, values: list[Any], fields: Mapping[str, Any]) -> tuple[Placement, ...]:
         """Put fields in their places; answers those that are buffers, in the order in which they were given."""
@@ -71,6 +70,7 @@ class Plan:
             if name in self.layout.handles and value != 0 and not isinstance(value, Address)
         ]
 
-    def body(self, values: tuple[Any, ...]) -> dict[str, Any]:
+    def body(self, answer: bytes) -> dict[str, Any]:
         """The fields behind the envelope, by name."""
-        return dict(zip(self.layout.names[self.body_at :], self.layout.decode(values)[self.body_at :]))
+        fields = self.layout.unpack(answer)
+        return {name: fields[name] for name in self.layout.names[self.body_at :]}

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from pyxc import check, errors
 from pyxc.abi import domctl
 from pyxc.abi.domctl import AffinityFlag
-from pyxc.abi.layout import Record
 from pyxc.context import VcpuContext
+from pyxc.record import Record
 
 if TYPE_CHECKING:
     from pyxc.domain import Domain
@@ -30,9 +29,7 @@ class VcpuInfo(NamedTuple):
     cpu: int
 
 
-_info = partial(cast("Callable[[type[VcpuInfo], tuple[Any, ...]], VcpuInfo]", tuple.__new__), VcpuInfo)
-_INFO_AT = 2
-"""The fields of VcpuInfo are those of the call's structure from the domid of its envelope on, in the same order."""
+INFO = Record(VcpuInfo, domctl.GETVCPUINFO, cpu_time_ns="cpu_time")
 
 
 class Affinity(NamedTuple):
@@ -52,7 +49,7 @@ class Vcpu:
     def info(self) -> VcpuInfo:
         """What it does now (domctl getvcpuinfo). DomainNotFound when the domain or the vcpu is not there."""
         reply = self._xen.call(domctl.GETVCPUINFO, self.domain.domid, vcpu=self.index)
-        return _info(reply.values[_INFO_AT:])
+        return INFO.at(self._xen.interface).one(reply.answer)
 
     @property
     def online(self) -> bool:
@@ -150,7 +147,8 @@ class Vcpus(Sequence[Vcpu]):
 def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[VcpuInfo]:
     """Many vcpus in one multicall; those that vanished meanwhile are left out."""
     batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
-    return [_info(row[_INFO_AT:]) for result, row in zip(batch.results, batch.rows) if result == 0]
+    infos = batch.records(INFO.at(xen.interface))
+    return [info for info, result in zip(infos, batch.results) if result == 0] if any(batch.results) else infos
 
 
 def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:

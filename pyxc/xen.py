@@ -87,7 +87,7 @@ class Xen:
 
     def physinfo(self) -> PhysInfo:
         """The host now: cpus, memory, what the platform can do (sysctl physinfo)."""
-        return PHYSINFO.at(self.interface).record(self.call(sysctl.PHYSINFO).values[2:])
+        return self.call(sysctl.PHYSINFO).record(PHYSINFO.at(self.interface))
 
     @cached_property
     def nr_cpus(self) -> int:

@@ -80,7 +80,7 @@ class Script:
     def try_mistakes(self) -> None:
         """Every operation that went well, once more with each mistake that it offers."""
         for operation, (domid, fields) in self.samples.items():
-            names = operation.layout(self.xen.interface).index
+            names = operation.at(self.xen.interface).index
             if domid is not None:
                 self.step("unknown domid", operation, ABSENT_DOMID, **fields)
                 if operation not in FATAL_TO_DOM0:
@@ -90,14 +90,14 @@ class Script:
             if "vcpu" in names:
                 self.step("missing vcpu", operation, domid, **{**fields, "vcpu": ABSENT_VCPU})
                 self.step("own vcpu", operation, 0, **{**fields, "vcpu": 0})
-            for name in sorted(operation.layout(self.xen.interface).handles):
+            for name in sorted(operation.at(self.xen.interface).handles):
                 if fields.get(name):
                     self.step(f"bad {name}", operation, domid, **{**fields, name: NOWHERE})
             self._bad_structure(operation)
 
     def _bad_structure(self, operation: Operation) -> None:
         """The structure itself where no memory is."""
-        if not operation.layout(self.xen.interface).size:
+        if not operation.at(self.xen.interface).size:
             return
         before = (operation.command,) if operation.family.command_argument else ()
         result = self.xen.link.hypercall(operation.family.hypercall, *before, NOWHERE, *operation.family.extra)
@@ -122,7 +122,7 @@ def _of_the_host(operation: Operation, domid: int | None) -> bool:
 
 def visible(reply: Reply) -> dict[str, Any]:
     """What a reply says, as JSON can hold it: fields that are not volatile, addresses never."""
-    fields = dict(zip(reply.layout.names, reply.layout.decode(reply.values)))
+    fields = reply.fields()
     shown = {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in fields.items()
@@ -186,7 +186,7 @@ def with_domains(script: Script) -> None:
 
 
 def creation(script: Script, taken: int) -> None:
-    layout = domctl.CREATEDOMAIN.layout(script.xen.interface)
+    layout = domctl.CREATEDOMAIN.at(script.xen.interface)
     usual = {"handle": bytes(range(16)), "max_vcpus": 1, "max_evtchn_port": 1023, "grant_opts": 1,
              "max_grant_frames": 4, "max_maptrack_frames": 4}  # fmt: skip
     fields = {name: value for name, value in usual.items() if name in layout.index}

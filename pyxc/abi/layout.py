@@ -9,9 +9,8 @@ C layout of the machine that Python runs on.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from operator import itemgetter
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 U8, U16, U32, U64 = "B", "H", "I", "Q"
 S8, S16, S32, S64 = "b", "h", "i", "q"
@@ -134,7 +133,8 @@ def nested(prefix: str, table: Table, start: Bound = None, stop: Bound = None) -
 class Layout:
     """A structure in one interface version and byte order: size, offsets, and a compiled codec.
 
-    `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes; `codec` is
+    `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes, `places` are
+    (offset, struct code, array length); `body` is where the body of an operation begins; `codec` is
     the struct.Struct, to which an array is one item of bytes; `arrays` has the codecs of arrays of words, by
     their index in `names`.
     """
@@ -144,10 +144,11 @@ class Layout:
         self.order = "<" if byteorder == "little" else ">"
         self.offsets: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
+        self.places: dict[str, tuple[int, str, int]] = {}
         self.handles: set[str] = set()
         self.arrays: dict[int, struct.Struct] = {}
         self._zero: list[Any] = []
-        self.size = 0
+        self.size = self.body = 0
         codes = "".join([self._add(row) for row in rows])
         self.codec = struct.Struct(self.order + codes)
         self.names = tuple(self.offsets)
@@ -171,6 +172,7 @@ class Layout:
             self.arrays[len(self._zero)] = struct.Struct(f"{self.order}{row.length}{code}")
         self._zero.append(0 if row.length == 1 else bytes(size))
         self.offsets[row.name], self.sizes[row.name] = offset, size
+        self.places[row.name] = (offset, code, row.length)
         return code if row.length == 1 else f"{size}s"
 
     def values(self, fields: Mapping[str, Any]) -> list[Any]:
@@ -203,65 +205,3 @@ class Layout:
 
     def __repr__(self) -> str:
         return f"<Layout {self.name}, {self.size} bytes>"
-
-
-R = TypeVar("R", bound=tuple[Any, ...])
-
-
-class Decoder(Generic[R]):
-    """Turns the values of one Layout into records of one NamedTuple class."""
-
-    def __init__(self, cls: type[R], layout: Layout, sources: tuple[str, ...]) -> None:
-        self._new = cast(Callable[[type[R], Iterable[Any]], R], tuple.__new__)
-        self._cls = cls
-        self._layout = layout
-        missing = len(layout.names)
-        order = [layout.index.get(source, missing) for source in sources]
-        self._same = order == list(range(missing))
-        self._pick = _picker(order)
-
-    def record(self, values: tuple[Any, ...]) -> R:
-        """A record of what the layout's codec unpacked; None where this version has no such field."""
-        values = self._layout.decode(values)
-        return self._new(self._cls, values if self._same else self._pick((*values, None)))
-
-    def records(self, data: Any) -> list[R]:
-        """A record for each structure of an array that fills a buffer."""
-        new, cls = self._new, self._cls
-        rows: Iterable[tuple[Any, ...]] = self._layout.codec.iter_unpack(data)
-        if self._layout.arrays:
-            rows = map(self._layout.decode, rows)
-        if self._same:
-            return [new(cls, values) for values in rows]
-        pick = self._pick
-        return [new(cls, pick((*values, None))) for values in rows]
-
-
-def _picker(order: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """What takes the items at some positions out of a tuple. (itemgetter of one gives no tuple.)"""
-    if len(order) == 1:
-        (only,) = order
-        return lambda values: (values[only],)
-    return itemgetter(*order)
-
-
-class Record(Generic[R]):
-    """Binds a NamedTuple class to a Table: fields of one name meet, `renamed` says FIELD="row" for others."""
-
-    def __init__(self, cls: type[R], table: Table, **renamed: str) -> None:
-        self._cls = cls
-        self._table = table
-        fields: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
-        rows = {row.name for row in table.rows}
-        self._sources = tuple(renamed.get(field, field) for field in fields)
-        unknown = set(self._sources) - rows
-        if unknown:
-            raise TypeError(f"{cls.__name__} wants {sorted(unknown)}, which struct {table.name} never had")
-        self._latest: tuple[Interface | None, Decoder[R] | None] = (None, None)
-
-    def at(self, interface: Interface) -> Decoder[R]:
-        known, decoder = self._latest
-        if decoder is None or known is not interface:
-            decoder = Decoder(self._cls, self._table.at(interface), self._sources)
-            self._latest = (interface, decoder)
-        return decoder

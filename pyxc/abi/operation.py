@@ -79,15 +79,16 @@ class Operation:
     def full_name(self) -> str:
         return f"{self.family.name}.{self.name}"
 
-    def layout(self, interface: Interface) -> Layout:
+    def at(self, interface: Interface) -> Layout:
         """Envelope, body and tail padding as one structure. NotInInterface where this Xen has none."""
         if not self.span.holds(interface.version(self.family.versions)):
             raise NotInInterface(f"Xen {interface.xen[0]}.{interface.xen[1]} has no {self.full_name}")
         body = self.body.rows_at(interface) if self.body else []
-        layout = Layout(self.full_name, [*self.family.envelope, *body], interface.byteorder)
-        tail = self.family.size - layout.size
-        if tail > 0:
-            return Layout(self.full_name, [*self.family.envelope, *body, pad(tail)], interface.byteorder)
+        envelope = Layout(self.full_name, self.family.envelope, interface.byteorder)
+        whole = Layout(self.full_name, [*self.family.envelope, *body], interface.byteorder)
+        tail = [pad(self.family.size - whole.size)] if self.family.size > whole.size else []
+        layout = Layout(self.full_name, [*self.family.envelope, *body, *tail], interface.byteorder)
+        layout.body = envelope.size
         return layout
 
     def __repr__(self) -> str:

@@ -103,7 +103,7 @@ class Hypervisor:
         for operation, handler in REGISTER.values():
             if operation.family is family:
                 try:
-                    layout = operation.layout(self.interface)
+                    layout = operation.at(self.interface)
                 except NotInInterface:
                     continue
                 commands[operation.command] = (layout if layout.size else None, handler)

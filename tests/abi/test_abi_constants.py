@@ -92,7 +92,7 @@ OPERATIONS = goldens.operations()
 
 def in_release(asked: Operation, interface: Interface) -> bool:
     try:
-        asked.layout(interface)
+        asked.at(interface)
     except NotInInterface:
         return False
     return True
@@ -124,7 +124,7 @@ def test_operations_of_one_command_differ_in_a_fixed_field() -> None:
 @pytest.mark.parametrize("name", [name for name, asked in OPERATIONS.items() if asked.fixed])
 def test_fixed_fields_are_in_the_structure(name: str) -> None:
     asked = OPERATIONS[name]
-    assert asked.layout(RELEASES[-1]).values(asked.fixed)
+    assert asked.at(RELEASES[-1]).values(asked.fixed)
 
 
 @pytest.mark.parametrize("family", ["domctl", "sysctl"])
@@ -137,7 +137,7 @@ def test_the_envelope_is_the_hypervisors(family: str, interface: Interface) -> N
     for asked in OPERATIONS.values():
         if asked.family.name != family or not in_release(asked, interface):
             continue
-        layout = asked.layout(interface)
+        layout = asked.at(interface)
         assert layout.size == golden.size
         envelope = [row.name for row in asked.family.envelope if row.name]
         for name in envelope:

@@ -19,7 +19,6 @@ from pyxc.abi.layout import (
     Interface,
     Layout,
     NotInInterface,
-    Record,
     Row,
     Table,
     nested,
@@ -74,7 +73,7 @@ def test_a_handle_is_a_zero_extended_u64() -> None:
 
 
 def test_fields_not_given_and_padding_are_zero() -> None:
-    layout = domctl.GETDOMAININFO.layout(NEW)
+    layout = domctl.GETDOMAININFO.at(NEW)
     assert layout.pack({}) == bytes(144)
     full = layout.pack({"domid": 0xFFFF, "domain": 0xFFFF, "gpaddr_bits": 0xFF, "arch_config.misc_flags": 0})
     assert [full[at] for at in (8, 9, *range(10, 20))] == [255, 255, *bytes(6), 255, 255, 0, 0]
@@ -124,7 +123,7 @@ def test_an_array_of_bytes_is_bytes() -> None:
 
 
 def test_a_layout_without_fields() -> None:
-    layout = version.VERSION.layout(NEW)
+    layout = version.VERSION.at(NEW)
     assert (layout.size, layout.pack({}), layout.unpack(b"")) == (0, b"", {})
 
 
@@ -192,94 +191,33 @@ class Versions(NamedTuple):
     late: int | None
 
 
-def test_a_record_takes_the_fields_that_it_names() -> None:
-    layout = POINT.at(NEW)
-    data = layout.pack({"x": 1, "y": 2, "where": 3})
-    values = layout.codec.unpack(data)
-    assert Record(Spot, POINT).at(NEW).record(values) == Spot(where=3, x=1)
-    assert Record(Point, POINT).at(NEW).record(values) == Point(1, 2, 3)
-    assert type(Record(Point, POINT).at(NEW).record(values)) is Point
-
-
-def test_a_decoder_is_made_once_for_each_interface() -> None:
-    record = Record(Spot, POINT)
-    assert record.at(NEW) is record.at(NEW)
-    assert record.at(NEW) is not record.at(BIG)
-
-
-def test_records_of_a_buffer() -> None:
-    data = b"".join(POINT.at(BIG).pack({"x": x, "y": -x, "where": 10 * x}) for x in range(3))
-    assert Record(Spot, POINT).at(BIG).records(data) == [Spot(0, 0), Spot(10, 1), Spot(20, 2)]
-    assert Record(Point, POINT).at(BIG).records(data) == [Point(0, 0, 0), Point(1, -1, 10), Point(2, -2, 20)]
-    assert Record(Point, POINT).at(BIG).records(b"") == []
-    with pytest.raises(struct.error):
-        Record(Point, POINT).at(BIG).records(data[:-1])
-
-
-def test_a_field_that_this_version_lacks_is_none() -> None:
-    record = Record(Versions, BOUNDED, late="young")
-    assert record.at(OLD).records(BOUNDED.at(OLD).pack({"always": 5})) == [Versions(5, None, None)]
-    fields = {"always": 5, "split": 6, "young": 7}
-    assert record.at(NEW).records(BOUNDED.at(NEW).pack(fields)) == [Versions(5, 6, 7)]
-
-
-class Pair(NamedTuple):
-    words: tuple[int, ...]
-    tail: int
-
-
-def test_arrays_in_a_record_are_tuples() -> None:
-    table = Table("pair", "xen", Row("words", U32, 2), Row("tail", U32))
-    values = table.at(NEW).codec.unpack(table.at(NEW).pack({"words": (1, 2), "tail": 3}))
-    assert Record(Pair, table).at(NEW).record(values) == Pair((1, 2), 3)
-
-
-def test_arrays_in_the_records_of_a_buffer_are_tuples() -> None:
-    table = Table("pair", "xen", Row("words", U32, 2), Row("tail", U32))
-    data = table.at(NEW).pack({"words": (1, 2), "tail": 3})
-    assert Record(Pair, table).at(NEW).records(data * 2) == [Pair((1, 2), 3)] * 2
-
-
-class OneField(NamedTuple):
-    y: int
-
-
-def test_a_record_of_one_field() -> None:
-    assert Record(OneField, POINT).at(NEW).records(POINT.at(NEW).pack({"y": 9})) == [OneField(9)]
-
-
-def test_a_record_that_wants_a_field_no_version_has_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Spot wants \['nowhere'\], which struct point never had"):
-        Record(Spot, POINT, where="nowhere")
-
-
 def test_an_operation_is_envelope_body_and_tail() -> None:
-    layout = domctl.MAX_MEM.layout(NEW)
+    layout = domctl.MAX_MEM.at(NEW)
     assert layout.size == 144
     assert layout.offsets == {"cmd": 0, "interface_version": 4, "domid": 8, "max_memkb": 16}
 
 
 def test_the_domain_of_the_question_and_that_of_the_answer_are_two_fields() -> None:
-    layout = domctl.GETDOMAININFO.layout(NEW)
+    layout = domctl.GETDOMAININFO.at(NEW)
     assert (layout.offsets["domid"], layout.offsets["domain"]) == (8, 16)
 
 
 def test_an_operation_without_envelope_is_its_body() -> None:
-    assert memory.MAXIMUM_GPFN.layout(NEW).offsets == {"domid": 0}
+    assert memory.MAXIMUM_GPFN.at(NEW).offsets == {"domid": 0}
 
 
 def test_an_operation_that_a_release_lacks() -> None:
     with pytest.raises(NotInInterface, match=r"Xen 4.21 has no domctl.getmemlist"):
-        domctl.GETMEMLIST.layout(NEW)
-    assert "buffer" in domctl.GETMEMLIST.layout(OLD).handles
+        domctl.GETMEMLIST.at(NEW)
+    assert "buffer" in domctl.GETMEMLIST.at(OLD).handles
     with pytest.raises(NotInInterface, match=r"Xen 4.10 has no xen_version.capabilities2"):
-        version.CAPABILITIES2.layout(OLD)
+        version.CAPABILITIES2.at(OLD)
 
 
 def test_a_body_too_long_for_the_envelope_keeps_its_size() -> None:
     family = Family("tight", 99, (Row("cmd", U32), pad(4)), size=8)
     asked = Operation(family, "long", 1, Table("long", "xen", Row("a", U64)), changes=False)
-    assert asked.layout(NEW).size == 16
+    assert asked.at(NEW).size == 16
 
 
 def test_what_objects_say_of_themselves() -> None:

@@ -43,7 +43,7 @@ class Client:
 
     def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Answer:
         """One operation with its structure in a buffer of its own."""
-        layout = operation.layout(self.interface)
+        layout = operation.at(self.interface)
         if not layout.size:
             return Answer(self.link.hypercall(operation.family.hypercall, operation.command), {})
         values = {**self._envelope(operation, layout.names, domid), **operation.fixed, **fields}

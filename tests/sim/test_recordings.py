@@ -76,13 +76,12 @@ def test_every_simulated_operation_was_recorded() -> None:
 
 
 def test_another_question_than_the_recorded_one_is_an_error() -> None:
-    with (RECORDINGS / "xen-4.17.calls").open(encoding="ascii") as calls:
-        with pyxc.connect(ReplayLink(calls), names=False) as xen, pytest.raises(ReplayError, match="recorded:"):
-            xen.physinfo()
+    calls = (RECORDINGS / "xen-4.17.calls").read_text(encoding="ascii").splitlines()
+    with pyxc.connect(ReplayLink(calls), names=False) as xen, pytest.raises(ReplayError, match="asked"):
+        xen.physinfo()
 
 
 def test_a_recording_ends() -> None:
-    with (RECORDINGS / "xen-4.17.calls").open(encoding="ascii") as calls:
-        beginning = [next(calls) for _ in range(6)]
-    with pyxc.connect(ReplayLink(beginning), names=False) as xen, pytest.raises(ReplayError, match="at its end"):
+    calls = (RECORDINGS / "xen-4.17.calls").read_text(encoding="ascii").splitlines()[:6]
+    with pyxc.connect(ReplayLink(calls), names=False) as xen, pytest.raises(ReplayError, match="at its end"):
         xen.physinfo()

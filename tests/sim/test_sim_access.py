@@ -28,7 +28,7 @@ READERS = [
 
 @pytest.mark.parametrize("operation", READERS, ids=lambda operation: operation.full_name)
 def test_a_structure_must_lie_in_registered_memory(client: Any, operation: Operation) -> None:
-    size = operation.layout(client.interface).size
+    size = operation.at(client.interface).size
     arena = client.buffer(bytes(size))
     inside, end = arena.address, arena.address + arena.size
     swapped = int.from_bytes(inside.to_bytes(8, "little"), "big")
@@ -60,7 +60,7 @@ def test_a_buffer_that_is_too_short_faults(any_client: Any) -> None:
 
 
 def test_the_version_is_checked_before_the_domain_and_the_domain_before_the_command(any_client: Any) -> None:
-    layout = domctl.PAUSEDOMAIN.layout(any_client.interface)
+    layout = domctl.PAUSEDOMAIN.at(any_client.interface)
     good = any_client.interface.domctl
 
     def ask(cmd: int, interface_version: int, domid: int) -> int:
@@ -75,14 +75,14 @@ def test_the_version_is_checked_before_the_domain_and_the_domain_before_the_comm
 def test_unknown_hypercalls_and_commands(any_client: Any) -> None:
     assert any_client.link.hypercall(55) == -errno.ENOSYS
     assert any_client.link.hypercall(version.VERSION.family.hypercall, 99) == -errno.ENOSYS
-    layout = sysctl.SCHED_ID.layout(any_client.interface)
+    layout = sysctl.SCHED_ID.at(any_client.interface)
     unknown = layout.pack({"cmd": 999, "interface_version": any_client.interface.sysctl})
     assert any_client.raw(sysctl.SCHED_ID, any_client.buffer(unknown).address) == -errno.ENOSYS
 
 
 def test_an_operation_of_other_releases_is_unknown(client_of: Any) -> None:
     new, old = client_of((4, 20)), client_of((4, 10))
-    layout = domctl.GETMEMLIST.layout(old.interface)
+    layout = domctl.GETMEMLIST.at(old.interface)
     fields = {"cmd": domctl.GETMEMLIST.command, "interface_version": new.interface.domctl, "domid": 1}
     assert new.raw(domctl.GETMEMLIST, new.buffer(layout.pack(fields)).address) == -errno.ENOSYS
 

@@ -18,7 +18,7 @@ HANDLE = bytes(range(16))
 def create(client: Any, domid: int = DOMID_ANY, **fields: Any) -> Any:
     usual = {"handle": HANDLE, "max_vcpus": 1, "max_evtchn_port": 1023, "max_grant_frames": 4,
              "max_maptrack_frames": 4, "grant_opts": 1}  # fmt: skip
-    names = domctl.CREATEDOMAIN.layout(client.interface).index
+    names = domctl.CREATEDOMAIN.at(client.interface).index
     known = {name: value for name, value in usual.items() if name in names}
     return client.call(domctl.CREATEDOMAIN, domid, **{**known, **fields})
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Records: what the bytes of a structure become for people, a NamedTuple."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from pyxc._core import RecordReader
+from pyxc.abi.layout import Interface, Table
+from pyxc.abi.operation import Operation
+
+R = TypeVar("R", bound=tuple[Any, ...])
+R_co = TypeVar("R_co", bound=tuple[Any, ...], covariant=True)
+
+
+class Reader(Protocol[R_co]):
+    """Makes records of bytes that are laid out for one interface."""
+
+    def one(self, data: Any, offset: int = 0) -> R_co:
+        """The record at an offset."""
+
+    def all(self, data: Any) -> list[Any]:
+        """The records that fill a buffer."""
+
+
+class Record(Generic[R]):
+    """Binds a NamedTuple class to a structure: fields of one name meet, `renamed` says FIELD="row" for others.
+
+    A field that an interface version lacks is None.
+    """
+
+    def __init__(self, cls: type[R], structure: Table | Operation, **renamed: str) -> None:
+        self._cls = cls
+        self._structure = structure
+        fields: tuple[str, ...] = getattr(cls, "_fields")  # noqa: B009
+        self._sources = tuple(renamed.get(field, field) for field in fields)
+        unknown = set(self._sources) - {row.name for row in _rows(structure)}
+        if unknown:
+            raise TypeError(f"{cls.__name__} wants {sorted(unknown)}, which {structure.name} never had")
+        self._latest: tuple[Interface | None, Reader[R] | None] = (None, None)
+
+    def at(self, interface: Interface) -> Reader[R]:
+        """What reads it in one interface; made once for the interface that was asked for last."""
+        known, reader = self._latest
+        if reader is None or known is not interface:
+            reader = self._reader(interface)
+            self._latest = (interface, reader)
+        return reader
+
+    def _reader(self, interface: Interface) -> Reader[R]:
+        layout = self._structure.at(interface)
+        places = tuple(layout.places.get(source) for source in self._sources)
+        swapped = interface.byteorder != sys.byteorder
+        return cast("Reader[R]", RecordReader(self._cls, layout.size, places, swapped))
+
+
+def _rows(structure: Table | Operation) -> tuple[Any, ...]:
+    if isinstance(structure, Table):
+        return structure.rows
+    return (*structure.family.envelope, *(structure.body.rows if structure.body else ()))
