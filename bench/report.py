@@ -36,8 +36,9 @@ class Goal(NamedTuple):
     def __str__(self) -> str:
         if self.most < 1:
             return f"{1 / self.most:.0f}x faster than {PEERS[self.peer]}"
-        close = f"within {self.most:g}x of" if self.most > 1 else "not slower than"
-        return f"{close} {PEERS[self.peer]}"
+        if self.most > 1:
+            return f"within {self.most:g}x of {PEERS[self.peer]}"
+        return f"{'faster' if self.peer == 'xc' else 'not slower'} than {PEERS[self.peer]}"
 
 
 GOALS = (
