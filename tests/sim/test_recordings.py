@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import pyxc
 from pyxc import sim
+from pyxc.link.record import RecordLink
 from pyxc.link.replay import ReplayError, ReplayLink
 from pyxc.sim import Hypervisor
 
@@ -73,6 +75,18 @@ def test_every_simulated_operation_was_recorded() -> None:
         if step.endswith("/success") and "errno" not in outcome
     }
     assert sim.operations() - succeeded == set(NOT_RECORDED)
+
+
+def test_what_is_recorded_can_be_replayed() -> None:
+    stream = io.StringIO()
+    hypervisor = Hypervisor(sim.named("sim:xen-4.20"), with_guests=False)
+    outcomes = run_on(RecordLink(hypervisor.connect(), stream))
+    assert run_on(ReplayLink(stream.getvalue().splitlines())) == outcomes
+
+
+def test_a_recording_of_another_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="format 2, 1 is known"):
+        ReplayLink(['{"format": 2}'])
 
 
 def test_another_question_than_the_recorded_one_is_an_error() -> None:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import hosts
 import pytest
-from hosts import Host
-
-Boot = Callable[..., Host]
+from hosts import Boot, Host
 
 
 @pytest.fixture

@@ -73,16 +73,15 @@ class Host(NamedTuple):
 
     def publish(self, domid: int, **fields: int) -> None:
         """What a PV guest says of itself in shared_info.arch."""
-        layout = self.truth.at(x86.SHARED_INFO_STRUCT)
+        layout = self.truth.layout(x86.SHARED_INFO_STRUCT)
         for name, value in fields.items():
             place = layout.offsets[f"arch.{name}"]
-            self.truth.machine.memory.write(
-                self.truth.domains[domid].shared_info, place, value.to_bytes(layout.sizes[f"arch.{name}"], "little")
-            )
+            data = value.to_bytes(layout.sizes[f"arch.{name}"], "little")
+            self.truth.machine.memory.write(self.truth.domains[domid].shared_info, place, data)
 
     def published(self, domid: int, name: str) -> int:
         """A field of shared_info.arch, as the guest wrote it."""
-        layout = self.truth.at(x86.SHARED_INFO_STRUCT)
+        layout = self.truth.layout(x86.SHARED_INFO_STRUCT)
         place, size = layout.offsets[f"arch.{name}"], layout.sizes[f"arch.{name}"]
         shared_info = self.truth.domains[domid].shared_info
         return int.from_bytes(self.truth.machine.memory.read(shared_info, place, size), "little")
@@ -103,3 +102,7 @@ def start(release: str = "4.17", *, with_guests: bool = True, **options: Any) ->
     truth = Hypervisor(named(f"sim:xen-{release}"), with_guests)
     link = HostLink(truth, truth.interface, f"sim:xen-{release}")
     return Host(pyxc.connect(link, **options), truth, link)
+
+
+Boot = Callable[..., Host]
+"""What start() is; the fixture `boot` is one that also checks each host in the end."""

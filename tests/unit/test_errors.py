@@ -29,7 +29,7 @@ from pyxc.errors import from_errno
 def test_the_kind_follows_the_errno(number: int, kind: type[Exception], also: type[Exception]) -> None:
     error = from_errno(number, "domctl.pausedomain", 3)
     assert type(error) is kind
-    assert isinstance(error, also) and isinstance(error, errors.Error) and isinstance(error, OSError)
+    assert all(isinstance(error, base) for base in (also, errors.Error, OSError))
     assert error.errno == number
 
 
@@ -40,15 +40,18 @@ def test_no_such_entry_without_a_domain_is_not_a_missing_domain() -> None:
 def test_a_text_names_operation_version_domain_errno_and_hint() -> None:
     error = from_errno(errno.EBUSY, "domctl.max_vcpus", 7, 0x15)
     assert str(error) == (
-        "domctl.max_vcpus (interface 0x15) on domain 7 failed: EBUSY, busy; somebody else holds it at the moment"
+        "domctl.max_vcpus (interface 0x15) on domain 7 failed: EBUSY, busy;"
+        " somebody else holds it at the moment"
     )
-    assert str(from_errno(errno.EINVAL, "memory_op.claim")) == "memory_op.claim failed: EINVAL, invalid argument"
+    bare = from_errno(errno.EINVAL, "memory_op.claim")
+    assert str(bare) == "memory_op.claim failed: EINVAL, invalid argument"
     assert "on domain" not in str(from_errno(errno.EINVAL, "domctl.createdomain", DOMID_ANY))
     assert "errno 99999" in str(from_errno(99999, "domctl.max_mem"))
 
 
 def test_a_hint_given_is_better_than_a_general_one() -> None:
-    assert str(from_errno(errno.ENOSYS, "p2m", hint="it is a 32-bit guest")).endswith("; it is a 32-bit guest")
+    error = from_errno(errno.ENOSYS, "p2m", hint="it is a 32-bit guest")
+    assert str(error).endswith("; it is a 32-bit guest")
 
 
 def test_an_error_survives_pickling() -> None:

@@ -7,8 +7,7 @@ import errno
 from array import array
 
 import pytest
-from conftest import Boot
-from hosts import Host
+from hosts import Boot, Host
 
 from pyxc import errors
 from pyxc.abi import domctl, memory

@@ -81,7 +81,8 @@ def test_a_wrong_prediction_falls_back_to_what_is_accepted(claimed: tuple[int, i
 @pytest.mark.parametrize("family", ["domctl", "sysctl"])
 def test_an_unknown_version_names_both_causes_and_the_way_out(family: str) -> None:
     truth = fresh("4.22")
-    truth.interface = truth.interface._replace(**{family: 0x99})
+    unknown = {"domctl": truth.interface.domctl, "sysctl": truth.interface.sysctl, family: 0x99}
+    truth.interface = truth.interface._replace(domctl=unknown["domctl"], sysctl=unknown["sysctl"])
     link = link_to(truth)
     with pytest.raises(errors.VersionMismatch) as caught:
         pyxc.connect(link)

@@ -6,8 +6,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from conftest import Boot
-from hosts import Host
+from hosts import Boot, Host
 
 from pyxc import Affinity, VcpuContext, errors
 from pyxc.abi import x86
@@ -27,7 +26,7 @@ def test_a_vcpu_tells_what_it_does(any_host: Host) -> None:
 
 
 def test_all_vcpus_come_in_one_multicall(host: Host) -> None:
-    host.xen.nr_cpus
+    assert host.xen.nr_cpus == 2
     before = host.link.hypercalls
     infos = host.xen.vcpus()
     assert host.link.hypercalls - before == 2, "one for the domains, one for all vcpus"
@@ -67,6 +66,11 @@ def test_affinity_is_what_the_scheduler_keeps(any_host: Host) -> None:
     assert set(affinities) == {(v.domain.domid, v.index) for v in any_host.truth.vcpus()}
 
 
+def test_a_vcpu_may_prefer_no_cpu(host: Host) -> None:
+    assert host.xen.domains[1].vcpu(0).set_affinity(soft=[]) == Affinity(frozenset({0, 1}), frozenset())
+    assert host.truth.domains[1].live_vcpus[0].soft == 0
+
+
 def test_a_vcpu_that_vanished_is_left_out(host: Host) -> None:
     host.truth.domains[1].vcpus[0] = None
     assert (1, 0) not in host.xen.affinities() and (1, 1) in host.xen.affinities()
@@ -76,10 +80,10 @@ def test_a_vcpu_that_vanished_is_left_out(host: Host) -> None:
 @pytest.mark.parametrize("cpus", [[2], [-1], [], [0, 64]])
 def test_cpus_that_the_host_does_not_have_are_a_mistake_of_the_caller(host: Host, cpus: list[int]) -> None:
     vcpu = host.xen.domains[1].vcpu(0)
-    host.xen.nr_cpus
+    assert host.xen.nr_cpus == 2
     before = host.link.hypercalls
     with pytest.raises(ValueError, match="cpu"):
-        vcpu.set_affinity(soft=cpus)
+        vcpu.set_affinity(hard=cpus)
     with pytest.raises(ValueError, match="neither hard nor soft"):
         vcpu.set_affinity()
     assert host.link.hypercalls == before
