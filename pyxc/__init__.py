@@ -2,7 +2,7 @@
 """Manage any 64-bit Xen from any Python, without libxc.
 
     >>> import pyxc
-    >>> with pyxc.open() as xen:          # or pyxc.open("sim:xen-4.17"): a simulated hypervisor, no Xen needed
+    >>> with pyxc.open() as xen:          # or pyxc.open("sim:xen-4.17"): simulated, no Xen needed
     ...     for info in xen.domains.infos():
     ...         print(info.domid, info.memory_kb, info.flags)
 """

@@ -11,7 +11,7 @@ touched.
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final, NoReturn, Self, final
+from typing import Any, Final, NoReturn, Self, final
 
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
@@ -58,13 +58,14 @@ def select_frames(entries: Buffer, frames: Buffer, at: int) -> tuple[int, int, i
 class RecordReader:
     """Makes records of one NamedTuple class from packed structures of `size` bytes. Safe in any thread.
 
-    `fields`, in order of the class's: (offset, code, length) with the codes of the struct module (B H I Q b h i q ?),
-    or None for one that this layout does not have, which becomes None. Arrays (length above 1) become bytes when of
-    octets and tuples otherwise. `swapped`: the structures are not in this machine's byte order.
+    `fields`, in order of the class's: (offset, code, length) with the codes of the struct module (B H I Q b h
+    i q ?), or None for one that this layout does not have, which becomes None. Arrays (length above 1) become
+    bytes when of octets and tuples otherwise. `swapped`: the structures are not in this machine's byte order.
     """
 
     def __init__(
-        self, cls: type[tuple[Any, ...]], size: int, fields: tuple[tuple[int, str, int] | None, ...], swapped: bool = False
+        self, cls: type[tuple[Any, ...]], size: int, fields: tuple[tuple[int, str, int] | None, ...], swapped:
+        bool = False
     ) -> None: ...
     def one(self, data: Buffer, offset: int = 0) -> Any:
         """The record at an offset. ValueError when it does not fit."""

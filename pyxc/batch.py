@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pyxc.abi.layout import Layout
 from pyxc.abi.operation import MULTICALL
@@ -17,13 +17,13 @@ from pyxc.record import R, Reader
 AT_ONCE = 512
 _ENTRY_WORDS = 8
 _ENTRY = 8 * _ENTRY_WORDS
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 Column = Sequence[int] | int
 
 
 class Batch(NamedTuple):
-    """What came back of a batch: for each call its result (negative errno), its structure, its buffers by name."""
+    """What came back: for each call its result (or -errno), its structure, and its buffers by name."""
 
     results: list[int]
     data: bytearray
@@ -40,12 +40,17 @@ class Batch(NamedTuple):
         return [reader.one(self.data, at) for at in range(0, len(self.data), _padded(self.layout.size))]
 
 
-def run(link: Link, plan: Plan, count: int, columns: Mapping[str, Column], refuse: Callable[[int], Exception]) -> Batch:
-    """Issue `count` calls, AT_ONCE in a multicall. `refuse` makes the exception when the multicall itself fails."""
+def run(
+    link: Link, plan: Plan, count: int, columns: Mapping[str, Column], refuse: Callable[[int], Exception]
+) -> Batch:
+    """Issue `count` calls, AT_ONCE in a multicall. `refuse` makes the exception for one that fails."""
     whole = Batch([], bytearray(), plan.layout, {name: [] for name in columns if name in plan.layout.handles})
     for start in range(0, count, AT_ONCE):
         stop = min(count, start + AT_ONCE)
-        part = {name: column if isinstance(column, int) else column[start:stop] for name, column in columns.items()}
+        part = {
+            name: column if isinstance(column, int) else column[start:stop]
+            for name, column in columns.items()
+        }
         failed = _Part(link, plan, stop - start, part).run(whole)
         if failed:
             raise refuse(-failed)
@@ -106,7 +111,9 @@ class _Part:
         try:
             cells = array(code, [column]) * self._count if isinstance(column, int) else array(code, column)
         except OverflowError as error:
-            raise ValueError(f"{self._plan.operation.full_name}: {name} does not fit its field ({error})") from error
+            raise ValueError(
+                f"{self._plan.operation.full_name}: {name} does not fit its field ({error})"
+            ) from error
         self._strided(block.cast(code), self._plan.layout.offsets[name] // size, self._stride // size, cells)
 
     def _set_entries(self, block: memoryview, first: int) -> None:

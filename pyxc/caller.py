@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one place where operations become hypercalls: picks the layout, packs, traces, retries, raises, unpacks."""
+"""The one place where operations become hypercalls: picks the layout, packs, traces, retries, raises."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ class Reply(NamedTuple):
 class Caller:
     """Issues operations on one link with one interface. Threads: may be used by many."""
 
-    def __init__(self, link: Link, interface: Interface, readonly: bool = False, trace: Trace | None = None) -> None:
+    def __init__(
+        self, link: Link, interface: Interface, readonly: bool = False, trace: Trace | None = None
+    ) -> None:
         self.link = link
         self.interface = interface
         self.readonly = readonly
@@ -62,14 +64,16 @@ class Caller:
     def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Reply:
         """Ask the hypervisor for one operation.
 
-        Fields carry their C names (nested ones, as "arch.flags", through **{...}). A field that is a guest handle
-        takes bytes (the buffer's contents), an int (a buffer of so many zero bytes; 0 is the null handle), or an
-        Address. Raises ReadOnlyError, TypeError for an unknown field, ValueError for a value that does not fit, and
-        a HypercallError when the hypervisor refuses.
+        Fields carry their C names (nested ones, as "arch.flags", through **{...}). A field that is a guest
+        handle takes bytes (the buffer's contents), an int (a buffer of so many zero bytes; 0 is the null
+        handle), or an Address. Raises ReadOnlyError, TypeError for an unknown field, ValueError for a value
+        that does not fit, and a HypercallError when the hypervisor refuses.
         """
         plan = self._plans.get(operation) or self._plan(operation)
         if plan.refused:
-            raise errors.ReadOnlyError(f"{operation.full_name} changes something and this handle is read-only")
+            raise errors.ReadOnlyError(
+                f"{operation.full_name} changes something and this handle is read-only"
+            )
         values = plan.zero.copy()
         if domid is not None and plan.domain is not None:
             values[plan.domain] = domid
@@ -103,14 +107,16 @@ class Caller:
     def _issue(
         self, plan: Plan, values: list[Any], placements: tuple[Placement, ...]
     ) -> tuple[int, bytes, Sequence[bytes]]:
-        """Call until there is an answer. Each time from the same bytes: a preempted call leaves its progress in them."""
+        """Call until there is an answer, each time from the same bytes: Xen leaves progress in its copy."""
         request = plan.request(values)
         tries = 0
         while True:
             if plan.wide:
                 result, answer, buffers = self._multicall_of_one(plan, request)
             elif plan.size:
-                result, answer, buffers = self._exchange(plan.number, request, placements, plan.before, plan.after)
+                result, answer, buffers = self._exchange(
+                    plan.number, request, placements, plan.before, plan.after
+                )
             else:
                 result, answer, buffers = self.link.hypercall(plan.number, plan.before), b"", ()
             tries += 1
@@ -129,19 +135,23 @@ class Caller:
     def batch(self, operation: Operation, count: int, /, **columns: Column) -> Batch:
         """Ask for one operation many times, in as few hypercalls as possible (multicall).
 
-        A column is a sequence of `count` ints, or one int for all. For a guest handle it is the size in bytes of
-        the zeroed buffer that each call gets. Failures are in the results; nothing is raised for them.
+        A column is a sequence of `count` ints, or one int for all. For a guest handle it is the size in bytes
+        of the zeroed buffer that each call gets. Failures are in the results; nothing is raised for them.
         """
         plan = self._plans.get(operation) or self._plan(operation)
         self._check_kernel(operation, fixed_width=False)
         if plan.refused:
-            raise errors.ReadOnlyError(f"{operation.full_name} changes something and this handle is read-only")
+            raise errors.ReadOnlyError(
+                f"{operation.full_name} changes something and this handle is read-only"
+            )
         started = time.perf_counter()
         found = batch.run(self.link, plan, count, columns, lambda number: self.error(operation, number, None))
         if self.trace:
             elapsed = (time.perf_counter() - started) / max(count, 1)
             for index, (result, answer) in enumerate(zip(found.results, found.answers())):
-                sent = {name: value if isinstance(value, int) else value[index] for name, value in columns.items()}
+                sent = {
+                    name: value if isinstance(value, int) else value[index] for name, value in columns.items()
+                }
                 self.trace(operation, sent, result, plan.body(answer), elapsed)
         return found
 
@@ -169,7 +179,9 @@ class Caller:
 
     def error(self, operation: Operation, number: int, domid: int | None) -> errors.HypercallError:
         """The exception for an errno that an operation came back with."""
-        version = {"domctl": self.interface.domctl, "sysctl": self.interface.sysctl}.get(operation.family.name)
+        version = {"domctl": self.interface.domctl, "sysctl": self.interface.sysctl}.get(
+            operation.family.name
+        )
         return errors.from_errno(number, operation.full_name, domid, version)
 
 

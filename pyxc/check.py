@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks of arguments, made before any hypercall: each gives the value back or raises ValueError or TypeError."""
+"""Checks of arguments, before any hypercall: each gives the value back or raises ValueError or TypeError."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class VcpuContext(Mapping[str, int]):
         return self._fields[name]
 
     def replace(self, **registers: int) -> VcpuContext:
-        """A copy with some registers changed. KeyError for an unknown name, ValueError for what does not fit."""
+        """A copy with some registers changed. KeyError for an unknown name, ValueError for a bad value."""
         fields = dict(self._fields)
         for name, value in registers.items():
             field, position = self._places[name]
@@ -86,7 +86,8 @@ class VcpuContext(Mapping[str, int]):
         return len(self._places)
 
     def __repr__(self) -> str:
-        return f"VcpuContext({self.width}-bit, {', '.join(f'{name}={value:#x}' for name, value in self.items())})"
+        registers = ", ".join(f"{name}={value:#x}" for name, value in self.items())
+        return f"VcpuContext({self.width}-bit, {registers})"
 
 
 def _places(layout: Layout) -> Iterator[tuple[str, tuple[str, int | None]]]:

@@ -26,8 +26,8 @@ _POLL_S = 0.05
 class DomainInfo(NamedTuple):
     """A domain at one moment (domctl getdomaininfo, public/domctl.h). Frozen: safe in any thread.
 
-    `*_pages` count pages of 4096 bytes, `cpu_time_ns` is nanoseconds on all vcpus together. None: this hypervisor
-    does not tell.
+    `*_pages` count pages of 4096 bytes, `cpu_time_ns` is nanoseconds on all vcpus together. None: this
+    hypervisor does not tell.
     """
 
     domid: int
@@ -59,7 +59,7 @@ class DomainInfo(NamedTuple):
 
     @property
     def shutdown_reason(self) -> ShutdownReason | int | None:
-        """Why it shut down, None while it has not; a plain int where this pyxc does not know the reason's name."""
+        """Why it shut down, None while it has not; a plain int for a reason that pyxc has no name for."""
         if not self.flag_bits & DomainFlag.SHUTDOWN:
             return None
         reason = self.flag_bits >> 16 & 0xFF
@@ -145,7 +145,7 @@ class Domain:
         return Vcpu(self, check.natural("vcpu", index, 8191))
 
     def info(self) -> DomainInfo:
-        """What it is now (domctl getdomaininfo). DomainNotFound when the id is free, DomainGone when another has it."""
+        """What it is now (domctl getdomaininfo). DomainNotFound: the id is free; DomainGone: not its."""
         info = read_info(self.xen, self.domid)
         if info.handle != self._handle:
             raise errors.DomainGone(f"domain {self.domid} is now {info.uuid}; {self.uuid} is gone")

@@ -48,7 +48,7 @@ class Domains(Mapping[int, Domain]):
             self._room = room * 4
 
     def __getitem__(self, key: int | str | uuids.UUID) -> Domain:
-        """KeyError (of an id DomainNotFound, which is one) when there is none; ValueError for what cannot be an id."""
+        """KeyError (for an id DomainNotFound, which is one) when there is none; ValueError for a bad id."""
         if isinstance(key, int):
             info = read_info(self._xen, check.domid(key))
             return Domain(self._xen, info.domid, info.uuid)
@@ -80,11 +80,11 @@ class Domains(Mapping[int, Domain]):
         ssidref: int = 0,
         domid: int = DOMID_ANY,
     ) -> Domain:
-        """A new domain with its vcpus, paused and without memory (domctl createdomain, max_vcpus; public/domctl.h).
+        """A new domain with its vcpus, paused, without memory (domctl createdomain, max_vcpus).
 
-        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. -1 takes the host's default. The UUID is random
-        unless given. The hypervisor chooses the id unless `domid` names a free one. Nothing stays behind when the
-        second step fails.
+        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. -1 takes the host's default. The UUID is
+        random unless given. The hypervisor chooses the id unless `domid` names a free one. Nothing stays
+        behind when the second step fails.
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
@@ -97,14 +97,16 @@ class Domains(Mapping[int, Domain]):
             "max_vcpus": check.natural("max_vcpus", max_vcpus, _MAX_VCPUS, 1),
             "max_evtchn_port": check.natural("max_evtchn_port", max_evtchn_port, _U32_MAX),
             "max_grant_frames": self._limit("max_grant_frames", max_grant_frames, _OLD_GRANT_FRAMES),
-            "max_maptrack_frames": self._limit("max_maptrack_frames", max_maptrack_frames, _OLD_MAPTRACK_FRAMES),
+            "max_maptrack_frames": self._limit(
+                "max_maptrack_frames", max_maptrack_frames, _OLD_MAPTRACK_FRAMES
+            ),
             "arch.emulation_flags": int(EmulationFlag.LAPIC) if hvm else 0,
         }
         wanted = domid if domid == DOMID_ANY else check.domid(domid)
         return self._create(handle, wanted, fields, max_vcpus)
 
     def _limit(self, name: str, value: int, old_default: int) -> int:
-        """A limit of grants; -1 means the host's default to Xen from 4.14 on, before that it has to be spelled out."""
+        """A limit of grants; -1 means the host's default to Xen, but has to be spelled out before 4.14."""
         if value == -1:
             return -1 if self._xen.interface.xen >= (4, 14) else old_default
         return check.natural(name, value, 2**31 - 1)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What can go wrong, by whose fault it is.
 
-Bad arguments raise ValueError or TypeError before any hypercall. What the hypervisor or the kernel refuses is a
-HypercallError, an OSError that also names the operation. Bytes that make no sense are a DecodeError.
+Bad arguments raise ValueError or TypeError before any hypercall. What the hypervisor or the kernel refuses is
+a HypercallError, an OSError that also names the operation. Bytes that make no sense are a DecodeError.
 """
 
 from __future__ import annotations
@@ -97,7 +97,11 @@ _HINTS = {
 
 
 def from_errno(
-    number: int, operation: str, domid: int | None = None, interface_version: int | None = None, hint: str = ""
+    number: int,
+    operation: str,
+    domid: int | None = None,
+    interface_version: int | None = None,
+    hint: str = "",
 ) -> HypercallError:
     """The HypercallError of the kind that an errno means."""
     kind: type[HypercallError] = HypercallError

@@ -28,9 +28,9 @@ class FrameList(NamedTuple):
     """The frames that a domain owns, in no order.
 
     `frames`: array of u64, machine frames (mfn) of a PV domain, guest frames (gfn) of a translated one.
-    `source`: where they come from: "p2m_vaddr" or "frame_list_list" (the guest's own p2m), "getmemlist" (Xen up to
-    4.10), "getpageframeinfo3" (every frame was asked for), "" for a domain without memory.
-    `types`: on request, for each frame its PageType >> 28.
+    `source`: where they come from: "p2m_vaddr" or "frame_list_list" (the guest's own p2m), "getmemlist" (Xen
+    up to 4.10), "getpageframeinfo3" (every frame was asked for), "" for a domain without memory. `types`: on
+    request, for each frame its PageType >> 28.
     """
 
     frames: array[int]
@@ -46,10 +46,11 @@ class FrameList(NamedTuple):
 def list_frames(domain: Domain, types: bool = False, force: bool = False) -> FrameList:
     """The frames that a domain owns, from the best source that its hypervisor has.
 
-    Of a PV guest its p2m; where that cannot be read, getmemlist, which Xen had up to 4.10. Of a translated guest
-    getpageframeinfo3 for every gfn. That call, which `types` needs too, populates the on-demand entries of a guest:
-    Unsupported on a guest that has any, unless `force`. `force` also finds the frames of a PV guest without p2m on
-    a newer Xen, by asking for every frame of the host: slow, and Xen logs each that is not the guest's.
+    Of a PV guest its p2m; where that cannot be read, getmemlist, which Xen had up to 4.10. Of a translated
+    guest getpageframeinfo3 for every gfn. That call, which `types` needs too, populates the on-demand entries
+    of a guest: Unsupported on a guest that has any, unless `force`. `force` also finds the frames of a PV
+    guest without p2m on a newer Xen, by asking for every frame of the host: slow, and Xen logs each that is
+    not the guest's.
     """
     info = domain.info()
     if (types or info.is_hvm) and not force:
@@ -101,8 +102,8 @@ def _getmemlist(domain: Domain, count: int) -> array[int]:
 def _scan(domain: Domain, last: int, owned: int) -> array[int]:
     """All frames from 0 to `last` that are the domain's, by asking for the type of each.
 
-    The topmost are asked for first: a translated guest has its special pages there, far above its memory, and the
-    search ends when as many frames are found as the domain owns.
+    The topmost are asked for first: a translated guest has its special pages there, far above its memory, and
+    the search ends when as many frames are found as the domain owns.
     """
     found = array("Q")
     top = last - last % _TYPES_AT_ONCE
@@ -139,4 +140,6 @@ def _refuse_on_demand(domain: Domain) -> None:
     entries = domain.xen.call(memory.GET_POD_TARGET, domain.domid).field("pod_entries")
     if entries:
         hint = f"{entries} pages are populated on demand and asking would populate them; force=True does it"
-        raise errors.Unsupported(errno.EOPNOTSUPP, domctl.GETPAGEFRAMEINFO3.full_name, domain.domid, hint=hint)
+        raise errors.Unsupported(
+            errno.EOPNOTSUPP, domctl.GETPAGEFRAMEINFO3.full_name, domain.domid, hint=hint
+        )

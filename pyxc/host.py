@@ -85,5 +85,3 @@ class NumaNode(NamedTuple):
 def text(raw: bytes) -> str:
     """A string of the hypervisor's: up to the first NUL."""
     return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
-
-

@@ -37,8 +37,8 @@ class MemoryInfo(NamedTuple):
 class Memory:
     """The memory of one domain. Threads: may be used by many.
 
-    Frames are named as the domain's kind names them: machine frames (mfn) of a PV domain, guest frames (gfn) of
-    an HVM or PVH domain.
+    Frames are named as the domain's kind names them: machine frames (mfn) of a PV domain, guest frames (gfn)
+    of an HVM or PVH domain.
     """
 
     def __init__(self, domain: Domain) -> None:
@@ -54,8 +54,9 @@ class Memory:
     def map(self, frames: int | Iterable[int], writable: bool = False) -> ForeignMap:
         """Frames in this process's memory, one after the other, without a copy: memoryview(map).
 
-        Close it, or use it in a `with`; an open mapping keeps a destroyed domain from going away. OSError names the
-        first frame that could not be mapped. To map writable, the domain must still be the one it was (DomainGone).
+        Close it, or use it in a `with`; an open mapping keeps a destroyed domain from going away. OSError
+        names the first frame that could not be mapped. To map writable, the domain must still be the one it
+        was (DomainGone).
         """
         wanted = _frames(frames)
         if not wanted:
@@ -68,7 +69,10 @@ class Memory:
             if number:
                 mapped.close()
                 raise errors.from_errno(
-                    abs(number), "privcmd.mmapbatch", self._domain.domid, hint=f"frame {frame:#x} cannot be mapped"
+                    abs(number),
+                    "privcmd.mmapbatch",
+                    self._domain.domid,
+                    hint=f"frame {frame:#x} cannot be mapped",
                 )
         return mapped
 
@@ -79,15 +83,16 @@ class Memory:
 
     def write(self, frame: int, data: bytes, offset: int = 0) -> None:
         """Write bytes that start in a frame; more than a page goes on in the next frames."""
-        with self.map(_span(frame, offset, len(data)), writable=True) as mapped:
-            with memoryview(mapped) as view:
-                view[offset : offset + len(data)] = data
+        with self.map(_span(frame, offset, len(data)), writable=True) as mapped, memoryview(mapped) as view:
+            view[offset : offset + len(data)] = data
 
     def populate(self, frames: Iterable[int], order: int = 0) -> array[int]:
-        """Give the domain memory at guest frames (memory_op populate_physmap): one extent of 2**order pages each.
+        """Give the domain memory at guest frames (memory_op populate_physmap): one extent of 2**order pages
+        each.
 
-        The frames are pfns of a PV domain, gfns of an HVM or PVH domain. Answers the first machine frame of each
-        extent of a PV domain, the gfns otherwise. All or an error: extents that were given are taken back.
+        The frames are pfns of a PV domain, gfns of an HVM or PVH domain. Answers the first machine frame of
+        each extent of a PV domain, the gfns otherwise. All or an error: extents that were given are taken
+        back.
         """
         wanted = _frames(frames)
         done = self._reserve(memory.POPULATE_PHYSMAP, wanted, order)
@@ -98,7 +103,7 @@ class Memory:
         return done
 
     def increase(self, count: int, order: int = 0) -> array[int]:
-        """Give a PV domain `count` extents that have no place yet (memory_op increase_reservation); answers them."""
+        """Give a PV domain `count` extents without a place (memory_op increase_reservation); answers them."""
         wanted = array("Q", bytes(8 * check.natural("count", count, 2**40)))
         done = self._reserve(memory.INCREASE_RESERVATION, wanted, order)
         if len(done) < count:
@@ -116,7 +121,7 @@ class Memory:
             raise self._short(memory.DECREASE_RESERVATION.full_name, len(done), len(wanted))
 
     def maximum_gpfn(self) -> int:
-        """The highest guest frame number in use (memory_op maximum_gpfn); PV: what the guest says of itself."""
+        """The highest guest frame in use (memory_op maximum_gpfn); of a PV guest what it says of itself."""
         return self._xen.call(memory.MAXIMUM_GPFN, self._domain.domid).result
 
     def frames(self, types: bool = False, force: bool = False) -> FrameList:
@@ -126,7 +131,8 @@ class Memory:
     def p2m(self, source: str | None = None) -> P2m:
         """The map from pfn to machine frame of a PV domain, as the guest keeps it; see P2m.
 
-        `source` forces one of its two forms, "p2m_vaddr" or "frame_list_list"; Unsupported where there is none.
+        `source` forces one of its two forms, "p2m_vaddr" or "frame_list_list"; Unsupported where there is
+        none.
         """
         return read_p2m(self._domain, source)
 
@@ -135,7 +141,7 @@ class Memory:
         return DOMID_SELF if self._domain.domid == self._xen.own_domid else self._domain.domid
 
     def _reserve(self, operation: Operation, frames: array[int], order: int) -> array[int]:
-        """Run one of the reservation operations on extents, in batches; answers the extents that were done."""
+        """Run a reservation operation on extents, in batches; answers the extents that were done."""
         check.natural("order", order, _ORDER_MAX)
         done = array("Q")
         for start in range(0, len(frames), _BATCH):

@@ -24,13 +24,14 @@ def open_xen(
     names: bool = True,
     assume: Release | None = None,
 ) -> Xen:
-    """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default profile).
+    """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default
+    profile).
 
-    `target` None takes the environment's PYXC_TARGET, else the real one. `readonly` refuses every operation that
-    changes something before it is issued. `gate`: "never" forbids a 32-bit process to enter a 64-bit kernel as
-    64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22), whose interface is
-    used without asking. PYXC_TRACE=1 in the environment prints each call, decoded, to standard error.
-    Raises NotXenError, VersionMismatch, and ValueError for an unknown target.
+    `target` None takes the environment's PYXC_TARGET, else the real one. `readonly` refuses every operation
+    that changes something before it is issued. `gate`: "never" forbids a 32-bit process to enter a 64-bit
+    kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22),
+    whose interface is used without asking. PYXC_TRACE=1 in the environment prints each call, decoded, to
+    standard error. Raises NotXenError, VersionMismatch, and ValueError for an unknown target.
     """
     if gate not in ("auto", "never"):
         raise ValueError(f'gate is {gate!r}: it must be "auto" or "never"')
@@ -55,11 +56,9 @@ def open_link(target: str | None, gate: str = "auto") -> Link:
     raise ValueError(f'unknown target {target!r}: None for the real hypervisor, or "{SIMULATED}PROFILE"')
 
 
-def connect(
-    link: Link, *, readonly: bool = False, names: bool = True, assume: Release | None = None
-) -> Xen:
+def connect(link: Link, *, readonly: bool = False, names: bool = True, assume: Release | None = None) -> Xen:
     """A Xen on a link that is open: for wrapped links (recorded, replayed, with faults)."""
     interface = probe.interface_of(link, assume)
     tracer = trace.printer() if os.environ.get("PYXC_TRACE", "0") not in ("", "0") else None
     caller = Caller(link, interface, readonly, tracer)
-    return Xen(link, caller, Names(getattr(link, "store", None), names))
+    return Xen(link, caller, Names(link.store, names))

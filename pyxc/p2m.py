@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The p2m of a PV guest: the map from pfn to machine frame that the guest itself keeps and publishes.
 
-shared_info.arch (public/arch-x86/xen.h) says where: a linear list at p2m_vaddr in the page tables of p2m_cr3, or,
-in older guests, a tree of frames under pfn_to_mfn_frame_list_list. Whatever is read there is the guest's word.
+shared_info.arch (public/arch-x86/xen.h) says where: a linear list at p2m_vaddr in the page tables of p2m_cr3,
+or, in older guests, a tree of frames under pfn_to_mfn_frame_list_list. Whatever is read there is the guest's
+word.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ T = TypeVar("T")
 class P2m(NamedTuple):
     """Where a PV domain believes its memory to be.
 
-    `entries`: array of u64, entries[pfn] is the machine frame, 2**64-1 where there is none. `identity`: array of
-    pfns that Linux maps one to one (its bit 62); `foreign`: (pfn, frame) of frames of other domains (its bit 63);
-    both are absent in `entries`. `source` is "p2m_vaddr" or "frame_list_list".
+    `entries`: array of u64, entries[pfn] is the machine frame, 2**64-1 where there is none. `identity`: array
+    of pfns that Linux maps one to one (its bit 62); `foreign`: (pfn, frame) of frames of other domains (its
+    bit 63); both are absent in `entries`. `source` is "p2m_vaddr" or "frame_list_list".
     """
 
     entries: array[int]
@@ -50,7 +51,7 @@ class P2mReader:
     """Reads the p2m of one domain in pieces of bounded size. Of one thread."""
 
     def __init__(self, domain: Domain, info: DomainInfo, source: str | None = None) -> None:
-        """`source` forces "p2m_vaddr" or "frame_list_list". Unsupported when the guest publishes no such p2m."""
+        """`source` forces "p2m_vaddr" or "frame_list_list". Unsupported when there is no such p2m."""
         self._domain = domain
         self._shared_info_frame = info.shared_info_frame
         if domain.xen.call(domctl.GET_ADDRESS_SIZE, domain.domid).field("size") != 64:
@@ -70,7 +71,7 @@ class P2mReader:
         self.source = names[0]
 
     def steadily(self, read: Callable[[], T]) -> T:
-        """Run `read` until the guest changed no mapping of its list meanwhile (p2m_generation, odd while it does)."""
+        """Run `read` until the guest left its list alone meanwhile (p2m_generation, odd during a change)."""
         for _ in range(_TRIES):
             before = self._arch()["p2m_generation"]
             result = read()
@@ -80,7 +81,7 @@ class P2mReader:
         raise errors.from_errno(errno.EAGAIN, "p2m", self._domain.domid, hint=hint)
 
     def pieces(self) -> Iterator[Any]:
-        """The entries in order of pfn: buffers of u64 in native byte order, each valid until the next is asked for."""
+        """The entries in order of pfn: buffers of native u64, each valid until the next is asked for."""
         left = 8 * self.pfns
         for leaves in self._leaves():
             for start in range(0, len(leaves), _WINDOW):
@@ -92,7 +93,11 @@ class P2mReader:
     def _mapped(self, leaves: array[int], size: int) -> Iterator[Any]:
         """The first `size` bytes of some pages of entries, in place."""
         with self._domain.memory.map(leaves) as mapped, memoryview(mapped) as view, view[:size] as piece:
-            yield memoryview(self._domain.xen.words(piece.tobytes())).cast("B") if self._domain.xen.swapped else piece
+            yield (
+                memoryview(self._domain.xen.words(piece.tobytes())).cast("B")
+                if self._domain.xen.swapped
+                else piece
+            )
 
     def _with_holes(self, leaves: array[int], size: int) -> Iterator[Any]:
         """The same, page by page, where some do not exist: their entries are all absent."""
@@ -101,7 +106,7 @@ class P2mReader:
             yield page[: size - start]
 
     def _leaves(self) -> Iterator[array[int]]:
-        """The frames that hold the entries, in order, ABSENT for holes; at most one table's worth at a time."""
+        """The frames that hold the entries, in order, ABSENT for holes; one table's worth at a time."""
         pages = -(-self.pfns // _WORDS)
         return self._linear_leaves(pages) if self.source == "p2m_vaddr" else self._tree_leaves(pages)
 
@@ -159,7 +164,9 @@ def read_p2m(domain: Domain, source: str | None = None) -> P2m:
     """The whole p2m of a PV domain."""
     info = domain.info()
     if info.is_hvm:
-        raise errors.Unsupported(errno.EOPNOTSUPP, "p2m", domain.domid, hint="only PV domains have a p2m of their own")
+        raise errors.Unsupported(
+            errno.EOPNOTSUPP, "p2m", domain.domid, hint="only PV domains have a p2m of their own"
+        )
     reader = P2mReader(domain, info, source)
     return reader.steadily(lambda: _gather(reader))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An operation made ready for one interface: its structure, its constant fields, and where its arguments go."""
+"""An operation made ready for one interface: its structure, constant fields, and places of arguments."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Plan:
         self.pack = self.layout.codec.pack
 
     def fill(self, values: list[Any], fields: Mapping[str, Any]) -> tuple[Placement, ...]:
-        """Put fields in their places; answers those that are buffers, in the order in which they were given."""
+        """Put fields in their places; answers those that are buffers, in the order given."""
         placements = []
         for name, value in fields.items():
             position = self.layout.index.get(name)
@@ -60,7 +60,9 @@ class Plan:
         try:
             return self.pack(*values)
         except struct.error as error:
-            raise ValueError(f"{self.operation.full_name}: a value does not fit its field ({error})") from error
+            raise ValueError(
+                f"{self.operation.full_name}: a value does not fit its field ({error})"
+            ) from error
 
     def buffer_names(self, fields: Mapping[str, Any]) -> list[str]:
         """Names of the fields that fill() took for buffers."""

@@ -19,8 +19,9 @@ _RECORD_LIMIT = 256
 def interface_of(link: Link, assume: Release | None = None) -> Interface:
     """The interface of the hypervisor behind a link.
 
-    `assume` names a Xen release whose interface is used without asking: for an expert before a hypervisor that is
-    newer than pyxc. Raises VersionMismatch when no known version is accepted, NotXenError outside dom0.
+    `assume` names a Xen release whose interface is used without asking: for an expert before a hypervisor
+    that is newer than pyxc. Raises VersionMismatch when no known version is accepted, NotXenError outside
+    dom0.
     """
     xen = _release(link)
     if assume is not None:
@@ -42,9 +43,9 @@ def _release(link: Link) -> Release:
 
 
 def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Caller], bool]) -> Interface:
-    """The first candidate that the hypervisor takes: the one its release should have, then newest to oldest."""
+    """The first candidate that it takes: the one its release should have, then newest to oldest."""
     for number in _candidates(guess, family):
-        candidate = guess._replace(**{family: number})
+        candidate = guess._replace(domctl=number) if family == "domctl" else guess._replace(sysctl=number)
         if answers(Caller(link, candidate)):
             return candidate
     newest = versions.NEWEST
@@ -53,7 +54,7 @@ def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Call
         family,
         hint=f"Xen {guess.xen[0]}.{guess.xen[1]} took none of the known {family} versions: it is newer than"
         f" {newest[0]}.{newest[1]}, the newest known release, or its security policy (XSM) forbids the call;"
-        ' pyxc.open(assume=(MAJOR, MINOR)) tries the layouts of a release nonetheless',
+        " pyxc.open(assume=(MAJOR, MINOR)) tries the layouts of a release nonetheless",
     )
 
 
@@ -75,7 +76,7 @@ def _sysctl_answers(caller: Caller) -> bool:
 
 
 def _domctl_answers(caller: Caller) -> bool:
-    """A question about a domain that cannot exist: every answer but EACCES proves that the version was taken."""
+    """Asks about a domain that cannot exist: every answer but EACCES proves that the version was taken."""
     try:
         caller.call(domctl.GETDOMAININFO, DOMID_INVALID)
     except errors.HypercallError as error:
@@ -84,7 +85,8 @@ def _domctl_answers(caller: Caller) -> bool:
 
 
 def _check_record_size(caller: Caller) -> None:
-    """Compare the size of a getdomaininfo record with what this hypervisor really writes (dom0's, always there).
+    """Compare the size of a getdomaininfo record with what this hypervisor really writes (dom0's, always
+    there).
 
     The highest byte that changes in a buffer filled with either of two patterns is the record's last.
     """

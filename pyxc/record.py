@@ -25,7 +25,8 @@ class Reader(Protocol[R_co]):
 
 
 class Record(Generic[R]):
-    """Binds a NamedTuple class to a structure: fields of one name meet, `renamed` says FIELD="row" for others.
+    """Binds a NamedTuple class to a structure: fields of one name meet, `renamed` says FIELD="row" for
+    others.
 
     A field that an interface version lacks is None.
     """

@@ -35,8 +35,8 @@ class Store(Protocol):
 class StoreClient:
     """A connection to xenstored (docs/misc/xenstore.txt of Xen: wire format).
 
-    Threads: may be used by many, one request at a time. Every wait ends after a second, since in a dom0 without
-    xenstored the kernel's device takes requests and never answers.
+    Threads: may be used by many, one request at a time. Every wait ends after a second, since in a dom0
+    without xenstored the kernel's device takes requests and never answers.
     """
 
     def __init__(self) -> None:

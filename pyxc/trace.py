@@ -18,7 +18,11 @@ def printer(stream: TextIO | None = None) -> Trace:
     """A trace that writes one line a call: operation(what went in) = result {what came out} <seconds>."""
 
     def trace(
-        operation: Operation, sent: Mapping[str, Any], result: int, received: Mapping[str, Any], seconds: float
+        operation: Operation,
+        sent: Mapping[str, Any],
+        result: int,
+        received: Mapping[str, Any],
+        seconds: float,
     ) -> None:
         changed = {name: value for name, value in received.items() if value and sent.get(name) != value}
         came = f" {{{_fields(changed)}}}" if result >= 0 and changed else ""

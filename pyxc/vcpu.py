@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class VcpuInfo(NamedTuple):
-    """A vcpu at one moment (domctl getvcpuinfo, public/domctl.h). `cpu` is the physical cpu it runs or last ran on."""
+    """A vcpu at one moment (domctl getvcpuinfo). `cpu` is the physical cpu it runs or last ran on."""
 
     domid: int
     vcpu: int
@@ -62,13 +62,15 @@ class Vcpu:
         flags = int(AffinityFlag.HARD | AffinityFlag.SOFT)
         fields = {"vcpu": self.index, "flags": flags, **_maps(size, size, size)}
         reply = self._xen.call(domctl.GETVCPUAFFINITY, self.domain.domid, **fields)
-        return Affinity(_cpus(reply.buffers["cpumap_hard.bitmap"]), _cpus(reply.buffers["cpumap_soft.bitmap"]))
+        return Affinity(
+            _cpus(reply.buffers["cpumap_hard.bitmap"]), _cpus(reply.buffers["cpumap_soft.bitmap"])
+        )
 
     def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
         """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
 
-        Answers what the hypervisor made of it: cpus outside the domain's pool are left out. ValueError for a cpu
-        that the host does not have and for an empty hard set.
+        Answers what the hypervisor made of it: cpus outside the domain's pool are left out. ValueError for a
+        cpu that the host does not have and for an empty hard set.
         """
         count = self._xen.nr_cpus
         sets = [(AffinityFlag.HARD, "hard", hard), (AffinityFlag.SOFT, "soft", soft)]
@@ -82,12 +84,17 @@ class Vcpu:
             raise ValueError("neither hard nor soft affinity is given")
         if hard is not None and not any(maps["hard"]):
             raise ValueError("hard names no cpu")
-        fields = {"vcpu": self.index, "flags": int(flags), **_maps(_map_bytes(self._xen), maps["hard"], maps["soft"])}
+        fields = {
+            "vcpu": self.index,
+            "flags": int(flags),
+            **_maps(_map_bytes(self._xen), maps["hard"], maps["soft"]),
+        }
         self._xen.call(domctl.SETVCPUAFFINITY, self.domain.domid, **fields)
         return self.affinity()
 
     def context(self) -> VcpuContext:
-        """Its registers (domctl getvcpucontext): 32- or 64-bit, as the guest is. The vcpu is held for the moment.
+        """Its registers (domctl getvcpucontext): 32- or 64-bit, as the guest is. The vcpu is held for the
+        moment.
 
         OSError EINVAL for the vcpu that asks, ENODATA for one that was never initialised.
         """
@@ -97,14 +104,14 @@ class Vcpu:
         return VcpuContext.decode(reply.buffers["ctxt"], width, self._xen.interface)
 
     def set_context(self, context: VcpuContext) -> None:
-        """Replace all its registers, which initialises it (domctl setvcpucontext). Pause the domain before."""
+        """Replace all its registers and so initialise it (domctl setvcpucontext). Pause the domain first."""
         if context.width != self._width():
             raise ValueError(f"a {context.width}-bit context does not fit this {self._width()}-bit guest")
         self.domain.info()
         self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=context.encode())
 
     def _width(self) -> int:
-        """32 for a 32-bit PV guest, 64 for others: Xen from 4.14 on refuses get_address_size for HVM guests."""
+        """32 for a 32-bit PV guest, else 64: from 4.14 on Xen refuses get_address_size for HVM guests."""
         try:
             return int(self._xen.call(domctl.GET_ADDRESS_SIZE, self.domain.domid).field("size"))
         except errors.Unsupported:
@@ -133,7 +140,9 @@ class Vcpus(Sequence[Vcpu]):
     def __getitem__(self, index: slice) -> list[Vcpu]: ...
     def __getitem__(self, index: int | slice) -> Vcpu | list[Vcpu]:
         chosen = range(len(self))[index]
-        return Vcpu(self._domain, chosen) if isinstance(chosen, int) else [Vcpu(self._domain, i) for i in chosen]
+        return (
+            Vcpu(self._domain, chosen) if isinstance(chosen, int) else [Vcpu(self._domain, i) for i in chosen]
+        )
 
     def infos(self) -> list[VcpuInfo]:
         """All of them at once (domctl getvcpuinfo, in one multicall)."""
@@ -148,7 +157,9 @@ def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[Vc
     """Many vcpus in one multicall; those that vanished meanwhile are left out."""
     batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
     infos = batch.records(INFO.at(xen.interface))
-    return [info for info, result in zip(infos, batch.results) if result == 0] if any(batch.results) else infos
+    return (
+        [info for info, result in zip(infos, batch.results) if result == 0] if any(batch.results) else infos
+    )
 
 
 def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:

@@ -74,9 +74,14 @@ class Xen:
     def build(self) -> Build:
         """How it was built (xen_version compile_info, changeset, build_id)."""
         reply = self.call(version.COMPILE_INFO)
-        names = ("compiler", "compile_by", "compile_domain", "compile_date")
-        changeset = text(self.call(version.CHANGESET).field("changeset"))
-        return Build(*(text(reply.field(name)) for name in names), changeset, self._build_id())
+        return Build(
+            compiler=text(reply.field("compiler")),
+            compile_by=text(reply.field("compile_by")),
+            compile_domain=text(reply.field("compile_domain")),
+            compile_date=text(reply.field("compile_date")),
+            changeset=text(self.call(version.CHANGESET).field("changeset")),
+            build_id=self._build_id(),
+        )
 
     def _build_id(self) -> str | None:
         try:
@@ -119,7 +124,9 @@ class Xen:
         count = self.nr_cpus
         reply = self.call(sysctl.CPUTOPOINFO, num_cpus=count, cputopo=count * layout.size)
         rows = list(layout.codec.iter_unpack(reply.buffers["cputopo"]))[: reply.field("num_cpus")]
-        return [CpuTopology(cpu, *(_known(value, _UNKNOWN_32) for value in row)) for cpu, row in enumerate(rows)]
+        return [
+            CpuTopology(cpu, *(_known(value, _UNKNOWN_32) for value in row)) for cpu, row in enumerate(rows)
+        ]
 
     def numa(self) -> list[NumaNode]:
         """Memory of each node and distances between them (sysctl numainfo)."""
@@ -142,7 +149,7 @@ class Xen:
         ]
 
     def debug_keys(self, keys: str) -> None:
-        """Press debug keys (sysctl debug_keys); what they print appears in the console ring. "h" lists them."""
+        """Press debug keys (sysctl debug_keys): what they print is in the console ring. "h" lists them."""
         pressed = keys.encode("ascii")
         check.natural("number of keys", len(pressed), _DEBUG_KEYS_MOST)
         if not pressed:
@@ -154,7 +161,7 @@ class Xen:
         return read_infos(self, *self._all_vcpus())
 
     def affinities(self) -> dict[tuple[int, int], Affinity]:
-        """Affinities of all vcpus of all domains by (domid, vcpu), in one multicall (domctl getvcpuaffinity)."""
+        """Affinities of all vcpus by (domid, vcpu), in one multicall (domctl getvcpuaffinity)."""
         return read_affinities(self, *self._all_vcpus())
 
     def _all_vcpus(self) -> tuple[list[int], list[int]]:
@@ -185,7 +192,7 @@ class Xen:
             raise errors.ReadOnlyError(f"{what} changes something and this handle is read-only")
 
     def close(self) -> None:
-        """Close the devices, all mappings and xenstore. BufferError while a memoryview still holds a mapping."""
+        """Close devices, mappings and xenstore. BufferError while a memoryview still holds a mapping."""
         self.link.close()
         self.store.close()
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One script of calls that runs unchanged on a real hypervisor, on a simulated one, and on a recording.
 
-run(xen) issues every operation that the library uses, with success and with each mistake that can be made in it, and
-answers what came of it: a dictionary of "operation/case" to outcome. VOLATILE names what may differ between hosts.
+run(xen) issues every operation that the library uses, with success and with each mistake that can be made in
+it, and answers what came of it: a dictionary of "operation/case" to outcome. VOLATILE names what may differ
+between hosts.
 """
 
 from __future__ import annotations
@@ -26,17 +27,22 @@ ABSENT_VCPU = 4096
 WRONG_VERSION = 0x7777
 NOWHERE = Address(0x10)
 BOTH = int(AffinityFlag.HARD | AffinityFlag.SOFT)
-MAPS = {"cpumap_hard.bitmap": 8, "cpumap_hard.nr_bits": 64, "cpumap_soft.bitmap": 8, "cpumap_soft.nr_bits": 64}
+MAPS = {
+    "cpumap_hard.bitmap": 8,
+    "cpumap_hard.nr_bits": 64,
+    "cpumap_soft.bitmap": 8,
+    "cpumap_soft.nr_bits": 64,
+}
 ALL_CPUS = {**MAPS, "cpumap_hard.bitmap": b"\x03" + bytes(7), "cpumap_soft.bitmap": b"\x03" + bytes(7)}
 NO_CPUS = {**MAPS, "cpumap_hard.bitmap": bytes(8), "cpumap_soft.bitmap": bytes(8)}
 
 VOLATILE = frozenset(
-    "cpu_time cpu shared_info_frame tot_pages max_pages total_pages free_pages scrub_pages outstanding_pages max_mfn "
-    "cpu_khz hw_cap index count avail_bytes memsize memfree idletime extent_start compile_date compiler compile_by "
-    "compile_domain changeset commandline extraversion buf len running blocked flags gpaddr_bits "
-    "max_node_id nr_nodes distance num_nodes info meminfo buffer cputopo array u port".split()
+    "cpu_time cpu shared_info_frame tot_pages max_pages total_pages free_pages scrub_pages outstanding_pages "
+    "max_mfn cpu_khz hw_cap index count avail_bytes memsize memfree idletime extent_start compile_date "
+    "compiler compile_by compile_domain changeset commandline extraversion buf len running blocked flags "
+    "gpaddr_bits max_node_id nr_nodes distance num_nodes info meminfo buffer cputopo array u port".split()
 )
-"""Fields that tell of time, of addresses and frames, of this one host and build, or of what runs at the moment."""
+"""Fields that tell of time, of addresses and frames, of one host and build, or of what runs at the moment."""
 
 
 def run(xen: Xen) -> dict[str, dict[str, Any]]:
@@ -86,7 +92,9 @@ class Script:
                 if operation not in FATAL_TO_DOM0:
                     self.step("dom0 itself", operation, 0, **fields)
             if operation.family in (DOMCTL, SYSCTL):
-                self.step("wrong interface version", operation, domid, **fields, interface_version=WRONG_VERSION)
+                self.step(
+                    "wrong interface version", operation, domid, **fields, interface_version=WRONG_VERSION
+                )
             if "vcpu" in names:
                 self.step("missing vcpu", operation, domid, **{**fields, "vcpu": ABSENT_VCPU})
                 self.step("own vcpu", operation, 0, **{**fields, "vcpu": 0})
@@ -100,7 +108,9 @@ class Script:
         if not operation.at(self.xen.interface).size:
             return
         before = (operation.command,) if operation.family.command_argument else ()
-        result = self.xen.link.hypercall(operation.family.hypercall, *before, NOWHERE, *operation.family.extra)
+        result = self.xen.link.hypercall(
+            operation.family.hypercall, *before, NOWHERE, *operation.family.extra
+        )
         self.outcomes[f"{operation.full_name}/bad handle"] = {"result": result}
 
     def destroy_domains(self) -> None:
@@ -116,7 +126,7 @@ FATAL_TO_DOM0 = (sched.REMOTE_SHUTDOWN, memory.DECREASE_RESERVATION, domctl.MAX_
 
 
 def _of_the_host(operation: Operation, domid: int | None) -> bool:
-    """Whether the hypercall's result tells of this one host: its size, its build, or how large its dom0 is."""
+    """Whether a hypercall's result tells of this one host: its size, its build, the size of its dom0."""
     return operation in RESULTS_OF_THE_HOST or (operation in RESULTS_OF_DOM0 and domid == 0)
 
 
@@ -128,7 +138,8 @@ def visible(reply: Reply) -> dict[str, Any]:
         for name, value in fields.items()
         if name not in VOLATILE and name not in reply.layout.handles
     }
-    buffers = {name: data.hex() for name, data in reply.buffers.items() if name not in VOLATILE}
+    kept = {name: data for name, data in reply.buffers.items() if name not in VOLATILE}
+    buffers = {name: data.rstrip(b"\0").hex() for name, data in kept.items()}
     return {"fields": shown, "buffers": buffers}
 
 
@@ -141,7 +152,8 @@ def about_the_build(script: Script) -> None:
     script.step("success", version.GET_FEATURES, submap_idx=0)
     script.step("missing submap", version.GET_FEATURES, submap_idx=9)
     for operation in (
-        version.BUILD_ID, version.EXTRAVERSION2, version.CAPABILITIES2, version.CHANGESET2, version.COMMANDLINE2,
+        version.BUILD_ID, version.EXTRAVERSION2, version.CAPABILITIES2, version.CHANGESET2,
+        version.COMMANDLINE2,
     ):  # fmt: skip
         script.step("success", operation, len=4092)
         script.step("short buffer", operation, len=1)
@@ -166,8 +178,12 @@ def about_the_host(script: Script) -> None:
     script.step("incremental", sysctl.READCONSOLE, buffer=1024, count=1024, incremental=1, index=0)
     script.step("success", sysctl.DEBUG_KEYS, keys=b"h", nr_keys=1)
     script.step("success", sysctl.READCONSOLE_CLEAR, buffer=1024, count=1024)
-    script.step("success", sysctl.CPUPOOL_OP_INFO, **{"cpupool_id": 0, "cpumap.bitmap": 8, "cpumap.nr_bits": 64})
-    script.step("missing pool", sysctl.CPUPOOL_OP_INFO, **{"cpupool_id": 7, "cpumap.bitmap": 8, "cpumap.nr_bits": 64})
+    script.step(
+        "success", sysctl.CPUPOOL_OP_INFO, **{"cpupool_id": 0, "cpumap.bitmap": 8, "cpumap.nr_bits": 64}
+    )
+    script.step(
+        "missing pool", sysctl.CPUPOOL_OP_INFO, **{"cpupool_id": 7, "cpumap.bitmap": 8, "cpumap.nr_bits": 64}
+    )
 
 
 def with_domains(script: Script) -> None:
@@ -181,6 +197,7 @@ def with_domains(script: Script) -> None:
     vcpus_at_once(script, pv.domid)
     memory_of_pv(script, pv.domid)
     memory_of_pvh(script, pvh.domid)
+    registers_of_pvh(script, pvh.domid)
     channels_and_grants(script, pv.domid)
     states(script, pv.domid, pvh.domid)
 
@@ -249,7 +266,9 @@ def vcpus(script: Script, pv: int) -> None:
 def vcpus_at_once(script: Script, pv: int) -> None:
     """All vcpus in one multicall; one that does not exist fails alone."""
     infos = [info for info in script.xen.vcpus() if info.domid == pv]
-    script.outcomes["multicall/infos"] = {"vcpus": [[info.vcpu, info.online, info.cpu_time_ns] for info in infos]}
+    script.outcomes["multicall/infos"] = {
+        "vcpus": [[info.vcpu, info.online, info.cpu_time_ns] for info in infos]
+    }
     affinity = script.xen.affinities()[pv, 1]
     script.outcomes["multicall/affinity"] = {"hard": sorted(affinity.hard), "soft": sorted(affinity.soft)}
     batch = script.xen.caller.batch(domctl.GETVCPUINFO, 2, domid=[pv, ABSENT_DOMID], vcpu=0)
@@ -259,7 +278,9 @@ def vcpus_at_once(script: Script, pv: int) -> None:
 def memory_of_pv(script: Script, pv: int) -> None:
     pfns = b"".join(pfn.to_bytes(8, "little") for pfn in range(8))
     script.step("success", memory.POPULATE_PHYSMAP, pv, extent_start=pfns, nr_extents=8)
-    frames = script.xen.call(memory.POPULATE_PHYSMAP, pv, extent_start=pfns, nr_extents=8).buffers["extent_start"]
+    frames = script.xen.call(memory.POPULATE_PHYSMAP, pv, extent_start=pfns, nr_extents=8).buffers[
+        "extent_start"
+    ]
     script.step("over the limit", memory.POPULATE_PHYSMAP, pv, extent_start=8 * 4096, nr_extents=4096)
     script.step("success", memory.INCREASE_RESERVATION, pv, extent_start=16, nr_extents=2)
     script.step("success", memory.DECREASE_RESERVATION, pv, extent_start=frames[:16], nr_extents=2)
@@ -299,6 +320,13 @@ def failure(call: Callable[[], object]) -> dict[str, Any]:
     return {"errno": 0}
 
 
+def registers_of_pvh(script: Script, pvh: int) -> None:
+    """A translated guest needs no page tables before it can have registers."""
+    context = VcpuContext.zero(64, script.xen.interface).replace(rip=0x1000, rax=7, rsp=0x2000, flags=0x20)
+    script.step("success", domctl.SETVCPUCONTEXT, pvh, vcpu=0, ctxt=context.encode())
+    script.step("success", domctl.GETVCPUCONTEXT, pvh, vcpu=0, ctxt=5168)
+
+
 def memory_of_pvh(script: Script, pvh: int) -> None:
     if script.xen.caller.supports(domctl.SET_PAGING_MEMPOOL_SIZE):
         script.step("success", domctl.SET_PAGING_MEMPOOL_SIZE, pvh, size=0x110000)
@@ -322,7 +350,7 @@ def channels_and_grants(script: Script, pv: int) -> None:
     port = reply.field("port") if reply else 1
     script.step("success", event_channel.STATUS, pv, port=port)
     script.step("missing port", event_channel.STATUS, pv, port=1 << 20)
-    bound = script.step("success", event_channel.BIND_INTERDOMAIN, pv, remote_port=port)
+    bound = script.step("success", event_channel.BIND_INTERDOMAIN, remote_dom=pv, remote_port=port)
     if bound is not None:
         script.step("bound", event_channel.STATUS, pv, port=port)
         script.step("success", event_channel.CLOSE, port=bound.field("local_port"))
@@ -341,7 +369,10 @@ def states(script: Script, pv: int, pvh: int) -> None:
     script.step("not shut down", domctl.RESUMEDOMAIN, pvh)
     script.step("success", sched.REMOTE_SHUTDOWN, pvh, reason=2)
     info = script.xen.domains[pvh].info()
-    script.outcomes["domctl.getdomaininfo/shut down"] = {"flags": int(info.flags), "reason": info.shutdown_reason}
+    script.outcomes["domctl.getdomaininfo/shut down"] = {
+        "flags": int(info.flags),
+        "reason": info.shutdown_reason,
+    }
     script.step("success", domctl.RESUMEDOMAIN, pvh)
 
 
@@ -349,4 +380,8 @@ def differences(
     one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, tuple[Any, Any]]:
     """Steps of which two runs differ, with both outcomes."""
-    return {step: (one.get(step), other.get(step)) for step in {**one, **other} if one.get(step) != other.get(step)}
+    return {
+        step: (one.get(step), other.get(step))
+        for step in {**one, **other}
+        if one.get(step) != other.get(step)
+    }

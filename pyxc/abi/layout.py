@@ -133,9 +133,9 @@ def nested(prefix: str, table: Table, start: Bound = None, stop: Bound = None) -
 class Layout:
     """A structure in one interface version and byte order: size, offsets, and a compiled codec.
 
-    `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes, `places` are
-    (offset, struct code, array length); `body` is where the body of an operation begins; `codec` is
-    the struct.Struct, to which an array is one item of bytes; `arrays` has the codecs of arrays of words, by
+    `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes, `places`
+    are (offset, struct code, array length); `body` is where the body of an operation begins; `codec` is the
+    struct.Struct, to which an array is one item of bytes; `arrays` has the codecs of arrays of words, by
     their index in `names`.
     """
 

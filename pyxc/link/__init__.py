@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from array import array
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pyxc._core import ForeignMap, Pool
+from pyxc.store import Store
 
 
 class Link(Protocol):
@@ -20,12 +21,16 @@ class Link(Protocol):
         """What it leads to: the path of a device, or "sim:PROFILE"."""
 
     @property
-    def byteorder(self) -> str:
+    def byteorder(self) -> Literal["little", "big"]:
         """The hypervisor's: "little" or "big"."""
 
     @property
     def kernel_bits(self) -> int:
         """Width of the kernel that issues the hypercalls, which decides the width of native structures."""
+
+    @property
+    def store(self) -> Store | None:
+        """A store of names of its own; None where names are in the real xenstore."""
 
     @property
     def pool(self) -> Pool:
@@ -39,7 +44,7 @@ class Link(Protocol):
         """The result, or a negative errno in Xen's numbering."""
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
-        """Map frames of a domain, in order. OSError when the call fails; per-frame errors are in the result."""
+        """Map frames of a domain, in order. OSError when the call fails; errors of frames are in it."""
 
     def map_resource(
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False

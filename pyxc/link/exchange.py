@@ -30,8 +30,8 @@ def exchange(
 ) -> tuple[int, bytes, Sequence[bytes]]:
     """Lay a structure and its buffers into one arena, call, and copy everything out.
 
-    The hypercall's arguments are `before`, the structure's address and `after`; those that are -1 are left out.
-    Answers the result (or -errno), the structure and the buffers.
+    The hypercall's arguments are `before`, the structure's address and `after`; those that are -1 are left
+    out. Answers the result (or -errno), the structure and the buffers.
     """
     places = []
     total = _next(0, len(request))

@@ -26,6 +26,7 @@ class FaultLink:
         self._faults: list[_Fault] = []
         self.target = inner.target
         self.byteorder = inner.byteorder
+        self.store = inner.store
         self.kernel_bits = inner.kernel_bits
 
     def fail(self, what: Operation | int, errno: int, times: int = 1) -> None:

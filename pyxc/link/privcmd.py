@@ -17,11 +17,12 @@ CAPABILITIES = "/proc/xen/capabilities"
 class PrivcmdLink:
     """Hypercalls through /dev/xen/privcmd or /proc/xen/privcmd. Threads: one link may be used by many.
 
-    `gate`: "auto" lets a 32-bit process on a 64-bit kernel enter the kernel as 64-bit code where that is needed,
-    "never" forbids it (a seccomp filter that pins the architecture kills a process that does it).
+    `gate`: "auto" lets a 32-bit process on a 64-bit kernel enter the kernel as 64-bit code where that is
+    needed, "never" forbids it (a seccomp filter that pins the architecture kills a process that does it).
     """
 
     byteorder = sys.byteorder
+    store = None
 
     def __init__(self, gate: str = "auto") -> None:
         try:
@@ -88,4 +89,6 @@ def _whose_domain() -> str:
             control = "control_d" in file.read()
     except OSError:
         control = False
-    return "the kernel restricts privcmd (lockdown, or a restricted handle)" if control else "this is not dom0"
+    return (
+        "the kernel restricts privcmd (lockdown, or a restricted handle)" if control else "this is not dom0"
+    )

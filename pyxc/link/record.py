@@ -2,8 +2,8 @@
 """Records what goes through a link, in a form that can be replayed on any machine.
 
 A recording is a file of JSON lines: a header, then one line for each call in order. Bytes are zlib-compressed
-base64. Addresses mean nothing elsewhere: an argument that points into an arena is written ["@", offset], and the
-words of the arena that do so are offsets too, their positions listed under "handles".
+base64. Addresses mean nothing elsewhere: an argument that points into an arena is written ["@", offset], and
+the words of the arena that do so are offsets too, their positions listed under "handles".
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class RecordLink:
         self._stream = stream
         self.target = inner.target
         self.byteorder = inner.byteorder
+        self.store = inner.store
         self.kernel_bits = inner.kernel_bits
         self._write({"format": FORMAT, "byteorder": inner.byteorder, "kernel_bits": inner.kernel_bits})
 
@@ -58,7 +59,9 @@ class RecordLink:
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
     ) -> ForeignMap:
         asked = {"map_resource": [domid, kind, ident, first, count], "writable": writable}
-        return self._mapped(asked, lambda: self._inner.map_resource(domid, kind, ident, first, count, writable))
+        return self._mapped(
+            asked, lambda: self._inner.map_resource(domid, kind, ident, first, count, writable)
+        )
 
     def _mapped(self, asked: dict[str, Any], call: Callable[[], ForeignMap]) -> ForeignMap:
         try:
@@ -85,7 +88,7 @@ class RecordLink:
 
 
 class Snapshot:
-    """The arena that a call's arguments point into, as text that names no address. One that is not there is empty."""
+    """The arena that a call's arguments point into, as text without addresses; empty where there is none."""
 
     def __init__(self, address: int, size: int) -> None:
         self.address = address
@@ -105,9 +108,7 @@ class Snapshot:
     def read(self) -> dict[str, Any]:
         """Contents up to the last byte that is not zero, and where handles stand in it."""
         words = array("Q", ctypes.string_at(self.address, self.size) if self.size else b"")
-        handles = [
-            position for position, word in enumerate(words) if 0 <= word - self.address < self.size
-        ]
+        handles = [position for position, word in enumerate(words) if 0 <= word - self.address < self.size]
         for position in handles:
             words[position] -= self.address
         return {"bytes": packed(words.tobytes().rstrip(b"\0")), "handles": handles}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, SharedMemory
 from pyxc.link.record import FORMAT, Snapshot, unpacked
@@ -25,13 +25,14 @@ class ReplayLink:
     """
 
     target = "replay"
+    store = None
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
         header = json.loads(next(self._lines))
         if header["format"] != FORMAT:
             raise ValueError(f"recording of format {header['format']}, {FORMAT} is known")
-        self.byteorder: str = header["byteorder"]
+        self.byteorder: Literal["little", "big"] = header["byteorder"]
         self.kernel_bits: int = header["kernel_bits"]
         self.pool = Pool(locked=False)
         self._maps: list[tuple[SharedMemory, ForeignMap]] = []

@@ -7,6 +7,7 @@ import errno
 import os
 from array import array
 from collections.abc import Iterable
+from typing import Literal
 
 from pyxc._core import ForeignMap, Pool, fork_count
 from pyxc.abi.domid import DOMID_SELF, DOMID_XEN
@@ -29,7 +30,7 @@ class SimLink:
     `hypervisor` is the simulated host itself, `store` its view of xenstore.
     """
 
-    byteorder = "little"
+    byteorder: Literal["little", "big"] = "little"
     kernel_bits = 64
 
     def __init__(self, hypervisor: Hypervisor, target: str) -> None:

@@ -85,10 +85,13 @@ def test_a_field_that_this_version_lacks_is_none() -> None:
 
 @pytest.mark.parametrize("code, lowest, highest", [
     (U8, 0, 2**8 - 1), (U16, 0, 2**16 - 1), (U32, 0, 2**32 - 1), (U64, 0, 2**64 - 1), (HANDLE, 0, 2**64 - 1),
-    (S8, -(2**7), 2**7 - 1), (S16, -(2**15), 2**15 - 1), (S32, -(2**31), 2**31 - 1), (S64, -(2**63), 2**63 - 1),
+    (S8, -(2**7), 2**7 - 1), (S16, -(2**15), 2**15 - 1), (S32, -(2**31), 2**31 - 1), (S64, -(2**63), 2**63 -
+    1),
 ])  # fmt: skip
 @pytest.mark.parametrize("interface", [NEW, BIG])
-def test_numbers_keep_their_sign_and_width(code: str, lowest: int, highest: int, interface: Interface) -> None:
+def test_numbers_keep_their_sign_and_width(
+    code: str, lowest: int, highest: int, interface: Interface
+) -> None:
     table = Table("number", "xen", Row("x", code), Row("where", code))
     data = table.at(interface).pack({"x": lowest, "where": highest})
     assert Record(Spot, table).at(interface).one(data) == Spot(where=highest, x=lowest)
@@ -98,7 +101,9 @@ def test_numbers_keep_their_sign_and_width(code: str, lowest: int, highest: int,
 def test_arrays_are_bytes_or_tuples_and_truth_is_bool(interface: Interface) -> None:
     rows = (Row("words", U32, 3), Row("octets", U8, 5), Row("truth", BOOL), Row("number", S16))
     table = Table("everything", "xen", *rows)
-    data = table.at(interface).pack({"words": (1, 2**32 - 1, 3), "octets": b"hello", "truth": True, "number": -2})
+    data = table.at(interface).pack(
+        {"words": (1, 2**32 - 1, 3), "octets": b"hello", "truth": True, "number": -2}
+    )
     record = Record(Everything, table).at(interface).one(data)
     assert record == Everything(-2, b"hello", (1, 2**32 - 1, 3), True)
     assert record.truth is True
@@ -117,7 +122,9 @@ def test_an_operation_gives_fields_of_its_envelope_too() -> None:
 def test_a_reader_is_made_once_for_each_interface() -> None:
     record = Record(Spot, POINT)
     assert record.at(NEW) is record.at(NEW)
-    assert record.at(BIG).one(POINT.at(BIG).pack({"x": 1})) == record.at(NEW).one(POINT.at(NEW).pack({"x": 1}))
+    assert record.at(BIG).one(POINT.at(BIG).pack({"x": 1})) == record.at(NEW).one(
+        POINT.at(NEW).pack({"x": 1})
+    )
 
 
 def test_a_record_that_wants_a_field_no_version_has_is_refused() -> None:
