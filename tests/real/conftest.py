@@ -4,9 +4,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import ground_truth
 import pytest
+
+import pyxc
+from pyxc.abi import domctl
 
 HERE = Path(__file__).parent
 DEVICES = (Path("/dev/xen/privcmd"), Path("/proc/xen/privcmd"))
@@ -23,10 +30,81 @@ def _reason_to_skip() -> str | None:
     return f"no dom0 of a Xen: cannot open {' or '.join(map(str, DEVICES))}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Skip where there is no Xen. Tests with the peer come last: others want a dom0 without xenstored.
+
+    Before them those that leave dom0 other than they found it.
+    """
+    items.sort(key=lambda item: ("peer" in item.fixturenames, "changed_dom0" in item.fixturenames))
     reason = _reason_to_skip()
     if reason is None:
         return
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module")
+def xen() -> Iterator[pyxc.Xen]:
+    """A handle that asks for no names. What a module's tests leave behind in it is a leak."""
+    with pyxc.open(names=False) as opened:
+        yield opened
+        assert opened.link.maps == []
+        assert opened.link.pool.outstanding == 0
+
+
+@pytest.fixture
+def pv(xen: pyxc.Xen) -> Iterator[pyxc.Domain]:
+    """An empty, paused PV domain of two vcpus that may own 4 MiB."""
+    domain = xen.domains.create(max_vcpus=2)
+    domain.set_max_memory(4096)
+    yield domain
+    _remove(domain)
+
+
+@pytest.fixture
+def pvh(xen: pyxc.Xen) -> Iterator[pyxc.Domain]:
+    """An empty, paused PVH domain that may own 4 MiB, with memory for its page tables."""
+    domain = xen.domains.create(hvm=True, hap=True)
+    domain.set_max_memory(4096)
+    xen.call(domctl.SHADOW_OP_SET_ALLOCATION, domain.domid, mb=2)
+    yield domain
+    _remove(domain)
+
+
+def _remove(domain: pyxc.Domain) -> None:
+    if domain.exists():
+        domain.destroy(timeout=10)
+
+
+@pytest.fixture
+def pyxc_command() -> ground_truth.Command:
+    """The pyxc command of this Python, in a process of its own: pyxc_command("list")."""
+    program = (sys.executable, "-m", "pyxc")
+    return lambda *words: subprocess.run(
+        [*program, *words], capture_output=True, text=True, timeout=120, check=True
+    )
+
+
+@pytest.fixture(scope="session")
+def peer() -> ground_truth.Peer:
+    """xl and its friends of Xen's own, with xenstored running."""
+    if "PYXC_PEER" not in os.environ:
+        pytest.skip("no xl in this dom0")
+    return ground_truth.Peer.start(Path(os.environ["PYXC_PEER"]), Path(os.environ["PYXC_GUESTS"]))
+
+
+@pytest.fixture(scope="session")
+def guests(peer: ground_truth.Peer) -> Iterator[ground_truth.Guests]:
+    """Running guests, made by xl: "pv" and "pvh" of 16 MiB, "linux", a Debian kernel. All paused.
+
+    Linux goes first, the small ones keep a cpu busy when they run.
+    """
+    peer.create("linux")
+    for name in ("pv", "pvh"):
+        peer.create(name)
+        peer.wait_for(name, "line 1")
+        peer.xl("pause", name)
+    peer.wait_for("linux", "guest is up")
+    peer.xl("pause", "linux")
+    yield ground_truth.Guests({name: peer.domid(name) for name in ("pv", "pvh", "linux")})

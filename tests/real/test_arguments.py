@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Arguments that make no sense never reach the hypervisor."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import pyxc
+from pyxc._core import ForeignMap
+from pyxc.link.privcmd import PrivcmdLink
+
+
+class CountingLink:
+    """The real link, counting what goes through it: hypercalls and mappings."""
+
+    def __init__(self) -> None:
+        self._inner = PrivcmdLink()
+        self.calls = 0
+        self.target = self._inner.target
+        self.byteorder = self._inner.byteorder
+        self.kernel_bits = self._inner.kernel_bits
+        self.pool = self._inner.pool
+        self.resource_size = self._inner.resource_size
+        self.map_resource = self._inner.map_resource
+        self.close = self._inner.close
+
+    @property
+    def maps(self) -> list[ForeignMap]:
+        return self._inner.maps
+
+    def hypercall(self, *arguments: int) -> int:
+        self.calls += 1
+        return self._inner.hypercall(*arguments)
+
+    def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
+        self.calls += 1
+        return self._inner.map_frames(domid, frames, writable)
+
+
+@pytest.fixture
+def counting() -> Iterator[tuple[pyxc.Xen, CountingLink]]:
+    """A handle, and its link, which counts."""
+    link = CountingLink()
+    with pyxc.connect(link, names=False) as opened:
+        yield opened, link
+
+
+WRONG: dict[str, Callable[[pyxc.Domain], object]] = {
+    "negative domid": lambda d: d.xen.domains[-1],
+    "reserved domid": lambda d: d.xen.domains[0x7FF0],
+    "domid beyond its field": lambda d: d.xen.domains[1 << 16],
+    "UUID of 15 bytes": lambda d: d.xen.domains.create(uuid=bytes(15)),
+    "UUID that is none": lambda d: d.set_uuid("web1"),
+    "no vcpus": lambda d: d.xen.domains.create(max_vcpus=0),
+    "hap without hvm": lambda d: d.xen.domains.create(hap=True),
+    "wanted id out of range": lambda d: d.xen.domains.create(domid=0x7FF1),
+    "negative memory": lambda d: d.set_max_memory(-1),
+    "negative count of vcpus": lambda d: d.set_max_vcpus(-1),
+    "negative vcpu": lambda d: d.vcpu(-1),
+    "cpu beyond the host": lambda d: d.vcpu(0).set_affinity(hard=[d.xen.nr_cpus]),
+    "no cpu": lambda d: d.vcpu(0).set_affinity(hard=[]),
+    "no affinity": lambda d: d.vcpu(0).set_affinity(),
+    "negative frame": lambda d: d.memory.map([-1]),
+    "frame beyond 52 bits": lambda d: d.memory.read(1 << 52),
+    "no frame": lambda d: d.memory.map([]),
+    "offset beyond the page": lambda d: d.memory.read(1, offset=4096),
+    "negative size": lambda d: d.memory.read(1, size=-1),
+    "nothing to write": lambda d: d.memory.write(1, b""),
+    "negative count": lambda d: d.memory.increase(-1),
+    "order too large": lambda d: d.memory.populate([0], order=19),
+    "hvm param beyond its field": lambda d: d.set_hvm_param(1 << 32, 0),
+    "hvm value beyond its field": lambda d: d.set_hvm_param(1, 1 << 64),
+    "no debug key": lambda d: d.xen.debug_keys(""),
+    "debug key that is no ASCII": lambda d: d.xen.debug_keys("\N{EURO SIGN}"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_fails_before_any_hypercall(counting: tuple[pyxc.Xen, CountingLink], case: str) -> None:
+    xen, link = counting
+    domain = xen.domains[0]
+    assert xen.nr_cpus  # asked once, then known
+    before = link.calls
+    with pytest.raises((ValueError, OverflowError)):
+        WRONG[case](domain)
+    assert link.calls == before
+
+
+@pytest.mark.parametrize("wrong", ["gate", "target"])
+def test_open_with_an_unknown_word(wrong: str) -> None:
+    with pytest.raises(ValueError, match="maybe"):
+        pyxc.open(**{wrong: "maybe"})
