@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The same operations with libxenctrl. Reads "OPERATION TIMES DOMID COUNT" lines, answers each with nanoseconds. */
+/* The same operations with libxenctrl. Reads lines "OPERATION TIMES DOMID COUNT", answers with nanoseconds. */
 
 #include <err.h>
 #include <stdint.h>
@@ -94,7 +94,7 @@ static void vcpu_info(uint32_t domid, uint32_t count)
         must(xc_vcpu_getinfo(xch, domid, vcpu, &info) == 0, "xc_vcpu_getinfo");
 }
 
-/* The frames in the p2m that a PV guest publishes as a tree of frame lists; at most one list's worth of pages. */
+/* The frames in the p2m that a PV guest publishes as a tree of frame lists: at most one list of pages. */
 static size_t read_frames(uint32_t domid, uint64_t *frames)
 {
     xc_dominfo_t info;
