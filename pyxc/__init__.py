@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Manage any 64-bit Xen from any Python, without libxc.
 
-    >>> import pyxc
-    >>> with pyxc.open() as xen:          # or pyxc.open("sim:xen-4.17"): simulated, no Xen needed
-    ...     for info in xen.domains.infos():
-    ...         print(info.domid, info.memory_kb, info.flags)
+>>> import pyxc
+>>> with pyxc.open() as xen:          # or pyxc.open("sim:xen-4.17"): simulated, no Xen needed
+...     for info in xen.domains.infos():
+...         print(info.domid, info.memory_kb, info.flags)
 """
 
 from __future__ import annotations

@@ -188,6 +188,8 @@ class Privcmd:
         before: int = -1, after: int = -1,
     ) -> tuple[int, bytes, Sequence[bytes]]:
         """Issue a hypercall on a structure, from and to plain bytes; see pyxc.link.exchange."""
+    def prepare(self, op: int, request: bytes, domid_at: int, reader: RecordReader, body: int) -> PreparedCall:
+        """A call that puts a domid into a structure (at -1: none) and reads a record at `body` of the answer."""
     def map_frames(self, domid: int, frames: Buffer, writable: bool = False) -> ForeignMap:
         """Map the given frame numbers (u64, native order) of a domain, one after the other (MMAPBATCH_V2).
 
@@ -203,6 +205,14 @@ class Privcmd:
         kernel or Xen cannot tell."""
     def close(self) -> None:
         """Unmap every foreign map and close the devices; BufferError when a memoryview still holds a map."""
+
+@final
+class PreparedCall:
+    """One question to one device, from a domid to a record with nothing between. Threads: as its Privcmd."""
+
+    def __init__(self) -> NoReturn: ...
+    def __call__(self, domid: int | None = None) -> Any:
+        """The record, or -errno."""
 
 @final
 class SharedMemory:

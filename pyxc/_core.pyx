@@ -99,7 +99,8 @@ cdef extern from "ioctls.h" nogil:
 
 cdef enum:
     FRAME_SIZE = 4096
-    POOLED_PAGES = 16       # arenas of more pages are not kept
+    POOLED_PAGES = 64       # arenas of more pages are not kept
+    FEW_PAGES = 4           # of those with up to so many, POOLED_PER_SIZE are kept, of larger ones one
     POOLED_PER_SIZE = 8
     XEN_VERSION = 17        # __HYPERVISOR_xen_version; its command 0 takes no argument
     RETRY_MICROSECONDS = 100
@@ -382,7 +383,7 @@ cdef class Pool:
         cdef list shelf
         if pages <= POOLED_PAGES and not self.closed:
             shelf = <list> self.shelves[pages]
-            if len(shelf) < POOLED_PER_SIZE:
+            if len(shelf) < (POOLED_PER_SIZE if pages <= FEW_PAGES else 1):
                 shelf.append(whole)
         return 0
 
@@ -926,6 +927,18 @@ cdef class Privcmd:
         finally:
             arena.release(total)
 
+    def prepare(self, uint64_t op, bytes request, Py_ssize_t domid_at, RecordReader reader, Py_ssize_t body):
+        cdef PreparedCall prepared = PreparedCall.__new__(PreparedCall)
+        if body + reader.size > len(request) or domid_at + 2 > len(request):
+            raise ValueError("a field lies outside its structure")
+        prepared.device = self
+        prepared.op = op
+        prepared.request = request
+        prepared.domid_at = domid_at
+        prepared.reader = reader
+        prepared.body = body
+        return prepared
+
     def map_frames(self, uint16_t domid, frames, bint writable=False):
         cdef ForeignMap foreign
         cdef Py_buffer buffer
@@ -1040,6 +1053,42 @@ cdef class Privcmd:
 
 
 # The memory of a simulated machine.
+
+@cython.final
+@cython.no_gc
+cdef class PreparedCall:
+    cdef Privcmd device
+    cdef uint64_t op
+    cdef bytes request
+    cdef Py_ssize_t domid_at    # -1: the question is about no domain
+    cdef RecordReader reader
+    cdef Py_ssize_t body
+
+    def __init__(self):
+        raise TypeError("Privcmd.prepare() makes prepared calls")
+
+    def __call__(self, domid=None):
+        cdef privcmd_hypercall call
+        cdef Arena arena
+        cdef Py_ssize_t size = len(self.request)
+        cdef uint16_t number
+        cdef int result
+        self.device.check()
+        arena = self.device.pool.take(size)
+        try:
+            memcpy(arena.memory.start, <char *> self.request, size)
+            if self.domid_at >= 0:
+                number = domid
+                memcpy(arena.memory.start + self.domid_at, &number, 2)
+            memset(&call, 0, sizeof(call))
+            call.op = self.op
+            call.arg[0] = <uintptr_t> arena.memory.start
+            with nogil:
+                result = xen_ioctl(self.device.device, PRIVCMD_HYPERCALL, &call, self.device.gated)
+            return result if result < 0 else self.reader.read(arena.memory.start + self.body)
+        finally:
+            arena.release(size)
+
 
 @cython.final
 @cython.no_gc

@@ -7,7 +7,7 @@ import errno
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pyxc import batch, errors
 from pyxc.abi.layout import Interface, Layout, NotInInterface
@@ -16,7 +16,7 @@ from pyxc.batch import Batch, Column
 from pyxc.link import Link
 from pyxc.link.exchange import Placement, exchanger
 from pyxc.plan import Address, Plan
-from pyxc.record import R, Reader
+from pyxc.record import R, Reader, Record
 
 __all__ = ["Address", "Batch", "Caller", "Reply", "Trace"]
 
@@ -60,6 +60,7 @@ class Caller:
         self.trace = trace
         self._exchange = exchanger(link)
         self._plans: dict[Operation, Plan] = {}
+        self._questions: dict[Operation, Callable[[int | None], Any]] = {}
 
     def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Reply:
         """Ask the hypervisor for one operation.
@@ -131,6 +132,30 @@ class Caller:
         failed, answer, buffers = self._exchange(MULTICALL, asked, placements, after=1)
         result = failed if failed < 0 else int(entry.unpack(answer)[1])
         return result, buffers[0] if buffers else b"", ()
+
+    def read(self, operation: Operation, record: Record[R], domid: int | None = None) -> R:
+        """Ask for an operation that takes no more than a domain, and answer a record of its body."""
+        question = self._questions.get(operation)
+        if question is None:
+            question = self._questions[operation] = self._question(operation, record)
+        answer = question(domid)
+        if isinstance(answer, int):
+            raise self.error(operation, -answer, domid)
+        return cast("R", answer)
+
+    def _question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
+        """What asks: the device itself where it can and nobody wants a trace, since this is asked most often."""
+        plan = self._plans.get(operation) or self._plan(operation)
+        reader = record.at(self.interface)
+        prepare = getattr(self.link, "prepare", None)
+        if prepare is None or self.trace or operation.changes or operation.family.command_argument:
+            return lambda domid: self.call(operation, domid).record(reader)
+        domid_at = -1 if plan.domain is None else plan.layout.offsets[plan.layout.names[plan.domain]]
+        request = plan.request(plan.zero)
+        asked: Callable[[int | None], R | int] = prepare(
+            plan.number, request, domid_at, reader, plan.layout.body
+        )
+        return asked
 
     def batch(self, operation: Operation, count: int, /, **columns: Column) -> Batch:
         """Ask for one operation many times, in as few hypercalls as possible (multicall).

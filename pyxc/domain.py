@@ -247,8 +247,7 @@ class Domain:
 
 def read_info(xen: Xen, domid: int) -> DomainInfo:
     """One domain (domctl getdomaininfo). Up to 4.17 Xen answers with the next one when the id is free."""
-    reply = xen.call(domctl.GETDOMAININFO, domid)
-    info = reply.record(INFO.at(xen.interface))
+    info = xen.caller.read(domctl.GETDOMAININFO, INFO, domid)
     if info.domid != domid:
         raise xen.caller.error(domctl.GETDOMAININFO, errno.ESRCH, domid)
     return info

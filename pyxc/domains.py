@@ -44,6 +44,7 @@ class Domains(Mapping[int, Domain]):
             if count > room:
                 raise errors.DecodeError(f"the hypervisor claims {count} records in room for {room}")
             if count < room:
+                self._room = max(_ROOM, count + count // 8 + 16)
                 return reader.all(memoryview(reply.buffers["buffer"])[: count * size])
             self._room = room * 4
 

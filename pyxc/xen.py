@@ -92,7 +92,7 @@ class Xen:
 
     def physinfo(self) -> PhysInfo:
         """The host now: cpus, memory, what the platform can do (sysctl physinfo)."""
-        return self.call(sysctl.PHYSINFO).record(PHYSINFO.at(self.interface))
+        return self.caller.read(sysctl.PHYSINFO, PHYSINFO)
 
     @cached_property
     def nr_cpus(self) -> int:

@@ -40,7 +40,7 @@ VOLATILE = frozenset(
     "cpu_time cpu shared_info_frame tot_pages max_pages total_pages free_pages scrub_pages outstanding_pages "
     "max_mfn cpu_khz hw_cap index count avail_bytes memsize memfree idletime extent_start compile_date "
     "compiler compile_by compile_domain changeset commandline extraversion buf len running blocked flags "
-    "gpaddr_bits max_node_id nr_nodes distance num_nodes info meminfo buffer cputopo array u port".split()
+    "gpaddr_bits max_node_id nr_nodes distance num_nodes info meminfo buffer cputopo array u port local_port ctxt".split()
 )
 """Fields that tell of time, of addresses and frames, of one host and build, or of what runs at the moment."""
 
@@ -296,6 +296,7 @@ def memory_of_pv(script: Script, pv: int) -> None:
     script.step("oversized list", domctl.GETPAGEFRAMEINFO3, pv, num=1025, array=8 * 1025)
     script.step("memory is there", domctl.SET_ADDRESS_SIZE, pv, size=32)
     map_both_ways(script, pv, int.from_bytes(frames[16:24], "little"))
+    registers_of_pv(script, pv, int.from_bytes(frames[24:32], "little"))
 
 
 def map_both_ways(script: Script, pv: int, frame: int) -> None:
@@ -321,10 +322,33 @@ def failure(call: Callable[[], object]) -> dict[str, Any]:
 
 
 def registers_of_pvh(script: Script, pvh: int) -> None:
-    """A translated guest needs no page tables before it can have registers."""
-    context = VcpuContext.zero(64, script.xen.interface).replace(rip=0x1000, rax=7, rsp=0x2000, flags=0x20)
-    script.step("success", domctl.SETVCPUCONTEXT, pvh, vcpu=0, ctxt=context.encode())
-    script.step("success", domctl.GETVCPUCONTEXT, pvh, vcpu=0, ctxt=5168)
+    """Those of a translated guest can be set like this, but not shown before its hvm context is loaded."""
+    context = VcpuContext.zero(64, script.xen.interface).replace(rip=0x1000, rax=7, rsp=0x2000)
+    script.step("pvh", domctl.SETVCPUCONTEXT, pvh, vcpu=0, ctxt=context.encode())
+    script.step("pvh", domctl.GETVCPUCONTEXT, pvh, vcpu=0, ctxt=5168)
+
+
+def registers_of_pv(script: Script, pv: int, root: int) -> None:
+    """With an empty page table a vcpu can have registers; it stays offline."""
+    domain = script.xen.domains[pv]
+    domain.memory.write(root, bytes(4096))
+    context = VcpuContext.zero(64, script.xen.interface).replace(
+        flags=4,
+        rip=0x1000,
+        rax=7,
+        rsp=0x2000,
+        r15=2**64 - 1,
+        cs=0xE033,
+        ss=0xE02B,
+        cr3=root << 12,
+        fs_base=0x5000,
+    )
+    script.step("success", domctl.SETVCPUCONTEXT, pv, vcpu=0, ctxt=context.encode())
+    script.step("success", domctl.GETVCPUCONTEXT, pv, vcpu=0, ctxt=5168)
+    shown = domain.vcpu(0).context()
+    registers = {name: value for name, value in shown.items() if value and name != "cr3"}
+    script.outcomes["domctl.getvcpucontext/registers"] = {"root": shown["cr3"] == root << 12, **registers}
+    script.step("another root", domctl.SETVCPUCONTEXT, pv, vcpu=0, ctxt=context.replace(cr3=0).encode())
 
 
 def memory_of_pvh(script: Script, pvh: int) -> None:

@@ -39,6 +39,7 @@ class PrivcmdLink:
         self.pool = self._device.pool
         self.hypercall = self._device.hypercall
         self.exchange = self._device.exchange
+        self.prepare = self._device.prepare
 
     @property
     def maps(self) -> list[_core.ForeignMap]:

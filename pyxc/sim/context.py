@@ -63,19 +63,21 @@ def install(xen: Hypervisor, vcpu: Vcpu, data: bytes) -> None:
     fields = layout.unpack(data)
     old = layout.unpack(vcpu.context) if vcpu.context else None
     online = bool(fields["flags"] & ContextFlag.ONLINE)
-    if domain.hvm:
-        _adopt_hvm(fields, old)
-    else:
+    vcpu.down = not online
+    if not domain.hvm:
         _check_pv(domain, fields)
         _normalise_pv(domain, fields)
         _adopt_tables(xen, domain, fields, old)
+    elif old:
+        _adopt_hvm(fields, old)
+    else:
+        return  # only an hvm context that is loaded makes a translated vcpu one that has registers to show
     vcpu.context = layout.pack(fields)
-    vcpu.down = not online
 
 
-def _adopt_hvm(fields: Fields, old: Fields | None) -> None:
+def _adopt_hvm(fields: Fields, old: Fields) -> None:
     """A translated vcpu's control registers are not set this way, and it has none of a PV guest's tables."""
-    fields["ctrlreg"] = old["ctrlreg"] if old else bytes(64)
+    fields["ctrlreg"] = old["ctrlreg"]
     fields["flags"] &= ContextFlag.I387_VALID
 
 
