@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The same operations with libxenctrl. Reads lines "OPERATION TIMES DOMID COUNT", answers with nanoseconds. */
+/* The same operations with libxenctrl. Reads lines "OPERATION TIMES DOMID COUNT", answers nanoseconds. */
 
 #include <err.h>
 #include <stdint.h>
