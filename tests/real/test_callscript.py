@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 import callscript
@@ -32,7 +33,8 @@ def test_same_outcomes_as_recorded(xen: pyxc.Xen) -> None:
     name = "xen-{}.{}.outcomes.json".format(*xen.interface.xen)
     recorded = json.loads((RECORDINGS / name).read_text())
     outcomes = json.loads(json.dumps(callscript.run(xen)))
-    assert callscript.differences(_without_ids(recorded), _without_ids(outcomes)) == {}
+    different = callscript.differences(_without_ids(recorded), _without_ids(outcomes))
+    assert not different, pformat(different)
 
 
 def _without_ids(outcomes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

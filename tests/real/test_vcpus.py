@@ -67,6 +67,7 @@ def test_affinity_of_each_vcpu_is_its_own(xen: pyxc.Xen, pv: pyxc.Domain) -> Non
     affinities = xen.affinities()
     assert affinities[pv.domid, 1] == pv.vcpu(1).affinity() == Affinity(frozenset([1]), frozenset([0]))
     assert affinities[pv.domid, 0].hard >= everywhere
+    assert pv.vcpu(1).set_affinity(soft=[]).soft == frozenset()
 
 
 def test_context_of_a_vcpu_that_never_ran(pv: pyxc.Domain) -> None:
