@@ -188,8 +188,10 @@ class Privcmd:
         before: int = -1, after: int = -1,
     ) -> tuple[int, bytes, Sequence[bytes]]:
         """Issue a hypercall on a structure, from and to plain bytes; see pyxc.link.exchange."""
-    def prepare(self, op: int, request: bytes, domid_at: int, reader: RecordReader, body: int) -> PreparedCall:
-        """A call that puts a domid into a structure (at -1: none) and reads a record at `body` of the answer."""
+    def prepare(
+        self, op: int, request: bytes, domid_at: int, reader: RecordReader, body: int
+    ) -> PreparedCall:
+        """A call that puts a domid at a place in a structure (-1: none) and reads a record of the answer."""
     def map_frames(self, domid: int, frames: Buffer, writable: bool = False) -> ForeignMap:
         """Map the given frame numbers (u64, native order) of a domain, one after the other (MMAPBATCH_V2).
 

@@ -144,7 +144,7 @@ class Caller:
         return cast("R", answer)
 
     def _question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
-        """What asks: the device itself where it can and nobody wants a trace, since this is asked most often."""
+        """What asks: the device itself, where it can and nobody wants a trace: these are asked most often."""
         plan = self._plans.get(operation) or self._plan(operation)
         reader = record.at(self.interface)
         prepare = getattr(self.link, "prepare", None)

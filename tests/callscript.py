@@ -40,7 +40,8 @@ VOLATILE = frozenset(
     "cpu_time cpu shared_info_frame tot_pages max_pages total_pages free_pages scrub_pages outstanding_pages "
     "max_mfn cpu_khz hw_cap index count avail_bytes memsize memfree idletime extent_start compile_date "
     "compiler compile_by compile_domain changeset commandline extraversion buf len running blocked flags "
-    "gpaddr_bits max_node_id nr_nodes distance num_nodes info meminfo buffer cputopo array u port local_port ctxt".split()
+    "gpaddr_bits max_node_id nr_nodes distance num_nodes info meminfo buffer cputopo array "
+    "u port local_port ctxt".split()
 )
 """Fields that tell of time, of addresses and frames, of one host and build, or of what runs at the moment."""
 

@@ -22,10 +22,6 @@ RECORDED = ("xen-4.14", "xen-4.17", "xen-4.20")
 OLDEST_AND_NEWEST = ("xen-4.10", "xen-4.22")
 NOT_RECORDED = {
     "domctl.getmemlist": "Xen had it up to 4.10 only",
-    "domctl.getvcpucontext": "a vcpu has registers to show once a guest was built; recorded are its refusals",
-    "domctl.setvcpucontext": "wants the page tables of a built guest; recorded are its refusals",
-    "event_channel_op.bind_interdomain": "dom0's ports belong to its kernel; recorded is its refusal",
-    "event_channel_op.close": "dom0's ports belong to its kernel",
 }
 """Operations that no recorded hypervisor carried out, and why."""
 
