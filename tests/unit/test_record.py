@@ -71,7 +71,7 @@ def test_a_buffer_that_is_too_short_is_not_read() -> None:
     reader = Record(Spot, POINT).at(NEW)
     with pytest.raises(ValueError, match="not a number of records of 16 bytes"):
         reader.all(bytes(17))
-    for offset in (1, 16, -1, 2**40):
+    for offset in (1, 16, -1, 2**30):
         with pytest.raises(ValueError, match="does not fit"):
             reader.one(bytes(16), offset)
 
