@@ -14,7 +14,7 @@ from pyxc import errors
 from pyxc._core import select_frames
 from pyxc.abi import domctl, memory
 from pyxc.abi.domctl import PageType
-from pyxc.p2m import P2mReader
+from pyxc.p2m import P2mReader, open_p2m
 
 if TYPE_CHECKING:
     from pyxc.domain import Domain, DomainInfo
@@ -66,7 +66,8 @@ def _owned(domain: Domain, info: DomainInfo, force: bool) -> FrameList:
         last = domain.memory.maximum_gpfn()
         return FrameList(_scan(domain, last, info.tot_pages), domctl.GETPAGEFRAMEINFO3.name, True)
     try:
-        reader = P2mReader(domain, info)
+        with open_p2m(domain, info) as reader:
+            return FrameList(reader.steadily(lambda: _collect(reader, info)), reader.source, False)
     except errors.Unsupported:
         if domain.xen.caller.supports(domctl.GETMEMLIST) and info.tot_pages <= _GETMEMLIST_MOST:
             return FrameList(_getmemlist(domain, info.tot_pages), domctl.GETMEMLIST.name, False)
@@ -74,12 +75,11 @@ def _owned(domain: Domain, info: DomainInfo, force: bool) -> FrameList:
             last = domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
             return FrameList(_scan(domain, last, info.tot_pages), domctl.GETPAGEFRAMEINFO3.name, False)
         raise
-    return FrameList(reader.steadily(lambda: _collect(reader, info)), reader.source, False)
 
 
 def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
     """The plain entries of a p2m, piece by piece. A guest that lists more than it owns is not believed."""
-    frames = array("Q", bytes(8 * (info.tot_pages + _SLACK)))
+    frames = array("Q", (0,)) * (info.tot_pages + _SLACK)
     count = 0
     for piece in reader.pieces():
         try:
@@ -87,7 +87,8 @@ def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
         except ValueError as error:
             text = f"the p2m of domain {info.domid} lists more frames than the {info.tot_pages} that it owns"
             raise errors.DecodeError(text) from error
-    return frames[:count]
+    del frames[count:]
+    return frames
 
 
 def _getmemlist(domain: Domain, count: int) -> array[int]:

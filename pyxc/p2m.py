@@ -11,10 +11,11 @@ from __future__ import annotations
 import errno
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyxc import errors
-from pyxc._core import PAGE_SIZE, select_frames
+from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
 from pyxc.abi import domctl, x86
 
 if TYPE_CHECKING:
@@ -50,16 +51,13 @@ class P2m(NamedTuple):
 class P2mReader:
     """Reads the p2m of one domain in pieces of bounded size. Of one thread."""
 
-    def __init__(self, domain: Domain, info: DomainInfo, source: str | None = None) -> None:
-        """`source` forces "p2m_vaddr" or "frame_list_list". Unsupported when there is no such p2m."""
+    def __init__(self, domain: Domain, shared_info: ForeignMap, source: str | None) -> None:
         self._domain = domain
-        self._shared_info_frame = info.shared_info_frame
-        if domain.xen.call(domctl.GET_ADDRESS_SIZE, domain.domid).field("size") != 64:
-            raise self._unreadable("it is a 32-bit guest")
+        self._shared_info = shared_info
         arch = self._arch()
         self.pfns: int = arch["max_pfn"]
         if not 0 < self.pfns <= _PFN_LIMIT:
-            raise self._unreadable("it publishes none" if not self.pfns else f"it claims {self.pfns} pfns")
+            raise unreadable(domain, "it publishes none" if not self.pfns else f"it claims {self.pfns} pfns")
         self._roots = {
             "p2m_vaddr": arch["p2m_cr3"] and arch["p2m_vaddr"],
             "frame_list_list": arch["pfn_to_mfn_frame_list_list"],
@@ -67,7 +65,7 @@ class P2mReader:
         self._cr3 = arch["p2m_cr3"]
         names = [name for name in self._roots if self._roots[name] and source in (None, name)]
         if not names:
-            raise self._unreadable(f"it publishes no {source or 'p2m'}")
+            raise unreadable(domain, f"it publishes no {source or 'p2m'}")
         self.source = names[0]
 
     def steadily(self, read: Callable[[], T]) -> T:
@@ -141,7 +139,7 @@ class P2mReader:
         """Three levels of plain frame numbers: list of lists, lists, pages of entries."""
         root = self._page(self._roots["frame_list_list"])
         if pages > _WORDS * _WORDS:
-            raise self._unreadable("it is larger than a tree of frames can say")
+            raise unreadable(self._domain, "it is larger than a tree of frames can say")
         for frame in root[: -(-pages // _WORDS)]:
             count = min(_WORDS, pages)
             pages -= count
@@ -153,30 +151,40 @@ class P2mReader:
     def _arch(self) -> dict[str, int]:
         interface = self._domain.xen.interface
         offset = x86.SHARED_INFO_STRUCT.at(interface).offsets["arch.max_pfn"]
-        layout = x86.ARCH_SHARED_INFO_STRUCT.at(interface)
-        return layout.unpack(self._domain.memory.read(self._shared_info_frame, offset, layout.size))
+        return x86.ARCH_SHARED_INFO_STRUCT.at(interface).unpack(self._shared_info, offset)
 
-    def _unreadable(self, why: str) -> errors.Unsupported:
-        return errors.Unsupported(errno.EOPNOTSUPP, "p2m", self._domain.domid, hint=f"no readable p2m: {why}")
+
+@contextmanager
+def open_p2m(domain: Domain, info: DomainInfo, source: str | None = None) -> Iterator[P2mReader]:
+    """A reader of a PV domain's p2m, as long as its shared_info is mapped.
+
+    `source` forces "p2m_vaddr" or "frame_list_list". Unsupported when there is no such p2m.
+    """
+    if info.is_hvm:
+        raise unreadable(domain, "only PV domains keep one")
+    if domain.xen.call(domctl.GET_ADDRESS_SIZE, domain.domid).field("size") != 64:
+        raise unreadable(domain, "it is a 32-bit guest")
+    with domain.memory.map(info.shared_info_frame) as shared_info:
+        yield P2mReader(domain, shared_info, source)
+
+
+def unreadable(domain: Domain, why: str) -> errors.Unsupported:
+    return errors.Unsupported(errno.EOPNOTSUPP, "p2m", domain.domid, hint=f"no readable p2m: {why}")
 
 
 def read_p2m(domain: Domain, source: str | None = None) -> P2m:
     """The whole p2m of a PV domain."""
-    info = domain.info()
-    if info.is_hvm:
-        raise errors.Unsupported(
-            errno.EOPNOTSUPP, "p2m", domain.domid, hint="only PV domains have a p2m of their own"
-        )
-    reader = P2mReader(domain, info, source)
-    return reader.steadily(lambda: _gather(reader))
+    with open_p2m(domain, domain.info(), source) as reader:
+        return reader.steadily(lambda: _gather(reader))
 
 
 def _gather(reader: P2mReader) -> P2m:
     entries, identity, foreign = array("Q"), array("Q"), list[tuple[int, int]]()
+    unread = array("Q", (0,)) * (_WINDOW * _WORDS)
     for piece in reader.pieces():
         start = len(entries)
         entries.frombytes(piece)
-        _, _, nr_foreign, nr_identity = select_frames(piece, array("Q", bytes(len(piece))), 0)
+        _, _, nr_foreign, nr_identity = select_frames(piece, unread, 0)
         if nr_foreign or nr_identity:
             _set_apart(entries, start, identity, foreign)
     return P2m(entries, identity, foreign, reader.source)

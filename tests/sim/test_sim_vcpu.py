@@ -165,9 +165,14 @@ def test_control_registers_of_a_translated_vcpu_stay(client: Any) -> None:
     assert write(client, {**before, "ctrlreg": (0,) * 8, "user_regs.rax": 5}, domid=2) == 0
     after = read(client, 2)
     assert (after["ctrlreg"], after["user_regs.rax"]) == (before["ctrlreg"], 5)
+
+
+def test_setting_registers_does_not_initialise_a_translated_vcpu(client: Any) -> None:
+    before = read(client, 2)
     client.call(domctl.SETVCPUCONTEXT, 2, vcpu=0, ctxt=0)
     assert write(client, before, domid=2) == 0
-    assert read(client, 2)["ctrlreg"] == (0,) * 8
+    arena = client.buffer(x86.VCPU_GUEST_CONTEXT_STRUCT.at(client.interface).size)
+    assert client.call(domctl.GETVCPUCONTEXT, 2, vcpu=0, ctxt=arena.address).result == -errno.ENODATA
 
 
 def test_a_32_bit_guest_has_contexts_of_its_own_width(client_of: Any) -> None:
