@@ -72,6 +72,21 @@ class RecordReader:
     def all(self, data: Buffer) -> list[Any]:
         """The records that fill a buffer. ValueError when they do not fill it."""
 
+def lay_batch(
+    arena: Arena,
+    count: int,
+    request: bytes,
+    stride: int,
+    call: tuple[int, int, int],
+    columns: tuple[tuple[int, int, Sequence[int]], ...],
+    swapped: bool = False,
+) -> None:
+    """Write a multicall: `count` entries of 64 bytes, then as many structures, `stride` bytes apart.
+
+    Each structure is `request` but for its columns, (offset, size, values). `call` is the hypercall's number
+    and its arguments before and after the structure's address (-1: none). OverflowError for what does not fit.
+    """
+
 @final
 class Arena:
     """One piece of hypercall-safe memory: page-aligned, resident, zero when taken. Writable buffer protocol.

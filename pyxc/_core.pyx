@@ -606,6 +606,56 @@ def select_frames(entries, frames, Py_ssize_t at):
 
 # Devices.
 
+# Batches.
+
+cdef enum:
+    ENTRY = 64                  # bytes of a multicall's entry: number, result, six arguments
+
+
+cdef int put_number(char *at, uint64_t value, Py_ssize_t size, bint swapped) except -1:
+    """Write the low `size` bytes: they come first in a little-endian word, last in a big-endian one."""
+    cdef bint little = LITTLE_ENDIAN != swapped
+    if size < 8 and value >> (8 * size):
+        raise OverflowError(f"{value} does not fit {size} bytes")
+    if swapped:
+        value = __builtin_bswap64(value)
+    memcpy(at, <char *> &value + (0 if little else 8 - size), size)
+    return 0
+
+
+def lay_batch(Arena arena, Py_ssize_t count, bytes request, Py_ssize_t stride, tuple call, tuple columns,
+              bint swapped=False):
+    cdef char *start = arena.held().start
+    cdef char *structure = start + ENTRY * count
+    cdef Py_ssize_t index, at, offset, size
+    cdef uint64_t number
+    cdef int64_t before, after
+    number, before, after = call
+    if count < 0 or stride < len(request) or (ENTRY + stride) * count > <Py_ssize_t> arena.memory.size:
+        raise ValueError("the batch does not fit the arena")
+    for index in range(count):
+        at = 16
+        put_number(start, number, 8, swapped)
+        if before >= 0:
+            put_number(start + at, before, 8, swapped)
+            at += 8
+        put_number(start + at, <uintptr_t> structure, 8, swapped)
+        if after >= 0:
+            put_number(start + at + 8, after, 8, swapped)
+        memcpy(structure, <char *> request, len(request))
+        start += ENTRY
+        structure += stride
+    for offset, size, column in columns:
+        if size not in (1, 2, 4, 8) or offset < 0 or offset + size > len(request):
+            raise ValueError("a column lies outside its structure")
+        if len(column) != count:
+            raise ValueError(f"a column of {len(column)} values in a batch of {count}")
+        structure = arena.memory.start + ENTRY * count + offset
+        for value in column:
+            put_number(structure, value, size, swapped)
+            structure += stride
+
+
 # Records of packed structures.
 
 cdef struct Place:

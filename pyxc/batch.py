@@ -6,8 +6,9 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from pyxc._core import Arena, lay_batch
 from pyxc.abi.layout import Layout
 from pyxc.abi.operation import MULTICALL
 from pyxc.link import Link
@@ -17,7 +18,6 @@ from pyxc.record import R, Reader
 AT_ONCE = 512
 _ENTRY_WORDS = 8
 _ENTRY = 8 * _ENTRY_WORDS
-_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 Column = Sequence[int] | int
 
@@ -85,7 +85,7 @@ class _Part:
         total = self._tail + sum(self._sizes.values()) * self._count
         arena = self._link.pool.take(total)
         try:
-            self._fill(arena.view, arena.address)
+            self._fill(arena)
             failed = self._link.hypercall(MULTICALL, arena.address, self._count)
             if failed == 0:
                 self._collect(arena.view, whole)
@@ -93,46 +93,38 @@ class _Part:
         finally:
             arena.release(total)
 
-    def _fill(self, view: memoryview, base: int) -> None:
-        plan, count = self._plan, self._count
-        view[self._body : self._tail] = plan.pack(*plan.zero).ljust(self._stride, b"\0") * count
-        at = base + self._tail
+    def _fill(self, arena: Arena) -> None:
+        """One int for all goes into the structure that the others are copies of."""
+        plan, at = self._plan, arena.address + self._tail
+        same = dict[str, Any]()
+        columns = []
         for name, column in self._columns.items():
             if name in self._sizes:
                 size = self._sizes[name]
-                column = range(at, at + size * count, size)
-                at += size * count
-            self._set_column(view[self._body : self._tail], name, column)
-        self._set_entries(view[: self._body], base + self._body)
-
-    def _set_column(self, block: memoryview, name: str, column: Column) -> None:
-        size = self._plan.layout.sizes[name]
-        code = _CODES[size]
+                column = range(at, at + size * self._count, size)
+                at += size * self._count
+            if isinstance(column, int):
+                same[name] = column
+            else:
+                columns.append((plan.layout.offsets[name], plan.layout.sizes[name], column))
+        values = plan.zero.copy()
+        plan.fill(values, same)
+        call = (plan.number, plan.before, plan.after)
         try:
-            cells = array(code, [column]) * self._count if isinstance(column, int) else array(code, column)
+            lay_batch(
+                arena, self._count, plan.request(values), self._stride, call, tuple(columns), self._swapped
+            )
         except OverflowError as error:
-            raise ValueError(
-                f"{self._plan.operation.full_name}: {name} does not fit its field ({error})"
-            ) from error
-        self._strided(block.cast(code), self._plan.layout.offsets[name] // size, self._stride // size, cells)
+            raise ValueError(f"{plan.operation.full_name}: {self._misfits()}: {error}") from error
 
-    def _set_entries(self, block: memoryview, first: int) -> None:
-        """Each entry: the hypercall's number, a place for the result, and the arguments."""
-        plan, count = self._plan, self._count
-        addresses = array("Q", range(first, first + self._stride * count, self._stride))
-        arguments: list[array[int]] = [array("Q", [plan.before]) * count] if plan.before >= 0 else []
-        arguments.append(addresses)
-        if plan.after >= 0:
-            arguments.append(array("Q", [plan.after]) * count)
-        words = block.cast("Q")
-        self._strided(words, 0, _ENTRY_WORDS, array("Q", [plan.number]) * count)
-        for position, cells in enumerate(arguments):
-            self._strided(words, 2 + position, _ENTRY_WORDS, cells)
-
-    def _strided(self, block: memoryview, start: int, step: int, cells: array[int]) -> None:
-        if self._swapped:
-            cells.byteswap()
-        block[start::step] = memoryview(cells)
+    def _misfits(self) -> str:
+        """Names of the columns with values that their fields cannot hold."""
+        sizes = self._plan.layout.sizes
+        return ", ".join(
+            name
+            for name, column in self._columns.items()
+            if not isinstance(column, int) and not all(0 <= value < 256 ** sizes[name] for value in column)
+        )
 
     def _collect(self, view: memoryview, whole: Batch) -> None:
         results = array("q", view[: self._body].cast("q")[1::_ENTRY_WORDS].tolist())

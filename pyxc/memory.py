@@ -164,7 +164,7 @@ class Memory:
 
 
 def _frames(frames: int | Iterable[int]) -> array[int]:
-    """Frame numbers as u64. Those of an array of u64 are not looked at: Xen refuses what is none, one by one."""
+    """Frame numbers as u64. Those of an array of u64 are not looked at: what is none fails by itself."""
     if isinstance(frames, array) and frames.typecode == "Q":
         return frames
     if isinstance(frames, int):
