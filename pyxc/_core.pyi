@@ -84,7 +84,7 @@ def lay_batch(
     """Write a multicall: `count` entries of 64 bytes, then as many structures, `stride` bytes apart.
 
     Each structure is `request` but for its columns, (offset, size, values). `call` is the hypercall's number
-    and its arguments before and after the structure's address (-1: none). OverflowError for what does not fit.
+    and its arguments before and after the address of the structure (-1: none). OverflowError: a misfit.
     """
 
 @final
