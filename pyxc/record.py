@@ -34,7 +34,7 @@ class Record(Generic[R]):
     def __init__(self, cls: type[R], structure: Table | Operation, **renamed: str) -> None:
         self._cls = cls
         self._structure = structure
-        fields: tuple[str, ...] = getattr(cls, "_fields")  # noqa: B009
+        fields: tuple[str, ...] = vars(cls)["_fields"]
         self._sources = tuple(renamed.get(field, field) for field in fields)
         unknown = set(self._sources) - {row.name for row in _rows(structure)}
         if unknown:

@@ -14,38 +14,28 @@ import json
 import zlib
 from array import array
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TextIO
 
 from pyxc._core import ForeignMap, Pool
 from pyxc.link import Link
+from pyxc.link.wrapper import LinkWrapper
 
 FORMAT = 1
 
 
-class RecordLink:
+class RecordLink(LinkWrapper):
     """A link that writes down everything. Of one thread: the recording is a sequence."""
 
     def __init__(self, inner: Link, stream: TextIO) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._stream = stream
-        self.target = inner.target
-        self.byteorder = inner.byteorder
-        self.store = inner.store
-        self.kernel_bits = inner.kernel_bits
         self._write({"format": FORMAT, "byteorder": inner.byteorder, "kernel_bits": inner.kernel_bits})
-
-    @property
-    def pool(self) -> Pool:
-        return self._inner.pool
-
-    @property
-    def maps(self) -> list[ForeignMap]:
-        return self._inner.maps
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5))
         before = arena.read()
-        result = self._inner.hypercall(op, a1, a2, a3, a4, a5)
+        result = super().hypercall(op, a1, a2, a3, a4, a5)
         after = arena.read()
         arguments = [arena.relative(value) for value in (a1, a2, a3, a4, a5)]
         self._write({"hypercall": op, "arguments": arguments, "in": before, "result": result, "out": after})
@@ -53,15 +43,13 @@ class RecordLink:
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
         asked = {"map_frames": domid, "frames": frames.tolist(), "writable": writable}
-        return self._mapped(asked, lambda: self._inner.map_frames(domid, frames, writable))
+        return self._mapped(asked, partial(super().map_frames, domid, frames, writable))
 
     def map_resource(
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
     ) -> ForeignMap:
         asked = {"map_resource": [domid, kind, ident, first, count], "writable": writable}
-        return self._mapped(
-            asked, lambda: self._inner.map_resource(domid, kind, ident, first, count, writable)
-        )
+        return self._mapped(asked, partial(super().map_resource, domid, kind, ident, first, count, writable))
 
     def _mapped(self, asked: dict[str, Any], call: Callable[[], ForeignMap]) -> ForeignMap:
         try:
@@ -75,12 +63,12 @@ class RecordLink:
         return mapped
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
-        size = self._inner.resource_size(domid, kind, ident)
+        size = super().resource_size(domid, kind, ident)
         self._write({"resource_size": [domid, kind, ident], "result": size})
         return size
 
     def close(self) -> None:
-        self._inner.close()
+        super().close()
         self._stream.flush()
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""A link around another link."""
+
+from __future__ import annotations
+
+from array import array
+
+from pyxc._core import ForeignMap, Pool
+from pyxc.link import Link
+
+
+class LinkWrapper:
+    """Passes everything on; what a wrapper is for, it does in the methods that it overrides."""
+
+    def __init__(self, inner: Link) -> None:
+        self._inner = inner
+        self.target = inner.target
+        self.byteorder = inner.byteorder
+        self.store = inner.store
+        self.kernel_bits = inner.kernel_bits
+
+    @property
+    def pool(self) -> Pool:
+        return self._inner.pool
+
+    @property
+    def maps(self) -> list[ForeignMap]:
+        return self._inner.maps
+
+    def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
+        return self._inner.hypercall(op, a1, a2, a3, a4, a5)
+
+    def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
+        return self._inner.map_frames(domid, frames, writable)
+
+    def map_resource(
+        self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
+    ) -> ForeignMap:
+        return self._inner.map_resource(domid, kind, ident, first, count, writable)
+
+    def resource_size(self, domid: int, kind: int, ident: int) -> int:
+        return self._inner.resource_size(domid, kind, ident)
+
+    def close(self) -> None:
+        self._inner.close()
