@@ -143,6 +143,43 @@ class Caller:
             raise self.error(operation, -answer, domid)
         return cast("R", answer)
 
+    def read_list(
+        self,
+        operation: Operation,
+        record: Record[R],
+        size: int,
+        room: int,
+        handle: str,
+        count: str,
+        **fields: Any,
+    ) -> list[R]:
+        """Ask for a list of at most `room` records of `size` bytes, and make them where they were written.
+
+        `handle` is the field for the list's buffer, `count` the one that says how many records are in it.
+        """
+        plan = self._plans.get(operation) or self._plan(operation)
+        values = plan.zero.copy()
+        start = (plan.size + 63) & ~63
+        used = start + room * size
+        arena = self.link.pool.take(used)
+        try:
+            plan.fill(values, {**fields, handle: Address(arena.address + start)})
+            arena.view[: plan.size] = plan.request(values)
+            started = time.perf_counter()
+            result = self.link.hypercall(plan.number, arena.address)
+            answer = bytes(arena.view[: plan.size])
+            if self.trace:
+                self.trace(operation, fields, result, plan.body(answer), time.perf_counter() - started)
+            if result < 0:
+                raise self.error(operation, -result, None)
+            found = plan.layout.codec.unpack(answer)[plan.layout.index[count]]
+            if found > room:
+                raise errors.DecodeError(f"the hypervisor claims {found} records in room for {room}")
+            used = start + found * size
+            return record.at(self.interface).all(arena.view[start:used])
+        finally:
+            arena.release(used)
+
     def _question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
         """What asks: the device itself, where it can and nobody wants a trace: these are asked most often."""
         plan = self._plans.get(operation) or self._plan(operation)

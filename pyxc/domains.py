@@ -7,7 +7,7 @@ import uuid as uuids
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pyxc import check, errors
+from pyxc import check
 from pyxc.abi import domctl, sysctl
 from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY
@@ -16,7 +16,7 @@ from pyxc.domain import INFO, Domain, DomainInfo, read_info
 if TYPE_CHECKING:
     from pyxc.xen import Xen
 
-_ROOM = 64
+_ROOM = 8
 _U32_MAX = 2**32 - 1
 _MAX_VCPUS = 8192
 _OLD_GRANT_FRAMES = 64
@@ -35,17 +35,15 @@ class Domains(Mapping[int, Domain]):
 
     def infos(self) -> list[DomainInfo]:
         """All domains at one moment, in order of their ids (sysctl getdomaininfolist, public/sysctl.h)."""
-        reader = INFO.at(self._xen.interface)
         size = domctl.GETDOMAININFO_STRUCT.at(self._xen.interface).size
         while True:
             room = self._room
-            reply = self._xen.call(sysctl.GETDOMAININFOLIST, max_domains=room, buffer=room * size)
-            count = reply.field("num_domains")
-            if count > room:
-                raise errors.DecodeError(f"the hypervisor claims {count} records in room for {room}")
-            if count < room:
-                self._room = max(_ROOM, count + count // 8 + 16)
-                return reader.all(memoryview(reply.buffers["buffer"])[: count * size])
+            found = self._xen.caller.read_list(
+                sysctl.GETDOMAININFOLIST, INFO, size, room, "buffer", "num_domains", max_domains=room
+            )
+            if len(found) < room:
+                self._room = len(found) + len(found) // 8 + _ROOM
+                return found
             self._room = room * 4
 
     def __getitem__(self, key: int | str | uuids.UUID) -> Domain:
