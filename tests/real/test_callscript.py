@@ -17,7 +17,7 @@ import pyxc
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 # Ids of new domains depend on how many there were before.
-IDS = {"domid", "domain", "dom", "domain_id"}
+IDS = {"domid", "domain", "dom", "domain_id", "remote_dom"}
 
 
 @pytest.fixture
