@@ -63,10 +63,13 @@ class RecordReader:
     bytes when of octets and tuples otherwise. `swapped`: the structures are not in this machine's byte order.
     """
 
-    def __init__(
-        self, cls: type[tuple[Any, ...]], size: int, fields: tuple[tuple[int, str, int] | None, ...], swapped:
-        bool = False
-    ) -> None: ...
+    def __new__(
+        cls,
+        record: type[tuple[Any, ...]],
+        size: int,
+        fields: tuple[tuple[int, str, int] | None, ...],
+        swapped: bool = False,
+    ) -> Self: ...
     def one(self, data: Buffer, offset: int = 0) -> Any:
         """The record at an offset. ValueError when it does not fit."""
     def all(self, data: Buffer) -> list[Any]:
@@ -227,7 +230,8 @@ class Privcmd:
 class PreparedCall:
     """One question to one device, from a domid to a record with nothing between. Threads: as its Privcmd."""
 
-    def __init__(self) -> NoReturn: ...
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+        """Raises TypeError: Privcmd.prepare() makes prepared calls."""
     def __call__(self, domid: int | None = None) -> Any:
         """The record, or -errno."""
 

@@ -702,11 +702,11 @@ cdef class RecordReader:
     cdef Py_ssize_t count, size
     cdef bint swapped
 
-    def __cinit__(self, type cls, Py_ssize_t size, tuple fields, bint swapped=False):
+    def __cinit__(self, type record, Py_ssize_t size, tuple fields, bint swapped=False):
         cdef Py_ssize_t index
-        if not issubclass(cls, tuple) or cls.__dictoffset__:
+        if not issubclass(record, tuple) or record.__dictoffset__:
             raise TypeError("records are of a NamedTuple class")
-        self.cls = cls
+        self.cls = record
         self.size = size
         self.swapped = swapped
         self.count = len(fields)
