@@ -110,7 +110,7 @@ PATH = "/usr/lib/xen-4.17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 # Where pyxc and its peers run as neighbours: the tools of 4.17 are this root's own.
 XEN_4_17_AMD64 = Lane(XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400)
 
-WITHOUT_PEER = (Skip("tests.real.test_peer_*", "no xl in this dom0: Debian 12 has the tools of Xen 4.17 only"),)
+WITHOUT_PEER = (Skip("tests.real.test_peer_*", "no xl here: Debian 12 has the tools of Xen 4.17 only"),)
 
 LANES = (
     Lane(XEN_4_14, I386, skips=WITHOUT_PEER),
