@@ -104,12 +104,12 @@ class SimLink:
     def map_resource(
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
     ) -> ForeignMap:
-        """OSError as from the kernel: ESRCH, EPERM (oneself), EINVAL, EOPNOTSUPP (a kind unknown here)."""
+        """OSError as from the kernel: ESRCH, EPERM (oneself), EINVAL; EOPNOTSUPP for other kinds up to 4.17."""
         self._check()
         with self.hypervisor.lock:
             domain = self._owner(domid)
             if kind != Resource.GRANT_TABLE:
-                raise _failure(errno.EOPNOTSUPP)
+                raise _failure(errno.EINVAL if self.hypervisor.profile.since(4, 20) else errno.EOPNOTSUPP)
             try:
                 frames = grant_table.acquire(self.hypervisor, domain, ident, first, count)
             except Refusal as refusal:
