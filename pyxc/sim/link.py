@@ -104,7 +104,7 @@ class SimLink:
     def map_resource(
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
     ) -> ForeignMap:
-        """OSError as from the kernel: ESRCH, EPERM (oneself), EINVAL; EOPNOTSUPP for other kinds up to 4.17."""
+        """OSError as the kernel: ESRCH, EPERM (oneself), EINVAL; up to 4.17 EOPNOTSUPP for other kinds."""
         self._check()
         with self.hypervisor.lock:
             domain = self._owner(domid)
