@@ -70,11 +70,7 @@ class Caller:
         handle), or an Address. Raises ReadOnlyError, TypeError for an unknown field, ValueError for a value
         that does not fit, and a HypercallError when the hypervisor refuses.
         """
-        plan = self._plans.get(operation) or self._plan(operation)
-        if plan.refused:
-            raise errors.ReadOnlyError(
-                f"{operation.full_name} changes something and this handle is read-only"
-            )
+        plan = self._ready(operation)
         values = plan.zero.copy()
         if domid is not None and plan.domain is not None:
             values[plan.domain] = domid
@@ -157,7 +153,7 @@ class Caller:
 
         `handle` is the field for the list's buffer, `count` the one that says how many records are in it.
         """
-        plan = self._plans.get(operation) or self._plan(operation)
+        plan = self._ready(operation)
         values = plan.zero.copy()
         start = (plan.size + 63) & ~63
         used = start + room * size
@@ -182,7 +178,7 @@ class Caller:
 
     def _question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
         """What asks: the device itself, where it can and nobody wants a trace: these are asked most often."""
-        plan = self._plans.get(operation) or self._plan(operation)
+        plan = self._ready(operation)
         reader = record.at(self.interface)
         prepare = getattr(self.link, "prepare", None)
         if prepare is None or self.trace or operation.changes or operation.family.command_argument:
@@ -200,12 +196,8 @@ class Caller:
         A column is a sequence of `count` ints, or one int for all. For a guest handle it is the size in bytes
         of the zeroed buffer that each call gets. Failures are in the results; nothing is raised for them.
         """
-        plan = self._plans.get(operation) or self._plan(operation)
+        plan = self._ready(operation)
         self._check_kernel(operation, fixed_width=False)
-        if plan.refused:
-            raise errors.ReadOnlyError(
-                f"{operation.full_name} changes something and this handle is read-only"
-            )
         started = time.perf_counter()
         found = batch.run(self.link, plan, count, columns, lambda number: self.error(operation, number, None))
         if self.trace:
@@ -224,6 +216,15 @@ class Caller:
         except errors.Unsupported:
             return False
         return True
+
+    def _ready(self, operation: Operation) -> Plan:
+        """An operation's plan; ReadOnlyError when it changes something and the handle may not."""
+        plan = self._plans.get(operation) or self._plan(operation)
+        if plan.refused:
+            raise errors.ReadOnlyError(
+                f"{operation.full_name} changes something and this handle is read-only"
+            )
+        return plan
 
     def _plan(self, operation: Operation) -> Plan:
         self._check_kernel(operation, operation.family.fixed_width and not operation.wide)
