@@ -13,7 +13,7 @@ from pyxc.abi.layout import Layout
 from pyxc.abi.operation import MULTICALL
 from pyxc.link import Link
 from pyxc.plan import Plan
-from pyxc.record import R, Reader
+from pyxc.record import Reader
 
 AT_ONCE = 512
 _ENTRY_WORDS = 8
@@ -23,35 +23,38 @@ Column = Sequence[int] | int
 
 
 class Batch(NamedTuple):
-    """What came back: for each call its result (or -errno), its structure, and its buffers by name."""
+    """What came back: for each call its result (or -errno), its structure, and its buffers by name.
+
+    The structures are bytes in `answers`, or what a reader made of them in `records`.
+    """
 
     results: list[int]
-    data: bytearray
+    answers: list[bytes]
+    records: list[Any]
     layout: Layout
     buffers: Mapping[str, list[bytes]]
 
-    def answers(self) -> list[bytes]:
-        """The structures as bytes, one for each call."""
-        step = _padded(self.layout.size)
-        return [bytes(self.data[at : at + self.layout.size]) for at in range(0, len(self.data), step)]
-
-    def records(self, reader: Reader[R]) -> list[R]:
-        """The structures, envelopes and all, as records."""
-        return [reader.one(self.data, at) for at in range(0, len(self.data), _padded(self.layout.size))]
-
 
 def run(
-    link: Link, plan: Plan, count: int, columns: Mapping[str, Column], refuse: Callable[[int], Exception]
+    link: Link,
+    plan: Plan,
+    count: int,
+    columns: Mapping[str, Column],
+    reader: Reader[Any] | None,
+    refuse: Callable[[int], Exception],
 ) -> Batch:
-    """Issue `count` calls, AT_ONCE in a multicall. `refuse` makes the exception for one that fails."""
-    whole = Batch([], bytearray(), plan.layout, {name: [] for name in columns if name in plan.layout.handles})
+    """Issue `count` calls, AT_ONCE in a multicall. `refuse` makes the exception for one that fails.
+
+    `reader` makes records of whole structures, where the hypervisor wrote them.
+    """
+    whole = Batch([], [], [], plan.layout, {name: [] for name in columns if name in plan.layout.handles})
     for start in range(0, count, AT_ONCE):
         stop = min(count, start + AT_ONCE)
         part = {
             name: column if isinstance(column, int) else column[start:stop]
             for name, column in columns.items()
         }
-        failed = _Part(link, plan, stop - start, part).run(whole)
+        failed = _Part(link, plan, stop - start, part).run(whole, reader)
         if failed:
             raise refuse(-failed)
     return whole
@@ -81,14 +84,14 @@ class _Part:
                     raise TypeError(f"{name} is a buffer: its column is one size for all")
                 self._sizes[name] = _padded(column)
 
-    def run(self, whole: Batch) -> int:
+    def run(self, whole: Batch, reader: Reader[Any] | None) -> int:
         total = self._tail + sum(self._sizes.values()) * self._count
         arena = self._link.pool.take(total)
         try:
             self._fill(arena)
             failed = self._link.hypercall(MULTICALL, arena.address, self._count)
             if failed == 0:
-                self._collect(arena.view, whole)
+                self._collect(arena.view, whole, reader)
             return failed
         finally:
             arena.release(total)
@@ -126,12 +129,18 @@ class _Part:
             if not isinstance(column, int) and not all(0 <= value < 256 ** sizes[name] for value in column)
         )
 
-    def _collect(self, view: memoryview, whole: Batch) -> None:
+    def _collect(self, view: memoryview, whole: Batch, reader: Reader[Any] | None) -> None:
         results = array("q", view[: self._body].cast("q")[1::_ENTRY_WORDS].tolist())
         if self._swapped:
             results.byteswap()
         whole.results.extend(results)
-        whole.data.extend(view[self._body : self._tail])
+        starts = range(self._body, self._tail, self._stride)
+        if reader is None:
+            whole.answers.extend(bytes(view[start : start + self._plan.size]) for start in starts)
+        elif self._stride == self._plan.size:
+            whole.records.extend(reader.all(view[self._body : self._tail]))
+        else:
+            whole.records.extend(reader.one(view, start) for start in starts)
         at = self._tail
         for name, size in self._sizes.items():
             block = bytes(view[at : at + size * self._count])

@@ -190,24 +190,33 @@ class Caller:
         )
         return asked
 
-    def batch(self, operation: Operation, count: int, /, **columns: Column) -> Batch:
+    def batch(
+        self, operation: Operation, count: int, record: Record[R] | None = None, /, **columns: Column
+    ) -> Batch:
         """Ask for one operation many times, in as few hypercalls as possible (multicall).
 
         A column is a sequence of `count` ints, or one int for all. For a guest handle it is the size in bytes
-        of the zeroed buffer that each call gets. Failures are in the results; nothing is raised for them.
+        of the zeroed buffer that each call gets. With `record`, which binds the operation itself, the answers
+        come as records. Failures are in the results; nothing is raised for them.
         """
         plan = self._ready(operation)
         self._check_kernel(operation, fixed_width=False)
+        reader = None if record is None else record.at(self.interface)
+
+        def refuse(number: int) -> errors.HypercallError:
+            return self.error(operation, number, None)
+
+        if not self.trace:
+            return batch.run(self.link, plan, count, columns, reader, refuse)
         started = time.perf_counter()
-        found = batch.run(self.link, plan, count, columns, lambda number: self.error(operation, number, None))
-        if self.trace:
-            elapsed = (time.perf_counter() - started) / max(count, 1)
-            for index, (result, answer) in enumerate(zip(found.results, found.answers())):
-                sent = {
-                    name: value if isinstance(value, int) else value[index] for name, value in columns.items()
-                }
-                self.trace(operation, sent, result, plan.body(answer), elapsed)
-        return found
+        found = batch.run(self.link, plan, count, columns, None, refuse)
+        elapsed = (time.perf_counter() - started) / max(count, 1)
+        for index, (result, answer) in enumerate(zip(found.results, found.answers)):
+            sent = {
+                name: value if isinstance(value, int) else value[index] for name, value in columns.items()
+            }
+            self.trace(operation, sent, result, plan.body(answer), elapsed)
+        return found if reader is None else found._replace(records=[reader.one(a) for a in found.answers])
 
     def supports(self, operation: Operation) -> bool:
         """Whether this hypervisor's interface, and the kernel between, have an operation."""

@@ -155,11 +155,10 @@ class Vcpus(Sequence[Vcpu]):
 
 def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[VcpuInfo]:
     """Many vcpus in one multicall; those that vanished meanwhile are left out."""
-    batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
-    infos = batch.records(INFO.at(xen.interface))
-    return (
-        [info for info, result in zip(infos, batch.results) if result == 0] if any(batch.results) else infos
-    )
+    batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), INFO, domid=domids, vcpu=vcpus)
+    if not any(batch.results):
+        return batch.records
+    return [info for info, result in zip(batch.records, batch.results) if result == 0]
 
 
 def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:

@@ -258,3 +258,12 @@ def test_a_hypervisor_of_the_other_byte_order_gets_its_own() -> None:
     xen = pyxc.Xen(link, caller, pyxc.store.Names(None, False))
     assert list(xen.words(b"\0" * 7 + b"\1" + b"\1" + b"\0" * 7)) == [1, 1 << 56]
     link.close()
+
+
+def test_a_trace_does_not_change_what_a_batch_answers(
+    boot: Boot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [(info.domid, info.vcpu, info.online) for info in boot().xen.vcpus()]
+    monkeypatch.setenv("PYXC_TRACE", "1")
+    assert [(info.domid, info.vcpu, info.online) for info in boot().xen.vcpus()] == plain
+    assert capsys.readouterr().err.count("domctl.getvcpuinfo(") == len(plain)
