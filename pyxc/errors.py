@@ -105,6 +105,8 @@ def from_errno(
 ) -> HypercallError:
     """The HypercallError of the kind that an errno means."""
     kind: type[HypercallError] = HypercallError
+    if number == host_errno.EINVAL and domid == 0:
+        hint = hint or "dom0 cannot do this to itself, nor to the vcpu that asks"
     if number == host_errno.ESRCH and domid is not None:
         kind = DomainNotFound
     elif number in (host_errno.EPERM, host_errno.EACCES):

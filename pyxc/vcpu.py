@@ -121,6 +121,9 @@ class Vcpu:
     def _xen(self) -> Xen:
         return self.domain.xen
 
+    def __str__(self) -> str:
+        return f"vcpu {self.index} of domain {self.domain.domid}"
+
     def __repr__(self) -> str:
         return f"<Vcpu {self.index} of domain {self.domain.domid}>"
 
