@@ -37,13 +37,14 @@ ALL_CPUS = {**MAPS, "cpumap_hard.bitmap": b"\x03" + bytes(7), "cpumap_soft.bitma
 NO_CPUS = {**MAPS, "cpumap_hard.bitmap": bytes(8), "cpumap_soft.bitmap": bytes(8)}
 
 VOLATILE = frozenset(
-    "cpu_time cpu shared_info_frame tot_pages max_pages total_pages free_pages scrub_pages outstanding_pages "
-    "max_mfn cpu_khz hw_cap index count avail_bytes memsize memfree idletime extent_start compile_date "
-    "compiler compile_by compile_domain changeset commandline extraversion buf len running blocked flags "
-    "gpaddr_bits max_node_id nr_nodes distance num_nodes info meminfo buffer cputopo array "
-    "u port local_port ctxt".split()
+    "cpu_time cpu shared_info_frame total_pages free_pages scrub_pages outstanding_pages max_mfn cpu_khz "
+    "hw_cap index count avail_bytes memsize memfree idletime extent_start compile_date compiler compile_by "
+    "compile_domain changeset commandline extraversion buf len gpaddr_bits max_node_id nr_nodes distance "
+    "num_nodes info meminfo buffer cputopo array u port local_port ctxt".split()
 )
-"""Fields that tell of time, of addresses and frames, of one host and build, or of what runs at the moment."""
+"""Fields that tell of time, of addresses and frames, or of one host and build."""
+VOLATILE_OF_DOM0 = frozenset(("flags", "tot_pages", "max_pages", "running", "blocked"))
+"""Fields that tell how large dom0 is and what it does; of domains that the script makes they are compared."""
 
 
 def run(xen: Xen) -> dict[str, dict[str, Any]]:
@@ -76,7 +77,8 @@ class Script:
         reply: Reply | None = None
         try:
             reply = self.xen.call(operation, domid, **fields)
-            outcome = {"result": None if _of_the_host(operation, domid) else reply.result, **visible(reply)}
+            result = None if _of_the_host(operation, domid) else reply.result
+            outcome = {"result": result, **visible(reply, domid)}
         except errors.HypercallError as error:
             outcome = {"errno": error.errno, "kind": type(error).__name__}
         self.outcomes[f"{operation.full_name}/{case}"] = outcome
@@ -131,15 +133,16 @@ def _of_the_host(operation: Operation, domid: int | None) -> bool:
     return operation in RESULTS_OF_THE_HOST or (operation in RESULTS_OF_DOM0 and domid == 0)
 
 
-def visible(reply: Reply) -> dict[str, Any]:
+def visible(reply: Reply, domid: int | None) -> dict[str, Any]:
     """What a reply says, as JSON can hold it: fields that are not volatile, addresses never."""
+    hidden = VOLATILE | VOLATILE_OF_DOM0 if domid == 0 else VOLATILE
     fields = reply.fields()
     shown = {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in fields.items()
-        if name not in VOLATILE and name not in reply.layout.handles
+        if name not in hidden and name not in reply.layout.handles
     }
-    kept = {name: data for name, data in reply.buffers.items() if name not in VOLATILE}
+    kept = {name: data for name, data in reply.buffers.items() if name not in hidden}
     buffers = {name: data.rstrip(b"\0").hex() for name, data in kept.items()}
     return {"fields": shown, "buffers": buffers}
 
