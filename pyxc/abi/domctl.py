@@ -86,6 +86,8 @@ class PageType(IntEnum):
     L2TAB = 0x2 << 28
     L3TAB = 0x3 << 28
     L4TAB = 0x4 << 28
+    PAGEDTAB = 0x8 << 28
+    """4.0 to 4.2: paged out."""
     BROKEN = 0xD << 28
     XALLOC = 0xE << 28
     XTAB = 0xF << 28
@@ -99,6 +101,8 @@ PAGE_TYPE_MASK: Final = 0xF << 28
 class Scheduler(IntEnum):
     """XEN_SCHEDULER_*."""
 
+    SEDF = 4
+    """To 4.5."""
     CREDIT = 5
     CREDIT2 = 6
     ARINC653 = 7
@@ -112,6 +116,8 @@ class ShadowOp(IntEnum):
     OFF = 0
     ENABLE_TEST = 1
     ENABLE_LOGDIRTY = 2
+    ENABLE_TRANSLATE = 3
+    """To 4.6."""
     CLEAN = 11
     PEEK = 12
     GET_ALLOCATION = 30
@@ -132,17 +138,20 @@ class Trigger(IntEnum):
 GRANT_VERSION_MASK: Final = 15
 """The highest grant table version in createdomain.grant_opts; 0 is refused."""
 
-BITMAP_STRUCT = Table(
-    "xenctl_bitmap", "domctl",
+_BITMAP = (
     Row("bitmap",  HANDLE),
-    Row("nr_bits", U32),
+    Row("nr_bits", U32),  # nr_cpus in the headers up to 4.2
     pad(4),
 )  # fmt: skip
+CPUMAP_STRUCT = Table("xenctl_cpumap", "domctl", *_BITMAP, stop=0x9)
+BITMAP_STRUCT = Table("xenctl_bitmap", "domctl", *_BITMAP, start=0x9)
 
 ARCH_DOMAINCONFIG_STRUCT = Table(
     "xen_arch_domainconfig", "domctl",
-    Row("emulation_flags", U32),
+    Row("dummy",           U8, start=0xB, stop=(0xB, (4, 7))),
+    Row("emulation_flags", U32, start=(0xB, (4, 7))),
     Row("misc_flags",      U32, start=0x13),
+    start=0xB,
 )  # fmt: skip
 
 CREATEDOMAIN_STRUCT = Table(
@@ -164,6 +173,7 @@ CREATEDOMAIN_STRUCT = Table(
     Row("vmtrace_size",        U32, start=0x13),
     Row("cpupool_id",          U32, start=0x15),
     *nested("arch", ARCH_DOMAINCONFIG_STRUCT),  # "config" in the headers up to 4.10
+    pad(3, start=0xB, stop=(0xB, (4, 7))),
 )  # fmt: skip
 
 GETDOMAININFO_STRUCT = Table(
@@ -173,16 +183,17 @@ GETDOMAININFO_STRUCT = Table(
     Row("flags",             U32),
     Row("tot_pages",         U64),
     Row("max_pages",         U64),
-    Row("outstanding_pages", U64),
-    Row("shr_pages",         U64),
-    Row("paged_pages",       U64),
+    Row("outstanding_pages", U64, start=0x9),
+    Row("shr_pages",         U64, start=0x6),
+    Row("paged_pages",       U64, start=0x8),
     Row("shared_info_frame", U64),
     Row("cpu_time",          U64),
     Row("nr_online_vcpus",   U32),
     Row("max_vcpu_id",       U32),
     Row("ssidref",           U32),
     Row("handle",            U8, 16),
-    Row("cpupool",           U32),
+    Row("cpupool",           U32, start=0x7),
+    pad(4, stop=0x7),
     Row("gpaddr_bits",       U8, start=0x14),
     pad(7, start=0x14),
     *nested("arch_config", ARCH_DOMAINCONFIG_STRUCT, start=0xF),
@@ -198,10 +209,18 @@ GETMEMLIST_STRUCT = Table(
     stop=0x10,
 )  # fmt: skip
 
+GETPAGEFRAMEINFO2_STRUCT = Table(
+    "xen_domctl_getpageframeinfo2", "domctl",
+    Row("num",   U64),
+    Row("array", HANDLE),
+    stop=0xB,
+)  # fmt: skip
+
 GETPAGEFRAMEINFO3_STRUCT = Table(
     "xen_domctl_getpageframeinfo3", "domctl",
     Row("num",   U64),
     Row("array", HANDLE),
+    start=0x6,
 )  # fmt: skip
 
 SHADOW_OP_STATS_STRUCT = Table(
@@ -247,12 +266,14 @@ GETVCPUINFO_STRUCT = Table(
 VCPUAFFINITY_STRUCT = Table(
     "xen_domctl_vcpuaffinity", "domctl",
     Row("vcpu",  U32),
-    Row("flags", U32),
-    *nested("cpumap_hard", BITMAP_STRUCT),
-    *nested("cpumap_soft", BITMAP_STRUCT),
+    Row("flags", U32, start=0xA),
+    pad(4, stop=0xA),
+    *nested("cpumap", CPUMAP_STRUCT, stop=0xA),
+    *nested("cpumap_hard", BITMAP_STRUCT, start=0xA),
+    *nested("cpumap_soft", BITMAP_STRUCT, start=0xA),
 )  # fmt: skip
 
-NODEAFFINITY_STRUCT = Table("xen_domctl_nodeaffinity", "domctl", *nested("nodemap", BITMAP_STRUCT))
+NODEAFFINITY_STRUCT = Table("xen_domctl_nodeaffinity", "domctl", *nested("nodemap", BITMAP_STRUCT), start=0x9)
 
 MAX_VCPUS_STRUCT = Table("xen_domctl_max_vcpus", "domctl", Row("max", U32))
 
@@ -260,16 +281,29 @@ SETDOMAINHANDLE_STRUCT = Table("xen_domctl_setdomainhandle", "domctl", Row("hand
 
 HYPERCALL_INIT_STRUCT = Table("xen_domctl_hypercall_init", "domctl", Row("gmfn", U64))
 
-SETTIMEOFFSET_STRUCT = Table("xen_domctl_settimeoffset", "domctl", Row("time_offset_seconds", S64))
+SETTIMEOFFSET_STRUCT = Table(
+    "xen_domctl_settimeoffset", "domctl",
+    Row("time_offset_seconds", S32, stop=0xB),
+    Row("time_offset_seconds", S64, start=0xB),
+)  # fmt: skip
 
-TSC_INFO_STRUCT = Table(
-    "xen_domctl_tsc_info", "domctl",
+_TSC_INFO = (
     Row("tsc_mode",     U32),
     Row("gtsc_khz",     U32),
     Row("incarnation",  U32),
     pad(4),
     Row("elapsed_nsec", U64),
 )  # fmt: skip
+GUEST_TSC_INFO_STRUCT = Table("xen_guest_tsc_info", "domctl", *_TSC_INFO, start=0x6, stop=0xB)
+
+TSC_INFO_STRUCT = Table(
+    "xen_domctl_tsc_info", "domctl",
+    Row("out_info", HANDLE, stop=0xB),
+    *nested("info", GUEST_TSC_INFO_STRUCT, stop=0xB),
+    *(row._replace(start=0xB) for row in _TSC_INFO),
+    start=0x6,
+)  # fmt: skip
+"""Up to 4.5 gettscinfo writes a xen_guest_tsc_info to `out_info`, settscinfo reads `info`."""
 
 HVMCONTEXT_STRUCT = Table(
     "xen_domctl_hvmcontext", "domctl",
@@ -291,7 +325,8 @@ DESTROYDOMAIN = Operation(DOMCTL, "destroydomain", 2, changes=True)
 PAUSEDOMAIN = Operation(DOMCTL, "pausedomain", 3, changes=True)
 UNPAUSEDOMAIN = Operation(DOMCTL, "unpausedomain", 4, changes=True)
 GETDOMAININFO = Operation(DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, changes=False)
-GETMEMLIST = Operation(DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, stop=0x10)
+GETMEMLIST = Operation(DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False)
+GETPAGEFRAMEINFO2 = Operation(DOMCTL, "getpageframeinfo2", 8, GETPAGEFRAMEINFO2_STRUCT, changes=False)
 SETVCPUAFFINITY = Operation(DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True)
 SHADOW_OP_GET_ALLOCATION = Operation(
     DOMCTL,
@@ -330,8 +365,8 @@ GETPAGEFRAMEINFO3 = Operation(DOMCTL, "getpageframeinfo3", 61, GETPAGEFRAMEINFO3
 SETNODEAFFINITY = Operation(DOMCTL, "setnodeaffinity", 68, NODEAFFINITY_STRUCT, changes=True)
 GETNODEAFFINITY = Operation(DOMCTL, "getnodeaffinity", 69, NODEAFFINITY_STRUCT, changes=False)
 GET_PAGING_MEMPOOL_SIZE = Operation(
-    DOMCTL, "get_paging_mempool_size", 85, PAGING_MEMPOOL_STRUCT, changes=False, start=0x15
+    DOMCTL, "get_paging_mempool_size", 85, PAGING_MEMPOOL_STRUCT, changes=False
 )
 SET_PAGING_MEMPOOL_SIZE = Operation(
-    DOMCTL, "set_paging_mempool_size", 86, PAGING_MEMPOOL_STRUCT, changes=True, start=0x15
+    DOMCTL, "set_paging_mempool_size", 86, PAGING_MEMPOOL_STRUCT, changes=True
 )

@@ -53,6 +53,7 @@ GET_VERSION_STRUCT = Table(
     Row("dom",     U16),
     pad(2),
     Row("version", U32),
+    start=(4, 0),
 )  # fmt: skip
 
 SETUP_TABLE = Operation(GRANT_TABLE_OP, "setup_table", 2, SETUP_TABLE_STRUCT, changes=True)

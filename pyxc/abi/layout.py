@@ -67,6 +67,10 @@ class Span(NamedTuple):
     def holds(self, version: Version) -> bool:
         return self.start <= version < self.stop
 
+    def within(self, other: Span) -> Span:
+        """The versions that are in both."""
+        return Span(max(self.start, other.start), min(self.stop, other.stop))
+
 
 class Row(NamedTuple):
     """One field: name (None for padding), type code, length, and the versions [start, stop) that have it.
@@ -119,14 +123,12 @@ class Table:
 
 
 def nested(prefix: str, table: Table, start: Bound = None, stop: Bound = None) -> list[Row]:
-    """The rows of a structure inside another, named PREFIX.FIELD; bounds apply to rows that have none."""
+    """The rows of a structure inside another, named PREFIX.FIELD; own bounds and those given both hold."""
+    outer = Span.of(start, stop)
     return [
-        row._replace(
-            name=row.name and f"{prefix}.{row.name}",
-            start=start if row.start is None else row.start,
-            stop=stop if row.stop is None else row.stop,
-        )
+        row._replace(name=row.name and f"{prefix}.{row.name}", start=span.start, stop=span.stop)
         for row in table.rows
+        for span in [Span.of(row.start, row.stop).within(outer)]
     ]
 
 

@@ -43,7 +43,8 @@ RESERVATION_STRUCT = Table(
     Row("extent_start", HANDLE),
     Row("nr_extents",   U64),
     Row("extent_order", U32),
-    Row("mem_flags",    U32),
+    Row("address_bits", U32, stop=(3, 3)),
+    Row("mem_flags",    U32, start=(3, 3)),
     Row("domid",        U16),
     pad(6),
 )  # fmt: skip
@@ -69,7 +70,8 @@ MACHPHYS_MAPPING_STRUCT = Table(
 ADD_TO_PHYSMAP_STRUCT = Table(
     "xen_add_to_physmap", "xen",
     Row("domid", U16),
-    Row("size",  U16),
+    Row("size",  U16, start=(4, 2)),
+    pad(2, stop=(4, 2)),
     Row("space", U32),
     Row("idx",   U64),
     Row("gpfn",  U64),
@@ -80,6 +82,7 @@ REMOVE_FROM_PHYSMAP_STRUCT = Table(
     Row("domid", U16),
     pad(6),
     Row("gpfn",  U64),
+    start=(4, 2),
 )  # fmt: skip
 
 MEMORY_MAP_STRUCT = Table(
@@ -111,6 +114,7 @@ POD_TARGET_STRUCT = Table(
     Row("pod_entries",     U64),
     Row("domid",           U16),
     pad(6),
+    start=(3, 4),
 )  # fmt: skip
 
 ACQUIRE_RESOURCE_STRUCT = Table(
@@ -143,7 +147,5 @@ REMOVE_FROM_PHYSMAP = Operation(
 )
 SET_POD_TARGET = Operation(MEMORY_OP, "set_pod_target", 16, POD_TARGET_STRUCT, changes=True)
 GET_POD_TARGET = Operation(MEMORY_OP, "get_pod_target", 17, POD_TARGET_STRUCT, changes=False)
-CLAIM_PAGES = Operation(MEMORY_OP, "claim_pages", 24, RESERVATION_STRUCT, changes=True)
-ACQUIRE_RESOURCE = Operation(
-    MEMORY_OP, "acquire_resource", 28, ACQUIRE_RESOURCE_STRUCT, changes=True, start=(4, 11)
-)
+CLAIM_PAGES = Operation(MEMORY_OP, "claim_pages", 24, RESERVATION_STRUCT, changes=True, start=(4, 3))
+ACQUIRE_RESOURCE = Operation(MEMORY_OP, "acquire_resource", 28, ACQUIRE_RESOURCE_STRUCT, changes=True)

@@ -59,7 +59,8 @@ class Operation:
 
     `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those. `wide`: its
     result may need more than an int, so it is sent as a multicall of one entry. `body` is the structure of
-    its fields; `fixed` those that make it this operation where one command does several things.
+    its fields; `fixed` those that make it this operation where one command does several things. It exists in
+    the versions [start, stop) that have its structure.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class Operation:
         self.changes = changes
         self.wide = wide
         self.fixed = fixed or {}
-        self.span = Span.of(start, stop)
+        span = Span.of(start, stop)
+        self.span = span.within(body.span) if body else span
 
     @property
     def full_name(self) -> str:

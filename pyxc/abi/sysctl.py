@@ -65,10 +65,12 @@ INVALID_NODE_DIST: Final = 0xFFFFFFFF
 
 READCONSOLE_STRUCT = Table(
     "xen_sysctl_readconsole", "sysctl",
-    Row("clear",       U8),
-    Row("incremental", U8),
-    pad(2),
-    Row("index",       U32),
+    Row("clear",       U32, stop=0x6),
+    pad(4, stop=0x6),
+    Row("clear",       U8, start=0x6),
+    Row("incremental", U8, start=0x6),
+    pad(2, start=0x6),
+    Row("index",       U32, start=0x6),
     Row("buffer",      HANDLE),
     Row("count",       U32),
     pad(4),
@@ -78,20 +80,28 @@ PHYSINFO_STRUCT = Table(
     "xen_sysctl_physinfo", "sysctl",
     Row("threads_per_core",  U32),
     Row("cores_per_socket",  U32),
-    Row("nr_cpus",           U32),
-    Row("max_cpu_id",        U32),
-    Row("nr_nodes",          U32),
-    Row("max_node_id",       U32),
+    Row("sockets_per_node",  U32, stop=0x6),
+    Row("nr_cpus",           U32, start=0x6),
+    Row("nr_nodes",          U32, stop=0x7),
+    Row("max_cpu_id",        U32, start=0x8),
+    Row("nr_nodes",          U32, start=0x8),
+    Row("max_node_id",       U32, start=0x7),
     Row("cpu_khz",           U32),
-    Row("capabilities",      U32),
+    pad(4, stop=0x10),
+    Row("capabilities",      U32, start=0x10),
     Row("arch_capabilities", U32, start=0x15),
     pad(4, start=0x15),
     Row("total_pages",       U64),
     Row("free_pages",        U64),
     Row("scrub_pages",       U64),
-    Row("outstanding_pages", U64),
-    Row("max_mfn",           U64),
+    Row("outstanding_pages", U64, start=0xA),
+    Row("max_mfn",           U64, start=0x10),
     Row("hw_cap",            U32, 8),
+    Row("max_cpu_id",        U32, start=0x6, stop=0x8),
+    pad(4, start=0x6, stop=0x8),
+    Row("cpu_to_node",       HANDLE, start=0x6, stop=0x8),
+    Row("capabilities",      U32, start=(0x6, (3, 3)), stop=0x10),
+    pad(4, start=(0x6, (3, 3)), stop=0x10),
 )  # fmt: skip
 
 SCHED_ID_STRUCT = Table("xen_sysctl_sched_id", "sysctl", Row("sched_id", U32))
@@ -113,7 +123,7 @@ DEBUG_KEYS_STRUCT = Table(
     pad(4),
 )  # fmt: skip
 
-CPUINFO_STRUCT = Table("xen_sysctl_cpuinfo", "sysctl", Row("idletime", U64))
+CPUINFO_STRUCT = Table("xen_sysctl_cpuinfo", "sysctl", Row("idletime", U64), start=0x6)
 
 GETCPUINFO_STRUCT = Table(
     "xen_sysctl_getcpuinfo", "sysctl",
@@ -122,6 +132,7 @@ GETCPUINFO_STRUCT = Table(
     Row("info",     HANDLE),
     Row("nr_cpus",  U32),
     pad(4),
+    start=0x6,
 )  # fmt: skip
 
 AVAILHEAP_STRUCT = Table(
@@ -131,6 +142,7 @@ AVAILHEAP_STRUCT = Table(
     Row("node",         S32),
     pad(4),
     Row("avail_bytes",  U64),
+    start=0x6,
 )  # fmt: skip
 
 CPUTOPO_STRUCT = Table(
@@ -138,6 +150,7 @@ CPUTOPO_STRUCT = Table(
     Row("core",   U32),
     Row("socket", U32),
     Row("node",   U32),
+    start=0xC,
 )  # fmt: skip
 
 CPUTOPOINFO_STRUCT = Table(
@@ -145,20 +158,38 @@ CPUTOPOINFO_STRUCT = Table(
     Row("num_cpus", U32),
     pad(4),
     Row("cputopo",  HANDLE),
+    start=0xC,
+)  # fmt: skip
+
+TOPOLOGYINFO_STRUCT = Table(
+    "xen_sysctl_topologyinfo", "sysctl",
+    Row("max_cpu_index", U32),
+    pad(4),
+    Row("cpu_to_core",   HANDLE),
+    Row("cpu_to_socket", HANDLE),
+    Row("cpu_to_node",   HANDLE),
+    start=0x8,
+    stop=0xC,
 )  # fmt: skip
 
 MEMINFO_STRUCT = Table(
     "xen_sysctl_meminfo", "sysctl",
     Row("memsize", U64),
     Row("memfree", U64),
+    start=0xC,
 )  # fmt: skip
 
 NUMAINFO_STRUCT = Table(
     "xen_sysctl_numainfo", "sysctl",
-    Row("num_nodes", U32),
+    Row("max_node_index",        U32, stop=0xC),
+    Row("num_nodes",             U32, start=0xC),
     pad(4),
-    Row("meminfo",   HANDLE),
-    Row("distance",  HANDLE),
+    Row("node_to_memsize",       HANDLE, stop=0xC),
+    Row("node_to_memfree",       HANDLE, stop=0xC),
+    Row("node_to_node_distance", HANDLE, stop=0xC),
+    Row("meminfo",               HANDLE, start=0xC),
+    Row("distance",              HANDLE, start=0xC),
+    start=0x8,
 )  # fmt: skip
 
 CPUPOOL_OP_STRUCT = Table(
@@ -170,6 +201,7 @@ CPUPOOL_OP_STRUCT = Table(
     Row("cpu",        U32),
     Row("n_dom",      U32),
     *nested("cpumap", BITMAP_STRUCT),
+    start=0x8,
 )  # fmt: skip
 
 READCONSOLE = Operation(SYSCTL, "readconsole", 1, READCONSOLE_STRUCT, changes=False, fixed={"clear": 0})
@@ -182,6 +214,7 @@ GETDOMAININFOLIST = Operation(SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_
 DEBUG_KEYS = Operation(SYSCTL, "debug_keys", 7, DEBUG_KEYS_STRUCT, changes=True)
 GETCPUINFO = Operation(SYSCTL, "getcpuinfo", 8, GETCPUINFO_STRUCT, changes=False)
 AVAILHEAP = Operation(SYSCTL, "availheap", 9, AVAILHEAP_STRUCT, changes=False)
+TOPOLOGYINFO = Operation(SYSCTL, "topologyinfo", 16, TOPOLOGYINFO_STRUCT, changes=False)
 CPUTOPOINFO = Operation(SYSCTL, "cputopoinfo", 16, CPUTOPOINFO_STRUCT, changes=False)
 NUMAINFO = Operation(SYSCTL, "numainfo", 17, NUMAINFO_STRUCT, changes=False)
 CPUPOOL_OP_INFO = Operation(

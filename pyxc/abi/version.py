@@ -68,6 +68,7 @@ BUILD_ID_STRUCT = Table(
     "xen_build_id", "xen",
     Row("len", U32),
     Row("buf", U8, _PAGE - 4),
+    start=(4, 7),
 )  # fmt: skip
 
 VARBUF_STRUCT = Table(
@@ -88,9 +89,9 @@ PLATFORM_PARAMETERS = Operation(
 GET_FEATURES = Operation(XEN_VERSION, "get_features", 6, FEATURE_INFO_STRUCT, changes=False)
 PAGESIZE = Operation(XEN_VERSION, "pagesize", 7, changes=False)
 GUEST_HANDLE = Operation(XEN_VERSION, "guest_handle", 8, GUEST_HANDLE_STRUCT, changes=False)
-COMMANDLINE = Operation(XEN_VERSION, "commandline", 9, COMMANDLINE_STRUCT, changes=False)
+COMMANDLINE = Operation(XEN_VERSION, "commandline", 9, COMMANDLINE_STRUCT, changes=False, start=(4, 0))
 BUILD_ID = Operation(XEN_VERSION, "build_id", 10, BUILD_ID_STRUCT, changes=False)
-EXTRAVERSION2 = Operation(XEN_VERSION, "extraversion2", 11, VARBUF_STRUCT, changes=False, start=(4, 20))
-CAPABILITIES2 = Operation(XEN_VERSION, "capabilities2", 12, VARBUF_STRUCT, changes=False, start=(4, 20))
-CHANGESET2 = Operation(XEN_VERSION, "changeset2", 13, VARBUF_STRUCT, changes=False, start=(4, 20))
-COMMANDLINE2 = Operation(XEN_VERSION, "commandline2", 14, VARBUF_STRUCT, changes=False, start=(4, 20))
+EXTRAVERSION2 = Operation(XEN_VERSION, "extraversion2", 11, VARBUF_STRUCT, changes=False)
+CAPABILITIES2 = Operation(XEN_VERSION, "capabilities2", 12, VARBUF_STRUCT, changes=False)
+CHANGESET2 = Operation(XEN_VERSION, "changeset2", 13, VARBUF_STRUCT, changes=False)
+COMMANDLINE2 = Operation(XEN_VERSION, "commandline2", 14, VARBUF_STRUCT, changes=False)

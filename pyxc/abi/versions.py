@@ -8,6 +8,20 @@ from typing import Final
 from pyxc.abi.layout import Interface, Release
 
 RELEASES: Final[tuple[Interface, ...]] = (
+    Interface((3, 1), 0x05, 0x03),
+    Interface((3, 2), 0x05, 0x06),
+    Interface((3, 3), 0x05, 0x06),
+    Interface((3, 4), 0x05, 0x06),
+    Interface((4, 0), 0x06, 0x07),
+    Interface((4, 1), 0x07, 0x08),
+    Interface((4, 2), 0x08, 0x09),
+    Interface((4, 3), 0x09, 0x0A),
+    Interface((4, 4), 0x09, 0x0A),
+    Interface((4, 5), 0x0A, 0x0B),
+    Interface((4, 6), 0x0B, 0x0C),
+    Interface((4, 7), 0x0B, 0x0D),
+    Interface((4, 8), 0x0C, 0x0E),
+    Interface((4, 9), 0x0D, 0x0F),
     Interface((4, 10), 0x0E, 0x10),  # 4.10.0 only
     Interface((4, 10), 0x0F, 0x10),  # 4.10.1 to 4.10.4
     Interface((4, 11), 0x10, 0x11),
@@ -23,7 +37,10 @@ RELEASES: Final[tuple[Interface, ...]] = (
     Interface((4, 21), 0x17, 0x16),
     Interface((4, 22), 0x18, 0x16),
 )
-"""Every known interface, oldest first. No point release changed it but 4.10.1."""
+"""Every known interface, oldest first. No point release changed it but 4.10.1.
+
+Before 3.1 structures were as wide as the kernel that asked; they are the same for all since.
+"""
 
 OLDEST: Final[Release] = RELEASES[0].xen
 NEWEST: Final[Release] = RELEASES[-1].xen

@@ -167,7 +167,8 @@ _TIME = (
     Row("time.system_time",       U64),
     Row("time.tsc_to_system_mul", U32),
     Row("time.tsc_shift",         S8),
-    Row("time.flags",             U8),
+    Row("time.flags",             U8, start=(4, 7)),
+    pad(1, stop=(4, 7)),
     pad(2),
 )  # fmt: skip
 
@@ -198,9 +199,10 @@ ARCH_SHARED_INFO_STRUCT = Table(
     Row("max_pfn",                    U64),
     Row("pfn_to_mfn_frame_list_list", U64),
     Row("nmi_reason",                 U64),
-    Row("p2m_cr3",                    U64),
-    Row("p2m_vaddr",                  U64),
-    Row("p2m_generation",             U64),
+    Row("p2m_cr3",                    U64, start=(4, 6)),
+    Row("p2m_vaddr",                  U64, start=(4, 6)),
+    Row("p2m_generation",             U64, start=(4, 6)),
+    pad(256, stop=(4, 6)),
 )  # fmt: skip
 
 ARCH_SHARED_INFO_32_STRUCT = Table(
@@ -222,7 +224,8 @@ SHARED_INFO_STRUCT = Table(
     Row("wc_version",     U32),
     Row("wc_sec",         U32),
     Row("wc_nsec",        U32),
-    Row("wc_sec_hi",      U32),
+    Row("wc_sec_hi",      U32, start=(4, 6)),
+    pad(4, stop=(4, 6)),
     *nested("arch", ARCH_SHARED_INFO_STRUCT),
 )  # fmt: skip
 
@@ -256,8 +259,8 @@ START_INFO_STRUCT = Table(
     Row("mod_start",           U64),
     Row("mod_len",             U64),
     Row("cmd_line",            U8, 1024),
-    Row("first_p2m_pfn",       U64),
-    Row("nr_p2m_frames",       U64),
+    Row("first_p2m_pfn",       U64, start=(3, 4)),
+    Row("nr_p2m_frames",       U64, start=(3, 4)),
 )  # fmt: skip
 
 START_INFO_32_STRUCT = Table(

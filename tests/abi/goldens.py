@@ -96,10 +96,10 @@ def constant(name: str, release: Release) -> int | None:
     return next((value for first, last, value in constants().get(name, []) if first <= release <= last), None)
 
 
-def values_of(name: str) -> set[int]:
-    """The values that a constant takes in the releases that pyxc knows."""
-    found = {constant(name, interface.xen) for interface in RELEASES}
-    return {value for value in found if value is not None}
+def newest(name: str) -> int | None:
+    """The value of a constant in the newest release that has it; None where none that pyxc knows does."""
+    found = [constant(name, interface.xen) for interface in reversed(RELEASES)]
+    return next((value for value in found if value is not None), None)
 
 
 def modules() -> Iterator[ModuleType]:

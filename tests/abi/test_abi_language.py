@@ -12,7 +12,6 @@ from pyxc.abi import domctl, memory, sysctl, version
 from pyxc.abi.layout import (
     HANDLE,
     S32,
-    U8,
     U16,
     U32,
     U64,
@@ -167,11 +166,16 @@ def test_a_layout_is_compiled_once_for_each_interface_and_byte_order() -> None:
 def test_nested_rows_keep_their_own_bounds_and_get_those_of_the_place() -> None:
     inner = Table("inner", "domctl", Row("a", U32), Row("b", U32, start=0x17), pad(4, stop=0x17))
     outer = Table("outer", "domctl", *nested("in", inner, start=0x10, stop=0x18))
-    assert outer.rows == (
-        Row("in.a", U32, 1, 0x10, 0x18),
-        Row("in.b", U32, 1, 0x17, 0x18),
-        Row(None, U8, 4, 0x10, 0x17),
-    )
+    fields = [outer.at(NEW._replace(domctl=number)).offsets for number in (0xF, 0x10, 0x16, 0x17, 0x18)]
+    assert fields == [{}, {"in.a": 0}, {"in.a": 0}, {"in.a": 0, "in.b": 4}, {}]
+    assert outer.at(NEW._replace(domctl=0x16)).size == 8
+
+
+def test_the_bounds_of_a_nested_row_and_of_its_place_both_hold() -> None:
+    inner = Table("inner", "domctl", Row("a", U32, start=0x10, stop=0x18))
+    outer = Table("outer", "domctl", *nested("in", inner, start=0x16, stop=0x20))
+    known = [number for number in range(0x22) if outer.at(NEW._replace(domctl=number)).size]
+    assert known == [0x16, 0x17]
 
 
 class Spot(NamedTuple):
