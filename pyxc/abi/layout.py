@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 U8, U16, U32, U64 = "B", "H", "I", "Q"
 S8, S16, S32, S64 = "b", "h", "i", "q"
@@ -33,7 +33,7 @@ class Interface(NamedTuple):
     domctl: int
     sysctl: int
     arch: str = "x86_64"
-    byteorder: str = "little"
+    byteorder: Literal["little", "big"] = "little"
 
     def version(self, family: str) -> Version:
         number = {"domctl": self.domctl, "sysctl": self.sysctl}.get(family, 0)

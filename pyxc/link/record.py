@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import json
+import sys
 import zlib
 from array import array
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class RecordLink(LinkWrapper):
         self._write({"format": FORMAT, "byteorder": inner.byteorder, "kernel_bits": inner.kernel_bits})
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
-        arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5))
+        arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5), self.byteorder)
         before = arena.read()
         result = super().hypercall(op, a1, a2, a3, a4, a5)
         after = arena.read()
@@ -76,18 +77,22 @@ class RecordLink(LinkWrapper):
 
 
 class Snapshot:
-    """The arena that a call's arguments point into, as text without addresses; empty where there is none."""
+    """The arena that a call's arguments point into, as text without addresses; empty where there is none.
 
-    def __init__(self, address: int, size: int) -> None:
+    Its words are in the hypervisor's byte order.
+    """
+
+    def __init__(self, address: int, size: int, byteorder: str) -> None:
         self.address = address
         self.size = size
+        self._swapped = byteorder != sys.byteorder
 
     @classmethod
-    def of(cls, pool: Pool, arguments: tuple[int, ...]) -> Snapshot:
+    def of(cls, pool: Pool, arguments: tuple[int, ...], byteorder: str) -> Snapshot:
         for address, size in pool.live():
             if any(address <= argument < address + size for argument in arguments):
-                return cls(address, size)
-        return cls(0, 0)
+                return cls(address, size, byteorder)
+        return cls(0, 0, byteorder)
 
     def relative(self, argument: int) -> int | list[str | int]:
         """An argument, or ["@", offset] when it points into the arena."""
@@ -95,19 +100,25 @@ class Snapshot:
 
     def read(self) -> dict[str, Any]:
         """Contents up to the last byte that is not zero, and where handles stand in it."""
-        words = array("Q", ctypes.string_at(self.address, self.size) if self.size else b"")
+        words = self._in_order(array("Q", ctypes.string_at(self.address, self.size) if self.size else b""))
         handles = [position for position, word in enumerate(words) if 0 <= word - self.address < self.size]
         for position in handles:
             words[position] -= self.address
-        return {"bytes": packed(words.tobytes().rstrip(b"\0")), "handles": handles}
+        return {"bytes": packed(self._in_order(words).tobytes().rstrip(b"\0")), "handles": handles}
 
     def write(self, content: dict[str, Any]) -> None:
         """Make the arena what a recording says."""
         data = unpacked(content["bytes"])
-        words = array("Q", data.ljust(self.size, b"\0"))
+        words = self._in_order(array("Q", data.ljust(self.size, b"\0")))
         for position in content["handles"]:
             words[position] += self.address
-        ctypes.memmove(self.address, words.tobytes(), self.size)
+        ctypes.memmove(self.address, self._in_order(words).tobytes(), self.size)
+
+    def _in_order(self, words: array[int]) -> array[int]:
+        """From the hypervisor's byte order to this machine's or back, in place."""
+        if self._swapped:
+            words.byteswap()
+        return words
 
 
 def packed(data: bytes) -> str:

@@ -42,7 +42,7 @@ class ReplayLink:
         return [mapped for _, mapped in self._maps if not mapped.closed]
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
-        arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5))
+        arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5), self.byteorder)
         arguments = [arena.relative(value) for value in (a1, a2, a3, a4, a5)]
         line = self._next({"hypercall": op, "arguments": arguments, "in": arena.read()})
         if arena.size:

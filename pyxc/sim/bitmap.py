@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""xenctl_bitmap: sets of cpus and nodes in client memory, as many bits as either side has."""
+"""xenctl_bitmap: sets of cpus and nodes in client memory, as many bits as either side has.
+
+The lowest bits are in the first byte on every machine, whatever its byte order.
+"""
 
 from __future__ import annotations
 

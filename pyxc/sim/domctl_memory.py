@@ -10,7 +10,6 @@ from pyxc.abi.domctl import PageType
 from pyxc.abi.errno import XenErrno
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
-from pyxc.sim.machine import little_endian, words_of
 
 _TYPES_AT_ONCE = 1024
 _GETMEMLIST_MOST = 1 << 20
@@ -21,8 +20,9 @@ def getpageframeinfo3(call: Call) -> None:
     """Types take the place of the frame numbers, in words as wide as dom0's kernel has."""
     if call["num"] > _TYPES_AT_ONCE:
         raise Refusal(XenErrno.E2BIG)
+    words = call.xen.machine.words
     view = call.memory.view(call["array"], 8 * call["num"])
-    view[:] = little_endian(_type(call, frame) for frame in words_of(view))
+    view[:] = words.pack(_type(call, frame) for frame in words.unpack(view))
 
 
 def _type(call: Call, frame: int) -> int:
@@ -43,5 +43,5 @@ def getmemlist(call: Call) -> None:
     machine = call.xen.machine
     owned = [mfn for mfn in reversed(machine.frames_of(call.domain.domid)) if mfn not in machine.special]
     found = array("Q", owned[: call["max_pfns"]])
-    call.memory.write(call["buffer"], little_endian(found))
+    call.memory.write(call["buffer"], machine.words.pack(found))
     call.answer(num_pfns=len(found))

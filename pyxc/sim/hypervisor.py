@@ -82,7 +82,7 @@ class Hypervisor:
         """Boot the host. `with_guests` False leaves dom0 alone on it."""
         self.profile = profile
         self.interface = profile.interface
-        self.machine = Machine(_FRAMES)
+        self.machine = Machine(_FRAMES, self.interface.byteorder)
         self.holdings = Holdings(self.machine.memory)
         self.domains: dict[int, Domain] = {}
         self.console = ConsoleRing()
@@ -91,7 +91,7 @@ class Hypervisor:
         self.last_domid = 0
         self.lock = RLock()
         self._commands = {family: self._commands_of(family) for family in _FAMILIES.values()}
-        self._entry = struct.Struct("<Qq6Q")
+        self._entry = struct.Struct("<Qq6Q" if self.interface.byteorder == "little" else ">Qq6Q")
         guests.start_dom0(self)
         self.console.print(debug_keys.boot_log(self))
         if with_guests:

@@ -30,7 +30,6 @@ class SimLink:
     `hypervisor` is the simulated host itself, `store` its view of xenstore.
     """
 
-    byteorder: Literal["little", "big"] = "little"
     kernel_bits = 64
 
     def __init__(self, hypervisor: Hypervisor, target: str) -> None:
@@ -39,6 +38,10 @@ class SimLink:
         self.pool = Pool(locked=False)
         self._open = True
         self._forks = fork_count()
+
+    @property
+    def byteorder(self) -> Literal["little", "big"]:
+        return self.hypervisor.interface.byteorder
 
     @property
     def store(self) -> Store:

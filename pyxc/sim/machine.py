@@ -3,34 +3,19 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from pyxc._core import PAGE_SIZE, SharedMemory
 from pyxc.abi.domid import DOMID_XEN
+from pyxc.sim.words import Words
 
 INVALID_ENTRY = 2**64 - 1
 WORDS_PER_PAGE = PAGE_SIZE // 8
 _HYPERVISOR_FRAMES = 1024
 """Frames below this are Xen's own image and tables; the M2P follows."""
-
-
-def little_endian(words: Iterable[int]) -> bytes:
-    """u64 in the byte order of the simulated machine."""
-    cells = array("Q", words)
-    if sys.byteorder == "big":
-        cells.byteswap()
-    return cells.tobytes()
-
-
-def words_of(data: bytes | memoryview) -> array[int]:
-    """The other way round."""
-    cells = array("Q", bytes(data))
-    if sys.byteorder == "big":
-        cells.byteswap()
-    return cells
 
 
 class Heap:
@@ -90,11 +75,13 @@ class Machine:
     """All frames of the host.
 
     `special` are frames of Xen's own heap that it shares with their owner and does not count as the owner's
-    memory; `types` has the frames that are page tables (bits as in getpageframeinfo3).
+    memory; `types` has the frames that are page tables (bits as in getpageframeinfo3); `words` are u64 in the
+    machine's byte order.
     """
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, byteorder: Literal["little", "big"]) -> None:
         self.frames = frames
+        self.words = Words(byteorder)
         self.memory = SharedMemory(frames)
         self.special: set[int] = set()
         self.types: dict[int, int] = {}
@@ -157,7 +144,7 @@ class Machine:
         while at < len(pfns):
             page, index = divmod(first_mfn + at, WORDS_PER_PAGE)
             part = pfns[at : at + WORDS_PER_PAGE - index]
-            self.memory.write(self.m2p_frames[page], index * 8, little_endian(part))
+            self.memory.write(self.m2p_frames[page], index * 8, self.words.pack(part))
             at += len(part)
 
     def write_pages(self, frames: Iterable[int], data: bytes) -> None:
@@ -169,4 +156,4 @@ class Machine:
 
     def word(self, mfn: int, index: int) -> int:
         """The u64 at a place in a frame."""
-        return int.from_bytes(self.memory.read(mfn, index * 8, 8), "little")
+        return self.words.unpack(self.memory.read(mfn, index * 8, 8))[0]

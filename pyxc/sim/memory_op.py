@@ -10,7 +10,6 @@ from pyxc.abi.errno import XenErrno
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
 from pyxc.sim.domain import Domain
-from pyxc.sim.machine import little_endian
 
 _MOST_ORDER = 18
 _MOST_EXTENTS = (2**32 - 1) >> 6
@@ -39,11 +38,11 @@ def _each_extent(call: Call, do: Extent) -> int:
 
 
 def _frame(call: Call, index: int) -> int:
-    return int.from_bytes(call.memory.read(call["extent_start"] + 8 * index, 8), "little")
+    return call.xen.machine.words.unpack(call.memory.read(call["extent_start"] + 8 * index, 8))[0]
 
 
 def _put_frame(call: Call, index: int, frame: int) -> None:
-    call.memory.write(call["extent_start"] + 8 * index, little_endian([frame]))
+    call.memory.write(call["extent_start"] + 8 * index, call.xen.machine.words.pack([frame]))
 
 
 def _allocate(call: Call, domain: Domain) -> int | None:
@@ -150,7 +149,7 @@ def maximum_gpfn(call: Call) -> int:
 def machphys_mfn_list(call: Call) -> None:
     """The first frame of every 2 MiB of the M2P, to be mapped as DOMID_XEN's."""
     chunks = list(call.xen.machine.m2p_frames[::_M2P_FRAMES_PER_EXTENT])[: call["max_extents"]]
-    call.memory.write(call["extent_start"], little_endian(chunks))
+    call.memory.write(call["extent_start"], call.xen.machine.words.pack(chunks))
     call.answer(nr_extents=len(chunks))
 
 

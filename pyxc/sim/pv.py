@@ -14,7 +14,7 @@ from pyxc.abi.layout import U8, U32, Row, Table
 from pyxc.abi.x86 import ContextFlag
 from pyxc.sim.context import CR0, CR4
 from pyxc.sim.domain import Domain
-from pyxc.sim.machine import WORDS_PER_PAGE, little_endian
+from pyxc.sim.machine import WORDS_PER_PAGE
 
 if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor
@@ -83,7 +83,7 @@ def furnish(xen: Hypervisor, domain: Domain, p2m: P2m, linear: bool = True) -> N
         machine.set_m2p_run(run[0], range(pfn, pfn + len(run)))
     frames = _Frames(run for _, run in p2m.runs)
     leaves = frames.take(_pages(len(entries)))
-    machine.write_pages(leaves, little_endian(entries).ljust(len(leaves) * PAGE_SIZE, b"\xff"))
+    machine.write_pages(leaves, machine.words.pack(entries).ljust(len(leaves) * PAGE_SIZE, b"\xff"))
     root = _page_tables(xen, frames, leaves)
     arch = {"max_pfn": len(entries), "pfn_to_mfn_frame_list_list": _tree(xen, frames, leaves)}
     if linear:
@@ -110,7 +110,7 @@ def _page_tables(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
         if level:
             entries = [0] * place + [table << 12 | _TABLE_BITS for table in tables]
         tables = frames.take(_pages(len(entries)))
-        xen.machine.write_pages(tables, little_endian(entries))
+        xen.machine.write_pages(tables, xen.machine.words.pack(entries))
         xen.machine.types.update(dict.fromkeys(tables, int(kind[level])))
     return tables[0]
 
@@ -118,9 +118,9 @@ def _page_tables(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
 def _tree(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
     """Lists of the p2m's frames, and the list of these lists, whose frame is the answer."""
     lists = frames.take(_pages(len(leaves)))
-    xen.machine.write_pages(lists, little_endian(leaves))
+    xen.machine.write_pages(lists, xen.machine.words.pack(leaves))
     (root,) = frames.take()
-    xen.machine.write_pages([root], little_endian(lists))
+    xen.machine.write_pages([root], xen.machine.words.pack(lists))
     return root
 
 

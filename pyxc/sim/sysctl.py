@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, sysctl
 from pyxc.abi.domctl import Scheduler
@@ -109,7 +111,8 @@ def numainfo(call: Call) -> None:
         if call["meminfo"]:
             call.memory.write(call["meminfo"], layout.pack(node) * count)
         if call["distance"]:
-            call.memory.write(call["distance"], _LOCAL_DISTANCE.to_bytes(4, "little") * count)
+            distance = struct.pack(layout.order + "I", _LOCAL_DISTANCE)
+            call.memory.write(call["distance"], distance * count)
     call.answer(num_nodes=count)
 
 

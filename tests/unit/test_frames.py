@@ -12,7 +12,6 @@ from hosts import Boot, Host
 from pyxc import errors
 from pyxc.abi import domctl, memory
 from pyxc.abi.domctl import PageType
-from pyxc.sim.machine import little_endian
 
 FORMS = ("p2m_vaddr", "frame_list_list")
 ABSENT = 2**64 - 1
@@ -28,7 +27,8 @@ def list_leaves(host: Host, domid: int) -> list[int]:
 
 def set_entry(host: Host, domid: int, pfn: int, entry: int) -> None:
     leaf = list_leaves(host, domid)[pfn // 512]
-    host.truth.machine.memory.write(leaf, pfn % 512 * 8, little_endian([entry]))
+    machine = host.truth.machine
+    machine.memory.write(leaf, pfn % 512 * 8, machine.words.pack([entry]))
 
 
 @pytest.mark.parametrize("domid", [0, 1, 3])
@@ -78,11 +78,11 @@ def test_holes_in_the_tables_are_absent(host: Host) -> None:
     whole = host.xen.domains["web1"].memory.p2m()
     machine = host.truth.machine
     lists = machine.word(host.published(1, "pfn_to_mfn_frame_list_list"), 0)
-    machine.memory.write(lists, 2 * 8, little_endian([ABSENT]))
+    machine.memory.write(lists, 2 * 8, machine.words.pack([ABSENT]))
     tree = host.xen.domains["web1"].memory.p2m("frame_list_list")
     assert list(tree.entries[1024:1536]) == [ABSENT] * 512
     assert tree.entries[:1024] == whole.entries[:1024] and tree.entries[1536:] == whole.entries[1536:]
-    machine.memory.write(host.published(1, "pfn_to_mfn_frame_list_list"), 0, little_endian([ABSENT]))
+    machine.memory.write(host.published(1, "pfn_to_mfn_frame_list_list"), 0, machine.words.pack([ABSENT]))
     assert set(host.xen.domains["web1"].memory.p2m("frame_list_list").entries) == {ABSENT}
 
 
@@ -146,9 +146,9 @@ def test_a_tree_too_small_for_what_is_claimed_is_refused(host: Host) -> None:
 
 
 def test_a_guest_cannot_list_more_than_it_owns(host: Host) -> None:
-    frame = min(host.owned(1))
+    machine, frame = host.truth.machine, min(host.owned(1))
     for leaf in list_leaves(host, 1):
-        host.truth.machine.memory.write(leaf, 0, little_endian([frame] * 512))
+        machine.memory.write(leaf, 0, machine.words.pack([frame] * 512))
     host.truth.domains[1].tot_pages = 4096
     with pytest.raises(errors.DecodeError, match="lists more frames than the 4096 that it owns"):
         host.xen.domains[1].memory.frames()
@@ -159,7 +159,7 @@ def test_large_pages_in_a_p2m_are_refused(host: Host) -> None:
     vaddr, table = host.published(1, "p2m_vaddr"), host.published(1, "p2m_cr3") >> 12
     for shift in (39, 30):
         table = machine.word(table, vaddr >> shift & 511) >> 12 & (2**40 - 1)
-    machine.memory.write(table, (vaddr >> 21 & 511) * 8, little_endian([table << 12 | 0x81]))
+    machine.memory.write(table, (vaddr >> 21 & 511) * 8, machine.words.pack([table << 12 | 0x81]))
     with pytest.raises(errors.DecodeError, match="large pages"):
         host.xen.domains[1].memory.p2m()
 
