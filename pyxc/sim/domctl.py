@@ -51,7 +51,7 @@ def _free_domid(call: Call) -> int:
 def destroydomain(call: Call) -> None:
     call.not_on_self()
     call.domain.dying = True
-    call.xen.take_frames(call.domain, call.xen.machine.frames_of(call.domain.domid))
+    call.xen.take_frames(call.domain, call.xen.machine.frames_of(call.domain.domid).runs)
     call.xen.schedule()
     call.xen.reap()
 

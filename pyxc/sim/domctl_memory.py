@@ -41,7 +41,8 @@ def getmemlist(call: Call) -> None:
     if call["max_pfns"] > _GETMEMLIST_MOST:
         raise Refusal(XenErrno.EOPNOTSUPP)
     machine = call.xen.machine
-    owned = [mfn for mfn in reversed(machine.frames_of(call.domain.domid)) if mfn not in machine.special]
+    frames = list(machine.frames_of(call.domain.domid))
+    owned = [mfn for mfn in reversed(frames) if mfn not in machine.special]
     found = array("Q", owned[: call["max_pfns"]])
     call.memory.write(call["buffer"], machine.words.pack(found))
     call.answer(num_pfns=len(found))

@@ -105,7 +105,7 @@ def _start_web1(xen: Hypervisor) -> None:
     p2m.map(*pieces[5:16])
     p2m.hold([INVALID_ENTRY] * 8)
     p2m.map(*pieces[16:24])
-    p2m.hold([xen.machine.frames_of(0)[-1] | FOREIGN])
+    p2m.hold([xen.machine.frames_of(0).runs[-1][-1] | FOREIGN])
     p2m.map(*pieces[24:])
     p2m.hold([INVALID_ENTRY] * 100)
     _connect(xen, web1)

@@ -31,6 +31,7 @@ from pyxc.sim.access import ClientMemory, Refusal
 from pyxc.sim.call import REGISTER, Call, Handler
 from pyxc.sim.console import ConsoleRing
 from pyxc.sim.domain import Domain, Vcpu
+from pyxc.sim.frame_set import FrameSet
 from pyxc.sim.holdings import Holdings
 from pyxc.sim.machine import Machine
 from pyxc.sim.profiles import Profile
@@ -206,16 +207,18 @@ class Hypervisor:
         layout, handler = self._commands[family].get(header["cmd"], (None, _unknown))
         return Call(self, memory, layout, arguments[0], target), handler
 
-    def take_frames(self, domain: Domain, frames: Iterable[int]) -> None:
+    def take_frames(self, domain: Domain, runs: Iterable[range]) -> None:
         """Free frames of a domain; those that are mapped from outside stay its own until the mapping goes."""
-        leaving = set(frames) - self.holdings.frames_of(domain.domid)
-        domain.tot_pages -= len(leaving - self.machine.special)
+        leaving = FrameSet(*runs)
+        for mfn in self.holdings.frames_of(domain.domid):
+            leaving.remove(range(mfn, mfn + 1))
+        domain.tot_pages -= len(leaving) - sum(mfn in leaving for mfn in self.machine.special)
         self.machine.release(domain.domid, leaving)
 
     def reap(self) -> None:
         """Let dying domains go whose last frame has been unmapped."""
         for domain in [domain for domain in self.domains.values() if domain.dying]:
-            self.take_frames(domain, self.machine.frames_of(domain.domid))
+            self.take_frames(domain, self.machine.frames_of(domain.domid).runs)
             if not self.machine.frames_of(domain.domid):
                 del self.domains[domain.domid]
                 self.store.forget(domain.domid)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from pyxc._core import PAGE_SIZE, SharedMemory
 from pyxc.abi.domid import DOMID_XEN
+from pyxc.sim.frame_set import FrameSet, Heap
 from pyxc.sim.words import Words
 
 INVALID_ENTRY = 2**64 - 1
@@ -18,57 +18,10 @@ _HYPERVISOR_FRAMES = 1024
 """Frames below this are Xen's own image and tables; the M2P follows."""
 
 
-class Heap:
-    """Free frames as runs, from which aligned blocks are taken lowest first."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        self._runs = [(start, stop)]
-        self.free = stop - start
-
-    def take(self, order: int) -> int | None:
-        """The first frame of 2**order aligned ones, None when there is no such block."""
-        size = 1 << order
-        for index, (start, stop) in enumerate(self._runs):
-            block = -(-start // size) * size
-            if block + size <= stop:
-                rest = [(start, block), (block + size, stop)]
-                self._runs[index : index + 1] = [run for run in rest if run[0] < run[1]]
-                self.free -= size
-                return block
-        return None
-
-    def take_run(self, count: int) -> int | None:
-        """The first of `count` consecutive frames, None when no run is so long."""
-        for index, (start, stop) in enumerate(self._runs):
-            if stop - start >= count:
-                self._runs[index : index + 1] = [(start + count, stop)] if stop - start > count else []
-                self.free -= count
-                return start
-        return None
-
-    def give(self, start: int, stop: int) -> None:
-        """Take a run of frames back."""
-        place = bisect_left(self._runs, (start, stop))
-        before, after = self._runs[max(0, place - 1) : place], self._runs[place : place + 1]
-        self.free += stop - start
-        first = place
-        if before and before[0][1] == start:
-            first, start = place - 1, before[0][0]
-        last = place
-        if after and after[0][0] == stop:
-            last, stop = place + 1, after[0][1]
-        self._runs[first:last] = [(start, stop)]
-
-
-def runs_of(frames: Iterable[int]) -> list[tuple[int, int]]:
-    """Frames as runs of consecutive ones, (first, after the last)."""
-    runs: list[tuple[int, int]] = []
-    for frame in sorted(frames):
-        if runs and runs[-1][1] == frame:
-            runs[-1] = (runs[-1][0], frame + 1)
-        else:
-            runs.append((frame, frame + 1))
-    return runs
+def _within(run: range, marked: Collection[int]) -> list[int]:
+    """Those of some frames that are in a run, looked for from the shorter side."""
+    some, others = (run, marked) if len(run) < len(marked) else (marked, run)
+    return [mfn for mfn in some if mfn in others]
 
 
 class Machine:
@@ -86,8 +39,8 @@ class Machine:
         self.special: set[int] = set()
         self.types: dict[int, int] = {}
         self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + -(-frames // WORDS_PER_PAGE))
-        self.heap = Heap(self.m2p_frames.stop, frames)
-        self._owned = {DOMID_XEN: set(self.m2p_frames)}
+        self.heap = Heap(range(self.m2p_frames.stop, frames))
+        self._owned = {DOMID_XEN: FrameSet(self.m2p_frames)}
         self.write_pages(self.m2p_frames, b"\xff" * (len(self.m2p_frames) * PAGE_SIZE))
 
     def valid(self, mfn: int) -> bool:
@@ -96,9 +49,9 @@ class Machine:
     def owned_by(self, mfn: int, domid: int) -> bool:
         return mfn in self._owned.get(domid, ())
 
-    def frames_of(self, domid: int) -> list[int]:
-        """Every frame of a domain in order, special ones too."""
-        return sorted(self._owned.get(domid, ()))
+    def frames_of(self, domid: int) -> FrameSet:
+        """Every frame of a domain, special ones too."""
+        return self._owned.get(domid) or FrameSet()
 
     def allocate(self, domid: int, order: int = 0) -> int | None:
         """2**order aligned frames for a domain; None when there is no such block."""
@@ -124,19 +77,18 @@ class Machine:
         return frame
 
     def _claim(self, frames: range, domid: int) -> None:
-        self._owned.setdefault(domid, set()).update(frames)
+        self._owned.setdefault(domid, FrameSet()).add(frames)
 
-    def release(self, domid: int, frames: Iterable[int]) -> None:
+    def release(self, domid: int, frames: FrameSet) -> None:
         """Give frames of a domain back to the heap: without type and contents."""
-        for start, stop in runs_of(frames):
-            run = range(start, stop)
-            self._owned[domid].difference_update(run)
-            self.special.difference_update(run)
-            for mfn in self.types.keys() & run:
+        for run in frames.runs:
+            self._owned[domid].remove(run)
+            self.special.difference_update(_within(run, self.special))
+            for mfn in _within(run, self.types):
                 del self.types[mfn]
-            self.memory.discard(start, len(run))
-            self.set_m2p_run(start, array("Q", [INVALID_ENTRY]) * len(run))
-            self.heap.give(start, stop)
+            self.memory.discard(run.start, len(run))
+            self.set_m2p_run(run.start, array("Q", [INVALID_ENTRY]) * len(run))
+            self.heap.add(run)
 
     def set_m2p_run(self, first_mfn: int, pfns: Sequence[int]) -> None:
         """The pfns of consecutive frames."""

@@ -115,7 +115,7 @@ def _decrease(call: Call, domain: Domain, index: int) -> bool:
         if not call.xen.machine.owned_by(mfn, domain.domid) or mfn in call.xen.machine.special:
             return False
         domain.p2m.pop(frame, None)
-        call.xen.take_frames(domain, [mfn])
+        call.xen.take_frames(domain, [range(mfn, mfn + 1)])
     return True
 
 
