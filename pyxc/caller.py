@@ -251,10 +251,9 @@ class Caller:
 
     def error(self, operation: Operation, number: int, domid: int | None) -> errors.HypercallError:
         """The exception for an errno that an operation came back with."""
-        version = {"domctl": self.interface.domctl, "sysctl": self.interface.sysctl}.get(
-            operation.family.name
-        )
-        return errors.from_errno(number, operation.full_name, domid, version)
+        spoken = operation.spoken(self.interface)
+        version = self.interface.number(spoken.family.name)
+        return errors.from_errno(number, spoken.full_name, domid, version)
 
 
 def _again(operation: Operation, number: int, tries: int) -> bool:

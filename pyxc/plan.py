@@ -21,7 +21,8 @@ class Address(int):
 class Plan:
     """Threads: never changes, may be used by many."""
 
-    def __init__(self, operation: Operation, interface: Interface, refused: bool) -> None:
+    def __init__(self, asked: Operation, interface: Interface, refused: bool) -> None:
+        operation = asked.spoken(interface)
         family = operation.family
         self.operation = operation
         self.refused = refused
@@ -31,7 +32,7 @@ class Plan:
         self.before = operation.command if family.command_argument else -1
         self.after = family.extra[0] if family.extra else -1
         self.body_at = len([row for row in family.envelope if row.name])
-        self.interface_version = {"domctl": interface.domctl, "sysctl": interface.sysctl}.get(family.name)
+        self.interface_version = interface.number(family.name)
         envelope = {} if family.command_argument else {"cmd": operation.command}
         if self.interface_version is not None:
             envelope["interface_version"] = self.interface_version

@@ -10,6 +10,7 @@ from pyxc import errors
 from pyxc.abi import domctl, sysctl, version, versions
 from pyxc.abi.domid import DOMID_INVALID
 from pyxc.abi.layout import Interface, Release
+from pyxc.abi.operation import DOM0_OP
 from pyxc.caller import Caller
 from pyxc.link import Link
 
@@ -27,11 +28,30 @@ def interface_of(link: Link, assume: Release | None = None) -> Interface:
     if assume is not None:
         domctl_number, sysctl_number = versions.numbers(assume)
         return Interface(assume, domctl_number, sysctl_number, byteorder=link.byteorder)
-    interface = Interface(xen, *versions.numbers(xen), byteorder=link.byteorder)
-    interface = _accepted(link, interface, "sysctl", _sysctl_answers)
-    interface = _accepted(link, interface, "domctl", _domctl_answers)
+    try:
+        interface = Interface(xen, *versions.numbers(xen), byteorder=link.byteorder)
+        interface = _accepted(link, interface, "sysctl", _sysctl_answers)
+        interface = _accepted(link, interface, "domctl", _domctl_answers)
+    except errors.Unsupported:
+        if xen != versions.BEFORE_DOMCTL[0].xen:
+            raise
+        interface = _before_domctl(link)
     _check_record_size(Caller(link, interface))
     return interface
+
+
+def _before_domctl(link: Link) -> Interface:
+    """A Xen without domctl and sysctl: the newest dom0_op that it takes, as its last took two numbers.
+
+    The only big-endian Xen was PowerPC's.
+    """
+    arch = "ppc64" if link.byteorder == "big" else "x86_64"
+    for interface in reversed(versions.BEFORE_DOMCTL):
+        candidate = interface._replace(arch=arch, byteorder=link.byteorder)
+        if _dom0_op_answers(Caller(link, candidate)):
+            return candidate
+    hint = "this Xen 3.0 has neither domctl nor a dom0_op that is known: it is older than December 2005"
+    raise errors.VersionMismatch(errno.EACCES, DOM0_OP.name, hint=hint)
 
 
 def _release(link: Link) -> Release:
@@ -84,6 +104,17 @@ def _domctl_answers(caller: Caller) -> bool:
     return True
 
 
+def _dom0_op_answers(caller: Caller) -> bool:
+    """The same question. Here EPERM comes before the number is looked at."""
+    try:
+        caller.call(domctl.GETDOMAININFO, DOMID_INVALID)
+    except errors.HypercallError as error:
+        if error.errno == errno.EPERM:
+            raise errors.NotXenError(errno.EPERM, "dom0_op is refused: this is not dom0") from error
+        return error.errno not in (errno.EACCES, errno.ENOSYS)
+    return True
+
+
 def _check_record_size(caller: Caller) -> None:
     """Compare the size of a getdomaininfo record with what this hypervisor really writes (dom0's, always
     there).
@@ -101,6 +132,6 @@ def _check_record_size(caller: Caller) -> None:
         raise errors.VersionMismatch(
             errno.EINVAL,
             sysctl.GETDOMAININFOLIST.full_name,
-            interface_version=caller.interface.sysctl,
+            interface_version=caller.interface.sysctl or caller.interface.dom0_op,
             hint=f"this hypervisor writes domain records of {written} bytes where {expected} are known",
         )

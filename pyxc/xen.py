@@ -7,13 +7,15 @@ import sys
 from array import array
 from functools import cached_property
 from types import TracebackType
+from typing import Any
 
 from pyxc import check, errors
 from pyxc._core import PAGE_SIZE
-from pyxc.abi import sysctl, version
+from pyxc.abi import dom0_ops, names, sysctl, version
 from pyxc.abi.domctl import Scheduler
+from pyxc.abi.operation import DOM0_OP, DOMCTL, SYSCTL, Family, Operation
 from pyxc.abi.sysctl import Capability
-from pyxc.caller import Caller
+from pyxc.caller import Caller, Reply
 from pyxc.console import Console
 from pyxc.domains import Domains
 from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, text
@@ -113,8 +115,9 @@ class Xen:
     def scheduler(self) -> str:
         """Name of the default scheduler (sysctl sched_id)."""
         number = self.call(sysctl.SCHED_ID).field("sched_id")
+        schedulers = dom0_ops.Scheduler if self.interface.dom0_op else Scheduler
         try:
-            return Scheduler(number).name.lower()
+            return schedulers(number).name.lower()
         except ValueError:
             return f"scheduler {number}"
 
@@ -167,6 +170,30 @@ class Xen:
     def _all_vcpus(self) -> tuple[list[int], list[int]]:
         pairs = [(info.domid, vcpu) for info in self.domains.infos() for vcpu in range(info.nr_vcpus)]
         return [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
+
+    def domctl(self, operation: str | Operation, domid: int | None = None, /, **fields: Any) -> Reply:
+        """A domctl by name and fields, for what pyxc has no method for; see Caller.call() for fields.
+
+        `xen.domctl("max_mem", 5, max_memkb=1 << 20)`. A program may declare an Operation of its own, as for
+        a vendor's command. Names and structures are in pyxc.abi.domctl. ValueError for an unknown name.
+        """
+        return self._raw(DOMCTL, operation, domid, fields)
+
+    def sysctl(self, operation: str | Operation, /, **fields: Any) -> Reply:
+        """A sysctl by name and fields, as domctl(); names are in pyxc.abi.sysctl."""
+        return self._raw(SYSCTL, operation, None, fields)
+
+    def dom0_op(self, operation: str | Operation, domid: int | None = None, /, **fields: Any) -> Reply:
+        """A dom0_op by name and fields, as domctl(), on a Xen of 2006; names are in pyxc.abi.dom0_ops."""
+        return self._raw(DOM0_OP, operation, domid, fields)
+
+    def _raw(
+        self, family: Family, operation: str | Operation, domid: int | None, fields: dict[str, Any]
+    ) -> Reply:
+        asked = names.named(family, operation) if isinstance(operation, str) else operation
+        if asked.family is not family:
+            raise ValueError(f"{asked.full_name} is not a {family.name}")
+        return self.call(asked, domid, **fields)
 
     @property
     def swapped(self) -> bool:

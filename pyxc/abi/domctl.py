@@ -6,6 +6,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from pyxc.abi import dom0_ops
 from pyxc.abi.layout import BOOL, HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import DOMCTL, Operation
 
@@ -198,6 +199,7 @@ GETDOMAININFO_STRUCT = Table(
     pad(7, start=0x14),
     *nested("arch_config", ARCH_DOMAINCONFIG_STRUCT, start=0xF),
     pad(4, start=0xF, stop=0x13),
+    before=dom0_ops.GETDOMAININFO_STRUCT,
 )  # fmt: skip
 
 GETMEMLIST_STRUCT = Table(
@@ -320,12 +322,18 @@ SENDTRIGGER_STRUCT = Table(
     Row("vcpu",    U32),
 )  # fmt: skip
 
-CREATEDOMAIN = Operation(DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True)
-DESTROYDOMAIN = Operation(DOMCTL, "destroydomain", 2, changes=True)
-PAUSEDOMAIN = Operation(DOMCTL, "pausedomain", 3, changes=True)
-UNPAUSEDOMAIN = Operation(DOMCTL, "unpausedomain", 4, changes=True)
-GETDOMAININFO = Operation(DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, changes=False)
-GETMEMLIST = Operation(DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False)
+CREATEDOMAIN = Operation(
+    DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True, before=dom0_ops.CREATEDOMAIN
+)
+DESTROYDOMAIN = Operation(DOMCTL, "destroydomain", 2, changes=True, before=dom0_ops.DESTROYDOMAIN)
+PAUSEDOMAIN = Operation(DOMCTL, "pausedomain", 3, changes=True, before=dom0_ops.PAUSEDOMAIN)
+UNPAUSEDOMAIN = Operation(DOMCTL, "unpausedomain", 4, changes=True, before=dom0_ops.UNPAUSEDOMAIN)
+GETDOMAININFO = Operation(
+    DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, changes=False, before=dom0_ops.GETDOMAININFO
+)
+GETMEMLIST = Operation(
+    DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, before=dom0_ops.GETMEMLIST
+)
 GETPAGEFRAMEINFO2 = Operation(DOMCTL, "getpageframeinfo2", 8, GETPAGEFRAMEINFO2_STRUCT, changes=False)
 SETVCPUAFFINITY = Operation(DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True)
 SHADOW_OP_GET_ALLOCATION = Operation(
@@ -344,14 +352,26 @@ SHADOW_OP_SET_ALLOCATION = Operation(
     changes=True,
     fixed={"op": ShadowOp.SET_ALLOCATION},
 )
-MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True)
-SETVCPUCONTEXT = Operation(DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True)
-GETVCPUCONTEXT = Operation(DOMCTL, "getvcpucontext", 13, VCPUCONTEXT_STRUCT, changes=False)
-GETVCPUINFO = Operation(DOMCTL, "getvcpuinfo", 14, GETVCPUINFO_STRUCT, changes=False)
-MAX_VCPUS = Operation(DOMCTL, "max_vcpus", 15, MAX_VCPUS_STRUCT, changes=True)
-SETDOMAINHANDLE = Operation(DOMCTL, "setdomainhandle", 17, SETDOMAINHANDLE_STRUCT, changes=True)
-HYPERCALL_INIT = Operation(DOMCTL, "hypercall_init", 22, HYPERCALL_INIT_STRUCT, changes=True)
-SETTIMEOFFSET = Operation(DOMCTL, "settimeoffset", 24, SETTIMEOFFSET_STRUCT, changes=True)
+MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True, before=dom0_ops.SETDOMAINMAXMEM)
+SETVCPUCONTEXT = Operation(
+    DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True, before=dom0_ops.SETVCPUCONTEXT
+)
+GETVCPUCONTEXT = Operation(
+    DOMCTL, "getvcpucontext", 13, VCPUCONTEXT_STRUCT, changes=False, before=dom0_ops.GETVCPUCONTEXT
+)
+GETVCPUINFO = Operation(
+    DOMCTL, "getvcpuinfo", 14, GETVCPUINFO_STRUCT, changes=False, before=dom0_ops.GETVCPUINFO
+)
+MAX_VCPUS = Operation(DOMCTL, "max_vcpus", 15, MAX_VCPUS_STRUCT, changes=True, before=dom0_ops.MAX_VCPUS)
+SETDOMAINHANDLE = Operation(
+    DOMCTL, "setdomainhandle", 17, SETDOMAINHANDLE_STRUCT, changes=True, before=dom0_ops.SETDOMAINHANDLE
+)
+HYPERCALL_INIT = Operation(
+    DOMCTL, "hypercall_init", 22, HYPERCALL_INIT_STRUCT, changes=True, before=dom0_ops.HYPERCALL_INIT
+)
+SETTIMEOFFSET = Operation(
+    DOMCTL, "settimeoffset", 24, SETTIMEOFFSET_STRUCT, changes=True, before=dom0_ops.SETTIMEOFFSET
+)
 GETVCPUAFFINITY = Operation(DOMCTL, "getvcpuaffinity", 25, VCPUAFFINITY_STRUCT, changes=False)
 RESUMEDOMAIN = Operation(DOMCTL, "resumedomain", 27, changes=True)
 SENDTRIGGER = Operation(DOMCTL, "sendtrigger", 28, SENDTRIGGER_STRUCT, changes=True)

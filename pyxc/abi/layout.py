@@ -26,22 +26,34 @@ Bound = int | Release | Version | None
 """How a row says it: an interface number, a release (families without numbers), both, or None: no bound."""
 
 
+class NotInInterface(LookupError):
+    """A structure, field or operation that an interface version does not have."""
+
+
 class Interface(NamedTuple):
-    """What decides the layout of every structure of one running hypervisor."""
+    """What decides the layout of every structure of one running hypervisor.
+
+    A number is 0 where the hypervisor has no such hypercall: domctl and sysctl in 2006, dom0_op ever since.
+    """
 
     xen: Release
-    domctl: int
-    sysctl: int
+    domctl: int = 0
+    sysctl: int = 0
+    dom0_op: int = 0
     arch: str = "x86_64"
     byteorder: Literal["little", "big"] = "little"
 
+    def number(self, family: str) -> int | None:
+        """The interface number of a family; None of those that have none."""
+        numbers = {"domctl": self.domctl, "sysctl": self.sysctl, "dom0_op": self.dom0_op}
+        return numbers.get(family)
+
     def version(self, family: str) -> Version:
-        number = {"domctl": self.domctl, "sysctl": self.sysctl}.get(family, 0)
-        return number, self.xen
-
-
-class NotInInterface(LookupError):
-    """A structure, field or operation that an interface version does not have."""
+        """What the bounds of a family are compared with. NotInInterface where the family is absent."""
+        number = self.number(family)
+        if number == 0:
+            raise NotInInterface(f"Xen {self.xen[0]}.{self.xen[1]} has no {family}")
+        return number or 0, self.xen
 
 
 def as_version(bound: int | Release | Version) -> Version:
@@ -93,11 +105,16 @@ def pad(size: int, start: Bound = None, stop: Bound = None) -> Row:
 class Table:
     """The rows of one structure for all versions of its family.
 
-    `name` is the C name of the structure; `family` says what its bounds count: "domctl" and "sysctl"
-    interface numbers, "xen" releases. `start` and `stop` bound the versions in which the structure exists.
+    `name` is the C name of the structure; `family` says what its bounds count: "domctl", "sysctl" and
+    "dom0_op" interface numbers, "xen" releases. `start` and `stop` bound the versions in which the structure
+    exists. `before` is the structure that dom0_op had for the same.
     """
 
-    def __init__(self, name: str, family: str, *rows: Row, start: Bound = None, stop: Bound = None) -> None:
+    def __init__(
+        self, name: str, family: str, *rows: Row,
+        start: Bound = None, stop: Bound = None, before: Table | None = None,
+    ) -> None:  # fmt: skip
+        self.before = before
         self.name = name
         self.family = family
         self.rows = rows
@@ -106,6 +123,8 @@ class Table:
 
     def at(self, interface: Interface) -> Layout:
         """The layout in one interface, compiled on first use. NotInInterface where it is absent."""
+        if self.before and interface.dom0_op:
+            return self.before.at(interface)
         key = interface.version(self.family), interface.byteorder
         if key not in self._compiled:
             self._compiled[key] = Layout(self.name, self.rows_at(interface), interface.byteorder)

@@ -29,22 +29,18 @@ class Family(NamedTuple):
     @property
     def versions(self) -> str:
         """Which interface number counts its layouts: its own, or none ("xen": the release)."""
-        return self.name if self.name in ("domctl", "sysctl") else "xen"
+        return self.name if self.name in ("domctl", "sysctl", "dom0_op") else "xen"
 
 
+_NUMBERED = (Row("cmd", U32), Row("interface_version", U32))
+
+DOM0_OP = Family("dom0_op", 7, _NUMBERED, 136, command_argument=False, fixed_width=True)
+"""All of the toolstack's operations until August 2006; the number is platform_op's since."""
 DOMCTL = Family(
-    "domctl", 36, (Row("cmd", U32), Row("interface_version", U32), Row("domid", U16), pad(6)), 144,
-    command_argument=False, fixed_width=True,
-)  # fmt: skip
-"""Its domain is `domid` here, since the body of getdomaininfo has a `domain` too."""
-SYSCTL = Family(
-    "sysctl",
-    35,
-    (Row("cmd", U32), Row("interface_version", U32)),
-    136,
-    command_argument=False,
-    fixed_width=True,
+    "domctl", 36, (*_NUMBERED, Row("domid", U16), pad(6)), 144, command_argument=False, fixed_width=True
 )
+"""Its domain is `domid` here, since the body of getdomaininfo has a `domain` too."""
+SYSCTL = Family("sysctl", 35, _NUMBERED, 136, command_argument=False, fixed_width=True)
 MEMORY_OP = Family("memory_op", 12)
 XEN_VERSION = Family("xen_version", 17)
 GRANT_TABLE_OP = Family("grant_table_op", 20, extra=(1,))
@@ -60,12 +56,14 @@ class Operation:
     `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those. `wide`: its
     result may need more than an int, so it is sent as a multicall of one entry. `body` is the structure of
     its fields; `fixed` those that make it this operation where one command does several things. It exists in
-    the versions [start, stop) that have its structure.
+    the versions [start, stop) that have its structure. `before` is the dom0_op that did the same when there
+    was neither domctl nor sysctl.
     """
 
     def __init__(
         self, family: Family, name: str, command: int, body: Table | None = None, *, changes: bool,
         wide: bool = False, fixed: Mapping[str, int] | None = None, start: Bound = None, stop: Bound = None,
+        before: Operation | None = None,
     ) -> None:  # fmt: skip
         self.family = family
         self.name = name
@@ -76,6 +74,11 @@ class Operation:
         self.fixed = fixed or {}
         span = Span.of(start, stop)
         self.span = span.within(body.span) if body else span
+        self.before = before
+
+    def spoken(self, interface: Interface) -> Operation:
+        """The operation by which one interface asks for this: itself, or its dom0_op."""
+        return self.before if self.before and interface.dom0_op else self
 
     @property
     def full_name(self) -> str:
@@ -83,6 +86,9 @@ class Operation:
 
     def at(self, interface: Interface) -> Layout:
         """Envelope, body and tail padding as one structure. NotInInterface where this Xen has none."""
+        spoken = self.spoken(interface)
+        if spoken is not self:
+            return spoken.at(interface)
         if not self.span.holds(interface.version(self.family.versions)):
             raise NotInInterface(f"Xen {interface.xen[0]}.{interface.xen[1]} has no {self.full_name}")
         body = self.body.rows_at(interface) if self.body else []

@@ -6,6 +6,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from pyxc.abi import dom0_ops
 from pyxc.abi.domctl import BITMAP_STRUCT
 from pyxc.abi.layout import HANDLE, S32, U8, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import SYSCTL, Operation
@@ -102,6 +103,7 @@ PHYSINFO_STRUCT = Table(
     Row("cpu_to_node",       HANDLE, start=0x6, stop=0x8),
     Row("capabilities",      U32, start=(0x6, (3, 3)), stop=0x10),
     pad(4, start=(0x6, (3, 3)), stop=0x10),
+    before=dom0_ops.PHYSINFO_STRUCT,
 )  # fmt: skip
 
 SCHED_ID_STRUCT = Table("xen_sysctl_sched_id", "sysctl", Row("sched_id", U32))
@@ -204,13 +206,19 @@ CPUPOOL_OP_STRUCT = Table(
     start=0x8,
 )  # fmt: skip
 
-READCONSOLE = Operation(SYSCTL, "readconsole", 1, READCONSOLE_STRUCT, changes=False, fixed={"clear": 0})
+READCONSOLE = Operation(
+    SYSCTL, "readconsole", 1, READCONSOLE_STRUCT, changes=False, fixed={"clear": 0},
+    before=dom0_ops.READCONSOLE,
+)  # fmt: skip
 READCONSOLE_CLEAR = Operation(
-    SYSCTL, "readconsole_clear", 1, READCONSOLE_STRUCT, changes=True, fixed={"clear": 1}
+    SYSCTL, "readconsole_clear", 1, READCONSOLE_STRUCT, changes=True, fixed={"clear": 1},
+    before=dom0_ops.READCONSOLE_CLEAR,
+)  # fmt: skip
+PHYSINFO = Operation(SYSCTL, "physinfo", 3, PHYSINFO_STRUCT, changes=False, before=dom0_ops.PHYSINFO)
+SCHED_ID = Operation(SYSCTL, "sched_id", 4, SCHED_ID_STRUCT, changes=False, before=dom0_ops.SCHED_ID)
+GETDOMAININFOLIST = Operation(
+    SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_STRUCT, changes=False, before=dom0_ops.GETDOMAININFOLIST
 )
-PHYSINFO = Operation(SYSCTL, "physinfo", 3, PHYSINFO_STRUCT, changes=False)
-SCHED_ID = Operation(SYSCTL, "sched_id", 4, SCHED_ID_STRUCT, changes=False)
-GETDOMAININFOLIST = Operation(SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_STRUCT, changes=False)
 DEBUG_KEYS = Operation(SYSCTL, "debug_keys", 7, DEBUG_KEYS_STRUCT, changes=True)
 GETCPUINFO = Operation(SYSCTL, "getcpuinfo", 8, GETCPUINFO_STRUCT, changes=False)
 AVAILHEAP = Operation(SYSCTL, "availheap", 9, AVAILHEAP_STRUCT, changes=False)

@@ -42,6 +42,13 @@ RELEASES: Final[tuple[Interface, ...]] = (
 Before 3.1 structures were as wide as the kernel that asked; they are the same for all since.
 """
 
+BEFORE_DOMCTL: Final[tuple[Interface, ...]] = (
+    Interface((3, 0), dom0_op=0x03000000),  # 2005-12-04
+    Interface((3, 0), dom0_op=0x03000001),  # 2006-06-06
+    Interface((3, 0), dom0_op=0x13000001),  # 2006-08-22 to 2006-08-25, when domctl and sysctl came
+)
+"""The interfaces of the time when the toolstack had one hypercall, dom0_op. That Xen ran on PowerPC, too."""
+
 OLDEST: Final[Release] = RELEASES[0].xen
 NEWEST: Final[Release] = RELEASES[-1].xen
 

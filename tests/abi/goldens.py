@@ -49,9 +49,14 @@ def golden(name: str) -> Any:
 
 
 def golden_name(interface: Interface) -> str:
-    """Which file holds the layouts of an interface; 4.10 has two."""
+    """Which file holds the layouts of an interface; 4.10 has two, and 3.0 one for each number of dom0_op."""
+    if interface.dom0_op:
+        return DOM0_OPS[interface.dom0_op]
     patched = ".4" if interface.domctl == 0xF else ""
     return f"{interface.xen[0]}.{interface.xen[1]}{patched}-x86_64"
+
+
+DOM0_OPS = {0x03000000: "2006-04-dom0_op", 0x03000001: "2006-06-dom0_op", 0x13000001: "2006-08-dom0_op"}
 
 
 def struct_of(name: str, path: str) -> Struct | None:

@@ -10,7 +10,7 @@ from enum import IntEnum
 import goldens
 import pytest
 
-from pyxc.abi import errno, operation, versions
+from pyxc.abi import errno, names, operation, versions
 from pyxc.abi.layout import Interface, NotInInterface
 from pyxc.abi.operation import Family, Operation
 from pyxc.abi.versions import RELEASES
@@ -93,7 +93,11 @@ NUMBERS = {
 # What the processor defines, not Xen.
 PROCESSOR = {name for name in goldens.numbers() if name.startswith("x86.PTE_")}
 
-OPERATIONS = goldens.operations()
+# Those of dom0_op have a module of tests to themselves.
+OPERATIONS = {
+    name: asked for name, asked in goldens.operations().items() if asked.family is not operation.DOM0_OP
+}
+ENUM_TYPES = {name: kind for name, kind in goldens.enums().items() if not name.startswith("dom0_ops.")}
 
 
 def in_release(asked: Operation, interface: Interface) -> bool:
@@ -158,9 +162,10 @@ def test_the_envelope_is_the_hypervisors(family: str, interface: Interface) -> N
 
 def test_hypercall_numbers() -> None:
     families = [value for value in vars(operation).values() if isinstance(value, Family)]
-    assert {family.name for family in families} == set(COMMANDS)
+    assert {family.name for family in families} == {*COMMANDS, "dom0_op"}
     for family in families:
-        assert goldens.newest(f"__HYPERVISOR_{family.name}") == family.hypercall
+        if family is not operation.DOM0_OP:
+            assert goldens.newest(f"__HYPERVISOR_{family.name}") == family.hypercall
 
 
 def members_in_headers(name: str) -> dict[str, int]:
@@ -175,7 +180,7 @@ def members_in_headers(name: str) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("name", goldens.enums())
+@pytest.mark.parametrize("name", ENUM_TYPES)
 def test_an_enum_has_all_members_of_the_header_and_no_other(name: str) -> None:
     ours = {member: value.value for member, value in goldens.enums()[name].__members__.items()}
     theirs = members_in_headers(name)
@@ -247,3 +252,8 @@ def test_names_and_descriptions_of_errnos() -> None:
     assert (errno.name_of(1000), errno.describe(1000)) == ("errno 1000", "unknown error")
     assert all(member.description for member in errno.XenErrno)
     assert issubclass(errno.XenErrno, IntEnum)
+
+
+def test_every_operation_is_found_by_its_name() -> None:
+    for asked in goldens.operations().values():
+        assert names.named(asked.family, asked.name) is asked

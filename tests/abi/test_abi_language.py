@@ -174,7 +174,7 @@ def test_nested_rows_keep_their_own_bounds_and_get_those_of_the_place() -> None:
 def test_the_bounds_of_a_nested_row_and_of_its_place_both_hold() -> None:
     inner = Table("inner", "domctl", Row("a", U32, start=0x10, stop=0x18))
     outer = Table("outer", "domctl", *nested("in", inner, start=0x16, stop=0x20))
-    known = [number for number in range(0x22) if outer.at(NEW._replace(domctl=number)).size]
+    known = [number for number in range(1, 0x22) if outer.at(NEW._replace(domctl=number)).size]
     assert known == [0x16, 0x17]
 
 

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""Operations by the name of their hypercall and their own: what raw calls are looked up by."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+
+from pyxc.abi import (
+    dom0_ops,
+    domctl,
+    event_channel,
+    grant_table,
+    hvm,
+    memory,
+    sched,
+    sysctl,
+    version,
+)
+from pyxc.abi.operation import Family, Operation
+
+_MODULES = (dom0_ops, domctl, event_channel, grant_table, hvm, memory, sched, sysctl, version)
+
+
+@cache
+def of_family(family: Family) -> dict[str, Operation]:
+    """All operations of a hypercall by name."""
+    found = [value for module in _MODULES for value in vars(module).values() if isinstance(value, Operation)]
+    return {asked.name: asked for asked in found if asked.family is family}
+
+
+def named(family: Family, name: str) -> Operation:
+    """The operation of a hypercall with a name. ValueError, with the nearest names, when there is none."""
+    known = of_family(family)
+    if name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known)) or ", ".join(sorted(known))
+        raise ValueError(f"{family.name} has no operation {name!r}; there is {near}")
+    return known[name]
