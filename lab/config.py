@@ -121,7 +121,7 @@ LANES = (
 
 SUITE = Suite(
     "tests/real",
-    helpers=("pyproject.toml", "tests/conftest.py", "tests/callscript.py", "tests/recordings"),
+    helpers=("pyproject.toml", "tests/conftest.py", "tests/callscripts", "tests/recordings"),
     coverage=(("pyxc/link/privcmd.py", 90),),
 )
 

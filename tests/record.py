@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Runs the call script in a real dom0 and records it: python3 tests/record.py DIRECTORY.
+"""Runs call scripts in a real dom0 and records them: python3 tests/record.py DIRECTORY [SCRIPT...], or all.
 
-Writes xen-MAJOR.MINOR.calls (what went through the link) and xen-MAJOR.MINOR.outcomes.json (what came of it).
+Writes xen-MAJOR.MINOR/SCRIPT.calls (what went through the link) and SCRIPT.outcomes.json (what came of it).
 """
 
 from __future__ import annotations
@@ -10,24 +10,28 @@ import json
 import sys
 from pathlib import Path
 
-import callscript
+import callscripts
 
 import pyxc
 from pyxc.link.privcmd import PrivcmdLink
 from pyxc.link.record import RecordLink
 
 
-def main(directory: Path) -> None:
-    target = directory / "recording.part"
-    with target.open("w", encoding="ascii") as stream:
+def record(script: str, directory: Path) -> None:
+    part = directory / "calls.part"
+    with part.open("w", encoding="ascii") as stream:
         link = RecordLink(PrivcmdLink(), stream)
         with pyxc.connect(link, names=False) as xen:
-            outcomes = callscript.run(xen)
-            name = "xen-{}.{}".format(*xen.interface.xen)
-    target.rename(directory / f"{name}.calls")
+            outcomes = callscripts.run(script, xen)
+            release = directory / "xen-{}.{}".format(*xen.interface.xen)
+    release.mkdir(exist_ok=True)
+    part.rename(release / f"{script}.calls")
     text = json.dumps(outcomes, indent=1, sort_keys=True)
-    (directory / f"{name}.outcomes.json").write_text(text + "\n", encoding="ascii")
+    (release / f"{script}.outcomes.json").write_text(text + "\n", encoding="ascii")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    target = Path(sys.argv[1])
+    target.mkdir(exist_ok=True)
+    for name in sys.argv[2:] or callscripts.names():
+        record(name, target)

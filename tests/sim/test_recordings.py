@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import callscript
+import callscripts
 import pytest
+from callscripts import Outcomes
 
 import pyxc
 from pyxc import sim
@@ -18,47 +19,64 @@ from pyxc.link.replay import ReplayError, ReplayLink
 from pyxc.sim import Hypervisor
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
-RECORDED = ("xen-4.14", "xen-4.17", "xen-4.20")
+RECORDED = sorted(directory.name for directory in RECORDINGS.iterdir())
+BUILD_CALLS = RECORDINGS / "xen-4.17" / "build.calls"
 OLDEST_AND_NEWEST = ("xen-4.10", "xen-4.22")
 NOT_RECORDED = {
     "domctl.getmemlist": "Xen had it up to 4.10 only",
 }
 """Operations that no recorded hypervisor carried out, and why."""
 
-Outcomes = dict[str, dict[str, Any]]
+each_script = pytest.mark.parametrize("script", callscripts.names())
+each_recorded = pytest.mark.parametrize("release", RECORDED)
 
 
-def recorded(name: str) -> Outcomes:
-    outcomes: Outcomes = json.loads((RECORDINGS / f"{name}.outcomes.json").read_text(encoding="ascii"))
+def recorded(release: str, script: str) -> Outcomes:
+    path = RECORDINGS / release / f"{script}.outcomes.json"
+    outcomes: Outcomes = json.loads(path.read_text(encoding="ascii"))
     return outcomes
 
 
-def run_on(link: Any) -> Outcomes:
-    """The script's outcomes, in the form in which they are written down."""
+def run_on(link: Any, script: str) -> Outcomes:
+    """A script's outcomes, in the form in which they are written down."""
     with pyxc.connect(link, names=False) as xen:
-        outcomes: Outcomes = json.loads(json.dumps(callscript.run(xen)))
+        outcomes: Outcomes = json.loads(json.dumps(callscripts.run(script, xen)))
     return outcomes
 
 
-def simulated(name: str) -> Outcomes:
-    return run_on(Hypervisor(sim.named(f"sim:{name}"), with_guests=False).connect())
+def simulated(release: str, script: str) -> Outcomes:
+    return run_on(Hypervisor(sim.named(f"sim:{release}"), with_guests=False).connect(), script)
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_a_recorded_hypervisor_is_understood(name: str) -> None:
-    with (RECORDINGS / f"{name}.calls").open(encoding="ascii") as calls:
-        outcomes = run_on(ReplayLink(calls))
-    assert callscript.differences(outcomes, recorded(name)) == {}
+@each_recorded
+@each_script
+def test_a_recorded_hypervisor_is_understood(release: str, script: str) -> None:
+    with (RECORDINGS / release / f"{script}.calls").open(encoding="ascii") as calls:
+        outcomes = run_on(ReplayLink(calls), script)
+    assert callscripts.differences(outcomes, recorded(release, script)) == {}
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_the_simulator_does_what_the_real_one_did(name: str) -> None:
-    assert callscript.differences(simulated(name), recorded(name)) == {}
+@each_recorded
+@each_script
+def test_the_simulator_does_what_the_real_one_did(release: str, script: str) -> None:
+    assert callscripts.differences(simulated(release, script), recorded(release, script)) == {}
 
 
-@pytest.mark.parametrize("name", OLDEST_AND_NEWEST)
-def test_the_script_runs_to_its_end_on_releases_that_are_not_recorded(name: str) -> None:
-    outcomes = simulated(name)
+@each_recorded
+def test_every_recording_has_its_script(release: str) -> None:
+    stems = {path.name.partition(".")[0] for path in (RECORDINGS / release).iterdir()}
+    assert stems == set(callscripts.names())
+
+
+@pytest.mark.parametrize("release", OLDEST_AND_NEWEST)
+@each_script
+def test_the_scripts_run_to_their_end_on_releases_that_are_not_recorded(release: str, script: str) -> None:
+    simulated(release, script)
+
+
+@pytest.mark.parametrize("release", OLDEST_AND_NEWEST)
+def test_domains_end_on_releases_that_are_not_recorded(release: str) -> None:
+    outcomes = simulated(release, "lifecycle")
     assert outcomes["domctl.destroydomain/success"]["result"] == 0
     assert outcomes["domctl.destroydomain/dom0 itself"] == {"errno": 22, "kind": "HypercallError"}
 
@@ -66,8 +84,9 @@ def test_the_script_runs_to_its_end_on_releases_that_are_not_recorded(name: str)
 def test_every_simulated_operation_was_recorded() -> None:
     succeeded = {
         step.partition("/")[0]
-        for name in RECORDED
-        for step, outcome in recorded(name).items()
+        for release in RECORDED
+        for script in callscripts.names()
+        for step, outcome in recorded(release, script).items()
         if step.endswith("/success") and "errno" not in outcome
     }
     assert sim.operations() - succeeded == set(NOT_RECORDED)
@@ -76,8 +95,8 @@ def test_every_simulated_operation_was_recorded() -> None:
 def test_what_is_recorded_can_be_replayed() -> None:
     stream = io.StringIO()
     hypervisor = Hypervisor(sim.named("sim:xen-4.20"), with_guests=False)
-    outcomes = run_on(RecordLink(hypervisor.connect(), stream))
-    assert run_on(ReplayLink(stream.getvalue().splitlines())) == outcomes
+    outcomes = run_on(RecordLink(hypervisor.connect(), stream), "memory")
+    assert run_on(ReplayLink(stream.getvalue().splitlines()), "memory") == outcomes
 
 
 def test_a_recording_of_another_format_is_refused() -> None:
@@ -86,12 +105,12 @@ def test_a_recording_of_another_format_is_refused() -> None:
 
 
 def test_another_question_than_the_recorded_one_is_an_error() -> None:
-    calls = (RECORDINGS / "xen-4.17.calls").read_text(encoding="ascii").splitlines()
+    calls = BUILD_CALLS.read_text(encoding="ascii").splitlines()
     with pyxc.connect(ReplayLink(calls), names=False) as xen, pytest.raises(ReplayError, match="asked"):
         xen.physinfo()
 
 
 def test_a_recording_ends() -> None:
-    calls = (RECORDINGS / "xen-4.17.calls").read_text(encoding="ascii").splitlines()[:6]
+    calls = BUILD_CALLS.read_text(encoding="ascii").splitlines()[:6]
     with pyxc.connect(ReplayLink(calls), names=False) as xen, pytest.raises(ReplayError, match="at its end"):
         xen.physinfo()

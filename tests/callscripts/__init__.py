@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Scripts of calls that run unchanged on a real hypervisor, on a simulated one, and on a recording.
+
+Every module of this package is one script, for the operations of one noun. Its run(script) issues them with
+success and with the mistakes that are peculiar to them; those that every operation offers are tried after it.
+A module may say which outcomes differ between hosts (VOLATILE), and which operations dom0 must be spared
+(NOT_ON_DOM0).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from pyxc import Domain, Xen, errors
+from pyxc.abi import domctl
+from pyxc.abi.operation import DOMCTL, SYSCTL, Operation
+from pyxc.caller import Address, Reply
+
+UUIDS = {"pv": "11111111-2222-4333-8444-555555555501", "pvh": "11111111-2222-4333-8444-555555555502"}
+MEMORY_KB = 8192
+ABSENT_DOMID = 0x7000
+ABSENT_VCPU = 4096
+WRONG_VERSION = 0x7777
+NOWHERE = Address(0x10)
+
+IDS = frozenset(("domid", "domain", "dom", "domain_id", "remote_dom"))
+"""Ids of new domains depend on how many there were before."""
+ALWAYS_VOLATILE = IDS | {"cpu_time", "shared_info_frame", "outstanding_pages", "gpaddr_bits"}
+"""Fields that tell of time, of frames or of one host, and that many operations answer."""
+VOLATILE_OF_DOM0 = frozenset(("flags", "tot_pages", "max_pages", "running", "blocked"))
+"""Fields that tell how large dom0 is and what it does; of domains that a script makes they are compared."""
+
+Outcomes = dict[str, dict[str, Any]]
+"""What came of a script: "operation/case" to outcome, as JSON holds it."""
+
+
+class Volatile(NamedTuple):
+    """What may differ between hosts: fields and buffers by name, and results, of any domain or of dom0."""
+
+    fields: Collection[str] = ()
+    results: Collection[Operation] = ()
+    results_of_dom0: Collection[Operation] = ()
+
+
+def names() -> list[str]:
+    """All scripts, in order."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def run(name: str, xen: Xen) -> Outcomes:
+    """One script, from its first call until its domains are gone.
+
+    dom0's vcpu 0 makes the calls, so that "own vcpu" is always the same.
+    """
+    os.sched_setaffinity(0, {0})
+    module = importlib.import_module(f"{__name__}.{name}")
+    script = Script(xen, getattr(module, "VOLATILE", Volatile()))
+    try:
+        module.run(script)
+        script.try_mistakes(getattr(module, "NOT_ON_DOM0", ()))
+    finally:
+        for domain in script.domains:
+            domain.destroy()
+    return script.outcomes
+
+
+class Script:
+    """Runs steps and keeps what came of them."""
+
+    def __init__(self, xen: Xen, volatile: Volatile) -> None:
+        self.xen = xen
+        self.volatile = volatile
+        self.outcomes: Outcomes = {}
+        self.samples: dict[Operation, tuple[int | None, dict[str, Any]]] = {}
+        self.domains: list[Domain] = []
+
+    def pv(self) -> int:
+        """The id of a new PV domain of two vcpus that may own MEMORY_KB."""
+        return self._create("pv", max_vcpus=2)
+
+    def pvh(self) -> int:
+        """The same of a PVH domain of one vcpu."""
+        return self._create("pvh", hvm=True, hap=True)
+
+    def _create(self, kind: str, **options: Any) -> int:
+        domain = self.xen.domains.create(uuid=UUIDS[kind], **options)
+        self.domains.append(domain)
+        self.xen.call(domctl.MAX_MEM, domain.domid, max_memkb=MEMORY_KB)
+        return domain.domid
+
+    def step(
+        self, case: str, operation: Operation, domid: int | None = None, /, **fields: Any
+    ) -> Reply | None:
+        """One call; a success is kept as the sample from which mistakes are made."""
+        if not self.xen.caller.supports(operation):
+            return None
+        reply: Reply | None = None
+        try:
+            reply = self.xen.call(operation, domid, **fields)
+            outcome = {"result": self._result(reply, operation, domid), **self._visible(reply, domid)}
+        except errors.HypercallError as error:
+            outcome = {"errno": error.errno, "kind": type(error).__name__}
+        self.outcomes[f"{operation.full_name}/{case}"] = outcome
+        if reply is not None:
+            self.samples.setdefault(operation, (domid, fields))
+        return reply
+
+    def without_mistakes(self, *operations: Operation) -> None:
+        """Keep no sample of these: what a mistake in them does cannot be foretold, or not be undone."""
+        for operation in operations:
+            self.samples.pop(operation, None)
+
+    def _result(self, reply: Reply, operation: Operation, domid: int | None) -> int | None:
+        hidden = operation in self.volatile.results
+        hidden_of_dom0 = domid == 0 and operation in self.volatile.results_of_dom0
+        return None if hidden or hidden_of_dom0 else reply.result
+
+    def _visible(self, reply: Reply, domid: int | None) -> dict[str, Any]:
+        """What a reply says, as JSON can hold it: fields that are not volatile, addresses never."""
+        hidden = ALWAYS_VOLATILE.union(self.volatile.fields, VOLATILE_OF_DOM0 if domid == 0 else ())
+        shown = {
+            name: value.hex() if isinstance(value, bytes) else value
+            for name, value in reply.fields().items()
+            if name not in hidden and name not in reply.layout.handles
+        }
+        kept = {name: data for name, data in reply.buffers.items() if name not in hidden}
+        buffers = {name: data.rstrip(b"\0").hex() for name, data in kept.items()}
+        return {"fields": shown, "buffers": buffers}
+
+    def try_mistakes(self, not_on_dom0: Collection[Operation]) -> None:
+        """Every operation that went well, once more with each mistake that it offers."""
+        for operation, (domid, fields) in self.samples.items():
+            layout = operation.at(self.xen.interface)
+            if domid is not None:
+                self.step("unknown domid", operation, ABSENT_DOMID, **fields)
+                if operation not in not_on_dom0:
+                    self.step("dom0 itself", operation, 0, **fields)
+            if operation.family in (DOMCTL, SYSCTL):
+                self.step(
+                    "wrong interface version", operation, domid, **fields, interface_version=WRONG_VERSION
+                )
+            if "vcpu" in layout.index:
+                self.step("missing vcpu", operation, domid, **{**fields, "vcpu": ABSENT_VCPU})
+                self.step("own vcpu", operation, 0, **{**fields, "vcpu": 0})
+            for name in sorted(layout.handles):
+                if fields.get(name):
+                    self.step(f"bad {name}", operation, domid, **{**fields, name: NOWHERE})
+            self._bad_structure(operation)
+
+    def _bad_structure(self, operation: Operation) -> None:
+        """The structure itself where no memory is."""
+        if not operation.at(self.xen.interface).size:
+            return
+        before = (operation.command,) if operation.family.command_argument else ()
+        result = self.xen.link.hypercall(
+            operation.family.hypercall, *before, NOWHERE, *operation.family.extra
+        )
+        self.outcomes[f"{operation.full_name}/bad handle"] = {"result": result}
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Steps of which two runs differ, with both outcomes."""
+    return {
+        step: (one.get(step), other.get(step))
+        for step in {**one, **other}
+        if one.get(step) != other.get(step)
+    }

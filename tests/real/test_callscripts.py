@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""Every operation and every mistake on this Xen, against what was recorded on one of the same release."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from pprint import pformat
+
+import callscripts
+import pytest
+
+import pyxc
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+
+
+@pytest.fixture
+def changed_dom0() -> Iterator[None]:
+    """The scripts give pages to dom0 that nobody has any use for, and pin its process to a cpu."""
+    before = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.usefixtures("changed_dom0")
+@pytest.mark.parametrize("script", callscripts.names())
+def test_same_outcomes_as_recorded(xen: pyxc.Xen, script: str) -> None:
+    release = "xen-{}.{}".format(*xen.interface.xen)
+    recorded = json.loads((RECORDINGS / release / f"{script}.outcomes.json").read_text())
+    outcomes = json.loads(json.dumps(callscripts.run(script, xen)))
+    different = callscripts.differences(recorded, outcomes)
+    assert not different, pformat(different)
