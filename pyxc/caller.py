@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from pyxc import batch, errors
@@ -153,28 +154,46 @@ class Caller:
 
         `handle` is the field for the list's buffer, `count` the one that says how many records are in it.
         """
+        with self.listing(operation, None, size, room, handle, count) as ask:
+            return record.at(self.interface).all(ask(**fields))
+
+    @contextmanager
+    def listing(
+        self, operation: Operation, domid: int | None, size: int, room: int, handle: str, count: str
+    ) -> Iterator[Callable[..., memoryview]]:
+        """A way to ask for lists of at most `room` items of `size` bytes, each time into the same memory.
+
+        `ask(**fields)` answers the items as bytes, where the hypervisor wrote them, until it is asked again.
+        `handle` is the field for the list's buffer, `count` the one that says how many items are in it.
+        """
         plan = self._ready(operation)
-        values = plan.zero.copy()
         start = (plan.size + 63) & ~63
-        used = start + room * size
-        arena = self.link.pool.take(used)
-        try:
-            plan.fill(values, {**fields, handle: Address(arena.address + start)})
+        arena = self.link.pool.take(start + room * size)
+        given = {handle: Address(arena.address + start)}
+
+        def ask(**fields: Any) -> memoryview:
+            values = plan.zero.copy()
+            if domid is not None and plan.domain is not None:
+                values[plan.domain] = domid
+            plan.fill(values, {**fields, **given})
             arena.view[: plan.size] = plan.request(values)
             started = time.perf_counter()
             result = self.link.hypercall(plan.number, arena.address)
             answer = bytes(arena.view[: plan.size])
             if self.trace:
-                self.trace(operation, fields, result, plan.body(answer), time.perf_counter() - started)
+                elapsed = time.perf_counter() - started
+                self.trace(plan.operation, fields, result, plan.body(answer), elapsed)
             if result < 0:
-                raise self.error(operation, -result, None)
-            found = plan.layout.codec.unpack(answer)[plan.layout.index[count]]
+                raise self.error(operation, -result, domid)
+            found: int = plan.layout.codec.unpack(answer)[plan.layout.index[count]]
             if found > room:
-                raise errors.DecodeError(f"the hypervisor claims {found} records in room for {room}")
-            used = start + found * size
-            return record.at(self.interface).all(arena.view[start:used])
+                raise errors.DecodeError(f"the hypervisor claims {found} items in room for {room}")
+            return arena.view[start : start + found * size]
+
+        try:
+            yield ask
         finally:
-            arena.release(used)
+            arena.release()
 
     def _question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
         """What asks: the device itself, where it can and nobody wants a trace: these are asked most often."""

@@ -7,20 +7,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyxc import errors
-from pyxc.abi import x86
+from pyxc.abi import ppc64, x86
 from pyxc.abi.layout import Interface, Layout, Table
 
-_TABLES: dict[int, Table] = {64: x86.VCPU_GUEST_CONTEXT_STRUCT, 32: x86.VCPU_GUEST_CONTEXT_32_STRUCT}
-_ARRAYS = {"ctrlreg": "cr", "debugreg": "dr"}
+_TABLES: dict[tuple[str, int], Table] = {
+    ("x86_64", 64): x86.VCPU_GUEST_CONTEXT_STRUCT,
+    ("x86_64", 32): x86.VCPU_GUEST_CONTEXT_32_STRUCT,
+    ("ppc64", 64): ppc64.VCPU_GUEST_CONTEXT_STRUCT,
+}
+_ARRAYS = {"ctrlreg": "cr", "debugreg": "dr", "gprs": "gpr"}
 _GENERAL = "user_regs."
 _BLOCKS = ("fpu_ctxt", "trap_ctxt", "gdt_frames")
 
 
 class VcpuContext(Mapping[str, int]):
-    """All registers of a vcpu (struct vcpu_guest_context, public/arch-x86/xen.h): `context["rip"]`.
+    """All registers of a vcpu (struct vcpu_guest_context, public/arch-x86/xen.h and arch-powerpc.h).
 
-    Names are those of the guest's width: rax, rip, rflags, cs, cr3, dr7, fs_base ... or eax, eip, eflags ...
-    `block(NAME)` gives what is not a register: "fpu_ctxt" and "trap_ctxt" as bytes, "gdt_frames" as a tuple.
+    `context["rip"]`: names are those of the guest's width: rax, rip, rflags, cs, cr3, dr7, fs_base ... or
+    eax, eip, eflags ...; on PowerPC gpr0 to gpr31, lr, ctr, pc, msr ... `block(NAME)` gives what is not a
+    register: "fpu_ctxt" and "trap_ctxt" as bytes, "gdt_frames" as a tuple.
     Frozen: `replace()` makes a changed one. Safe in any thread.
     """
 
@@ -31,13 +36,13 @@ class VcpuContext(Mapping[str, int]):
         self._places = dict(_places(layout))
 
     @staticmethod
-    def size(width: int) -> int:
-        """Bytes of the structure: 5168 for 64-bit guests, 2800 for 32-bit ones."""
-        return {64: 5168, 32: 2800}[width]
+    def size(width: int, interface: Interface) -> int:
+        """Bytes of the structure: on x86 5168 for 64-bit guests, 2800 for 32-bit ones."""
+        return _TABLES[interface.arch, width].at(interface).size
 
     @classmethod
     def decode(cls, data: bytes, width: int, interface: Interface) -> VcpuContext:
-        layout = _TABLES[width].at(interface)
+        layout = _TABLES[interface.arch, width].at(interface)
         if len(data) < layout.size:
             raise errors.DecodeError(f"a {width}-bit vcpu context has {layout.size} bytes, not {len(data)}")
         return cls(width, layout, layout.unpack(data))
@@ -45,7 +50,7 @@ class VcpuContext(Mapping[str, int]):
     @classmethod
     def zero(cls, width: int, interface: Interface) -> VcpuContext:
         """One with all registers 0."""
-        return cls.decode(bytes(cls.size(width)), width, interface)
+        return cls.decode(bytes(cls.size(width, interface)), width, interface)
 
     def encode(self) -> bytes:
         return self._layout.pack(self._fields)
@@ -70,7 +75,7 @@ class VcpuContext(Mapping[str, int]):
         return VcpuContext(self.width, self._layout, fields)
 
     def _check_fits(self, name: str, field: str, value: int) -> None:
-        size = self._layout.sizes[field] if field not in _ARRAYS else self.width // 8
+        size = self._layout.sizes[field] // self._layout.places[field][2]
         if not 0 <= value < 1 << 8 * size:
             raise ValueError(f"{name} has {8 * size} bits: {value:#x} does not fit")
 
@@ -93,8 +98,9 @@ class VcpuContext(Mapping[str, int]):
 def _places(layout: Layout) -> Iterator[tuple[str, tuple[str, int | None]]]:
     """Where each register lives: (name, (field, index in an array))."""
     for field in layout.names:
-        if field in _ARRAYS:
-            for position in range(8):
-                yield f"{_ARRAYS[field]}{position}", (field, position)
+        register = field.removeprefix(_GENERAL)
+        if register in _ARRAYS:
+            for position in range(layout.places[field][2]):
+                yield f"{_ARRAYS[register]}{position}", (field, position)
         elif field not in _BLOCKS:
-            yield field.removeprefix(_GENERAL), (field, None)
+            yield register, (field, None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import compress, repeat
 from operator import ne
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pyxc import errors
-from pyxc._core import select_frames
-from pyxc.abi import domctl, memory
+from pyxc._core import byteswap64, select_frames
+from pyxc.abi import dom0_ops, domctl, memory
 from pyxc.abi.domctl import PageType
 from pyxc.p2m import P2mReader, open_p2m
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from pyxc.domain import Domain, DomainInfo
 
 _TYPES_AT_ONCE = 1024
-_GETMEMLIST_MOST = 1 << 20
+_PIECE = (1 << 20) // 8 - 512
+"""Entries of a list to ask for at once: with the structure beside them they take 1 MiB."""
 _SLACK = 1 << 10
 
 
@@ -28,9 +30,9 @@ class FrameList(NamedTuple):
     """The frames that a domain owns, in no order.
 
     `frames`: array of u64, machine frames (mfn) of a PV domain, guest frames (gfn) of a translated one.
-    `source`: where they come from: "p2m_vaddr" or "frame_list_list" (the guest's own p2m), "getmemlist" (Xen
-    up to 4.10), "getpageframeinfo3" (every frame was asked for), "" for a domain without memory. `types`: on
-    request, for each frame its PageType >> 28.
+    `source`: where they come from: "getmemlist2", "getmemlist", "p2m_vaddr", "frame_list_list" or
+    "getpageframeinfo3", and "" for a domain without memory. `types`: on request, for each frame its
+    PageType >> 28.
     """
 
     frames: array[int]
@@ -43,38 +45,56 @@ class FrameList(NamedTuple):
         return f"<FrameList of {len(self.frames)} {kind} from {self.source or 'nothing'}>"
 
 
-def list_frames(domain: Domain, types: bool = False, force: bool = False) -> FrameList:
-    """The frames that a domain owns, from the best source that its hypervisor has.
+def list_frames(
+    domain: Domain, types: bool = False, force: bool = False, source: str | None = None
+) -> FrameList:
+    """The frames that a domain owns, from the best source that its hypervisor has; `source` names another.
 
-    Of a PV guest its p2m; where that cannot be read, getmemlist, which Xen had up to 4.10. Of a translated
-    guest getpageframeinfo3 for every gfn. That call, which `types` needs too, populates the on-demand entries
-    of a guest: Unsupported on a guest that has any, unless `force`. `force` also finds the frames of a PV
-    guest without p2m on a newer Xen, by asking for every frame of the host: slow, and Xen logs each that is
-    not the guest's.
+    On a Xen of 2006 the hypervisor's own list: GETMEMLIST2, else GETMEMLIST. Later of a PV guest its p2m;
+    where that cannot be read, getmemlist, which Xen had up to 4.10. Of a translated guest getpageframeinfo3
+    for every gfn. That call, which `types` needs too, populates the on-demand entries of a guest:
+    Unsupported on a guest that has any, unless `force`. `force` also finds the frames of a PV guest without
+    p2m on a newer Xen by asking for every frame of the host: slow, and Xen logs each that is not the guest's.
     """
     info = domain.info()
     if (types or info.is_hvm) and not force:
         _refuse_on_demand(domain)
-    found = _owned(domain, info, force)
+    found = _owned(domain, info, _sources(domain, info, force) if source is None else (_known(source),))
     return found._replace(types=array("B", _types(domain, found.frames))) if types else found
 
 
-def _owned(domain: Domain, info: DomainInfo, force: bool) -> FrameList:
+def _known(source: str) -> str:
+    if source not in SOURCES:
+        raise ValueError(f"{source!r} is no source of frames; there is {', '.join(SOURCES)}")
+    return source
+
+
+def _sources(domain: Domain, info: DomainInfo, force: bool) -> tuple[str, ...]:
+    """What to try, the best first."""
+    if info.is_hvm:
+        return ("getpageframeinfo3",)
+    if domain.xen.interface.dom0_op:
+        return ("getmemlist2", "getmemlist")
+    return ("p2m", "getmemlist", *(["getpageframeinfo3"] if force else ()))
+
+
+def _owned(domain: Domain, info: DomainInfo, sources: tuple[str, ...]) -> FrameList:
+    """From the first source that there is; the first refusal is the one that tells why when there is none."""
     if info.tot_pages == 0:
         return FrameList(array("Q"), "", info.is_hvm)
-    if info.is_hvm:
-        last = domain.memory.maximum_gpfn()
-        return FrameList(_scan(domain, last, info.tot_pages), domctl.GETPAGEFRAMEINFO3.name, True)
-    try:
-        with open_p2m(domain, info) as reader:
-            return FrameList(reader.steadily(lambda: _collect(reader, info)), reader.source, False)
-    except errors.Unsupported:
-        if domain.xen.caller.supports(domctl.GETMEMLIST) and info.tot_pages <= _GETMEMLIST_MOST:
-            return FrameList(_getmemlist(domain, info.tot_pages), domctl.GETMEMLIST.name, False)
-        if force:
-            last = domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
-            return FrameList(_scan(domain, last, info.tot_pages), domctl.GETPAGEFRAMEINFO3.name, False)
-        raise
+    refused = None
+    for source in sources:
+        try:
+            return SOURCES[source](domain, info)
+        except errors.Unsupported as error:
+            refused = refused or error
+    assert refused
+    raise refused
+
+
+def _from_p2m(form: str | None, domain: Domain, info: DomainInfo) -> FrameList:
+    with open_p2m(domain, info, form) as reader:
+        return FrameList(reader.steadily(lambda: _collect(reader, info)), reader.source, False)
 
 
 def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
@@ -85,19 +105,60 @@ def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
         try:
             count += select_frames(piece, frames, count)[0]
         except ValueError as error:
-            text = f"the p2m of domain {info.domid} lists more frames than the {info.tot_pages} that it owns"
-            raise errors.DecodeError(text) from error
+            raise _too_many("the p2m", info) from error
     del frames[count:]
     return frames
 
 
-def _getmemlist(domain: Domain, count: int) -> array[int]:
-    """One call: x86 ignores start_pfn, so the list cannot be had in pieces."""
-    reply = domain.xen.call(domctl.GETMEMLIST, domain.domid, max_pfns=count, buffer=8 * count)
-    written = reply.field("num_pfns")
-    if written > count:
-        raise errors.DecodeError(f"the hypervisor claims {written} frames in room for {count}")
-    return domain.xen.words(reply.buffers["buffer"][: 8 * written])
+def _too_many(what: str, info: DomainInfo) -> errors.DecodeError:
+    return errors.DecodeError(
+        f"{what} of domain {info.domid} lists more frames than the {info.tot_pages} that it owns"
+    )
+
+
+def _getmemlist2(domain: Domain, info: DomainInfo) -> FrameList:
+    """In pieces through one bounded buffer; no Python integer is made for a frame."""
+    frames = array("Q")
+    most = info.tot_pages + _SLACK
+    with domain.xen.caller.listing(
+        dom0_ops.GETMEMLIST2, domain.domid, 8, _PIECE, "buffer", "num_pfns"
+    ) as ask:
+        while len(frames) <= most:
+            piece = ask(start_pfn=len(frames), max_pfns=_PIECE)
+            if domain.xen.swapped:
+                byteswap64(piece)
+            frames.frombytes(piece)
+            if len(piece) < 8 * _PIECE:
+                return FrameList(frames, "getmemlist2", False)
+    raise _too_many("the hypervisor's list", info)
+
+
+def _getmemlist(domain: Domain, info: DomainInfo) -> FrameList:
+    """One call: start_pfn means nothing on x86, so the list cannot be had in pieces."""
+    with domain.xen.caller.listing(
+        domctl.GETMEMLIST, domain.domid, 8, info.tot_pages, "buffer", "num_pfns"
+    ) as ask:
+        return FrameList(domain.xen.words(ask(max_pfns=info.tot_pages)), "getmemlist", False)
+
+
+def _by_type(domain: Domain, info: DomainInfo) -> FrameList:
+    """By asking for the type of every frame: of a translated guest its own, else of the whole host."""
+    last = (
+        domain.memory.maximum_gpfn() if info.is_hvm else domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
+    )
+    return FrameList(_scan(domain, last, info.tot_pages), "getpageframeinfo3", info.is_hvm)
+
+
+SOURCES: Final[dict[str, Callable[[Domain, DomainInfo], FrameList]]] = {
+    "getmemlist2": _getmemlist2,
+    "getmemlist": _getmemlist,
+    "p2m": partial(_from_p2m, None),
+    "p2m_vaddr": partial(_from_p2m, "p2m_vaddr"),
+    "frame_list_list": partial(_from_p2m, "frame_list_list"),
+    "getpageframeinfo3": _by_type,
+}
+"""Where frames come from: the hypervisor's list in either form, the guest's p2m in its better or in a given
+form, and the types of all frames."""
 
 
 def _scan(domain: Domain, last: int, owned: int) -> array[int]:

@@ -124,9 +124,13 @@ class Memory:
         """The highest guest frame in use (memory_op maximum_gpfn); of a PV guest what it says of itself."""
         return self._xen.call(memory.MAXIMUM_GPFN, self._domain.domid).result
 
-    def frames(self, types: bool = False, force: bool = False) -> FrameList:
-        """The frames that the domain owns; see FrameList. Pause it for a list that is of one moment."""
-        return list_frames(self._domain, types, force)
+    def frames(self, types: bool = False, force: bool = False, source: str | None = None) -> FrameList:
+        """The frames that the domain owns; see FrameList. Pause it for a list that is of one moment.
+
+        `source` takes them from there and nowhere else: one of pyxc.frames.SOURCES, else ValueError;
+        Unsupported where this hypervisor or guest does not have it.
+        """
+        return list_frames(self._domain, types, force, source)
 
     def p2m(self, source: str | None = None) -> P2m:
         """The map from pfn to machine frame of a PV domain, as the guest keeps it; see P2m.

@@ -99,7 +99,7 @@ class Vcpu:
         OSError EINVAL for the vcpu that asks, ENODATA for one that was never initialised.
         """
         width = self._width()
-        size = VcpuContext.size(64)
+        size = VcpuContext.size(64, self._xen.interface)
         reply = self._xen.call(domctl.GETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=size)
         return VcpuContext.decode(reply.buffers["ctxt"], width, self._xen.interface)
 

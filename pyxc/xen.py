@@ -200,9 +200,10 @@ class Xen:
         """Whether its byte order is not this machine's."""
         return self.interface.byteorder != sys.byteorder
 
-    def words(self, data: bytes) -> array[int]:
+    def words(self, data: bytes | memoryview) -> array[int]:
         """u64s between the hypervisor's byte order and this machine's, either way."""
-        words = array("Q", data)
+        words = array("Q")
+        words.frombytes(data)
         if self.swapped:
             words.byteswap()
         return words

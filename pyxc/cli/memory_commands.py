@@ -14,7 +14,7 @@ from pyxc.cli.parser import Program
 from pyxc.cli.session import find, opened
 from pyxc.cli.status import UsageError
 from pyxc.domain import Domain
-from pyxc.frames import FrameList
+from pyxc.frames import SOURCES, FrameList
 from pyxc.p2m import ABSENT, P2m
 
 _COUNT = 16
@@ -26,6 +26,7 @@ def add(program: Program) -> None:
     parser.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     parser.add_argument("--types", action="store_true", help="show what each frame is used for")
     parser.add_argument("--force", action="store_true", help="ask even if that populates memory on demand")
+    parser.add_argument("--source", choices=SOURCES, help="where to take them from, not the best there is")
     parser.add_argument("--p2m", action="store_true", help="show the map from pfn to frame of a PV domain")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--count", type=number, default=_COUNT, metavar="N", help=f"how many, not {_COUNT}")
@@ -33,14 +34,14 @@ def add(program: Program) -> None:
 
 
 def show_frames(args: argparse.Namespace) -> int:
-    if args.p2m and (args.types or args.force):
-        raise UsageError("--p2m goes with neither --types nor --force")
+    if args.p2m and (args.types or args.force or args.source):
+        raise UsageError("--p2m goes with neither --types, --force nor --source")
     with opened(args) as xen:
         domain = find(xen, args.domain)
         if args.p2m:
             _show_p2m(args, domain, domain.memory.p2m())
         else:
-            _show_list(args, domain, domain.memory.frames(types=args.types, force=args.force))
+            _show_list(args, domain, domain.memory.frames(args.types, args.force, args.source))
     return 0
 
 

@@ -87,7 +87,7 @@ def test_a_list_longer_than_its_room_is_asked_for_again(host: Host) -> None:
 
 def test_more_records_than_there_was_room_for_are_not_believed(host: Host) -> None:
     host.link.lie(sysctl.GETDOMAININFOLIST, num_domains=100_000)
-    with pytest.raises(errors.DecodeError, match="claims 100000 records"):
+    with pytest.raises(errors.DecodeError, match="claims 100000 items"):
         host.xen.domains.infos()
 
 

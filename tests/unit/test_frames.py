@@ -128,7 +128,7 @@ def test_more_frames_than_asked_for_are_not_believed(boot: Boot) -> None:
     host = boot("4.10")
     host.publish(3, max_pfn=0)
     host.link.lie(domctl.GETMEMLIST, num_pfns=2**40)
-    with pytest.raises(errors.DecodeError, match="claims 1099511627776 frames"):
+    with pytest.raises(errors.DecodeError, match="claims 1099511627776 items"):
         host.xen.domains[3].memory.frames()
 
 
@@ -224,3 +224,23 @@ def test_a_failing_call_ends_a_list_without_leaks(host: Host, number: int) -> No
     with pytest.raises(errors.HypercallError, match="getpageframeinfo3"):
         host.xen.domains["db1"].memory.frames()
     assert isinstance(host.xen.domains["db1"].memory.frames().frames, array)
+
+
+def test_a_source_can_be_chosen(boot: Boot) -> None:
+    host = boot("4.10")
+    memory = host.xen.domains["web1"].memory
+    lists = {name: memory.frames(source=name) for name in ("getmemlist", "p2m_vaddr", "frame_list_list")}
+    assert {name: found.source for name, found in lists.items()} == {name: name for name in lists}
+    assert len({frozenset(found.frames) for found in lists.values()}) == 1
+
+
+def test_a_source_that_is_not_there_is_not_replaced(host: Host) -> None:
+    with pytest.raises(errors.Unsupported, match=r"Xen 4\.17 has no domctl\.getmemlist"):
+        host.xen.domains["web1"].memory.frames(source="getmemlist")
+    with pytest.raises(errors.Unsupported, match=r"Xen 4\.17 has no dom0_op"):
+        host.xen.domains["web1"].memory.frames(source="getmemlist2")
+
+
+def test_an_unknown_source_is_refused(host: Host) -> None:
+    with pytest.raises(ValueError, match="'memlist' is no source of frames; there is getmemlist2, "):
+        host.xen.domains["web1"].memory.frames(source="memlist")
