@@ -10,9 +10,12 @@
 from __future__ import annotations
 
 from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType
+from pyxc.abi.event_channel import Status as ChannelStatus
+from pyxc.abi.event_channel import Virq
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl import Capability
+from pyxc.channels import Channel
 from pyxc.context import VcpuContext
 from pyxc.domain import Domain, DomainInfo
 from pyxc.domains import Domains
@@ -30,6 +33,7 @@ from pyxc.errors import (
     Unsupported,
     VersionMismatch,
 )
+from pyxc.events import EventChannels
 from pyxc.frames import FrameList
 from pyxc.host import Build, CpuTopology, NumaNode, PhysInfo, Version
 from pyxc.memory import Memory, MemoryInfo
@@ -45,6 +49,8 @@ __all__ = [
     "Affinity",
     "Build",
     "Capability",
+    "Channel",
+    "ChannelStatus",
     "CpuTopology",
     "CreateFlag",
     "DecodeError",
@@ -56,6 +62,7 @@ __all__ = [
     "DomainStuck",
     "Domains",
     "Error",
+    "EventChannels",
     "FrameList",
     "HvmParam",
     "HypercallError",
@@ -76,6 +83,7 @@ __all__ = [
     "VcpuInfo",
     "Version",
     "VersionMismatch",
+    "Virq",
     "Xen",
     "connect",
     "open",

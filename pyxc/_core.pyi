@@ -28,8 +28,8 @@ IOCTL: Final[dict[str, int]]
 """Numbers of the privcmd, evtchn and gntdev ioctls of a 64-bit kernel, by this architecture's rules, from
 structures of explicit 64-bit members: "privcmd_hypercall", "privcmd_mmapbatch_v2", "privcmd_mmap_resource",
 "privcmd_dm_op", "privcmd_restrict", "privcmd_unimplemented", "evtchn_bind_virq", "evtchn_bind_interdomain",
-"evtchn_bind_unbound_port", "evtchn_unbind", "evtchn_notify", "evtchn_reset", "gntdev_map_grant_ref",
-"gntdev_unmap_grant_ref"."""
+"evtchn_bind_unbound_port", "evtchn_unbind", "evtchn_notify", "evtchn_reset", "evtchn_restrict_domid",
+"gntdev_map_grant_ref", "gntdev_unmap_grant_ref"."""
 
 def has_64bit_code_segment() -> bool:
     """Whether a 32-bit x86 process can enter 64-bit code (`lar` on selector 0x33); False everywhere else."""

@@ -94,6 +94,7 @@ cdef extern from "ioctls.h" nogil:
         EVTCHN_UNBIND
         EVTCHN_NOTIFY
         EVTCHN_RESET
+        EVTCHN_RESTRICT_DOMID
         GNTDEV_MAP_GRANT_REF
         GNTDEV_UNMAP_GRANT_REF
 
@@ -125,6 +126,7 @@ IOCTL = {
     "evtchn_unbind": EVTCHN_UNBIND,
     "evtchn_notify": EVTCHN_NOTIFY,
     "evtchn_reset": EVTCHN_RESET,
+    "evtchn_restrict_domid": EVTCHN_RESTRICT_DOMID,
     "gntdev_map_grant_ref": GNTDEV_MAP_GRANT_REF,
     "gntdev_unmap_grant_ref": GNTDEV_UNMAP_GRANT_REF,
 }

@@ -13,6 +13,7 @@ from pyxc.abi import domctl, hvm, sched
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
+from pyxc.channels import Channels
 from pyxc.memory import Memory
 from pyxc.record import Record
 from pyxc.vcpu import Vcpu, Vcpus
@@ -136,6 +137,10 @@ class Domain:
     @property
     def memory(self) -> Memory:
         return Memory(self)
+
+    @property
+    def channels(self) -> Channels:
+        return Channels(self)
 
     @property
     def vcpus(self) -> Vcpus:

@@ -101,6 +101,7 @@ enum {
     EVTCHN_UNBIND = _IOC(_IOC_NONE, 'E', 3, sizeof(uint32_t)),
     EVTCHN_NOTIFY = _IOC(_IOC_NONE, 'E', 4, sizeof(uint32_t)),
     EVTCHN_RESET = _IOC(_IOC_NONE, 'E', 5, 0),
+    EVTCHN_RESTRICT_DOMID = _IOC(_IOC_NONE, 'E', 6, sizeof(uint16_t)),
     GNTDEV_MAP_GRANT_REF = _IOC(_IOC_NONE, 'G', 0, sizeof(struct gntdev_map_grant_ref)),
     GNTDEV_UNMAP_GRANT_REF = _IOC(_IOC_NONE, 'G', 1, sizeof(struct gntdev_unmap_grant_ref)),
 };

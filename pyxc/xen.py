@@ -18,6 +18,7 @@ from pyxc.abi.sysctl import Capability
 from pyxc.caller import Caller, Reply
 from pyxc.console import Console
 from pyxc.domains import Domains
+from pyxc.events import EventChannels
 from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, text
 from pyxc.link import Link
 from pyxc.store import Names
@@ -170,6 +171,10 @@ class Xen:
     def _all_vcpus(self) -> tuple[list[int], list[int]]:
         pairs = [(info.domid, vcpu) for info in self.domains.infos() for vcpu in range(info.nr_vcpus)]
         return [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
+
+    def events(self) -> EventChannels:
+        """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""
+        return EventChannels(self)
 
     def domctl(self, operation: str | Operation, domid: int | None = None, /, **fields: Any) -> Reply:
         """A domctl by name and fields, for what pyxc has no method for; see Caller.call() for fields.

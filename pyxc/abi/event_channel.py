@@ -20,6 +20,35 @@ class Status(IntEnum):
     IPI = 5
 
 
+class Virq(IntEnum):
+    """Interrupts that the hypervisor itself raises (VIRQ_*, public/xen.h)."""
+
+    TIMER = 0
+    DEBUG = 1
+    CONSOLE = 2
+    DOM_EXC = 3
+    """A domain shut down or went. One holder: xenstored, where there is one."""
+    TBUF = 4
+    DEBUGGER = 6
+    XENOPROF = 7
+    CON_RING = 8
+    """The hypervisor's console has new text."""
+    PCPU_STATE = 9
+    MEM_EVENT = 10
+    ARGO = 11
+    ENOMEM = 12
+    """The hypervisor is short of memory."""
+    XENPMU = 13
+    ARCH_0 = 16
+    ARCH_1 = 17
+    ARCH_2 = 18
+    ARCH_3 = 19
+    ARCH_4 = 20
+    ARCH_5 = 21
+    ARCH_6 = 22
+    ARCH_7 = 23
+
+
 ALLOC_UNBOUND_STRUCT = Table(
     "evtchn_alloc_unbound", "xen",
     Row("dom",        U16),

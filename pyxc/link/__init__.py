@@ -10,6 +10,28 @@ from pyxc._core import ForeignMap, Pool
 from pyxc.store import Store
 
 
+class EventDevice(Protocol):
+    """Event channels of the domain that this process runs in: the ports that were bound through this device.
+
+    Threads: may be used by many; close() only when no call is under way.
+    """
+
+    def fileno(self) -> int:
+        """What to wait on: readable when a port has fired."""
+
+    def request(self, name: str, *numbers: int) -> int:
+        """One request to the device, "bind_virq" and the like: its result, or a negative errno."""
+
+    def take(self) -> int:
+        """A port that has fired, which is silent until unmask(); 0 for none, or -EFBIG: events were lost."""
+
+    def unmask(self, port: int) -> None:
+        """Let a port fire again; at once when it was rung meanwhile."""
+
+    def close(self) -> None:
+        """Close all its ports."""
+
+
 class Link(Protocol):
     """A number and up to five u64 in, an int out; buffers by address.
 
@@ -53,6 +75,9 @@ class Link(Protocol):
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         """Frames of a resource."""
+
+    def open_events(self) -> EventDevice:
+        """A new event channel device. OSError when there is none, or no permission."""
 
     def close(self) -> None:
         """Unmap and close everything; BufferError when a memoryview still holds a mapping."""

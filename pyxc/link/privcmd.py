@@ -10,6 +10,7 @@ from array import array
 
 from pyxc import _core
 from pyxc.errors import NotXenError
+from pyxc.link.evtchn import EvtchnDevice
 
 CAPABILITIES = "/proc/xen/capabilities"
 
@@ -55,6 +56,9 @@ class PrivcmdLink:
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         return self._device.resource_size(domid, kind, ident)
+
+    def open_events(self) -> EvtchnDevice:
+        return EvtchnDevice(self.gated)
 
     def close(self) -> None:
         self._device.close()

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, SharedMemory
+from pyxc.link import EventDevice
 from pyxc.link.record import FORMAT, Snapshot, unpacked
 
 _BLANK = bytes(PAGE_SIZE)
@@ -76,6 +77,9 @@ class ReplayLink:
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         return int(self._next({"resource_size": [domid, kind, ident]})["result"])
+
+    def open_events(self) -> EventDevice:
+        raise ReplayError("event channels are not recorded")
 
     def _next(self, asked: dict[str, Any]) -> dict[str, Any]:
         try:

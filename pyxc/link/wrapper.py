@@ -6,7 +6,7 @@ from __future__ import annotations
 from array import array
 
 from pyxc._core import ForeignMap, Pool
-from pyxc.link import Link
+from pyxc.link import EventDevice, Link
 
 
 class LinkWrapper:
@@ -40,6 +40,9 @@ class LinkWrapper:
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         return self._inner.resource_size(domid, kind, ident)
+
+    def open_events(self) -> EventDevice:
+        return self._inner.open_events()
 
     def close(self) -> None:
         self._inner.close()

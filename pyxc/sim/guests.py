@@ -82,8 +82,8 @@ def _connect(xen: Hypervisor, domain: Domain) -> None:
     """xenstore and console channels to dom0."""
     dom0 = xen.domains[0]
     for _ in range(2):
-        far = dom0.ports.open(Port(Status.INTERDOMAIN, domid=domain.domid)) or 0
-        near = domain.ports.open(Port(Status.INTERDOMAIN, domid=0, port=far)) or 0
+        far = dom0.ports.open(Port(Status.INTERDOMAIN, domid=domain.domid))
+        near = domain.ports.open(Port(Status.INTERDOMAIN, domid=0, port=far))
         dom0.ports.replace(far, Port(Status.INTERDOMAIN, domid=domain.domid, port=near))
 
 

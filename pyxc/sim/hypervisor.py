@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from pyxc.abi import domctl as domctl_abi
 from pyxc.abi.domid import DOMID_SELF
 from pyxc.abi.errno import XenErrno
+from pyxc.abi.event_channel import Virq
 from pyxc.abi.layout import Layout, NotInInterface, Table
 from pyxc.abi.operation import DOMCTL, MEMORY_OP, MULTICALL, Family
 from pyxc.sim import (
+    channels,
     debug_keys,
     domctl,
     domctl_memory,
@@ -78,6 +80,8 @@ class Hypervisor:
 
     pcpus = 2
     cpu_khz = 2_400_000
+    event_ring = 1024
+    """How many ports that fired dom0's kernel keeps for one event channel device."""
 
     def __init__(self, profile: Profile, with_guests: bool = True) -> None:
         """Boot the host. `with_guests` False leaves dom0 alone on it."""
@@ -222,6 +226,12 @@ class Hypervisor:
             if not self.machine.frames_of(domain.domid):
                 del self.domains[domain.domid]
                 self.store.forget(domain.domid)
+                channels.raise_virq(self, Virq.DOM_EXC)
+
+    def ring(self, domid: int, port: int) -> None:
+        """What a guest does to ring the other end of one of its ports."""
+        with self.lock:
+            channels.send(self, self.find(domid), port)
 
 
 def _unknown(call: Call) -> int:

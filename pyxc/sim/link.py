@@ -15,6 +15,7 @@ from pyxc.abi.memory import Resource
 from pyxc.sim import grant_table
 from pyxc.sim.access import ClientMemory, Refusal
 from pyxc.sim.domain import Domain
+from pyxc.sim.evtchn import SimEvtchn
 from pyxc.sim.holdings import Holding
 from pyxc.sim.hypervisor import Hypervisor
 from pyxc.sim.store import Store
@@ -137,6 +138,10 @@ class SimLink:
         if domain is None:
             raise _failure(errno.ESRCH)
         return domain
+
+    def open_events(self) -> SimEvtchn:
+        self._check()
+        return SimEvtchn(self.hypervisor)
 
     def close(self) -> None:
         """Unmap everything; BufferError when a memoryview still holds a mapping."""

@@ -65,6 +65,7 @@ ENUMS = {
     "memory.Resource": (r"XENMEM_resource_((?!.*_id_|.*_frame_)\w+)", set()),
     "sched.ShutdownReason": (r"SHUTDOWN_(\w+)", {"MAX"}),
     "event_channel.Status": (r"EVTCHNSTAT_(\w+)", set()),
+    "event_channel.Virq": (r"VIRQ_(\w+)", {"XC_RESERVED", "MCA"}),
     "grant_table.Status": (r"GNTST_(\w+)", set()),
     "hvm.HvmParam": (r"HVM_PARAM_((?!CALLBACK_TYPE_)\w+)", {"ACCESS_RING_PFN"}),  # MONITOR_RING_PFN to 4.5
     "x86.ContextFlag": (r"VGCF_(\w+)", set()),

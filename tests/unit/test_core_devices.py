@@ -170,6 +170,7 @@ def test_the_numbers_are_those_of_a_64_bit_kernel() -> None:
         "evtchn_unbind": 4,
         "evtchn_notify": 4,
         "evtchn_reset": 0,
+        "evtchn_restrict_domid": 2,
         "gntdev_map_grant_ref": 24,
         "gntdev_unmap_grant_ref": 16,
     }
