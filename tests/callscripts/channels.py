@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from callscripts import Script, Volatile
-from pyxc.abi import event_channel
+from pyxc.abi import domctl, event_channel
 
 VOLATILE = Volatile(fields=("u", "port", "local_port"))
+NOT_ON_DOM0 = (event_channel.RESET,)
 
 
 def run(script: Script) -> None:
@@ -20,4 +21,8 @@ def run(script: Script) -> None:
         script.step("bound", event_channel.STATUS, pv, port=port)
         script.step("success", event_channel.CLOSE, port=bound.field("local_port"))
         script.step("closed already", event_channel.CLOSE, port=bound.field("local_port"))
+    script.step("success", event_channel.RESET, pv)
+    script.step("after reset", event_channel.STATUS, pv, port=port)
+    script.xen.call(domctl.UNPAUSEDOMAIN, pv)
+    script.step("not paused", event_channel.RESET, pv)
     script.without_mistakes(event_channel.BIND_INTERDOMAIN, event_channel.CLOSE)

@@ -185,6 +185,7 @@ def test_a_child_leaves_the_parents_events_alone(channels: EventChannels) -> Non
     assert channels.wait(10) == far
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_many_that_come_and_go_leave_nothing(xen: pyxc.Xen) -> None:
     before = _descriptors(), len(xen.domains[0].channels.ports())
     for _ in range(200):
