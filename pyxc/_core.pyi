@@ -185,6 +185,9 @@ class Privcmd:
     def gated(self) -> bool:
         """Whether ioctls go through the 64-bit gate; decided once, at opening."""
     @property
+    def longs(self) -> bool:
+        """Whether hypercalls go as words of 32 bits, as 32-bit kernels took them until June 2006."""
+    @property
     def kernel_bits(self) -> int:
         """Width of the kernel: 64 or 32."""
     @property

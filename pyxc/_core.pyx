@@ -79,6 +79,13 @@ cdef extern from "ioctls.h" nogil:
         uint16_t dom
         uint32_t type, id, idx
         uint64_t num, addr
+    struct privcmd_hypercall_longs:
+        unsigned long op
+    enum:
+        PLAIN
+        GATED
+        LONGS
+    int issue_hypercall(int fd, privcmd_hypercall *call, int way)
     enum:
         KERNEL32_FRAME_SIZE
         PRIVCMD_HYPERCALL
@@ -132,6 +139,7 @@ IOCTL = {
 }
 
 cdef bint GATE_AVAILABLE = gate_available()
+cdef bint LONGS_DIFFER = sizeof(privcmd_hypercall_longs) != sizeof(privcmd_hypercall)
 cdef bint LITTLE_ENDIAN = sys.byteorder == "little"
 cdef dict UNITS = {"B": 1, "b": 1, "?": 1, "H": 2, "h": 2, "I": 4, "i": 4, "Q": 8, "q": 8}
 cdef Py_ssize_t KERNEL_PAGE = os.sysconf("SC_PAGESIZE")
@@ -884,8 +892,8 @@ cdef class Privcmd:
     cdef int buffer_device      # -1 if there is none
     cdef unsigned int born
     cdef _MapRing ring
+    cdef int way
     cdef readonly str path
-    cdef readonly bint gated
     cdef readonly int kernel_bits
     cdef readonly int probe_errno
     cdef readonly Pool pool
@@ -907,7 +915,10 @@ cdef class Privcmd:
         """Once and for all: an error that Xen returns later must not have a call issued again."""
         cdef int result = self.hypercall(XEN_VERSION)
         if result == -errno.ENOTTY and may_gate and GATE_AVAILABLE:
-            self.gated = True
+            self.way = GATED
+            result = self.hypercall(XEN_VERSION)
+        elif result in (-errno.EINVAL, -errno.ENOTTY) and LONGS_DIFFER:
+            self.way = LONGS
             result = self.hypercall(XEN_VERSION)
         self.probe_errno = -result if result < 0 else 0
         return 0
@@ -930,6 +941,14 @@ cdef class Privcmd:
         return self.device
 
     @property
+    def gated(self):
+        return self.way == GATED
+
+    @property
+    def longs(self):
+        return self.way == LONGS
+
+    @property
     def has_buffer_device(self):
         return self.buffer_device >= 0
 
@@ -949,7 +968,7 @@ cdef class Privcmd:
         call.arg[3] = a4
         call.arg[4] = a5
         with nogil:
-            result = xen_ioctl(self.device, PRIVCMD_HYPERCALL, &call, self.gated)
+            result = issue_hypercall(self.device, &call, self.way)
         return result
 
     def exchange(self, uint64_t op, bytes request, tuple buffers=(), int64_t before=-1, int64_t after=-1):
@@ -973,7 +992,7 @@ cdef class Privcmd:
             if after >= 0:
                 call.arg[at + 1] = after
             with nogil:
-                result = xen_ioctl(self.device, PRIVCMD_HYPERCALL, &call, self.gated)
+                result = issue_hypercall(self.device, &call, self.way)
             return (result, PyBytes_FromStringAndSize(arena.memory.start, size),
                     taken_out(arena.memory.start, place_after(0, size), buffers) if buffers else ())
         finally:
@@ -1055,7 +1074,7 @@ cdef class Privcmd:
         call.arr = <uintptr_t> (frames + first * 8)
         call.err = <uintptr_t> (errors + first)
         if self.kernel_bits == 64:
-            return xen_ioctl(self.device, PRIVCMD_MMAPBATCH_V2, &call, self.gated)
+            return xen_ioctl(self.device, PRIVCMD_MMAPBATCH_V2, &call, self.way == GATED)
         memset(&narrow, 0, sizeof(narrow))
         narrow.num = call.num
         narrow.dom = call.dom
@@ -1089,7 +1108,7 @@ cdef class Privcmd:
         call.num = count
         call.addr = <uintptr_t> start
         with nogil:
-            result = xen_ioctl(self.device, PRIVCMD_MMAP_RESOURCE, &call, self.gated)
+            result = xen_ioctl(self.device, PRIVCMD_MMAP_RESOURCE, &call, self.way == GATED)
         if result < 0:
             raise OSError(-result, f"resource {kind} of domain {domid}: {os.strerror(-result)}")
         return call.num
@@ -1100,7 +1119,7 @@ cdef class Privcmd:
         self.close_devices()
 
     def __repr__(self):
-        state = "closed" if self.device < 0 else "gated" if self.gated else "open"
+        state = "closed" if self.device < 0 else "gated" if self.way == GATED else "open"
         return f"<Privcmd {self.path}, {state}>"
 
 
@@ -1136,7 +1155,7 @@ cdef class PreparedCall:
             call.op = self.op
             call.arg[0] = <uintptr_t> arena.memory.start
             with nogil:
-                result = xen_ioctl(self.device.device, PRIVCMD_HYPERCALL, &call, self.device.gated)
+                result = issue_hypercall(self.device.device, &call, self.device.way)
             return result if result < 0 else self.reader.read(arena.memory.start + self.body)
         finally:
             arena.release(size)

@@ -10,9 +10,17 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 
+#include "gate.h"
+
 struct privcmd_hypercall {
     uint64_t op;
     uint64_t arg[5];
+};
+
+/* The same until 2006-06-06: words of the kernel's width, which is 32 bits where this differs. */
+struct privcmd_hypercall_longs {
+    unsigned long op;
+    unsigned long arg[5];
 };
 
 struct privcmd_mmapbatch_v2 {
@@ -89,6 +97,7 @@ _Static_assert(sizeof(struct gntdev_unmap_grant_ref) == 16, "gntdev_unmap_grant_
 
 enum {
     PRIVCMD_HYPERCALL = _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall)),
+    PRIVCMD_HYPERCALL_LONGS = _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall_longs)),
     PRIVCMD_MMAPBATCH_V2 = _IOC(_IOC_NONE, 'P', 4, sizeof(struct privcmd_mmapbatch_v2)),
     PRIVCMD_MMAPBATCH_V2_32 = _IOC(_IOC_NONE, 'P', 4, sizeof(struct privcmd_mmapbatch_v2_32)),
     PRIVCMD_DM_OP = _IOC(_IOC_NONE, 'P', 5, sizeof(struct privcmd_dm_op)),
@@ -105,5 +114,25 @@ enum {
     GNTDEV_MAP_GRANT_REF = _IOC(_IOC_NONE, 'G', 0, sizeof(struct gntdev_map_grant_ref)),
     GNTDEV_UNMAP_GRANT_REF = _IOC(_IOC_NONE, 'G', 1, sizeof(struct gntdev_unmap_grant_ref)),
 };
+
+/* How a kernel takes hypercalls from this process. */
+enum hypercall_way { PLAIN, GATED, LONGS };
+
+/* The result through an int, or -errno; EINVAL for an argument that a kernel of longs cannot take. */
+static inline int issue_hypercall(int fd, struct privcmd_hypercall *call, int way)
+{
+    struct privcmd_hypercall_longs narrow;
+    int i;
+
+    if (way != LONGS)
+        return xen_ioctl(fd, PRIVCMD_HYPERCALL, call, way == GATED);
+    narrow.op = call->op;
+    for (i = 0; i < 5; i++) {
+        narrow.arg[i] = call->arg[i];
+        if (narrow.arg[i] != call->arg[i])
+            return -EINVAL;
+    }
+    return xen_ioctl(fd, PRIVCMD_HYPERCALL_LONGS, &narrow, 0);
+}
 
 #endif
