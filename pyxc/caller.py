@@ -245,6 +245,10 @@ class Caller:
             return False
         return True
 
+    def has_field(self, operation: Operation, field: str) -> bool:
+        """Whether an operation has a field in this interface. Unsupported where there is no operation."""
+        return field in (self._plans.get(operation) or self._plan(operation)).layout.index
+
     def _ready(self, operation: Operation) -> Plan:
         """An operation's plan; ReadOnlyError when it changes something and the handle may not."""
         plan = self._plans.get(operation) or self._plan(operation)

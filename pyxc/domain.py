@@ -12,6 +12,7 @@ from pyxc import check, errors
 from pyxc.abi import domctl, hvm, sched
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.hvm import HvmParam
+from pyxc.abi.layout import Span
 from pyxc.abi.sched import ShutdownReason
 from pyxc.channels import Channels
 from pyxc.memory import Memory
@@ -21,6 +22,8 @@ from pyxc.vcpu import Vcpu, Vcpus
 if TYPE_CHECKING:
     from pyxc.xen import Xen
 
+MOST_VCPUS = 8192
+"""More than that no domain has."""
 _POLL_S = 0.05
 
 
@@ -35,16 +38,16 @@ class DomainInfo(NamedTuple):
     flag_bits: int
     tot_pages: int
     max_pages: int
-    outstanding_pages: int
-    shr_pages: int
-    paged_pages: int
+    outstanding_pages: int | None
+    shr_pages: int | None
+    paged_pages: int | None
     shared_info_frame: int
     cpu_time_ns: int
     nr_online_vcpus: int
     max_vcpu_id: int
     ssidref: int
     handle: bytes
-    cpupool: int
+    cpupool: int | None
     gpaddr_bits: int | None
     emulation_flags: int | None
     misc_flags: int | None
@@ -72,7 +75,7 @@ class DomainInfo(NamedTuple):
     @property
     def is_hvm(self) -> bool:
         """HVM or PVH: its frames are guest frames (gfn), translated by hardware or shadow."""
-        return bool(self.flag_bits & DomainFlag.HVM_GUEST)
+        return bool(self.flags & DomainFlag.HVM_GUEST)
 
     @property
     def paused(self) -> bool:
@@ -94,8 +97,11 @@ class DomainInfo(NamedTuple):
 
     @property
     def nr_vcpus(self) -> int:
-        """Vcpus that it has, online or not."""
-        return 0 if self.max_vcpu_id == 0xFFFFFFFF else self.max_vcpu_id + 1
+        """Vcpus that it has, online or not.
+
+        Before Xen 4.5 `max_vcpu_id` of a domain without vcpus is anything, and this at most MOST_VCPUS.
+        """
+        return self.max_vcpu_id + 1 if self.max_vcpu_id < MOST_VCPUS else 0
 
     def __repr__(self) -> str:
         fields = [f"{name}={value!r}" for name, value in zip(self._fields, self) if name not in _SHOWN_BETTER]
@@ -105,9 +111,22 @@ class DomainInfo(NamedTuple):
 
 _SHOWN_BETTER = ("domid", "flag_bits", "handle")
 
+
+class FormerDomainInfo(DomainInfo):
+    """The same of Xen 4.4 to 4.8, whose `flag_bits` are numbered otherwise."""
+
+    __slots__ = ()
+
+    @property
+    def flags(self) -> DomainFlag:
+        """State and kind, without the shutdown reason."""
+        return domctl.former_flags(self.flag_bits)
+
+
 INFO = Record(
     DomainInfo,
     domctl.GETDOMAININFO_STRUCT,
+    (Span.of(0x9, 0xD), FormerDomainInfo),
     domid="domain",
     flag_bits="flags",
     cpu_time_ns="cpu_time",
@@ -147,7 +166,7 @@ class Domain:
         return Vcpus(self)
 
     def vcpu(self, index: int) -> Vcpu:
-        return Vcpu(self, check.natural("vcpu", index, 8191))
+        return Vcpu(self, check.natural("vcpu", index, MOST_VCPUS - 1))
 
     def info(self) -> DomainInfo:
         """What it is now (domctl getdomaininfo). DomainNotFound: the id is free; DomainGone: not its."""
@@ -165,11 +184,14 @@ class Domain:
         return True
 
     def pause(self) -> None:
-        """Take all vcpus off the cpus; pauses nest, each needs its unpause (domctl pausedomain)."""
+        """Take all vcpus off the cpus (domctl pausedomain).
+
+        Pauses nest, each needs its unpause; before Xen 4.5 a second one changes nothing.
+        """
         self.xen.call(domctl.PAUSEDOMAIN, self.domid)
 
     def unpause(self) -> None:
-        """Undo one pause (domctl unpausedomain). EINVAL when it was not paused from here."""
+        """Undo one pause (domctl unpausedomain). From Xen 4.5 on EINVAL when it was not paused from here."""
         self.xen.call(domctl.UNPAUSEDOMAIN, self.domid)
 
     def shutdown(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
@@ -211,13 +233,19 @@ class Domain:
         return f"domain {self.domid} is still dying after {timeout:g} s: {cause}"
 
     def set_max_memory(self, kb: int) -> None:
-        """The KiB that it may own (domctl max_mem). Below what it owns now it just cannot grow."""
+        """The KiB that it may own (domctl max_mem).
+
+        Below what it owns now it just cannot grow; before Xen 4.1 that is EINVAL.
+        """
         check.natural("kb", kb, 2**54)
         self.xen.call(domctl.MAX_MEM, self.domid, max_memkb=kb)
 
     def set_max_vcpus(self, count: int) -> None:
-        """How many vcpus it has (domctl max_vcpus): from Xen 4.12 on exactly what it was created with."""
-        check.natural("count", count, 8192)
+        """How many vcpus it has (domctl max_vcpus): from Xen 4.12 on exactly what it was created with.
+
+        Before, from 4.0 on, it is set once; before that the number can grow, up to 32.
+        """
+        check.natural("count", count, MOST_VCPUS)
         self.xen.call(domctl.MAX_VCPUS, self.domid, max=count)
 
     def set_uuid(self, handle: uuid.UUID | str | bytes) -> None:

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import errno
 import uuid as uuids
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pyxc import check
+from pyxc import check, errors
 from pyxc.abi import domctl, sysctl
 from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY
-from pyxc.domain import INFO, Domain, DomainInfo, read_info
+from pyxc.domain import INFO, MOST_VCPUS, Domain, DomainInfo, read_info
 
 if TYPE_CHECKING:
     from pyxc.xen import Xen
 
 _ROOM = 8
 _U32_MAX = 2**32 - 1
-_MAX_VCPUS = 8192
+_DEFAULT_LIMITS = (1023, -1, -1)
+_LIMITS_AT_CREATION = (4, 12)
+_LAPIC_ALONE = (4, 8)
+"""Since when an HVM domain may have a local APIC and nothing else emulated; 4.7 takes all devices or none."""
 _OLD_GRANT_FRAMES = 64
 _OLD_MAPTRACK_FRAMES = 1024
 
@@ -73,9 +77,9 @@ class Domains(Mapping[int, Domain]):
         hap: bool = False,
         uuid: uuids.UUID | str | bytes | None = None,
         max_vcpus: int = 1,
-        max_evtchn_port: int = 1023,
-        max_grant_frames: int = -1,
-        max_maptrack_frames: int = -1,
+        max_evtchn_port: int = _DEFAULT_LIMITS[0],
+        max_grant_frames: int = _DEFAULT_LIMITS[1],
+        max_maptrack_frames: int = _DEFAULT_LIMITS[2],
         ssidref: int = 0,
         domid: int = DOMID_ANY,
     ) -> Domain:
@@ -83,24 +87,30 @@ class Domains(Mapping[int, Domain]):
 
         PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. -1 takes the host's default. The UUID is
         random unless given. The hypervisor chooses the id unless `domid` names a free one. Nothing stays
-        behind when the second step fails.
+        behind when the second step fails. Before Xen 4.12 a new domain has no limits of its own: Unsupported
+        when one is given.
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
         handle = uuids.uuid4() if uuid is None else check.handle(uuid)
+        xen = self._xen.interface.xen
         flags = (CreateFlag.HVM if hvm else CreateFlag(0)) | (CreateFlag.HAP if hap else CreateFlag(0))
         fields = {
             "ssidref": check.natural("ssidref", ssidref, _U32_MAX),
             "handle": handle.bytes,
             "flags": int(flags),
-            "max_vcpus": check.natural("max_vcpus", max_vcpus, _MAX_VCPUS, 1),
+            "max_vcpus": check.natural("max_vcpus", max_vcpus, MOST_VCPUS, 1),
             "max_evtchn_port": check.natural("max_evtchn_port", max_evtchn_port, _U32_MAX),
             "max_grant_frames": self._limit("max_grant_frames", max_grant_frames, _OLD_GRANT_FRAMES),
             "max_maptrack_frames": self._limit(
                 "max_maptrack_frames", max_maptrack_frames, _OLD_MAPTRACK_FRAMES
             ),
-            "arch.emulation_flags": int(EmulationFlag.LAPIC) if hvm else 0,
+            "arch.emulation_flags": int(EmulationFlag.LAPIC) if hvm and xen >= _LAPIC_ALONE else 0,
         }
+        given = (max_evtchn_port, max_grant_frames, max_maptrack_frames)
+        if given != _DEFAULT_LIMITS and xen < _LIMITS_AT_CREATION:
+            hint = "limits are given to a new domain from Xen 4.12 on"
+            raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
         wanted = domid if domid == DOMID_ANY else check.domid(domid)
         return self._create(handle, wanted, fields, max_vcpus)
 

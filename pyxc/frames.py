@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import compress, repeat
 from operator import ne
@@ -24,14 +24,16 @@ _TYPES_AT_ONCE = 1024
 _PIECE = (1 << 20) // 8 - 512
 """Entries of a list to ask for at once: with the structure beside them they take 1 MiB."""
 _SLACK = 1 << 10
+_FRAME_MASK = 2**28 - 1
+"""The frame in a word of getpageframeinfo2; the rest is its type."""
 
 
 class FrameList(NamedTuple):
     """The frames that a domain owns, in no order.
 
     `frames`: array of u64, machine frames (mfn) of a PV domain, guest frames (gfn) of a translated one.
-    `source`: where they come from: "getmemlist2", "getmemlist", "p2m_vaddr", "frame_list_list" or
-    "getpageframeinfo3", and "" for a domain without memory. `types`: on request, for each frame its
+    `source`: where they come from: "getmemlist2", "getmemlist", "p2m_vaddr", "frame_list_list",
+    "getpageframeinfo3" or "map", and "" for a domain without memory. `types`: on request, for each frame its
     PageType >> 28.
     """
 
@@ -52,9 +54,10 @@ def list_frames(
 
     On a Xen of 2006 the hypervisor's own list: GETMEMLIST2, else GETMEMLIST. Later of a PV guest its p2m;
     where that cannot be read, getmemlist, which Xen had up to 4.10. Of a translated guest getpageframeinfo3
-    for every gfn. That call, which `types` needs too, populates the on-demand entries of a guest:
-    Unsupported on a guest that has any, unless `force`. `force` also finds the frames of a PV guest without
-    p2m on a newer Xen by asking for every frame of the host: slow, and Xen logs each that is not the guest's.
+    for every gfn; before Xen 4.0, which knew types of machine frames only, those that can be mapped. That
+    call, which `types` needs too, populates the on-demand entries of a guest: Unsupported on a guest that has
+    any, unless `force`. `force` also finds the frames of a PV guest without p2m on a newer Xen by asking for
+    every frame of the host: slow, and Xen logs each that is not the guest's.
     """
     info = domain.info()
     if (types or info.is_hvm) and not force:
@@ -72,7 +75,7 @@ def _known(source: str) -> str:
 def _sources(domain: Domain, info: DomainInfo, force: bool) -> tuple[str, ...]:
     """What to try, the best first."""
     if info.is_hvm:
-        return ("getpageframeinfo3",)
+        return ("getpageframeinfo3",) if domain.xen.caller.supports(domctl.GETPAGEFRAMEINFO3) else ("map",)
     if domain.xen.interface.dom0_op:
         return ("getmemlist2", "getmemlist")
     return ("p2m", "getmemlist", *(["getpageframeinfo3"] if force else ()))
@@ -143,10 +146,14 @@ def _getmemlist(domain: Domain, info: DomainInfo) -> FrameList:
 
 def _by_type(domain: Domain, info: DomainInfo) -> FrameList:
     """By asking for the type of every frame: of a translated guest its own, else of the whole host."""
-    last = (
-        domain.memory.maximum_gpfn() if info.is_hvm else domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
-    )
-    return FrameList(_scan(domain, last, info.tot_pages), "getpageframeinfo3", info.is_hvm)
+    last = domain.memory.maximum_gpfn() if info.is_hvm else domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
+    return FrameList(_scan(domain, last, info.tot_pages, _with_type), "getpageframeinfo3", info.is_hvm)
+
+
+def _by_mapping(domain: Domain, info: DomainInfo) -> FrameList:
+    """By mapping every frame of a translated guest, as Xen's own tools did to save one."""
+    found = _scan(domain, domain.memory.maximum_gpfn(), info.tot_pages, _with_memory)
+    return FrameList(found, "map", info.is_hvm)
 
 
 SOURCES: Final[dict[str, Callable[[Domain, DomainInfo], FrameList]]] = {
@@ -156,13 +163,16 @@ SOURCES: Final[dict[str, Callable[[Domain, DomainInfo], FrameList]]] = {
     "p2m_vaddr": partial(_from_p2m, "p2m_vaddr"),
     "frame_list_list": partial(_from_p2m, "frame_list_list"),
     "getpageframeinfo3": _by_type,
+    "map": _by_mapping,
 }
 """Where frames come from: the hypervisor's list in either form, the guest's p2m in its better or in a given
-form, and the types of all frames."""
+form, the types of all frames, and which can be mapped."""
 
 
-def _scan(domain: Domain, last: int, owned: int) -> array[int]:
-    """All frames from 0 to `last` that are the domain's, by asking for the type of each.
+def _scan(
+    domain: Domain, last: int, owned: int, which: Callable[[Domain, range], Iterable[int]]
+) -> array[int]:
+    """All frames from 0 to `last` that are the domain's; `which` tells those of a few.
 
     The topmost are asked for first: a translated guest has its special pages there, far above its memory, and
     the search ends when as many frames are found as the domain owns.
@@ -170,13 +180,23 @@ def _scan(domain: Domain, last: int, owned: int) -> array[int]:
     found = array("Q")
     top = last - last % _TYPES_AT_ONCE
     for start in (top, *range(0, top, _TYPES_AT_ONCE)):
-        frames = range(start, min(start + _TYPES_AT_ONCE, last + 1))
-        words = _type_words(domain, array("Q", frames))
-        if words.count(PageType.XTAB) < len(words):
-            found.extend(compress(frames, map(ne, words, repeat(int(PageType.XTAB)))))
+        found.extend(which(domain, range(start, min(start + _TYPES_AT_ONCE, last + 1))))
         if len(found) >= owned:
             break
     return found
+
+
+def _with_type(domain: Domain, frames: range) -> Iterable[int]:
+    """Frames of which a type is told."""
+    words = _type_words(domain, array("Q", frames))
+    none = words.count(PageType.XTAB) == len(words)
+    return () if none else compress(frames, map(ne, words, repeat(int(PageType.XTAB))))
+
+
+def _with_memory(domain: Domain, frames: range) -> Iterable[int]:
+    """Frames that can be mapped."""
+    with domain.xen.link.map_frames(domain.domid, array("Q", frames), False) as mapped:
+        return [frame for frame, number in zip(frames, mapped.errors) if not number]
 
 
 def _types(domain: Domain, frames: array[int]) -> Iterator[int]:
@@ -189,15 +209,33 @@ def _types(domain: Domain, frames: array[int]) -> Iterator[int]:
 def _type_words(domain: Domain, frames: array[int]) -> array[int]:
     """What getpageframeinfo3 makes of at most 1024 frames."""
     xen = domain.xen
+    if not xen.caller.supports(domctl.GETPAGEFRAMEINFO3):
+        return _former_type_words(domain, frames)
     asked = xen.words(frames.tobytes()).tobytes()
     return xen.words(
         xen.call(domctl.GETPAGEFRAMEINFO3, domain.domid, num=len(frames), array=asked).buffers["array"]
     )
 
 
+def _former_type_words(domain: Domain, frames: array[int]) -> array[int]:
+    """The same before Xen 4.0: types come in the upper bits of 32-bit machine frames."""
+    hint = ""
+    if domain.info().is_hvm:
+        hint = "before Xen 4.0 there are types of machine frames only, and this domain has guest frames"
+    elif max(frames, default=0) & ~_FRAME_MASK:
+        hint = f"before Xen 4.0 there are types of frames up to {_FRAME_MASK:#x} only"
+    if hint:
+        operation = domctl.GETPAGEFRAMEINFO2.full_name
+        raise errors.Unsupported(errno.EOPNOTSUPP, operation, domain.domid, hint=hint)
+    xen = domain.xen
+    asked = xen.words32(array("I", frames).tobytes()).tobytes()
+    reply = xen.call(domctl.GETPAGEFRAMEINFO2, domain.domid, num=len(frames), array=asked)
+    return array("Q", [word & ~_FRAME_MASK for word in xen.words32(reply.buffers["array"])])
+
+
 def _refuse_on_demand(domain: Domain) -> None:
-    """Asking for the type of a populate-on-demand entry populates it."""
-    if not domain.info().is_hvm:
+    """Asking for the type of a populate-on-demand entry populates it. Before Xen 3.4 there were none."""
+    if not domain.info().is_hvm or not domain.xen.caller.supports(memory.GET_POD_TARGET):
         return
     entries = domain.xen.call(memory.GET_POD_TARGET, domain.domid).field("pod_entries")
     if entries:

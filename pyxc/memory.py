@@ -29,9 +29,9 @@ class MemoryInfo(NamedTuple):
 
     tot_pages: int
     max_pages: int
-    outstanding_pages: int
-    shr_pages: int
-    paged_pages: int
+    outstanding_pages: int | None
+    shr_pages: int | None
+    paged_pages: int | None
 
 
 class Memory:

@@ -28,6 +28,8 @@ _WORDS = PAGE_SIZE // 8
 _WINDOW = 256
 _PFN_LIMIT = 1 << 32
 _TRIES = 5
+_SINCE_4_6 = {"p2m_cr3": 0, "p2m_vaddr": 0, "p2m_generation": 0}
+"""Fields of shared_info.arch that were padding before: no list there, and no count of its changes."""
 T = TypeVar("T")
 
 
@@ -151,7 +153,8 @@ class P2mReader:
     def _arch(self) -> dict[str, int]:
         interface = self._domain.xen.interface
         offset = x86.SHARED_INFO_STRUCT.at(interface).offsets["arch.max_pfn"]
-        return x86.ARCH_SHARED_INFO_STRUCT.at(interface).unpack(self._shared_info, offset)
+        fields = x86.ARCH_SHARED_INFO_STRUCT.at(interface).unpack(self._shared_info, offset)
+        return {**_SINCE_4_6, **fields}
 
 
 @contextmanager

@@ -68,13 +68,22 @@ def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Call
         candidate = guess._replace(domctl=number) if family == "domctl" else guess._replace(sysctl=number)
         if answers(Caller(link, candidate)):
             return candidate
+    raise errors.VersionMismatch(errno.EACCES, family, hint=_why_none(guess.xen, family))
+
+
+def _why_none(xen: Release, family: str) -> str:
+    """Why a hypervisor takes no known version."""
+    refused = f"Xen {xen[0]}.{xen[1]} took none of the known {family} versions"
+    if xen < versions.OLDEST:
+        return (
+            f"{refused}: Xen 3.0.3 and 3.0.4 (domctl 3 and 4, sysctl 2) have structures as wide as the kernel"
+            " that asks, not of 64 bits for all; pyxc manages Xen from 3.1 on, and what was before 3.0.3"
+        )
     newest = versions.NEWEST
-    raise errors.VersionMismatch(
-        errno.EACCES,
-        family,
-        hint=f"Xen {guess.xen[0]}.{guess.xen[1]} took none of the known {family} versions: it is newer than"
-        f" {newest[0]}.{newest[1]}, the newest known release, or its security policy (XSM) forbids the call;"
-        " pyxc.open(assume=(MAJOR, MINOR)) tries the layouts of a release nonetheless",
+    return (
+        f"{refused}: it is newer than {newest[0]}.{newest[1]}, the newest known release, or its security"
+        " policy (XSM) forbids the call; pyxc.open(assume=(MAJOR, MINOR)) tries the layouts of a release"
+        " nonetheless"
     )
 
 

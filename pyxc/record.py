@@ -7,7 +7,7 @@ import sys
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pyxc._core import RecordReader
-from pyxc.abi.layout import Interface, Table
+from pyxc.abi.layout import Interface, Span, Table
 from pyxc.abi.operation import Operation
 
 R = TypeVar("R", bound=tuple[Any, ...])
@@ -28,12 +28,16 @@ class Record(Generic[R]):
     """Binds a NamedTuple class to a structure: fields of one name meet, `renamed` says FIELD="row" for
     others.
 
-    A field that an interface version lacks is None.
+    A field that an interface version lacks is None. `variants` are subclasses of the class, for versions that
+    mean something else by the same bytes.
     """
 
-    def __init__(self, cls: type[R], structure: Table | Operation, **renamed: str) -> None:
+    def __init__(
+        self, cls: type[R], structure: Table | Operation, *variants: tuple[Span, type[R]], **renamed: str
+    ) -> None:
         self._cls = cls
         self._structure = structure
+        self._variants = variants
         fields: tuple[str, ...] = vars(cls)["_fields"]
         self._sources = tuple(renamed.get(field, field) for field in fields)
         unknown = set(self._sources) - {row.name for row in _rows(structure)}
@@ -53,7 +57,13 @@ class Record(Generic[R]):
         layout = self._structure.at(interface)
         places = tuple(layout.places.get(source) for source in self._sources)
         swapped = interface.byteorder != sys.byteorder
-        return cast("Reader[R]", RecordReader(self._cls, layout.size, places, swapped))
+        return cast("Reader[R]", RecordReader(self._class_for(interface), layout.size, places, swapped))
+
+    def _class_for(self, interface: Interface) -> type[R]:
+        family = self._structure.family
+        number = interface.number(family if isinstance(family, str) else family.name) or 0
+        variants = (cls for span, cls in self._variants if span.holds((number, interface.xen)))
+        return next(variants, self._cls)
 
 
 def _rows(structure: Table | Operation) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
 
@@ -29,14 +30,15 @@ class VcpuInfo(NamedTuple):
     cpu: int
 
 
+_BOTH = (int(AffinityFlag.HARD), int(AffinityFlag.SOFT))
 INFO = Record(VcpuInfo, domctl.GETVCPUINFO, cpu_time_ns="cpu_time")
 
 
 class Affinity(NamedTuple):
-    """Physical cpus on which a vcpu may run (hard) and prefers to run (soft)."""
+    """Physical cpus on which a vcpu may run (hard) and prefers to run (soft: None before Xen 4.5)."""
 
     hard: frozenset[int]
-    soft: frozenset[int]
+    soft: frozenset[int] | None
 
 
 class Vcpu:
@@ -58,37 +60,27 @@ class Vcpu:
 
     def affinity(self) -> Affinity:
         """Where it may and prefers to run (domctl getvcpuaffinity)."""
-        size = _map_bytes(self._xen)
-        flags = int(AffinityFlag.HARD | AffinityFlag.SOFT)
-        fields = {"vcpu": self.index, "flags": flags, **_maps(size, size, size)}
+        maps = AffinityMaps(self._xen)
+        fields = {"vcpu": self.index, **maps.wanted()}
         reply = self._xen.call(domctl.GETVCPUAFFINITY, self.domain.domid, **fields)
-        return Affinity(
-            _cpus(reply.buffers["cpumap_hard.bitmap"]), _cpus(reply.buffers["cpumap_soft.bitmap"])
-        )
+        return Affinity(*(_cpus(reply.buffers[name]) for name in maps.names), *maps.untold)
 
     def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
         """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
 
         Answers what the hypervisor made of it: cpus outside the domain's pool are left out. ValueError for a
-        cpu that the host does not have and for an empty hard set.
+        cpu that the host does not have and for an empty hard set. Unsupported for soft before Xen 4.5.
         """
         count = self._xen.nr_cpus
-        sets = [(AffinityFlag.HARD, "hard", hard), (AffinityFlag.SOFT, "soft", soft)]
-        flags = AffinityFlag(0)
-        maps = {"hard": bytes(_map_bytes(self._xen)), "soft": bytes(_map_bytes(self._xen))}
-        for flag, name, wanted in sets:
-            if wanted is not None:
-                flags |= flag
-                maps[name] = _bitmap(check.cpus(name, wanted, count), _map_bytes(self._xen))
-        if not flags:
+        sets = [
+            None if wanted is None else check.cpus(name, wanted, count)
+            for name, wanted in (("hard", hard), ("soft", soft))
+        ]
+        if sets == [None, None]:
             raise ValueError("neither hard nor soft affinity is given")
-        if hard is not None and not any(maps["hard"]):
+        if sets[0] is not None and not sets[0]:
             raise ValueError("hard names no cpu")
-        fields = {
-            "vcpu": self.index,
-            "flags": int(flags),
-            **_maps(_map_bytes(self._xen), maps["hard"], maps["soft"]),
-        }
+        fields = {"vcpu": self.index, **AffinityMaps(self._xen).given(*sets)}
         self._xen.call(domctl.SETVCPUAFFINITY, self.domain.domid, **fields)
         return self.affinity()
 
@@ -166,30 +158,44 @@ def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[Vc
 
 def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
     """Affinities of many vcpus in one multicall, by (domid, vcpu); those that vanished are left out."""
-    size = _map_bytes(xen)
-    flags = int(AffinityFlag.HARD | AffinityFlag.SOFT)
-    columns = {"domid": domids, "vcpu": vcpus, "flags": flags, **_maps(size, size, size)}
+    maps = AffinityMaps(xen)
+    columns: dict[str, Sequence[int] | int] = {"domid": domids, "vcpu": vcpus, **maps.wanted()}
     batch = xen.caller.batch(domctl.GETVCPUAFFINITY, len(vcpus), **columns)
-    maps = zip(batch.buffers["cpumap_hard.bitmap"], batch.buffers["cpumap_soft.bitmap"])
+    rows = zip(*(batch.buffers[name] for name in maps.names))
     return {
-        key: Affinity(_cpus(hard), _cpus(soft))
-        for key, result, (hard, soft) in zip(zip(domids, vcpus), batch.results, maps)
+        key: Affinity(*map(_cpus, row), *maps.untold)
+        for key, result, row in zip(zip(domids, vcpus), batch.results, rows)
         if result == 0
     }
 
 
-def _map_bytes(xen: Xen) -> int:
-    """Bytes of a cpumap: enough for every cpu of the host, in whole u64."""
-    return (xen.nr_cpus + 63) // 64 * 8
+class AffinityMaps:
+    """The cpumaps of vcpuaffinity: two and flags that choose, or before Xen 4.5 only the hard one.
 
+    `names` are the fields of their buffers; `untold` stands for the one that is not there.
+    """
 
-def _maps(size: int, hard: int | bytes, soft: int | bytes) -> dict[str, int | bytes]:
-    return {
-        "cpumap_hard.bitmap": hard,
-        "cpumap_hard.nr_bits": size * 8,
-        "cpumap_soft.bitmap": soft,
-        "cpumap_soft.nr_bits": size * 8,
-    }
+    def __init__(self, xen: Xen) -> None:
+        self._bytes = (xen.nr_cpus + 63) // 64 * 8
+        self._chosen = xen.caller.has_field(domctl.GETVCPUAFFINITY, "flags")
+        maps = ("cpumap_hard", "cpumap_soft") if self._chosen else ("cpumap",)
+        self.names = tuple(f"{name}.bitmap" for name in maps)
+        self.untold = (None,) * (2 - len(maps))
+        self._sizes = {f"{name}.nr_bits": 8 * self._bytes for name in maps}
+
+    def wanted(self) -> dict[str, int]:
+        """Fields that ask for all maps: enough room for every cpu of the host, in whole u64."""
+        flags = {"flags": sum(_BOTH)} if self._chosen else {}
+        return {**flags, **self._sizes, **dict.fromkeys(self.names, self._bytes)}
+
+    def given(self, hard: frozenset[int] | None, soft: frozenset[int] | None) -> dict[str, int | bytes]:
+        """Fields that set what is not None."""
+        if soft is not None and not self._chosen:
+            hint = "soft affinity came with Xen 4.5"
+            raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
+        flags = {"flags": sum(flag for flag, cpus in zip(_BOTH, (hard, soft)) if cpus is not None)}
+        maps = {name: _bitmap(cpus or (), self._bytes) for name, cpus in zip(self.names, (hard, soft))}
+        return {**(flags if self._chosen else {}), **self._sizes, **maps}
 
 
 def _bitmap(cpus: Iterable[int], size: int) -> bytes:

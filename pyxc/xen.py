@@ -9,7 +9,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-from pyxc import check, errors
+from pyxc import check, errors, topology
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import dom0_ops, names, sysctl, version
 from pyxc.abi.domctl import Scheduler
@@ -19,13 +19,11 @@ from pyxc.caller import Caller, Reply
 from pyxc.console import Console
 from pyxc.domains import Domains
 from pyxc.events import EventChannels
-from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, text
+from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, counted, text
 from pyxc.link import Link
 from pyxc.store import Names
 from pyxc.vcpu import Affinity, VcpuInfo, read_affinities, read_infos
 
-_UNKNOWN_32 = 2**32 - 1
-_UNKNOWN_64 = 2**64 - 1
 _DEBUG_KEYS_MOST = 1024
 
 
@@ -64,8 +62,10 @@ class Xen:
         return tuple(text(self.call(version.CAPABILITIES).field("capabilities")).split())
 
     @cached_property
-    def commandline(self) -> str:
-        """What it was booted with (xen_version commandline)."""
+    def commandline(self) -> str | None:
+        """What it was booted with (xen_version commandline). None before Xen 4.0."""
+        if not self.caller.supports(version.COMMANDLINE):
+            return None
         return text(self.call(version.COMMANDLINE).field("commandline"))
 
     @cached_property
@@ -95,17 +95,25 @@ class Xen:
 
     def physinfo(self) -> PhysInfo:
         """The host now: cpus, memory, what the platform can do (sysctl physinfo)."""
-        return self.caller.read(sysctl.PHYSINFO, PHYSINFO)
+        return counted(self.caller.read(sysctl.PHYSINFO, PHYSINFO))
 
     @cached_property
     def nr_cpus(self) -> int:
         """Physical cpus, counting up to the highest id."""
-        return self.physinfo().max_cpu_id + 1
+        info = self.physinfo()
+        return info.nr_cpus if info.max_cpu_id is None else info.max_cpu_id + 1
 
     @property
     def platform(self) -> Capability:
-        """What the platform can do: hvm, hap, ... (sysctl physinfo capabilities)."""
-        return sysctl.capabilities(self.physinfo().capability_bits, self.interface.sysctl)
+        """What the platform can do: hvm, hap, ... (sysctl physinfo capabilities).
+
+        Before Xen 3.3 nothing says that but the kinds of guests, see `capabilities`.
+        """
+        bits = self.physinfo().capability_bits
+        if bits is not None:
+            return sysctl.capabilities(bits, self.interface.sysctl)
+        hvm = any(kind.startswith("hvm-") for kind in self.capabilities)
+        return Capability.PV | (Capability.HVM if hvm else Capability(0))
 
     @cached_property
     def grant_version(self) -> int:
@@ -123,34 +131,18 @@ class Xen:
             return f"scheduler {number}"
 
     def topology(self) -> list[CpuTopology]:
-        """Core, socket and node of each physical cpu (sysctl cputopoinfo)."""
-        layout = sysctl.CPUTOPO_STRUCT.at(self.interface)
-        count = self.nr_cpus
-        reply = self.call(sysctl.CPUTOPOINFO, num_cpus=count, cputopo=count * layout.size)
-        rows = list(layout.codec.iter_unpack(reply.buffers["cputopo"]))[: reply.field("num_cpus")]
-        return [
-            CpuTopology(cpu, *(_known(value, _UNKNOWN_32) for value in row)) for cpu, row in enumerate(rows)
-        ]
+        """Core, socket and node of each physical cpu (sysctl cputopoinfo; before Xen 4.6 topologyinfo).
+
+        Before 4.1 only the nodes are told, before 3.2 nothing but how many cpus there are.
+        """
+        return topology.cpus(self)
 
     def numa(self) -> list[NumaNode]:
-        """Memory of each node and distances between them (sysctl numainfo)."""
-        count = self.physinfo().max_node_id + 1
-        layout = sysctl.MEMINFO_STRUCT.at(self.interface)
-        reply = self.call(
-            sysctl.NUMAINFO, num_nodes=count, meminfo=count * layout.size, distance=4 * count * count
-        )
-        count = min(count, reply.field("num_nodes"))
-        memory = layout.codec.iter_unpack(reply.buffers["meminfo"])
-        distances = self._u32s(reply.buffers["distance"])
-        return [
-            NumaNode(
-                node,
-                _known(size, _UNKNOWN_64),
-                _known(free, _UNKNOWN_64),
-                tuple(_known(far, _UNKNOWN_32) for far in distances[node * count : (node + 1) * count]),
-            )
-            for node, (size, free) in zip(range(count), memory)
-        ]
+        """Memory of each node and distances between them (sysctl numainfo).
+
+        Before 4.1 only free memory is told (sysctl availheap), before 3.2 it is Unsupported.
+        """
+        return topology.nodes(self)
 
     def debug_keys(self, keys: str) -> None:
         """Press debug keys (sysctl debug_keys): what they print is in the console ring. "h" lists them."""
@@ -213,7 +205,8 @@ class Xen:
             words.byteswap()
         return words
 
-    def _u32s(self, data: bytes) -> array[int]:
+    def words32(self, data: bytes) -> array[int]:
+        """The same of u32s."""
         words = array("I", data)
         if self.swapped:
             words.byteswap()
@@ -240,6 +233,3 @@ class Xen:
     def __repr__(self) -> str:
         return f"<Xen {'.'.join(map(str, self.interface.xen))} at {self.link.target}>"
 
-
-def _known(value: int, unknown: int) -> int | None:
-    return None if value == unknown else value

@@ -25,6 +25,16 @@ class DomainFlag(IntFlag):
     HAP = 1 << 8
 
 
+def former_flags(bits: int) -> DomainFlag:
+    """getdomaininfo.flags as Xen 4.4 to 4.8 (domctl 9 to 0xc) numbered them.
+
+    Bit 7 was a domain of the first kind of PVH, translated like every HVM domain, and so is HVM_GUEST here;
+    XS_DOMAIN (since 4.7) and HAP (since 4.8) stood one higher.
+    """
+    moved = ((7, DomainFlag.HVM_GUEST), (8, DomainFlag.XS_DOMAIN), (9, DomainFlag.HAP))
+    return DomainFlag(bits & 0x7F | sum(flag for bit, flag in moved if bits >> bit & 1))
+
+
 SHUTDOWN_SHIFT: Final = 16
 SHUTDOWN_MASK: Final = 255
 """(getdomaininfo.flags >> SHUTDOWN_SHIFT) & SHUTDOWN_MASK is a sched.ShutdownReason once SHUTDOWN is set."""
@@ -35,9 +45,11 @@ class CreateFlag(IntFlag):
 
     HVM = 1 << 0
     HAP = 1 << 1
+    """Since 3.3."""
     S3_INTEGRITY = 1 << 2
     OOS_OFF = 1 << 3
     XS_DOMAIN = 1 << 4
+    """Since 4.9; 1 << 5 in 4.7 and 4.8."""
     IOMMU = 1 << 5
     """Since 4.13."""
     NESTED_VIRT = 1 << 6

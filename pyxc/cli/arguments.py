@@ -62,8 +62,15 @@ def _part(match: re.Match[str], topology: Sequence[CpuTopology]) -> set[int]:
     return {cpu for cpu, place in place_of.items() if place is not None and first <= place <= last}
 
 
-def cpu_text(cpus: Iterable[int], count: int) -> str:
-    """A set of cpus as xl prints it on a host of `count`: "all", "none", "0-2,5"."""
+def cpu_list(cpus: Iterable[int] | None, count: int) -> list[int] | None:
+    """A set of cpus for JSON, on a host of `count`; None for one that is not told."""
+    return None if cpus is None else sorted(cpu for cpu in cpus if cpu < count)
+
+
+def cpu_text(cpus: Iterable[int] | None, count: int) -> str:
+    """A set of cpus as xl prints it on a host of `count`: "all", "none", "0-2,5"; "-" for one not told."""
+    if cpus is None:
+        return "-"
     wanted = {cpu for cpu in cpus if cpu < count}
     if len(wanted) == count:
         return "all"

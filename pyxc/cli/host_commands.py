@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import pyxc
@@ -15,7 +16,7 @@ from pyxc.cli import output
 from pyxc.cli.parser import Program
 from pyxc.cli.session import opened
 from pyxc.cli.status import UsageError
-from pyxc.host import PhysInfo
+from pyxc.host import PhysInfo, pages_kb
 from pyxc.opening import SIMULATED
 from pyxc.xen import Xen
 
@@ -42,18 +43,19 @@ def show_info(args: argparse.Namespace) -> int:
                 **host, **_physical_json(physical, virtual), **_hypervisor_json(xen), **_interface(xen)
             )
             return 0
-        output.lines(_line(key, value) for key, value in host.items() if value is not None)
-        output.lines(_line(key, value) for key, value in _physical(physical).items())
+        _print(host)
+        _print(_physical(physical))
         output.lines([f"{'virt_caps':<23}:{''.join(f' {name}' for name in virtual)}"])
-        output.lines(_line(key, value) for key, value in _memory(physical).items())
-        output.lines(_line(key, value) for key, value in _hypervisor(xen).items())
+        _print(_memory(physical))
+        _print(_hypervisor(xen))
         if args.verbose:
-            output.lines(_line(key, _spelled(key, value)) for key, value in _interface(xen).items())
+            _print({key: _spelled(key, value) for key, value in _interface(xen).items()})
     return 0
 
 
-def _line(key: str, value: object) -> str:
-    return f"{key:<23}: {value}"
+def _print(fields: Mapping[str, object]) -> None:
+    """A line for everything that is told."""
+    output.lines(f"{key:<23}: {value}" for key, value in fields.items() if value is not None)
 
 
 def _host(xen: Xen) -> dict[str, str | None]:
@@ -78,10 +80,11 @@ def _physical(info: PhysInfo) -> dict[str, object]:
 
 def _memory(info: PhysInfo) -> dict[str, object]:
     """In MiB, as xl."""
+    claimed = info.outstanding_pages
     return {
         "total_memory": info.total_pages // _MB_PAGES,
-        "free_memory": (info.free_pages - info.outstanding_pages) // _MB_PAGES,
-        "outstanding_claims": info.outstanding_pages // _MB_PAGES,
+        "free_memory": (info.free_pages - (claimed or 0)) // _MB_PAGES,
+        "outstanding_claims": None if claimed is None else claimed // _MB_PAGES,
     }
 
 
@@ -94,8 +97,8 @@ def _physical_json(info: PhysInfo, virt_caps: list[str]) -> dict[str, object]:
         "virt_caps": virt_caps,
         "total_memory_kb": info.total_memory_kb,
         "free_memory_kb": info.free_memory_kb,
-        "scrub_memory_kb": info.scrub_pages * 4,
-        "outstanding_memory_kb": info.outstanding_pages * 4,
+        "scrub_memory_kb": pages_kb(info.scrub_pages),
+        "outstanding_memory_kb": pages_kb(info.outstanding_pages),
     }
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.sched import ShutdownReason
 from pyxc.cli import output
-from pyxc.cli.arguments import cpu_text
+from pyxc.cli.arguments import cpu_list, cpu_text
 from pyxc.cli.parser import Program
 from pyxc.cli.session import infos, opened, shown
 from pyxc.domain import DomainInfo
+from pyxc.host import pages_kb
 from pyxc.vcpu import Affinity, VcpuInfo, read_affinities, read_infos
 
 _DOMAINS_HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
@@ -68,7 +69,7 @@ def list_vcpus(args: argparse.Namespace) -> int:
 
 def _domain_row(info: DomainInfo, name: str | None, verbose: bool) -> str:
     states = "".join(letter if info.flags & flag else "-" for flag, letter in _STATES)
-    memory_mb = (info.tot_pages + info.outstanding_pages) * 4 // 1024
+    memory_mb = (info.tot_pages + (info.outstanding_pages or 0)) * 4 // 1024
     row = (
         f"{shown(name):<40} {info.domid:5} {memory_mb:5} {info.nr_online_vcpus:5}"
         f"     {states}{_reason_letter(info)}{'d' if info.dying else '-'}  {_seconds(info.cpu_time_ns):8.1f}"
@@ -110,7 +111,7 @@ def _domain_json(info: DomainInfo, name: str | None) -> dict[str, Any]:
         "flags": [flag.name.lower() for flag in DomainFlag if info.flags & flag and flag.name],
         "shutdown_reason": _reason_name(info.shutdown_reason),
         "memory_kb": info.memory_kb,
-        "outstanding_memory_kb": info.outstanding_pages * 4,
+        "outstanding_memory_kb": pages_kb(info.outstanding_pages),
         "max_memory_kb": info.max_memory_kb,
         "vcpus": info.nr_vcpus,
         "online_vcpus": info.nr_online_vcpus,
@@ -134,6 +135,6 @@ def _vcpu_json(vcpu: VcpuInfo, name: str | None, affinity: Affinity, nr_cpus: in
         "running": vcpu.running,
         "cpu": vcpu.cpu if vcpu.online else None,
         "cpu_time_ns": vcpu.cpu_time_ns,
-        "hard_affinity": sorted(cpu for cpu in affinity.hard if cpu < nr_cpus),
-        "soft_affinity": sorted(cpu for cpu in affinity.soft if cpu < nr_cpus),
+        "hard_affinity": cpu_list(affinity.hard, nr_cpus),
+        "soft_affinity": cpu_list(affinity.soft, nr_cpus),
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from pyxc import errors
 from pyxc.cli import output
-from pyxc.cli.arguments import cpu_set, number
+from pyxc.cli.arguments import cpu_list, cpu_set, number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, opened
 from pyxc.cli.status import Failed, UsageError
@@ -40,11 +40,15 @@ def pin_vcpus(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         topology = xen.topology()
         hard, soft = (_cpus_or_none(text, topology) for text in (args.hard, args.soft))
-        vcpus = _chosen(find(xen, args.domain), args.vcpu)
+        vcpus, nr_cpus = _chosen(find(xen, args.domain), args.vcpu), xen.nr_cpus
         attempt = Attempt(vcpus, lambda vcpu: (vcpu, vcpu.set_affinity(hard, soft)))
     if args.json:
         done = [
-            {"vcpu": vcpu.index, "hard_affinity": sorted(now.hard), "soft_affinity": sorted(now.soft)}
+            {
+                "vcpu": vcpu.index,
+                "hard_affinity": cpu_list(now.hard, nr_cpus),
+                "soft_affinity": cpu_list(now.soft, nr_cpus),
+            }
             for vcpu, now in attempt.results
         ]
         output.as_json(vcpus=done, failed=attempt.failures)

@@ -10,7 +10,8 @@ from enum import IntEnum
 import goldens
 import pytest
 
-from pyxc.abi import errno, names, operation, versions
+from pyxc import domain
+from pyxc.abi import domctl, errno, names, operation, versions
 from pyxc.abi.layout import Interface, NotInInterface
 from pyxc.abi.operation import Family, Operation
 from pyxc.abi.versions import RELEASES
@@ -41,7 +42,7 @@ ENVELOPE_NAMES = {"domid": "domain"}
 ENUMS = {
     "domctl.DomainFlag": (
         r"XEN_DOMINF_(\w+)",
-        {"shutdownmask", "shutdownshift", "cpumask", "cpushift", "pvh_guest"},  # 4.4 to 4.8: PV translated
+        {"shutdownmask", "shutdownshift", "cpumask", "cpushift", "pvh_guest"},  # see former_flags()
     ),
     "domctl.CreateFlag": (
         r"XEN_DOMCTL_CDF_(\w+)",
@@ -188,6 +189,21 @@ def test_an_enum_has_all_members_of_the_header_and_no_other(name: str) -> None:
     if name in BIT_NUMBERS:
         theirs = {member: 1 << value for member, value in theirs.items()}
     assert ours == theirs
+
+
+FLAGS = {"pvh_guest": domctl.DomainFlag.HVM_GUEST, **{flag.name.lower(): flag for flag in domctl.DomainFlag}}
+
+
+@pytest.mark.parametrize("interface", RELEASES, ids=goldens.golden_name)
+@pytest.mark.parametrize("name", FLAGS)
+def test_the_flags_of_a_domain_mean_what_the_release_says(name: str, interface: Interface) -> None:
+    value = goldens.constant(f"XEN_DOMINF_{name}", interface.xen)
+    if value is not None:
+        info = domain.INFO.at(interface).one(
+            domctl.GETDOMAININFO_STRUCT.at(interface).pack({"flags": value | 3 << 16})
+        )
+        assert info.flags == FLAGS[name]
+        assert info.is_hvm == (FLAGS[name] is domctl.DomainFlag.HVM_GUEST)
 
 
 @pytest.mark.parametrize("name", [name for name in goldens.numbers() if name not in PROCESSOR])
