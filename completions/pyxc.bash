@@ -7,6 +7,10 @@ _pyxc() {
     [[ $line == *[[:space:]] ]] && words+=("")
     current="${words[-1]}"
     mapfile -t COMPREPLY < <(pyxc __complete "${words[@]:1}" 2>/dev/null)
+    if [[ ${COMPREPLY[*]} == __files__ ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    fi
     # Bash takes a colon for the end of a word and replaces only what follows it.
     if [[ $current == *:* && $COMP_WORDBREAKS == *:* ]]; then
         COMPREPLY=("${COMPREPLY[@]#"${current%:*}:"}")

@@ -89,6 +89,18 @@ class DomainStuck(Error, TimeoutError):
     """A destroyed domain did not go away in time."""
 
 
+class AttributeForbidden(Error, PermissionError):
+    """This process may not see or change an extended attribute: trusted ones are for CAP_SYS_ADMIN."""
+
+
+class AttributeUnsupported(Error, OSError):
+    """A file system does not keep extended attributes of a kind."""
+
+
+class LabelConflict(Error):
+    """The label of a file is not what the caller said it would be."""
+
+
 _HINTS = {
     host_errno.EPERM: "only the control domain may do this, and privcmd may be restricted (XSM, lockdown)",
     host_errno.EFAULT: "the hypervisor could not reach the buffer",

@@ -3,13 +3,25 @@
 
 from __future__ import annotations
 
-from pyxc.cli import demo, domain_commands, host_commands, listing, memory_commands, vcpu_commands
+from pyxc.cli import (
+    demo,
+    domain_commands,
+    file_commands,
+    host_commands,
+    label_commands,
+    listing,
+    memory_commands,
+    vcpu_commands,
+)
 from pyxc.cli.parser import Program
 
 
 def build() -> Program:
     """The whole command line, as the help shows it."""
     program = Program()
-    for module in (listing, domain_commands, vcpu_commands, memory_commands, host_commands, demo):
+    for module in (
+        listing, domain_commands, vcpu_commands, memory_commands, host_commands,
+        label_commands, file_commands, demo,
+    ):  # fmt: skip
         module.add(program)
     return program

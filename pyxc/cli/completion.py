@@ -3,46 +3,63 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
 from collections.abc import Iterable
 
 import pyxc
 from pyxc.cli import output
-from pyxc.cli.parser import Parser, Program
+from pyxc.cli.parser import Program
 
 HOOK = "__complete"
-_WITH_VALUE = ("--target", "--gate")
+FILES = "__files__"
+"""Offered alone where the shell itself has to complete the name of a file."""
 
 
 def complete(program: Program, words: list[str]) -> int:
     """Print what the last word, which may be empty, can become after the words before it."""
     *before, current = words or [""]
-    output.lines(word for word in _candidates(program, before, current) if word.startswith(current))
+    found = _candidates(program, before, current)
+    output.lines(word for word in found if word.startswith(current) or word == FILES)
     return 0
 
 
 def _candidates(program: Program, before: list[str], current: str) -> Iterable[str]:
-    if before and before[-1] in _WITH_VALUE:
-        return _values(before[-1])
-    plain = [word for index, word in enumerate(before) if not _belongs_to_option(before, index)]
-    command = program.commands.get(plain[0]) if plain else None
+    """Walks along the words, from the program's parser to that of the command."""
+    parser, arguments, option = program.parser, 0, None
+    for word in before:
+        if option is not None:
+            option = None
+        elif word.startswith("-"):
+            option = parser.value_of(word)
+        elif not parser.commands:
+            arguments += 1
+        elif word in parser.commands:
+            parser = parser.commands[word]
+        else:
+            return ()
+    if option is not None:
+        return _values(option, before, current)
     if current.startswith("-"):
-        return (command or program.parser).options
-    if not plain:
-        return program.commands
-    return _domains(_target(before)) if command and _wants_domain(command, len(plain) - 1) else ()
+        return parser.options
+    if parser.commands or not parser.arguments:
+        return parser.commands
+    # The last one may take several.
+    return _values(parser.arguments[min(arguments, len(parser.arguments) - 1)], before, current)
 
 
-def _belongs_to_option(words: list[str], index: int) -> bool:
-    return words[index].startswith("-") or (index > 0 and words[index - 1] in _WITH_VALUE)
+def _values(wanted: argparse.Action, before: list[str], current: str) -> Iterable[str]:
+    """What an option or a positional argument can be."""
+    if wanted.choices is not None:
+        return wanted.choices
+    kind = wanted.metavar or wanted.dest.upper()
+    if kind == "TARGET":
+        from pyxc.sim import PROFILES
 
-
-def _values(option: str) -> Iterable[str]:
-    if option == "--gate":
-        return ("auto", "never")
-    from pyxc.sim import PROFILES
-
-    return PROFILES
+        return PROFILES
+    if kind == "FILE":
+        return (FILES,)
+    return _domains(_target(before)) if kind == "DOMAIN" else ()
 
 
 def _target(words: list[str]) -> str | None:
@@ -53,12 +70,6 @@ def _target(words: list[str]) -> str | None:
         if option.startswith("--target="):
             return option.removeprefix("--target=")
     return None
-
-
-def _wants_domain(command: Parser, position: int) -> bool:
-    """Whether the positional argument at this place is a domain; the last one may take several."""
-    arguments = command.arguments
-    return bool(arguments) and arguments[min(position, len(arguments) - 1)] == "DOMAIN"
 
 
 def _domains(target: str | None) -> list[str]:

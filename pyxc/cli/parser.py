@@ -20,6 +20,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
+        self.commands: dict[str, Parser] = {}
+        """Those of a group, by the word that comes next."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -30,33 +32,54 @@ class Parser(argparse.ArgumentParser):
         return list(self._option_string_actions)
 
     @property
-    def arguments(self) -> list[str]:
-        """What its positional arguments are called."""
-        return [str(action.metavar or action.dest) for action in self._get_positional_actions()]
+    def arguments(self) -> list[argparse.Action]:
+        """Its positional arguments."""
+        return self._get_positional_actions()
+
+    def value_of(self, option: str) -> argparse.Action | None:
+        """An option that wants a value."""
+        action = self._option_string_actions.get(option)
+        return None if action is None or action.nargs == 0 else action
 
 
 class Program:
-    """The whole command line: `commands` has the parser of each command by name."""
+    """The whole command line: `commands` has the parser of each command by name, as "list", "label get"."""
 
     def __init__(self) -> None:
         self.parser = Parser(prog="pyxc", description="Manage the domains of a Xen hypervisor.")
         self.parser.add_argument("--version", action="version", version=f"pyxc {pyxc.__version__}")
         _add_global_options(self.parser)
-        self._adder = self.parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+        self._groups = {"": (self.parser, _adder(self.parser))}
         self.commands: dict[str, Parser] = {}
 
+    def add_group(self, name: str, purpose: str) -> None:
+        """A word that commands begin with."""
+        parser = self._add_parser("", name, purpose)
+        self._groups[name] = (parser, _adder(parser))
+
     def add(self, name: str, run: Run, purpose: str) -> Parser:
-        """A new command that `run` carries out; it answers the exit status."""
-        sentence = f"{purpose[:1].upper()}{purpose[1:]}."
-        parser = self._adder.add_parser(name, help=purpose, description=sentence)
-        _add_global_options(parser)
+        """A new command that `run` carries out; it answers the exit status. "label get" is one of a group."""
+        group, _, word = name.rpartition(" ")
+        parser = self._add_parser(group, word, purpose)
         parser.set_defaults(run=run)
         self.commands[name] = parser
+        return parser
+
+    def _add_parser(self, group: str, word: str, purpose: str) -> Parser:
+        parent, adder = self._groups[group]
+        sentence = f"{purpose[:1].upper()}{purpose[1:]}."
+        parser: Parser = adder.add_parser(word, help=purpose, description=sentence)
+        _add_global_options(parser)
+        parent.commands[word] = parser
         return parser
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """UsageError for what makes no sense; SystemExit after --help and --version, which print."""
         return self.parser.parse_args(words, argparse.Namespace(**_DEFAULTS))
+
+
+def _adder(parser: Parser) -> Any:
+    return parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
 
 def _add_global_options(parser: Parser) -> None:

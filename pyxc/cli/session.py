@@ -63,8 +63,9 @@ class Attempt(Generic[K, T]):
         status = status_of(error)
         if status is None:
             raise error
-        output.complain(f"{thing}: {describe(error)}")
-        self.failures.append({"argument": str(thing), "status": int(status), "error": describe(error)})
+        text = describe(error)
+        output.complain(text if text.startswith(f"{thing}: ") else f"{thing}: {text}")
+        self.failures.append({"argument": str(thing), "status": int(status), "error": text})
 
     @property
     def status(self) -> Status:
@@ -75,3 +76,8 @@ class Attempt(Generic[K, T]):
             return Status.PARTIAL
         kinds = {failure["status"] for failure in self.failures}
         return Status(kinds.pop()) if len(kinds) == 1 else Status.FAILED
+
+
+def worst(found: Iterable[Status], otherwise: Status) -> Status:
+    """The status of several findings: the highest counts, `otherwise` where all is well."""
+    return max(found, default=Status.OK) or otherwise

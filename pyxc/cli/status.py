@@ -20,6 +20,11 @@ class Status(IntEnum):
     NO_DOMAIN = 5
     UNSUPPORTED = 6
     PARTIAL = 7
+    UNKNOWN = 10
+    STALE = 11
+    INCOMPLETE = 12
+    MISMATCH = 13
+    DENIED = 14
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -39,8 +44,8 @@ class Failed(Exception):
 _MEANING: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Status], ...] = (
     (UsageError, Status.USAGE),
     ((NoSuchDomain, errors.DomainNotFound, errors.DomainGone), Status.NO_DOMAIN),
-    ((errors.PermissionDenied, errors.ReadOnlyError), Status.FORBIDDEN),
-    ((errors.VersionMismatch, errors.Unsupported), Status.UNSUPPORTED),
+    ((errors.PermissionDenied, errors.ReadOnlyError, errors.AttributeForbidden), Status.FORBIDDEN),
+    ((errors.VersionMismatch, errors.Unsupported, errors.AttributeUnsupported), Status.UNSUPPORTED),
     (errors.NotXenError, Status.NOT_XEN),
     ((Failed, errors.Error, OSError), Status.FAILED),
     (ValueError, Status.USAGE),

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from pyxc import opening, sim
+from pyxc import labels, opening, sim
 from pyxc.cli import main
+from pyxc.provenance import DomainOrigin, XenOrigin
+from pyxc.provenance_file import ProvenanceFile
 
 
 class Outcome(NamedTuple):
@@ -49,3 +52,13 @@ def host(monkeypatch: pytest.MonkeyPatch) -> sim.Hypervisor:
     hypervisor = sim.Hypervisor(sim.named("sim:xen-4.17"))
     monkeypatch.setattr(opening, "open_link", lambda target, gate: hypervisor.connect("sim:xen-4.17"))
     return hypervisor
+
+
+@pytest.fixture
+def core(image: Path) -> str:
+    """The name of a file that pyxc wrote; it has a label, too."""
+    domain = DomainOrigin(1, "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01", "web1")
+    with ProvenanceFile(image, "core", domain=domain, xen=XenOrigin("4.17")) as file:
+        file.stream.write(b"what was dumped")
+    labels.put(image, "tenant1:vm_r:web_t:s0")
+    return str(image)

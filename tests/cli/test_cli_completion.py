@@ -30,6 +30,14 @@ SIM = ["--target", "sim:xen-4.17"]
         (["--target", "sim:xen-4.2"], ["sim:xen-4.20", "sim:xen-4.22"]),
         (["nonsense", "x"], []),
         (["pause", "--target", "moon", ""], []),
+        (["la"], ["label"]),
+        (["--json", "label", ""], ["get", "set", "rm", "check"]),
+        (["label", "nonsense", ""], []),
+        (["label", "get", "--j"], ["--json"]),
+        (["label", "get", "x", "y"], ["__files__"]),
+        (["label", "set", ""], []),
+        (["label", "set", "--expect", "u:r:t", "u:r:t2", ""], ["__files__"]),
+        (["verify", "x"], ["__files__"]),
     ],
 )
 def test_candidates(pyxc, words, offered):
@@ -43,12 +51,23 @@ def test_a_first_word(pyxc):
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the file is for bash")
+def test_the_shell_completes_names_of_files(tmp_path):
+    (tmp_path / "web1.core").touch()
+    assert _completed(f"pyxc verify {tmp_path}/we") == [f"{tmp_path}/web1.core"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the file is for bash")
 @pytest.mark.parametrize(
     ("line", "offered"),
     [("pyxc li", ["list"]), ("pyxc --target sim: unpause we", ["web1"]), ("pyxc --target sim:xen-4.1", None)],
 )
 def test_the_bash_file(line, offered):
-    """COMPREPLY for a line; after a colon bash replaces only what follows it."""
+    """After a colon bash replaces only what follows it."""
+    assert _completed(line) == (offered or ["xen-4.10", "xen-4.14", "xen-4.17"])
+
+
+def _completed(line):
+    """COMPREPLY for a line."""
     script = f"""
         pyxc() {{ {sys.executable} -m pyxc "$@"; }}
         source {SCRIPT}
@@ -58,4 +77,4 @@ def test_the_bash_file(line, offered):
     """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert done.stdout.split() == (offered or ["xen-4.10", "xen-4.14", "xen-4.17"])
+    return done.stdout.split()

@@ -14,8 +14,8 @@ from pyxc.cli.commands import build
 from pyxc.cli.status import Status
 from pyxc.sim import PROFILES
 
-PAGE = Path(__file__).parents[2] / "man" / "pyxc.1"
-TEXT = PAGE.read_text(encoding="utf-8")
+PAGES = sorted((Path(__file__).parents[2] / "man").iterdir())
+TEXT = next(page for page in PAGES if page.name == "pyxc.1").read_text(encoding="utf-8")
 
 
 def _section(title: str) -> str:
@@ -25,7 +25,7 @@ def _section(title: str) -> str:
 def _entries() -> dict[str, str]:
     """The line that introduces each command."""
     lines = [line for line in _section("COMMANDS").splitlines() if line.startswith(".It Cm ")]
-    return {line.split()[2]: line for line in lines}
+    return {re.match(r"\.It Cm ([a-z -]*[a-z])", line)[1]: line for line in lines}
 
 
 def _options_in(text: str) -> set[str]:
@@ -62,8 +62,9 @@ def test_every_simulated_hypervisor_is_named():
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")
-def test_the_page_is_well_formed():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_well_formed(page):
     done = subprocess.run(
-        ["mandoc", "-T", "lint", "-W", "warning", str(PAGE)], capture_output=True, text=True, check=False
+        ["mandoc", "-T", "lint", "-W", "warning", str(page)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

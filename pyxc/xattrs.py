@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""Extended attributes of open files: the one place that uses pyxattr.
+
+There is another package whose module is called xattr (python3-xattr in Debian, "xattr" on the package index),
+with other functions. Where that one is installed it is told apart, a warning says so, and Python's own calls
+serve; they serve as well where there is neither.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import re
+import stat
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyxc.errors import AttributeForbidden, AttributeUnsupported
+
+CREATE, REPLACE = os.XATTR_CREATE, os.XATTR_REPLACE
+"""Flags of set(): there must be no such attribute yet; there must be one."""
+
+OWN = ("user.pyxc.", "trusted.pyxc.")
+"""What names of pyxc's own attributes start with."""
+
+_TRUSTED = "trusted."
+_CAP_SYS_ADMIN = 21
+_EVERY_USER = ["0", "0", str(2**32 - 1)]
+
+
+class Calls(NamedTuple):
+    """The system calls, of pyxattr or of Python itself. All take a file descriptor."""
+
+    get: Callable[[int, str], bytes]
+    set: Callable[[int, str, bytes, int], None]
+    remove: Callable[[int, str], None]
+    all: Callable[[int], list[tuple[bytes, bytes]]]
+
+
+@cache
+def calls() -> Calls:
+    """pyxattr's, or Python's own where pyxattr is not installed."""
+    try:
+        module: Any = importlib.import_module("xattr")
+    except ImportError:
+        return _PYTHONS_OWN
+    if not hasattr(module, "get_all"):
+        text = (
+            "the module xattr that is installed is not pyxattr, and Python's own calls are used: "
+            "install python3-pyxattr, which takes the place of python3-xattr"
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+        return _PYTHONS_OWN
+    return Calls(module.get, module.set, module.remove, module.get_all)
+
+
+def _get_all(fd: int) -> list[tuple[bytes, bytes]]:
+    return [(os.fsencode(name), os.getxattr(fd, name)) for name in os.listxattr(fd)]
+
+
+_PYTHONS_OWN = Calls(os.getxattr, os.setxattr, os.removexattr, _get_all)
+
+
+class Attributes:
+    """The extended attributes of an open file; `path` is for messages. Threads: may be used by many."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self.fd = fd
+        self.path = path
+
+    def get(self, name: str) -> bytes | None:
+        """A value, None where there is none or the file system has no attributes.
+
+        AttributeForbidden for a trusted one that may be there, but is hidden from this process.
+        """
+        try:
+            return calls().get(self.fd, name)
+        except OSError as error:
+            if error.errno == errno.ENODATA and name.startswith(_TRUSTED) and not sees_trusted():
+                raise self._forbidden(name, "seen") from error
+            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                return None
+            raise self._error(error, name, "read") from error
+
+    def set(self, name: str, value: bytes, flags: int = 0) -> None:
+        """FileExistsError with CREATE, and OSError ENODATA with REPLACE, where that is not so.
+
+        AttributeForbidden, AttributeUnsupported; OSError ENOSPC where the file system has no room for it.
+        """
+        try:
+            calls().set(self.fd, name, value, flags)
+        except OSError as error:
+            raise self._error(error, name, "set") from error
+
+    def remove(self, name: str) -> bool:
+        """Whether there was one. AttributeForbidden."""
+        try:
+            calls().remove(self.fd, name)
+        except OSError as error:
+            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                return False
+            raise self._error(error, name, "removed") from error
+        return True
+
+    def own(self) -> dict[str, bytes]:
+        """pyxc's attributes that this process may see, read together."""
+        try:
+            found = calls().all(self.fd)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return {}
+            raise self._error(error, "user.pyxc", "listed") from error
+        names = ((name.decode("ascii", "backslashreplace"), value) for name, value in found)
+        return {name: value for name, value in names if name.startswith(OWN)}
+
+    def _error(self, error: OSError, name: str, done: str) -> OSError:
+        """What an OSError means for an attribute, with its name and the file's."""
+        number = error.errno or errno.EIO
+        if number == errno.EOPNOTSUPP:
+            kept = name.partition(".")[0]
+            text = f"{name} cannot be {done}: the file system keeps no {kept} attributes"
+            return AttributeUnsupported(number, text, self.path)
+        if number in (errno.EPERM, errno.EACCES):
+            return self._forbidden(name, done)
+        return OSError(number, f"{name} cannot be {done}: {os.strerror(number)}", self.path)
+
+    def _forbidden(self, name: str, done: str) -> AttributeForbidden:
+        trusted = name.startswith(_TRUSTED) and not sees_trusted()
+        why = ": that needs CAP_SYS_ADMIN, which root of the host has" if trusted else ""
+        return AttributeForbidden(errno.EPERM, f"{name} cannot be {done}{why}", self.path)
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Attributes]:
+    """The attributes of a file or of a block device's node; a symbolic link is followed.
+
+    Nothing else is opened, since that alone can do something: a watchdog starts. ValueError for such.
+    """
+    shown = os.fspath(path)
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise ValueError(f"{shown}: neither a file nor a block device")
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        yield Attributes(fd, shown)
+    finally:
+        os.close(fd)
+
+
+def sees_trusted() -> bool:
+    """Whether this process may see and set trusted attributes.
+
+    That takes CAP_SYS_ADMIN in the host's own user namespace. To others the kernel says there are none.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        users = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    except OSError:
+        return os.geteuid() == 0
+    capabilities = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    allowed = capabilities is not None and int(capabilities[1], 16) >> _CAP_SYS_ADMIN & 1
+    return bool(allowed) and users == _EVERY_USER

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""Commands about files: label, inspect, verify."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pyxc import labels, provenance, provenance_file
+
+WEB, DB = "tenant1:vm_r:web_t:s0", "tenant2:vm_r:db_t:s0"
+
+
+def test_a_label_comes_and_goes(pyxc, core):
+    assert pyxc("label", "get", core) == (0, f"{WEB} {core}\n", "")
+    assert pyxc("label", "rm", core) == (0, "", "")
+    assert pyxc("label", "get", core).out == f"- {core}\n"
+    assert pyxc("label", "set", DB, core) == (0, "", "")
+    assert pyxc("label", "get", core, "--json").json["files"] == [{"file": core, "label": DB}]
+    assert pyxc("label", "rm", core, "--json").json["files"] == [{"file": core, "removed": True}]
+    assert pyxc("label", "rm", core, "--json").json["files"] == [{"file": core, "removed": False}]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (["set", "--expect", DB, "a:b:c"], 1, f"it has the label '{WEB}', and the label '{DB}' was expected"),
+        (["set", "--new", DB], 1, f"it has the label '{WEB}', and no label was expected"),
+        (["rm", "--expect", DB], 1, f"it has the label '{WEB}', and the label '{DB}' was expected"),
+        (["set", "--expect", WEB, DB], 0, None),
+        (["set", "--existing", DB], 0, None),
+        (["rm", "--expect", WEB], 0, None),
+        (["set", DB, "--read-only"], 4, "a label would change, and --read-only is given"),
+        (["rm", "--read-only"], 4, "a label would change, and --read-only is given"),
+    ],
+)
+def test_a_label_changes_as_expected_or_not(pyxc, core, words, status, complaint):
+    outcome = pyxc("label", *words, core)
+    assert outcome == (status, "", f"pyxc: {core}: {complaint}\n" if complaint else "")
+    assert (labels.get(core) == WEB) == bool(status)
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["label"], 2),
+        (["label", "set", "web_t", "CORE"], 2),
+        (["label", "set", "--new", "--existing", WEB, "CORE"], 2),
+        (["label", "check", "CORE"], 2),
+        (["label", "check", "--seclabel", "web_t", "CORE"], 2),
+        (["label", "get", "CORE.not"], 1),
+        (["label", "get", "CORE", "CORE.not"], 7),
+        (["label", "get", "/dev/null"], 2),
+        (["label", "set", WEB, "/proc/version"], 6),
+        (["verify", "CORE.not"], 1),
+        (["inspect", "CORE.not"], 1),
+    ],
+)
+def test_status_and_one_line(pyxc, core, words, status):
+    outcome = pyxc(*(word.replace("CORE", core) for word in words))
+    assert outcome.status == status
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_check_tells_what_it_decides_and_why(pyxc, core):
+    assert pyxc("label", "check", "--seclabel", WEB, core) == (
+        0, f"{core}: allowed (equality): {WEB} and {WEB} are of the same tenant\n", "",
+    )  # fmt: skip
+    assert pyxc("label", "check", "--seclabel", DB, core) == (
+        14, f"{core}: denied (equality): {DB} and {WEB} differ in user\n", "",
+    )  # fmt: skip
+    labels.remove(core)
+    assert pyxc("label", "check", "--seclabel", WEB, core) == (
+        10, f"{core}: unknown (no-label): the file has no label\n", "",
+    )  # fmt: skip
+    assert pyxc("label", "check", "--seclabel", WEB, core, "--json").json["decisions"] == [
+        {
+            "path": core, "subject": WEB, "label": None, "allowed": None, "source": "no-label",
+            "reason": "the file has no label",
+        }
+    ]  # fmt: skip
+
+
+def test_inspect(pyxc, core):
+    outcome = pyxc("inspect", core)
+    assert (outcome.status, outcome.err) == (0, "")
+    rows = dict(line.split(": ", 1) for line in outcome.out.splitlines())
+    shown = {key.strip(): value for key, value in rows.items()}
+    assert {key: shown[key] for key in ("label", "provenance", "kind", "state", "size_bytes")} == {
+        "label": WEB, "provenance": "attributes", "kind": "core", "state": "complete", "size_bytes": "15",
+    }  # fmt: skip
+    assert (shown["domain_domid"], shown["domain_name"], shown["xen_version"]) == ("1", "web1", "4.17")
+    assert "domain_label" not in shown
+    assert shown["started"].endswith("Z")
+    found = pyxc("inspect", core, "--json").json
+    assert (found["label"], found["source"], found["problems"]) == (WEB, "attributes", [])
+    assert found["origin"]["domain"]["name"] == "web1"
+    assert found["origin"]["state"] == "complete"
+    assert found["digest"]["size_bytes"] == 15
+
+
+def test_inspect_of_a_stranger(pyxc, core):
+    os.setxattr(core, provenance.ORIGIN, b"\x1b[2J")
+    os.setxattr(core, labels.ATTRIBUTE, b"\x1b[2J")
+    os.removexattr(core, provenance.DIGEST)
+    outcome = pyxc("inspect", core)
+    assert outcome.out.split() == ["label", ":", "-", "provenance", ":", "attributes"]
+    assert "\x1b" not in outcome.err
+    assert [line.removeprefix(f"pyxc: {core}: ") for line in outcome.err.splitlines()] == [
+        "user.pyxc.origin makes no sense: not JSON in UTF-8",
+        f"{labels.ATTRIBUTE} holds '\\x1b[2J', which is no label",
+    ]
+    assert len(pyxc("inspect", core, "--json").json["problems"]) == 2
+
+
+def test_verify_has_a_status_for_each_verdict(pyxc, core):
+    assert pyxc("verify", core) == (0, f"{core}: ok: it is as it was written\n", "")
+    times = os.stat(core)
+    Path(core).write_bytes(b"what was dumpeX")
+    os.utime(core, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert pyxc("verify", core).status == 13
+    os.utime(core)
+    assert pyxc("verify", core).status == 11
+    other = Path(f"{core}.other")
+    other.touch()
+    assert pyxc("verify", str(other)).status == 10
+    provenance_file.ProvenanceFile(other, "core").close()
+    assert pyxc("verify", f"{other}.part").status == 12
+    outcome = pyxc("verify", core, str(other), f"{other}.part", f"{other}.not", "--json")
+    assert outcome.status == 12
+    assert [file["verdict"] for file in outcome.json["files"]] == ["stale", "unknown", "incomplete"]
+    assert len(outcome.json["failed"]) == 1
+
+
+def test_files_need_no_hypervisor(pyxc, core):
+    assert pyxc("--target", "moon", "label", "get", core).status == 0
+    assert pyxc("--target", "moon", "verify", core).status == 0
