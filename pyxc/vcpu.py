@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from pyxc import affinity, check, errors
+from pyxc import check, errors
 from pyxc.abi import domctl
-from pyxc.affinity import Affinity
+from pyxc.abi.domctl import AffinityFlag
 from pyxc.context import VcpuContext
 from pyxc.record import Record
 
@@ -29,7 +30,15 @@ class VcpuInfo(NamedTuple):
     cpu: int
 
 
+_BOTH = (int(AffinityFlag.HARD), int(AffinityFlag.SOFT))
 INFO = Record(VcpuInfo, domctl.GETVCPUINFO, cpu_time_ns="cpu_time")
+
+
+class Affinity(NamedTuple):
+    """Physical cpus on which a vcpu may run (hard) and prefers to run (soft: None before Xen 4.5)."""
+
+    hard: frozenset[int]
+    soft: frozenset[int] | None
 
 
 class Vcpu:
@@ -51,7 +60,10 @@ class Vcpu:
 
     def affinity(self) -> Affinity:
         """Where it may and prefers to run (domctl getvcpuaffinity)."""
-        return affinity.read(self._xen, self.domain.domid, self.index)
+        maps = AffinityMaps(self._xen)
+        fields = {"vcpu": self.index, **maps.wanted()}
+        reply = self._xen.call(domctl.GETVCPUAFFINITY, self.domain.domid, **fields)
+        return Affinity(*(_cpus(reply.buffers[name]) for name in maps.names), *maps.untold)
 
     def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
         """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
@@ -68,7 +80,8 @@ class Vcpu:
             raise ValueError("neither hard nor soft affinity is given")
         if sets[0] is not None and not sets[0]:
             raise ValueError("hard names no cpu")
-        affinity.write(self._xen, self.domain.domid, self.index, *sets)
+        fields = {"vcpu": self.index, **AffinityMaps(self._xen).given(*sets)}
+        self._xen.call(domctl.SETVCPUAFFINITY, self.domain.domid, **fields)
         return self.affinity()
 
     def context(self) -> VcpuContext:
@@ -141,3 +154,55 @@ def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[Vc
     if not any(batch.results):
         return batch.records
     return [info for info, result in zip(batch.records, batch.results) if result == 0]
+
+
+def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
+    """Affinities of many vcpus in one multicall, by (domid, vcpu); those that vanished are left out."""
+    maps = AffinityMaps(xen)
+    columns: dict[str, Sequence[int] | int] = {"domid": domids, "vcpu": vcpus, **maps.wanted()}
+    batch = xen.caller.batch(domctl.GETVCPUAFFINITY, len(vcpus), **columns)
+    rows = zip(*(batch.buffers[name] for name in maps.names))
+    return {
+        key: Affinity(*map(_cpus, row), *maps.untold)
+        for key, result, row in zip(zip(domids, vcpus), batch.results, rows)
+        if result == 0
+    }
+
+
+class AffinityMaps:
+    """The cpumaps of vcpuaffinity: two and flags that choose, or before Xen 4.5 only the hard one.
+
+    `names` are the fields of their buffers; `untold` stands for the one that is not there.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._bytes = (xen.nr_cpus + 63) // 64 * 8
+        self._chosen = xen.caller.has_field(domctl.GETVCPUAFFINITY, "flags")
+        maps = ("cpumap_hard", "cpumap_soft") if self._chosen else ("cpumap",)
+        self.names = tuple(f"{name}.bitmap" for name in maps)
+        self.untold = (None,) * (2 - len(maps))
+        self._sizes = {f"{name}.nr_bits": 8 * self._bytes for name in maps}
+
+    def wanted(self) -> dict[str, int]:
+        """Fields that ask for all maps: enough room for every cpu of the host, in whole u64."""
+        flags = {"flags": sum(_BOTH)} if self._chosen else {}
+        return {**flags, **self._sizes, **dict.fromkeys(self.names, self._bytes)}
+
+    def given(self, hard: frozenset[int] | None, soft: frozenset[int] | None) -> dict[str, int | bytes]:
+        """Fields that set what is not None."""
+        if soft is not None and not self._chosen:
+            hint = "soft affinity came with Xen 4.5"
+            raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
+        flags = {"flags": sum(flag for flag, cpus in zip(_BOTH, (hard, soft)) if cpus is not None)}
+        maps = {name: _bitmap(cpus or (), self._bytes) for name, cpus in zip(self.names, (hard, soft))}
+        return {**(flags if self._chosen else {}), **self._sizes, **maps}
+
+
+def _bitmap(cpus: Iterable[int], size: int) -> bytes:
+    """A cpumap: bytes in order of the cpus, lowest bit first, whatever the byte order."""
+    return sum(1 << cpu for cpu in cpus).to_bytes(size, "little")
+
+
+def _cpus(bitmap: bytes) -> frozenset[int]:
+    bits = int.from_bytes(bitmap, "little")
+    return frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)

@@ -57,5 +57,5 @@ GET_VERSION_STRUCT = Table(
 )  # fmt: skip
 
 SETUP_TABLE = Operation(GRANT_TABLE_OP, "setup_table", 2, SETUP_TABLE_STRUCT, changes=True)
-QUERY_SIZE = Operation(GRANT_TABLE_OP, "query_size", 6, QUERY_SIZE_STRUCT, changes=False)
+QUERY_SIZE = Operation(GRANT_TABLE_OP, "query_size", 6, QUERY_SIZE_STRUCT, changes=False, start=(3, 1))
 GET_VERSION = Operation(GRANT_TABLE_OP, "get_version", 10, GET_VERSION_STRUCT, changes=False)

@@ -62,5 +62,5 @@ PARAM_STRUCT = Table(
     Row("value", U64),
 )  # fmt: skip
 
-SET_PARAM = Operation(HVM_OP, "set_param", 0, PARAM_STRUCT, changes=True)
-GET_PARAM = Operation(HVM_OP, "get_param", 1, PARAM_STRUCT, changes=False)
+SET_PARAM = Operation(HVM_OP, "set_param", 0, PARAM_STRUCT, changes=True, start=(3, 1))
+GET_PARAM = Operation(HVM_OP, "get_param", 1, PARAM_STRUCT, changes=False, start=(3, 1))

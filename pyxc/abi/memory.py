@@ -138,10 +138,14 @@ MAXIMUM_RESERVATION = Operation(MEMORY_OP, "maximum_reservation", 4, DOMAIN_STRU
 MACHPHYS_MFN_LIST = Operation(MEMORY_OP, "machphys_mfn_list", 5, MACHPHYS_MFN_LIST_STRUCT, changes=False)
 POPULATE_PHYSMAP = Operation(MEMORY_OP, "populate_physmap", 6, RESERVATION_STRUCT, changes=True)
 ADD_TO_PHYSMAP = Operation(MEMORY_OP, "add_to_physmap", 7, ADD_TO_PHYSMAP_STRUCT, changes=True)
-MEMORY_MAP = Operation(MEMORY_OP, "memory_map", 9, MEMORY_MAP_STRUCT, changes=False)
-MACHPHYS_MAPPING = Operation(MEMORY_OP, "machphys_mapping", 12, MACHPHYS_MAPPING_STRUCT, changes=False)
-SET_MEMORY_MAP = Operation(MEMORY_OP, "set_memory_map", 13, FOREIGN_MEMORY_MAP_STRUCT, changes=True)
-MAXIMUM_GPFN = Operation(MEMORY_OP, "maximum_gpfn", 14, DOMAIN_STRUCT, changes=False, wide=True)
+MEMORY_MAP = Operation(MEMORY_OP, "memory_map", 9, MEMORY_MAP_STRUCT, changes=False, start=(3, 1))
+MACHPHYS_MAPPING = Operation(
+    MEMORY_OP, "machphys_mapping", 12, MACHPHYS_MAPPING_STRUCT, changes=False, start=(3, 1)
+)
+SET_MEMORY_MAP = Operation(
+    MEMORY_OP, "set_memory_map", 13, FOREIGN_MEMORY_MAP_STRUCT, changes=True, start=(3, 1)
+)
+MAXIMUM_GPFN = Operation(MEMORY_OP, "maximum_gpfn", 14, DOMAIN_STRUCT, changes=False, wide=True, start=(3, 1))
 REMOVE_FROM_PHYSMAP = Operation(
     MEMORY_OP, "remove_from_physmap", 15, REMOVE_FROM_PHYSMAP_STRUCT, changes=True
 )

@@ -87,8 +87,8 @@ PLATFORM_PARAMETERS = Operation(
     XEN_VERSION, "platform_parameters", 5, PLATFORM_PARAMETERS_STRUCT, changes=False
 )
 GET_FEATURES = Operation(XEN_VERSION, "get_features", 6, FEATURE_INFO_STRUCT, changes=False)
-PAGESIZE = Operation(XEN_VERSION, "pagesize", 7, changes=False)
-GUEST_HANDLE = Operation(XEN_VERSION, "guest_handle", 8, GUEST_HANDLE_STRUCT, changes=False)
+PAGESIZE = Operation(XEN_VERSION, "pagesize", 7, changes=False, start=(3, 1))
+GUEST_HANDLE = Operation(XEN_VERSION, "guest_handle", 8, GUEST_HANDLE_STRUCT, changes=False, start=(3, 1))
 COMMANDLINE = Operation(XEN_VERSION, "commandline", 9, COMMANDLINE_STRUCT, changes=False, start=(4, 0))
 BUILD_ID = Operation(XEN_VERSION, "build_id", 10, BUILD_ID_STRUCT, changes=False)
 EXTRAVERSION2 = Operation(XEN_VERSION, "extraversion2", 11, VARBUF_STRUCT, changes=False)

@@ -36,6 +36,12 @@ class ClientMemory:
                 return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
         raise Refusal(XenErrno.EFAULT)
 
+    def room(self, address: int) -> int:
+        """How many bytes can be reached from an address on."""
+        return sum(
+            start + length - address for start, length in self._regions if 0 <= address - start < length
+        )
+
     def read(self, address: int, size: int) -> bytes:
         return bytes(self.view(address, size))
 

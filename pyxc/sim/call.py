@@ -88,20 +88,23 @@ Handler = Callable[[Call], int | None]
 
 
 class Entry(NamedTuple):
+    """`arch` is the only architecture whose hypervisor has the operation; None: all have it."""
+
     operation: Operation
     handler: Handler
+    arch: str | None
 
 
 REGISTER: dict[str, Entry] = {}
 """Every operation that the simulator has, by full name."""
 
 
-def handles(*operations: Operation) -> Callable[[Handler], Handler]:
+def handles(*operations: Operation, arch: str | None = None) -> Callable[[Handler], Handler]:
     """Register a function as the handler of operations, which share a command when there are several."""
 
     def register(handler: Handler) -> Handler:
         for operation in operations:
-            REGISTER[operation.full_name] = Entry(operation, handler)
+            REGISTER[operation.full_name] = Entry(operation, handler, arch)
         return handler
 
     return register

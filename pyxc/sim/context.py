@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 CR0 = 0x80050033
 _CR0_TS = 1 << 3
 CR4 = 0x660
-_EFLAGS_IF = 1 << 9
+EFLAGS_IF = 1 << 9
 _DR6 = 0xFFFF0FF0
 _DR7 = 0x400
-_GDT_ENTRIES_PER_FRAME = 512
+GDT_ENTRIES_PER_FRAME = 512
 _MOST_LDT_ENTRIES = 8192
 _TRAP = {64: struct.Struct("<2sH4sQ"), 32: struct.Struct("<2sHI")}
 _KERNEL_RPL = {64: 3, 32: 1}
@@ -87,7 +87,7 @@ def _canonical(address: int) -> bool:
 
 def _check_pv(domain: Domain, fields: Fields) -> None:
     bad = fields["ldt_base"] % 4096 or fields["ldt_ents"] > _MOST_LDT_ENTRIES
-    bad = bad or fields["gdt_ents"] > _GDT_ENTRIES_PER_FRAME * len(fields["gdt_frames"])
+    bad = bad or fields["gdt_ents"] > GDT_ENTRIES_PER_FRAME * len(fields["gdt_frames"])
     if domain.address_size == 64:
         traps = [entry[3] for entry in _TRAP[64].iter_unpack(fields["trap_ctxt"])]
         bad = bad or not all(map(_canonical, [*(fields[name] for name in _ADDRESSES), *traps]))
@@ -97,19 +97,24 @@ def _check_pv(domain: Domain, fields: Fields) -> None:
 
 def _normalise_pv(domain: Domain, fields: Fields) -> None:
     """Privilege levels, interrupts and reserved bits as Xen enforces them."""
-    rpl, trap = _KERNEL_RPL[domain.address_size], _TRAP[domain.address_size]
+    fix_selectors(fields, domain.address_size)
+    fields["user_regs.rflags" if domain.address_size == 64 else "user_regs.eflags"] |= EFLAGS_IF
+    control, debug = list(fields["ctrlreg"]), list(fields["debugreg"])
+    control[0], control[4] = control[0] & _CR0_TS | CR0, CR4
+    debug[4:8] = 0, 0, debug[6] | _DR6, debug[7] | _DR7
+    used = -(-fields["gdt_ents"] // GDT_ENTRIES_PER_FRAME)
+    frames = list(fields["gdt_frames"])
+    fields["ctrlreg"], fields["debugreg"] = tuple(control), tuple(debug)
+    fields["gdt_frames"] = tuple(frames[:used] + [0] * (len(frames) - used))
+
+
+def fix_selectors(fields: Fields, address_size: int) -> None:
+    """A kernel's selectors have at least the privilege level that Xen leaves to it."""
+    rpl, trap = _KERNEL_RPL[address_size], _TRAP[address_size]
     for name in ("user_regs.cs", "user_regs.ss", "kernel_ss"):
         fields[name] = _selector(fields[name], rpl)
     traps = [(head, _selector(cs, rpl), *rest) for head, cs, *rest in trap.iter_unpack(fields["trap_ctxt"])]
     fields["trap_ctxt"] = b"".join(trap.pack(*entry) for entry in traps)
-    fields["user_regs.rflags" if rpl == 3 else "user_regs.eflags"] |= _EFLAGS_IF
-    control, debug = list(fields["ctrlreg"]), list(fields["debugreg"])
-    control[0], control[4] = control[0] & _CR0_TS | CR0, CR4
-    debug[4:8] = 0, 0, debug[6] | _DR6, debug[7] | _DR7
-    used = -(-fields["gdt_ents"] // _GDT_ENTRIES_PER_FRAME)
-    frames = list(fields["gdt_frames"])
-    fields["ctrlreg"], fields["debugreg"] = tuple(control), tuple(debug)
-    fields["gdt_frames"] = tuple(frames[:used] + [0] * (len(frames) - used))
 
 
 def _selector(selector: int, rpl: int) -> int:

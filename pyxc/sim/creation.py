@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.errno import XenErrno
 from pyxc.sim.access import Refusal
-from pyxc.sim.domain import Domain
+from pyxc.sim.domain import Domain, Vcpu
 from pyxc.sim.ports import Ports
 from pyxc.sim.profiles import Profile
 
@@ -21,6 +21,10 @@ _MOST_MAPTRACK_FRAMES = 1024
 _PV_MOST_VCPUS = 8192
 _HVM_MOST_VCPUS = 128
 _GRANT_VERSIONS = (1, 2)
+MOST_VCPUS_2006 = 32
+ALL_CPUS_2006 = 2**32 - 1
+"""Xen was built for 32 physical cpus: a new vcpu may run on all of them, whether they exist or not."""
+_MOST_GRANT_FRAMES_2006 = 4
 
 _LAPIC = 1 << 0
 _PIT = 1 << 8
@@ -43,13 +47,44 @@ def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
     domain.emulation_flags = config["arch.emulation_flags"]
     domain.ports = Ports(config.get("max_evtchn_port", 2**31 - 1))
     domain.max_grant_frames = _limit(config, "max_grant_frames", MOST_GRANT_FRAMES)
-    shared_info, first_grants = xen.machine.allocate_special(domid), xen.machine.allocate_special(domid)
+    domain.paging_pages = 256 if domain.hvm else 0
+    _add(xen, domain)
+    return domain
+
+
+def create_2006(xen: Hypervisor, domid: int, handle: bytes) -> Domain:
+    """A new domain as dom0_op makes it: with all its limits, and its first vcpu."""
+    domain = Domain(domid, handle, 0, MOST_VCPUS_2006)
+    domain.ports = Ports(2**31 - 1)
+    domain.max_grant_frames = _MOST_GRANT_FRAMES_2006
+    domain.sedf = _default_sedf(domid)
+    _add(xen, domain)
+    add_vcpu_2006(xen, domain, 0)
+    return domain
+
+
+def add_vcpu_2006(xen: Hypervisor, domain: Domain, index: int) -> None:
+    """A vcpu that may run anywhere. The first one is up, the others are for the guest to bring up."""
+    domain.vcpus[index] = vcpu = Vcpu(domain, index, xen.pcpus, xen.clock_ns)
+    vcpu.hard = ALL_CPUS_2006
+    vcpu.down = index > 0
+
+
+def _default_sedf(domid: int) -> dict[str, int]:
+    """dom0 has most of the time; the others have what is left."""
+    period, slice_ = (20_000_000, 15_000_000) if domid == 0 else (100_000_000, 0)
+    return {"u.sedf.period": period, "u.sedf.slice": slice_, "u.sedf.latency": 0,
+            "u.sedf.extratime": 1, "u.sedf.weight": 0}  # fmt: skip
+
+
+def _add(xen: Hypervisor, domain: Domain) -> None:
+    """Give a domain the pages that it shares with Xen, and its place among the others."""
+    shared_info = xen.machine.allocate_special(domain.domid)
+    first_grants = xen.machine.allocate_special(domain.domid)
     if shared_info is None or first_grants is None:
         raise Refusal(XenErrno.ENOMEM)
     domain.shared_info, domain.grant_frames = shared_info, [first_grants]
-    domain.paging_pages = 256 if domain.hvm else 0
-    xen.domains[domid] = domain
-    return domain
+    xen.domains[domain.domid] = domain
 
 
 def _check(profile: Profile, config: Mapping[str, Any]) -> None:

@@ -64,6 +64,7 @@ class Domain:
     """One domain. Its frames are those that the machine says it owns; `p2m` maps gfns of a translated one.
 
     `shutdown_code` stays None until it shuts down; `pauses` counts what the toolstack asked for.
+    `shadow_mode` and the parameters of `sedf` are of a domain that dom0_op made.
     """
 
     def __init__(self, domid: int, handle: bytes, options: int, max_vcpus: int, hvm: bool = False) -> None:
@@ -92,6 +93,8 @@ class Domain:
         self.grant_frames: list[int] = []
         self.max_grant_frames = 0
         self.grant_version = 1
+        self.shadow_mode = 0
+        self.sedf: dict[str, int] = {}
 
     @property
     def stopped(self) -> bool:

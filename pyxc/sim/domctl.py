@@ -7,8 +7,7 @@ from pyxc.abi import domctl
 from pyxc.abi.domctl import CreateFlag, ShadowOp
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
 from pyxc.abi.errno import XenErrno
-from pyxc.abi.event_channel import Virq
-from pyxc.sim import channels, creation
+from pyxc.sim import creation
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
 from pyxc.sim.domain import Domain, Vcpu
@@ -51,12 +50,7 @@ def _free_domid(call: Call) -> int:
 @handles(domctl.DESTROYDOMAIN)
 def destroydomain(call: Call) -> None:
     call.not_on_self()
-    call.domain.dying = True
-    channels.close_all(call.xen, call.domain)
-    call.xen.take_frames(call.domain, call.xen.machine.frames_of(call.domain.domid).runs)
-    call.xen.schedule()
-    channels.raise_virq(call.xen, Virq.DOM_EXC)
-    call.xen.reap()
+    call.xen.kill(call.domain)
 
 
 @handles(domctl.PAUSEDOMAIN)

@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor
 
 FOREIGN, IDENTITY = 1 << 63, 1 << 62
-_UNLIMITED = 2**32 - 1
+UNLIMITED = 2**32 - 1
 _SECOND_NS = 10**9
 _LAPIC, _PIT = 1, 1 << 8
 _PIECE = 32
 """Consecutive frames in the p2m of a guest: memory comes in pieces."""
 _SPECIAL_GFN, _SPECIAL_PAGES = 0xFEFF8, 8
 
-_DOM0_PAGES, _DOM0_PFNS = 307_200, 0x7FFDD
+DOM0_PAGES, _DOM0_PFNS = 307_200, 0x7FFDD
 _DOM0_IDENTITY = range(0xA0, 0x101)
 
 
 def start_dom0(xen: Hypervisor) -> None:
     """A Linux dom0: its first pages below 640 KiB, then a hole that it maps one to one, then the rest."""
     dom0 = _new(xen, "Domain-0", UUID(int=0), vcpus=2, emulation=_PIT)
-    dom0.max_pages, dom0.pauses = _UNLIMITED, 0
-    frames = xen.machine.allocate_run(0, _DOM0_PAGES)
+    dom0.max_pages, dom0.pauses = UNLIMITED, 0
+    frames = xen.machine.allocate_run(0, DOM0_PAGES)
     low = _DOM0_IDENTITY.start
     p2m = pv.P2m()
     p2m.map(frames[:low])
@@ -42,8 +42,7 @@ def start_dom0(xen: Hypervisor) -> None:
     p2m.map(frames[low:])
     p2m.hold(array("Q", [INVALID_ENTRY]) * (_DOM0_PFNS - len(p2m.entries)))
     pv.furnish(xen, dom0, p2m)
-    for virq in range(3):
-        dom0.ports.open(Port(Status.VIRQ, number=virq))
+    hold_virqs(dom0)
     dom0.live_vcpus[1].blocked = True
     xen.schedule()
 
@@ -66,7 +65,14 @@ def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: int = 0, emu
     }
     domain = creation.create(xen, len(xen.domains), config)
     for index in range(vcpus):
-        domain.vcpus[index] = vcpu = Vcpu(domain, index, xen.pcpus, xen.clock_ns)
+        domain.vcpus[index] = Vcpu(domain, index, xen.pcpus, xen.clock_ns)
+    settle(xen, domain, name)
+    return domain
+
+
+def settle(xen: Hypervisor, domain: Domain, name: str) -> None:
+    """Let all vcpus of a new domain be up and have a past, and xenstore know its name."""
+    for index, vcpu in enumerate(domain.live_vcpus):
         vcpu.down = False
         vcpu.times_ns[:] = (
             (5 + index) * _SECOND_NS,
@@ -74,11 +80,16 @@ def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: int = 0, emu
             (45 - index) * _SECOND_NS,
             _SECOND_NS // 2,
         )
-    xen.store.introduce(domain.domid, name, str(uuid))
-    return domain
+    xen.store.introduce(domain.domid, name, str(UUID(bytes=domain.handle)))
 
 
-def _connect(xen: Hypervisor, domain: Domain) -> None:
+def hold_virqs(dom0: Domain) -> None:
+    """Ports for the first interrupts of the hypervisor's own."""
+    for virq in range(3):
+        dom0.ports.open(Port(Status.VIRQ, number=virq))
+
+
+def connect(xen: Hypervisor, domain: Domain) -> None:
     """xenstore and console channels to dom0."""
     dom0 = xen.domains[0]
     for _ in range(2):
@@ -108,7 +119,7 @@ def _start_web1(xen: Hypervisor) -> None:
     p2m.hold([xen.machine.frames_of(0).runs[-1][-1] | FOREIGN])
     p2m.map(*pieces[24:])
     p2m.hold([INVALID_ENTRY] * 100)
-    _connect(xen, web1)
+    connect(xen, web1)
     pv.furnish(xen, web1, p2m)
     for vcpu in web1.live_vcpus:
         vcpu.blocked = True
@@ -127,7 +138,7 @@ def _start_db1(xen: Hypervisor) -> None:
     db1.tot_pages = pages + _SPECIAL_PAGES
     db1.paging_pages = 256 + 2 * (pages >> 8)
     db1.params.update({HvmParam.STORE_PFN: 0xFEFFC, HvmParam.CONSOLE_PFN: 0xFEFFF, HvmParam.TIMER_MODE: 1})
-    _connect(xen, db1)
+    connect(xen, db1)
     db1.params.update({HvmParam.STORE_EVTCHN: 1, HvmParam.CONSOLE_EVTCHN: 2})
     xen.machine.memory.write(ram[0x100], 0, b"db1: simulated PVH kernel")
     db1.live_vcpus[0].context = pv.hvm_context(xen)
@@ -140,5 +151,5 @@ def _start_build(xen: Hypervisor) -> None:
     build.max_pages = pages + 256
     p2m = pv.P2m()
     p2m.map(*_pieces(xen.machine.allocate_run(build.domid, pages)))
-    _connect(xen, build)
+    connect(xen, build)
     pv.furnish(xen, build, p2m, linear=False)

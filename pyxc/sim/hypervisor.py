@@ -17,12 +17,17 @@ from pyxc.abi.operation import DOMCTL, MEMORY_OP, MULTICALL, Family
 from pyxc.sim import (
     channels,
     debug_keys,
+    dom0_op,
+    dom0_op_host,
+    dom0_op_memory,
+    dom0_op_vcpu,
     domctl,
     domctl_memory,
     domctl_vcpu,
     event_channel,
     grant_table,
     guests,
+    guests_2006,
     hvm,
     memory_op,
     sched,
@@ -44,6 +49,10 @@ if TYPE_CHECKING:
     from pyxc.sim.link import SimLink
 
 HANDLERS = (
+    dom0_op,
+    dom0_op_host,
+    dom0_op_memory,
+    dom0_op_vcpu,
     domctl,
     domctl_memory,
     domctl_vcpu,
@@ -60,7 +69,6 @@ HANDLERS = (
 _FAMILIES: dict[int, Family] = {
     entry.operation.family.hypercall: entry.operation.family for entry in REGISTER.values()
 }
-_FRAMES = 0x7FFE0
 _TICK_NS = 10_000
 _BOOTED_NS = 60_000_000_000
 _MEMORY_COMMAND = 0x3F
@@ -72,10 +80,10 @@ Commands = dict[int, tuple[Layout | None, Handler]]
 
 
 class Hypervisor:
-    """A whole simulated host: 2 pcpus, 2 GiB, dom0 and three guests. Threads: may be used by many.
+    """A whole simulated host: 2 pcpus, dom0 and three guests. Threads: may be used by many.
 
     Its attributes are the truth that tests compare with. `clock_ns` advances by a fixed step with every
-    hypercall, so that two runs of one program give equal results.
+    hypercall, so that two runs of one program give equal results; `wallclock_ns` is what it was at the boot.
     """
 
     pcpus = 2
@@ -87,26 +95,31 @@ class Hypervisor:
         """Boot the host. `with_guests` False leaves dom0 alone on it."""
         self.profile = profile
         self.interface = profile.interface
-        self.machine = Machine(_FRAMES, self.interface.byteorder)
+        self.machine = Machine(profile.frames, self.interface.byteorder, m2p=profile.arch == "x86_64")
         self.holdings = Holdings(self.machine.memory)
         self.domains: dict[int, Domain] = {}
         self.console = ConsoleRing()
         self.store = Store()
         self.clock_ns = _BOOTED_NS
+        self.wallclock_ns = 0
         self.last_domid = 0
         self.lock = RLock()
-        self._commands = {family: self._commands_of(family) for family in _FAMILIES.values()}
+        self._families = {
+            number: family for number, family in _FAMILIES.items() if self.interface.number(family.name) != 0
+        }
+        self._commands = {family: self._commands_of(family) for family in self._families.values()}
         self._entry = struct.Struct("<Qq6Q" if self.interface.byteorder == "little" else ">Qq6Q")
-        guests.start_dom0(self)
+        residents = guests_2006 if profile.dom0_op else guests
+        residents.start_dom0(self)
         self.console.print(debug_keys.boot_log(self))
         if with_guests:
-            guests.start_guests(self)
+            residents.start_guests(self)
 
     def _commands_of(self, family: Family) -> Commands:
         """The operations of a family that this release has, by command."""
         commands: Commands = {}
-        for operation, handler in REGISTER.values():
-            if operation.family is family:
+        for operation, handler, arch in REGISTER.values():
+            if operation.family is family and arch in (None, self.profile.arch):
                 try:
                     layout = operation.at(self.interface)
                 except NotInInterface:
@@ -169,7 +182,7 @@ class Hypervisor:
                 return -refusal.errno
 
     def _single(self, memory: ClientMemory, number: int, arguments: tuple[int, ...]) -> int:
-        family = _FAMILIES.get(number)
+        family = self._families.get(number)
         if family is None:
             return -XenErrno.ENOSYS
         try:
@@ -200,7 +213,7 @@ class Hypervisor:
     def _enveloped(
         self, family: Family, memory: ClientMemory, arguments: tuple[int, ...]
     ) -> tuple[Call, Handler]:
-        """domctl and sysctl: the copy, the version, the domain, the command, in this order as in Xen."""
+        """domctl, sysctl, dom0_op: the copy, the version, the domain, the command, in Xen's order."""
         envelope = Layout(family.name, family.envelope, self.interface.byteorder)
         header = envelope.unpack(memory.read(arguments[0], family.size))
         if header["interface_version"] != self.interface.version(family.name)[0]:
@@ -210,6 +223,15 @@ class Hypervisor:
             target = self.find(header["domid"])
         layout, handler = self._commands[family].get(header["cmd"], (None, _unknown))
         return Call(self, memory, layout, arguments[0], target), handler
+
+    def kill(self, domain: Domain) -> None:
+        """End a domain. It stays, dying, as long as somebody maps its memory."""
+        domain.dying = True
+        channels.close_all(self, domain)
+        self.take_frames(domain, self.machine.frames_of(domain.domid).runs)
+        self.schedule()
+        channels.raise_virq(self, Virq.DOM_EXC)
+        self.reap()
 
     def take_frames(self, domain: Domain, runs: Iterable[range]) -> None:
         """Free frames of a domain; those that are mapped from outside stay its own until the mapping goes."""

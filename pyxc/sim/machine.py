@@ -16,6 +16,7 @@ INVALID_ENTRY = 2**64 - 1
 WORDS_PER_PAGE = PAGE_SIZE // 8
 _HYPERVISOR_FRAMES = 1024
 """Frames below this are Xen's own image and tables; the M2P follows."""
+_CLEARED_AT_ONCE = 1 << 16
 
 
 def _within(run: range, marked: Collection[int]) -> list[int]:
@@ -29,16 +30,17 @@ class Machine:
 
     `special` are frames of Xen's own heap that it shares with their owner and does not count as the owner's
     memory; `types` has the frames that are page tables (bits as in getpageframeinfo3); `words` are u64 in the
-    machine's byte order.
+    machine's byte order. `m2p` says whether it has an M2P.
     """
 
-    def __init__(self, frames: int, byteorder: Literal["little", "big"]) -> None:
+    def __init__(self, frames: int, byteorder: Literal["little", "big"], m2p: bool = True) -> None:
         self.frames = frames
         self.words = Words(byteorder)
         self.memory = SharedMemory(frames)
         self.special: set[int] = set()
         self.types: dict[int, int] = {}
-        self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + -(-frames // WORDS_PER_PAGE))
+        m2p_pages = -(-frames // WORDS_PER_PAGE) if m2p else 0
+        self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + m2p_pages)
         self.heap = Heap(range(self.m2p_frames.stop, frames))
         self._owned = {DOMID_XEN: FrameSet(self.m2p_frames)}
         self.write_pages(self.m2p_frames, b"\xff" * (len(self.m2p_frames) * PAGE_SIZE))
@@ -52,6 +54,13 @@ class Machine:
     def frames_of(self, domid: int) -> FrameSet:
         """Every frame of a domain, special ones too."""
         return self._owned.get(domid) or FrameSet()
+
+    def memory_of(self, domid: int) -> FrameSet:
+        """The frames of a domain that are its memory."""
+        memory = FrameSet(*self.frames_of(domid).runs)
+        for mfn in self.special:
+            memory.remove(range(mfn, mfn + 1))
+        return memory
 
     def allocate(self, domid: int, order: int = 0) -> int | None:
         """2**order aligned frames for a domain; None when there is no such block."""
@@ -87,13 +96,19 @@ class Machine:
             for mfn in _within(run, self.types):
                 del self.types[mfn]
             self.memory.discard(run.start, len(run))
-            self.set_m2p_run(run.start, array("Q", [INVALID_ENTRY]) * len(run))
+            self._clear_m2p(run)
             self.heap.add(run)
 
+    def _clear_m2p(self, run: range) -> None:
+        """The pfns of consecutive frames are unknown."""
+        for start in range(0, len(run), _CLEARED_AT_ONCE):
+            piece = run[start : start + _CLEARED_AT_ONCE]
+            self.set_m2p_run(piece.start, array("Q", [INVALID_ENTRY]) * len(piece))
+
     def set_m2p_run(self, first_mfn: int, pfns: Sequence[int]) -> None:
-        """The pfns of consecutive frames."""
+        """The pfns of consecutive frames, on a machine that has an M2P."""
         at = 0
-        while at < len(pfns):
+        while self.m2p_frames and at < len(pfns):
             page, index = divmod(first_mfn + at, WORDS_PER_PAGE)
             part = pfns[at : at + WORDS_PER_PAGE - index]
             self.memory.write(self.m2p_frames[page], index * 8, self.words.pack(part))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pyxc.abi import versions
 from pyxc.abi.layout import Interface, Release
@@ -27,8 +27,12 @@ _MAPPED = _DOM0 | Feature.DIRECT_MAPPED
 _AREAS = _MAPPED | Feature.RUNSTATE_PHYS_AREA | Feature.VCPU_TIME_PHYS_AREA | Feature.DM_MSIX_ALL_WRITES
 
 
+_2_GIB = 0x7FFE0
+_80_GIB = 80 << 18
+
+
 class Profile(NamedTuple):
-    """One release as somebody built it."""
+    """One release as somebody built it, and the host that it runs on."""
 
     xen: Release
     extraversion: str
@@ -37,10 +41,34 @@ class Profile(NamedTuple):
     features: Feature
     pv32: bool = False
     """Whether it was built for 32-bit PV guests."""
+    dom0_op: int = 0
+    """The interface number of a Xen that has dom0_op in place of domctl and sysctl."""
+    arch: str = "x86_64"
+    byteorder: Literal["little", "big"] = "little"
+    getmemlist2: bool = False
+    """Whether it has dom0_op getmemlist2, which was proposed and never shipped."""
+    changeset: str = ""
+    frames: int = _2_GIB
+    """Of the host, 4096 bytes each."""
+    large_guest_pages: int = 0
+    """What a fourth guest has; 0: there is none."""
 
     @property
     def interface(self) -> Interface:
+        if self.dom0_op:
+            return Interface(self.xen, dom0_op=self.dom0_op, arch=self.arch, byteorder=self.byteorder)
         return Interface(self.xen, *versions.numbers(self.xen))
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+        what = f"Xen {self.version}"
+        if self.dom0_op:
+            what += f" of May 2006 on {self.arch} {'with' if self.getmemlist2 else 'without'} getmemlist2"
+        guests = "three guests"
+        if self.large_guest_pages:
+            guests += f" and one of {self.large_guest_pages >> 18} GiB"
+        return f"{what}, on a host of 2 cpus and {round(self.frames / 2**18)} GiB with dom0 and {guests}"
 
     @property
     def version(self) -> str:
@@ -51,7 +79,24 @@ class Profile(NamedTuple):
         return self.xen >= (major, minor)
 
 
+_X86_2006 = Profile(
+    (3, 0),
+    "-unstable",
+    "Mon May 15 11:02:54 UTC 2006",
+    Capability(0),
+    Feature(0),
+    dom0_op=0x03000000,
+    getmemlist2=True,
+    changeset="Mon May 15 07:51:07 2006 +0100 (simulated)",
+)
+_PPC64_2006 = _X86_2006._replace(arch="ppc64", byteorder="big")
+
 _ALL = {
+    "sim:ppc64": _PPC64_2006,
+    "sim:ppc64-64g": _PPC64_2006._replace(frames=_80_GIB, large_guest_pages=64 << 18),
+    "sim:ppc64-shipped": _PPC64_2006._replace(getmemlist2=False),
+    "sim:xen-3.0": _X86_2006,
+    "sim:xen-3.0-shipped": _X86_2006._replace(getmemlist2=False),
     "sim:xen-4.10": Profile((4, 10), ".4", "Tue Dec 15 14:47:28 UTC 2020", _BARE, _DOM0, pv32=True),
     "sim:xen-4.14": Profile((4, 14), ".6", "Mon Aug  7 12:11:14 UTC 2023", _PV_NAMED, _DOM0),
     "sim:xen-4.17": Profile((4, 17), ".7", "Wed Jul 29 13:37:29 UTC 2026", _GRANTS_NAMED, _MAPPED),
@@ -60,10 +105,7 @@ _ALL = {
 }
 
 DEFAULT = "sim:xen-4.17"
-PROFILES = {
-    target: f"Xen {profile.version} on a host of 2 cpus and 2 GiB with dom0 and three guests"
-    for target, profile in _ALL.items()
-}
+PROFILES = {target: profile.description for target, profile in _ALL.items()}
 """What can be simulated: target to one line of description."""
 
 

@@ -17,9 +17,9 @@ from pyxc.sim.info import domain_info
 
 _LAST_NODE = 63
 _LOCAL_DISTANCE = 10
-_XEN_FRAMES = 5_000
+XEN_FRAMES = 5_000
 """Frames that Xen and the firmware keep: not part of total_pages."""
-_HW_CAP = (0x178BFBFF, 0xFFFA3203, 0x2C100800, 0x0C0D1107, 0x0000000F, 0x219C07A9, 0x0040061C, 0x00000100)
+HW_CAP = (0x178BFBFF, 0xFFFA3203, 0x2C100800, 0x0C0D1107, 0x0000000F, 0x219C07A9, 0x0040061C, 0x00000100)
 
 
 @handles(sysctl.PHYSINFO)
@@ -34,12 +34,12 @@ def physinfo(call: Call) -> None:
         max_node_id=_LAST_NODE,
         cpu_khz=xen.cpu_khz,
         capabilities=int(xen.profile.capabilities),
-        total_pages=xen.machine.frames - _XEN_FRAMES,
+        total_pages=xen.machine.frames - XEN_FRAMES,
         free_pages=xen.machine.heap.free,
         scrub_pages=0,
         outstanding_pages=0,
         max_mfn=xen.machine.frames - 1,
-        hw_cap=_HW_CAP,
+        hw_cap=HW_CAP,
     )
 
 

@@ -43,7 +43,7 @@ def extraversion(call: Call) -> None:
 def compile_info(call: Call) -> None:
     sizes = call.layout.sizes
     texts = {
-        "compiler": "x86_64-linux-gnu-gcc (simulated)",
+        "compiler": f"{call.xen.profile.arch}-linux-gnu-gcc (simulated)",
         "compile_by": "pyxc",
         "compile_domain": "sim.invalid",
         "compile_date": call.xen.profile.built,
@@ -52,6 +52,8 @@ def compile_info(call: Call) -> None:
 
 
 def _capabilities(profile: Profile) -> str:
+    if profile.dom0_op:
+        return "xen-3.0-powerpc64" if profile.arch == "ppc64" else "xen-3.0-x86_64"
     return "xen-3.0-x86_64 " + ("xen-3.0-x86_32p " if profile.pv32 else "") + _HVM
 
 
@@ -62,12 +64,12 @@ def capabilities(call: Call) -> None:
 
 @handles(version.CHANGESET)
 def changeset(call: Call) -> None:
-    _text(call, "changeset", "")
+    _text(call, "changeset", call.xen.profile.changeset)
 
 
 @handles(version.PLATFORM_PARAMETERS)
 def platform_parameters(call: Call) -> None:
-    call.replace({"virt_start": VIRT_START})
+    call.replace({"virt_start": VIRT_START if call.xen.profile.arch == "x86_64" else 0})
 
 
 @handles(version.GET_FEATURES)
@@ -130,7 +132,7 @@ def capabilities2(call: Call) -> int:
 
 @handles(version.CHANGESET2)
 def changeset2(call: Call) -> int:
-    return _variable(call, b"")
+    return _variable(call, call.xen.profile.changeset.encode())
 
 
 @handles(version.COMMANDLINE2)

@@ -58,7 +58,7 @@ def test_every_exit_status_is_listed():
 
 
 def test_every_simulated_hypervisor_is_named():
-    assert set(re.findall(r"sim:xen-[0-9.]*[0-9]", _section("OPTIONS"))) == set(PROFILES)
+    assert set(re.findall(r"sim:[a-z0-9.-]*[a-z0-9]", _section("OPTIONS"))) == set(PROFILES)
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from dom0_op_bytes import OldXen
 
 from pyxc import sim
 from pyxc._core import Arena
@@ -58,8 +59,8 @@ class Client:
         return self.link.hypercall(family.hypercall, *arguments, *family.extra)
 
     def _envelope(self, operation: Operation, names: tuple[str, ...], domid: int | None) -> dict[str, int]:
-        numbers = {"domctl": self.interface.domctl, "sysctl": self.interface.sysctl}
-        values = {"cmd": operation.command, "interface_version": numbers.get(operation.family.name, 0)}
+        version = self.interface.number(operation.family.name) or 0
+        values = {"cmd": operation.command, "interface_version": version}
         place = next((name for name in ("domid", "dom", "domain_id") if name in names), "")
         if domid is not None and place:
             values[place] = domid
@@ -71,9 +72,9 @@ class Client:
         self.link.close()
 
 
-@pytest.fixture(params=sorted(sim.PROFILES))
+@pytest.fixture(params=sorted(target for target in sim.PROFILES if sim.named(target).interface.domctl))
 def any_client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    """A client of each release."""
+    """A client of each release that has domctl."""
     yield from _serve(request.param)
 
 
@@ -90,6 +91,28 @@ def client_of() -> Iterator[Any]:
 
     def make(release: tuple[int, int]) -> Client:
         opened.append(Client(sim.connect(f"sim:xen-{release[0]}.{release[1]}")))
+        return opened[-1]
+
+    yield make
+    for made in opened:
+        made.close()
+
+
+@pytest.fixture(params=["sim:ppc64", "sim:xen-3.0"])
+def old(request: pytest.FixtureRequest) -> Iterator[OldXen]:
+    """A Xen of 2006, big-endian and little-endian."""
+    made = OldXen(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def old_of() -> Iterator[Any]:
+    """A function that makes one by its target."""
+    opened: list[OldXen] = []
+
+    def make(target: str) -> OldXen:
+        opened.append(OldXen(target))
         return opened[-1]
 
     yield make

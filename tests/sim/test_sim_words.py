@@ -23,3 +23,10 @@ def test_the_tables_of_a_big_endian_machine_are_big_endian() -> None:
     machine.set_m2p_run(0x1800, NUMBERS)
     assert machine.memory.read(machine.m2p_frames[0x1800 // 512], 0, 16) == BIG
     assert machine.word(machine.m2p_frames[0x1800 // 512], 0) == NUMBERS[0]
+
+
+def test_a_run_is_packed_as_its_numbers_are() -> None:
+    runs = (range(7, 7), range(3), range(0xFFFE, 0x1_0002), range(0x12_3456_FFFF, 0x12_3458_0001))
+    for words in (Words("little"), Words("big")):
+        for run in runs:
+            assert words.pack_run(run) == words.pack(run)

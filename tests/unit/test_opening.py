@@ -42,7 +42,7 @@ def test_an_unknown_target_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="unknown target 'xen-4.17'"):
         pyxc.open("xen-4.17")
     with pytest.raises(ValueError, match="sim:xen-4.17"):
-        pyxc.open("sim:xen-3.0")
+        pyxc.open("sim:xen-1.0")
 
 
 def test_an_unknown_gate_is_a_mistake_of_the_caller() -> None:
