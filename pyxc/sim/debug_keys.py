@@ -16,8 +16,29 @@ _SCHEDULERS = ("SMP credit scheduler (credit)", "SMP credit scheduler rev2 (cred
 
 def boot_log(xen: Hypervisor) -> str:
     """A boot as Xen tells it, in words of its own."""
+    lines = _boot_of_2006(xen) if xen.profile.dom0_op else _boot(xen)
+    return "".join(f"(XEN) {line}\n" for line in lines)
+
+
+def _boot_of_2006(xen: Hypervisor) -> list[str]:
     profile, machine, dom0 = xen.profile, xen.machine, xen.domains[0]
-    lines = [
+    return [
+        f"Xen version {profile.version} (pyxc@sim.invalid) (simulated, no compiler) {profile.built}",
+        f"Latest ChangeSet: {profile.changeset}",
+        f"Machine: {profile.arch}, {profile.byteorder}-endian",
+        f"System RAM: {machine.frames >> 8}MB ({machine.frames << 2}kB)",
+        "Using scheduler: Simple EDF Scheduler (sedf)",
+        f"Detected {xen.cpu_khz / 1000:.3f} MHz processor.",
+        *(f"Brought up CPU{pcpu}" for pcpu in range(xen.pcpus)),
+        "*** LOADING DOMAIN 0 ***",
+        f" dom0 has {dom0.tot_pages} pages and at most {len(dom0.vcpus)} vcpus",
+        "*** Serial input -> DOM0 (type 'CTRL-a' three times to switch input to Xen).",
+    ]
+
+
+def _boot(xen: Hypervisor) -> list[str]:
+    profile, machine, dom0 = xen.profile, xen.machine, xen.domains[0]
+    return [
         f"Xen version {profile.version} (pyxc@sim.invalid) (simulated, no compiler) {profile.built}",
         "Latest ChangeSet: ",
         f"build-id: {build_id_of(profile.version).hex()}",
@@ -53,7 +74,6 @@ def boot_log(xen: Hypervisor) -> str:
         "*** Serial input to DOM0 (type 'CTRL-a' three times to switch input) ***",
         "Freed the memory of the initialisation",
     ]
-    return "".join(f"(XEN) {line}\n" for line in lines)
 
 
 def _memory_map(frames: int) -> Iterator[str]:

@@ -108,8 +108,11 @@ class SimLink:
     def map_resource(
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
     ) -> ForeignMap:
-        """OSError as the kernel: ESRCH, EPERM (oneself), EINVAL; up to 4.17 EOPNOTSUPP for other kinds."""
-        self._check()
+        """OSError as the kernel: ESRCH, EPERM (oneself), EINVAL; up to 4.17 EOPNOTSUPP for other kinds.
+
+        ENOSYS before 4.12, when there were none.
+        """
+        self._check_resources()
         with self.hypervisor.lock:
             domain = self._owner(domid)
             if kind != Resource.GRANT_TABLE:
@@ -122,7 +125,7 @@ class SimLink:
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         """Frames of a resource; before Xen 4.15 the hypervisor told only how many it maps at once (32)."""
-        self._check()
+        self._check_resources()
         if not self.hypervisor.profile.since(4, 15):
             return 32
         domain = self._owner(domid)
@@ -130,6 +133,11 @@ class SimLink:
         if not size:
             raise _failure(errno.EINVAL)
         return size
+
+    def _check_resources(self) -> None:
+        self._check()
+        if not self.hypervisor.profile.since(4, 12):
+            raise _failure(errno.ENOSYS)
 
     def _owner(self, domid: int) -> Domain:
         domain = self.hypervisor.domains.get(domid)

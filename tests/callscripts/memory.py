@@ -50,6 +50,11 @@ def map_both_ways(script: Script, pv: int, frame: int) -> None:
     script.outcomes["map/unknown frame"] = failure(lambda: domain.memory.read(2**40 - 5))
     shared = script.xen.domains[0].info().shared_info_frame
     script.outcomes["map/dom0 as DOMID_SELF"] = {"size": len(script.xen.domains[0].memory.read(shared))}
+    if script.xen.caller.supports(memory.ACQUIRE_RESOURCE):
+        map_grant_table(script, pv)
+
+
+def map_grant_table(script: Script, pv: int) -> None:
     size = script.xen.link.resource_size(pv, int(memory.Resource.GRANT_TABLE), 0)
     script.outcomes["map/grant table"] = {"frames": size}
     with script.xen.link.map_resource(pv, int(memory.Resource.GRANT_TABLE), 0, 0, 1) as table:

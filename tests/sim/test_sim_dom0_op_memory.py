@@ -221,6 +221,7 @@ def test_dirty_memory(old_of: Any) -> None:
     assert control(LOGDIRTY, 0)[0] == -errno.EINVAL
     assert control(PEEK)[0] == control(TRANSLATE)[0] == -errno.EINVAL
     assert control(LOGDIRTY)[0] == control(FLUSH)[0] == 0
+    assert control(TRANSLATE)[0] == control(13)[0] == -errno.EINVAL
     assert control(PEEK) == control(CLEAN) == (0, 8_192)
     assert bytes(arena.view[:1025]) == bytes(1024) + b"\xff"
     assert control(CLEAN, bitmap=0)[0] == control(CLEAN, bitmap=16)[0] == -errno.EINVAL

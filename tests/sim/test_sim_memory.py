@@ -348,11 +348,15 @@ def test_resources_that_cannot_be_mapped(
 
 
 def test_sizes_of_resources(client_of: Any) -> None:
-    new, old = client_of((4, 17)).link, client_of((4, 14)).link
+    new, old, older = (client_of((4, minor)).link for minor in (17, 14, 10))
     assert old.resource_size(1, 1, 0) == 32
     with pytest.raises(OSError) as caught:
         old.map_resource(1, 1, 0, 0, 33)
     assert caught.value.errno == errno.E2BIG
+    for call in (older.resource_size, lambda *which: older.map_resource(*which, 0, 1)):
+        with pytest.raises(OSError) as caught:
+            call(1, 1, 0)
+        assert caught.value.errno == errno.ENOSYS
     for kind, ident in ((9, 0), (1, 9)):
         with pytest.raises(OSError) as caught:
             new.resource_size(1, kind, ident)
