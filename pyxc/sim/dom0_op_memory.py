@@ -34,12 +34,14 @@ def _list(call: Call, first: int) -> None:
     """The answer to a fault (EFAULT) says, too, how many entries were written before it."""
     if call["domid"] not in call.xen.domains:
         raise Refusal(XenErrno.EINVAL)
-    machine = call.xen.machine
+    machine, address = call.xen.machine, call["buffer"]
     owned = machine.memory_of(call["domid"])
     asked = min(call["max_pfns"], max(0, len(owned) - first))
-    written = min(asked, call.memory.room(call["buffer"]) // 8)
-    runs = owned.part(first, written)
-    call.memory.write(call["buffer"], b"".join(machine.words.pack_run(run) for run in runs))
+    written = min(asked, call.memory.room(address) // 8)
+    for run in owned.part(first, written):
+        for piece in machine.words.pack_run(run):
+            call.memory.write(address, piece)
+            address += len(piece)
     call.answer(num_pfns=written)
     if written < asked:
         raise Refusal(XenErrno.EFAULT)

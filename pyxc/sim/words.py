@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Literal
 
@@ -27,12 +27,11 @@ class Words:
         """What the machine wrote, as numbers."""
         return self._in_order(array("Q", bytes(data)))
 
-    def pack_run(self, run: range) -> bytearray:
-        """Consecutive numbers, as the machine writes them, about as fast as memory is copied.
+    def pack_run(self, run: range) -> Iterator[bytearray]:
+        """Consecutive numbers, as the machine writes them, in pieces; about as fast as memory is copied.
 
         All blocks of 2**16 numbers are the first one but for their upper bytes.
         """
-        packed = bytearray()
         start = run.start
         while start < run.stop:
             upper, lower = divmod(start, _BLOCK)
@@ -41,9 +40,8 @@ class Words:
             for place, value in enumerate(upper.to_bytes(6, "little"), start=2):
                 if value:
                     piece[place if self._byteorder == "little" else 7 - place :: 8] = bytes((value,)) * count
-            packed += piece
+            yield piece
             start += count
-        return packed
 
     @cached_property
     def _first_block(self) -> bytearray:
