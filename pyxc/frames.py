@@ -218,19 +218,21 @@ def _type_words(domain: Domain, frames: array[int]) -> array[int]:
 
 
 def _former_type_words(domain: Domain, frames: array[int]) -> array[int]:
-    """The same before Xen 4.0: types come in the upper bits of 32-bit machine frames."""
+    """The same before Xen 4.0: types come in the upper bits of 32-bit machine frames (of 64 bits in 2006)."""
     hint = ""
     if domain.info().is_hvm:
         hint = "before Xen 4.0 there are types of machine frames only, and this domain has guest frames"
     elif max(frames, default=0) & ~_FRAME_MASK:
         hint = f"before Xen 4.0 there are types of frames up to {_FRAME_MASK:#x} only"
     if hint:
-        operation = domctl.GETPAGEFRAMEINFO2.full_name
-        raise errors.Unsupported(errno.EOPNOTSUPP, operation, domain.domid, hint=hint)
+        raise errors.Unsupported(errno.EOPNOTSUPP, "getpageframeinfo2", domain.domid, hint=hint)
     xen = domain.xen
-    asked = xen.words32(array("I", frames).tobytes()).tobytes()
-    reply = xen.call(domctl.GETPAGEFRAMEINFO2, domain.domid, num=len(frames), array=asked)
-    return array("Q", [word & ~_FRAME_MASK for word in xen.words32(reply.buffers["array"])])
+    operation, words, code = domctl.GETPAGEFRAMEINFO2, xen.words32, "I"
+    if xen.interface.dom0_op:
+        operation, words, code = dom0_ops.GETPAGEFRAMEINFO2, xen.words, "Q"
+    asked = words(array(code, frames).tobytes()).tobytes()
+    reply = xen.call(operation, domain.domid, num=len(frames), array=asked)
+    return array("Q", [word & ~_FRAME_MASK for word in words(reply.buffers["array"])])
 
 
 def _refuse_on_demand(domain: Domain) -> None:

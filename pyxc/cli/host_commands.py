@@ -21,6 +21,7 @@ from pyxc.opening import SIMULATED
 from pyxc.xen import Xen
 
 _FOLLOW_S = 0.5
+_INTERFACES = ("domctl_version", "sysctl_version", "dom0_op_version")
 _MB_PAGES = 2**20 // PAGE_SIZE
 
 
@@ -159,8 +160,9 @@ def _interface(xen: Xen) -> dict[str, Any]:
     return {
         "pyxc_version": pyxc.__version__,
         "pyxc_target": xen.link.target,
-        "domctl_version": xen.interface.domctl,
-        "sysctl_version": xen.interface.sysctl,
+        "domctl_version": xen.interface.domctl or None,
+        "sysctl_version": xen.interface.sysctl or None,
+        "dom0_op_version": xen.interface.dom0_op or None,
         "kernel_bits": xen.link.kernel_bits,
         "gated": getattr(xen.link, "gated", False),
     }
@@ -168,7 +170,7 @@ def _interface(xen: Xen) -> dict[str, Any]:
 
 def _spelled(key: str, value: object) -> object:
     """Interface versions are hexadecimal in Xen's headers."""
-    return f"{value:#x}" if key.endswith("ctl_version") else value
+    return f"{value:#x}" if value and key in _INTERFACES else value
 
 
 def show_console(args: argparse.Namespace) -> int:
