@@ -31,7 +31,9 @@ test:  ## All that needs no Xen: tests with old and current tools, coverage, lin
 lab:  ## Real Xen in QEMU: tests/real in every dom0
 	$(PYTHON) -m lab $(ARGS)
 
-bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen
+bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen; frame lists of a simulated one
+	@tools/need $(BUILD_PACKAGES)
+	@$(PYTHON) -W ignore setup.py --quiet build_ext --inplace
 	$(PYTHON) -m bench $(ARGS)
 
 deb:  ## Debian packages for i386 and amd64, each built and tested in a root of its own

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The command line: python3 -m bench. Builds the sides, boots Xen 4.17 with an amd64 dom0, reports."""
+"""The command line: python3 -m bench. Builds the sides, boots Xen 4.17 with an amd64 dom0, reports.
+
+Before that, frame lists of a simulated hypervisor, which needs no boot.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import report
+from bench import frame_lists, report
 from lab import config, host, packages, roots, vm
 
 HERE = Path(__file__).parent
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         host.require_packages()
         before = os.getloadavg()[0]
+        lists = frame_lists.measure()
         rows = measure()
     except host.LabError as error:
         host.say(f"bench: {error}")
@@ -59,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     JSON.parent.mkdir(exist_ok=True)
     JSON.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
-    MARKDOWN.write_text(report.replaced(MARKDOWN.read_text(), report.markdown(rows, conditions)))
-    print(f"{report.text(rows)}\n\n{conditions}")
+    tables = f"{report.markdown(rows, conditions)}\n{report.piped(lists)}\n"
+    MARKDOWN.write_text(report.replaced(MARKDOWN.read_text(), tables))
+    print(f"{report.text(rows)}\n\n{report.aligned(lists)}\n\n{conditions}")
     return 0
 
 

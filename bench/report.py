@@ -98,10 +98,11 @@ def _ratio(ratio: float | None) -> str:
 
 def text(measured: Sequence[Row]) -> str:
     """Both tables for a terminal."""
-    return f"{_aligned(times_table(measured))}\n\n{_aligned(goals_table(measured))}"
+    return f"{aligned(times_table(measured))}\n\n{aligned(goals_table(measured))}"
 
 
-def _aligned(lines: Lines) -> str:
+def aligned(lines: Lines) -> str:
+    """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths)] for line in lines)
     return "\n".join("  ".join(cells).rstrip() for cells in padded)
@@ -109,10 +110,11 @@ def _aligned(lines: Lines) -> str:
 
 def markdown(measured: Sequence[Row], conditions: str) -> str:
     """Both tables in Markdown, under a sentence on the conditions."""
-    return f"{conditions}\n\n{_piped(times_table(measured))}\n\n{_piped(goals_table(measured))}\n"
+    return f"{conditions}\n\n{piped(times_table(measured))}\n\n{piped(goals_table(measured))}\n"
 
 
-def _piped(lines: Lines) -> str:
+def piped(lines: Lines) -> str:
+    """A table in Markdown."""
     rule = ("---",) * len(lines[0])
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
 

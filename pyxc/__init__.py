@@ -15,6 +15,7 @@ from pyxc.abi.event_channel import Virq
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl import Capability
+from pyxc.affinity import Affinity
 from pyxc.channels import Channel
 from pyxc.context import VcpuContext
 from pyxc.domain import Domain, DomainInfo
@@ -40,7 +41,7 @@ from pyxc.memory import Memory, MemoryInfo
 from pyxc.opening import connect
 from pyxc.opening import open_xen as open
 from pyxc.p2m import P2m
-from pyxc.vcpu import Affinity, Vcpu, VcpuInfo
+from pyxc.vcpu import Vcpu, VcpuInfo
 from pyxc.xen import Xen
 
 __version__ = "0.1.0"

@@ -168,6 +168,16 @@ class Domain:
     def vcpu(self, index: int) -> Vcpu:
         return Vcpu(self, check.natural("vcpu", index, MOST_VCPUS - 1))
 
+    def guest_bits(self) -> int:
+        """32 for a 32-bit PV guest, else 64 (domctl get_address_size).
+
+        From 4.14 on Xen refuses the question for HVM guests; before 3.1 there were 64-bit guests only.
+        """
+        try:
+            return int(self.xen.call(domctl.GET_ADDRESS_SIZE, self.domid).field("size"))
+        except errors.Unsupported:
+            return 64
+
     def info(self) -> DomainInfo:
         """What it is now (domctl getdomaininfo). DomainNotFound: the id is free; DomainGone: not its."""
         info = read_info(self.xen, self.domid)

@@ -111,6 +111,9 @@ class Domains(Mapping[int, Domain]):
         if given != _DEFAULT_LIMITS and xen < _LIMITS_AT_CREATION:
             hint = "limits are given to a new domain from Xen 4.12 on"
             raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
+        if hvm and not self._xen.caller.has_field(domctl.CREATEDOMAIN, "flags"):
+            hint = "this Xen lets no toolstack say that a domain is translated"
+            raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
         wanted = domid if domid == DOMID_ANY else check.domid(domid)
         return self._create(handle, wanted, fields, max_vcpus)
 

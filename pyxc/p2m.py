@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
-from pyxc.abi import domctl, x86
+from pyxc.abi import x86
 
 if TYPE_CHECKING:
     from pyxc.domain import Domain, DomainInfo
@@ -165,7 +165,9 @@ def open_p2m(domain: Domain, info: DomainInfo, source: str | None = None) -> Ite
     """
     if info.is_hvm:
         raise unreadable(domain, "only PV domains keep one")
-    if domain.xen.call(domctl.GET_ADDRESS_SIZE, domain.domid).field("size") != 64:
+    if domain.xen.interface.arch != "x86_64":
+        raise unreadable(domain, "only guests on x86 keep one")
+    if domain.guest_bits() != 64:
         raise unreadable(domain, "it is a 32-bit guest")
     with domain.memory.map(info.shared_info_frame) as shared_info:
         yield P2mReader(domain, shared_info, source)

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from pyxc import check, errors
+from pyxc import affinity, check
 from pyxc.abi import domctl
-from pyxc.abi.domctl import AffinityFlag
+from pyxc.affinity import Affinity
 from pyxc.context import VcpuContext
 from pyxc.record import Record
 
@@ -30,15 +29,7 @@ class VcpuInfo(NamedTuple):
     cpu: int
 
 
-_BOTH = (int(AffinityFlag.HARD), int(AffinityFlag.SOFT))
 INFO = Record(VcpuInfo, domctl.GETVCPUINFO, cpu_time_ns="cpu_time")
-
-
-class Affinity(NamedTuple):
-    """Physical cpus on which a vcpu may run (hard) and prefers to run (soft: None before Xen 4.5)."""
-
-    hard: frozenset[int]
-    soft: frozenset[int] | None
 
 
 class Vcpu:
@@ -60,10 +51,7 @@ class Vcpu:
 
     def affinity(self) -> Affinity:
         """Where it may and prefers to run (domctl getvcpuaffinity)."""
-        maps = AffinityMaps(self._xen)
-        fields = {"vcpu": self.index, **maps.wanted()}
-        reply = self._xen.call(domctl.GETVCPUAFFINITY, self.domain.domid, **fields)
-        return Affinity(*(_cpus(reply.buffers[name]) for name in maps.names), *maps.untold)
+        return affinity.read(self._xen, self.domain.domid, self.index)
 
     def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
         """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
@@ -80,8 +68,7 @@ class Vcpu:
             raise ValueError("neither hard nor soft affinity is given")
         if sets[0] is not None and not sets[0]:
             raise ValueError("hard names no cpu")
-        fields = {"vcpu": self.index, **AffinityMaps(self._xen).given(*sets)}
-        self._xen.call(domctl.SETVCPUAFFINITY, self.domain.domid, **fields)
+        affinity.write(self._xen, self.domain.domid, self.index, *sets)
         return self.affinity()
 
     def context(self) -> VcpuContext:
@@ -90,24 +77,18 @@ class Vcpu:
 
         OSError EINVAL for the vcpu that asks, ENODATA for one that was never initialised.
         """
-        width = self._width()
+        width = self.domain.guest_bits()
         size = VcpuContext.size(64, self._xen.interface)
         reply = self._xen.call(domctl.GETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=size)
         return VcpuContext.decode(reply.buffers["ctxt"], width, self._xen.interface)
 
     def set_context(self, context: VcpuContext) -> None:
         """Replace all its registers and so initialise it (domctl setvcpucontext). Pause the domain first."""
-        if context.width != self._width():
-            raise ValueError(f"a {context.width}-bit context does not fit this {self._width()}-bit guest")
+        width = self.domain.guest_bits()
+        if context.width != width:
+            raise ValueError(f"a {context.width}-bit context does not fit this {width}-bit guest")
         self.domain.info()
         self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=context.encode())
-
-    def _width(self) -> int:
-        """32 for a 32-bit PV guest, else 64: from 4.14 on Xen refuses get_address_size for HVM guests."""
-        try:
-            return int(self._xen.call(domctl.GET_ADDRESS_SIZE, self.domain.domid).field("size"))
-        except errors.Unsupported:
-            return 64
 
     @property
     def _xen(self) -> Xen:
@@ -154,55 +135,3 @@ def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[Vc
     if not any(batch.results):
         return batch.records
     return [info for info, result in zip(batch.records, batch.results) if result == 0]
-
-
-def read_affinities(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
-    """Affinities of many vcpus in one multicall, by (domid, vcpu); those that vanished are left out."""
-    maps = AffinityMaps(xen)
-    columns: dict[str, Sequence[int] | int] = {"domid": domids, "vcpu": vcpus, **maps.wanted()}
-    batch = xen.caller.batch(domctl.GETVCPUAFFINITY, len(vcpus), **columns)
-    rows = zip(*(batch.buffers[name] for name in maps.names))
-    return {
-        key: Affinity(*map(_cpus, row), *maps.untold)
-        for key, result, row in zip(zip(domids, vcpus), batch.results, rows)
-        if result == 0
-    }
-
-
-class AffinityMaps:
-    """The cpumaps of vcpuaffinity: two and flags that choose, or before Xen 4.5 only the hard one.
-
-    `names` are the fields of their buffers; `untold` stands for the one that is not there.
-    """
-
-    def __init__(self, xen: Xen) -> None:
-        self._bytes = (xen.nr_cpus + 63) // 64 * 8
-        self._chosen = xen.caller.has_field(domctl.GETVCPUAFFINITY, "flags")
-        maps = ("cpumap_hard", "cpumap_soft") if self._chosen else ("cpumap",)
-        self.names = tuple(f"{name}.bitmap" for name in maps)
-        self.untold = (None,) * (2 - len(maps))
-        self._sizes = {f"{name}.nr_bits": 8 * self._bytes for name in maps}
-
-    def wanted(self) -> dict[str, int]:
-        """Fields that ask for all maps: enough room for every cpu of the host, in whole u64."""
-        flags = {"flags": sum(_BOTH)} if self._chosen else {}
-        return {**flags, **self._sizes, **dict.fromkeys(self.names, self._bytes)}
-
-    def given(self, hard: frozenset[int] | None, soft: frozenset[int] | None) -> dict[str, int | bytes]:
-        """Fields that set what is not None."""
-        if soft is not None and not self._chosen:
-            hint = "soft affinity came with Xen 4.5"
-            raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
-        flags = {"flags": sum(flag for flag, cpus in zip(_BOTH, (hard, soft)) if cpus is not None)}
-        maps = {name: _bitmap(cpus or (), self._bytes) for name, cpus in zip(self.names, (hard, soft))}
-        return {**(flags if self._chosen else {}), **self._sizes, **maps}
-
-
-def _bitmap(cpus: Iterable[int], size: int) -> bytes:
-    """A cpumap: bytes in order of the cpus, lowest bit first, whatever the byte order."""
-    return sum(1 << cpu for cpu in cpus).to_bytes(size, "little")
-
-
-def _cpus(bitmap: bytes) -> frozenset[int]:
-    bits = int.from_bytes(bitmap, "little")
-    return frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)

@@ -9,12 +9,13 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-from pyxc import check, errors, topology
+from pyxc import affinity, check, errors, topology
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import dom0_ops, names, sysctl, version
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.operation import DOM0_OP, DOMCTL, SYSCTL, Family, Operation
 from pyxc.abi.sysctl import Capability
+from pyxc.affinity import Affinity
 from pyxc.caller import Caller, Reply
 from pyxc.console import Console
 from pyxc.domains import Domains
@@ -22,7 +23,7 @@ from pyxc.events import EventChannels
 from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, counted, text
 from pyxc.link import Link
 from pyxc.store import Names
-from pyxc.vcpu import Affinity, VcpuInfo, read_affinities, read_infos
+from pyxc.vcpu import VcpuInfo, read_infos
 
 _DEBUG_KEYS_MOST = 1024
 
@@ -158,7 +159,7 @@ class Xen:
 
     def affinities(self) -> dict[tuple[int, int], Affinity]:
         """Affinities of all vcpus by (domid, vcpu), in one multicall (domctl getvcpuaffinity)."""
-        return read_affinities(self, *self._all_vcpus())
+        return affinity.read_many(self, *self._all_vcpus())
 
     def _all_vcpus(self) -> tuple[list[int], list[int]]:
         pairs = [(info.domid, vcpu) for info in self.domains.infos() for vcpu in range(info.nr_vcpus)]

@@ -20,7 +20,7 @@ from pyxc.cli.status import UsageError
 from pyxc.opening import SIMULATED
 from pyxc.xen import Xen
 
-_TARGETS = ("sim:xen-4.22", "sim:xen-4.14")
+_TARGETS = ("sim:xen-4.22", "sim:xen-4.14", "sim:ppc64")
 _WIDTH = 100
 
 
@@ -53,8 +53,13 @@ def _registers(xen: Xen) -> Any:
     return {name: hex(xen.domains["web1"].vcpu(0).context()[name]) for name in ("rip", "rsp", "cr3")}
 
 
+def _powerpc_registers(xen: Xen) -> Any:
+    """Registers of its first vcpu: a PowerPC's."""
+    return {name: hex(xen.domains["web1"].vcpu(0).context()[name]) for name in ("pc", "lr", "msr")}
+
+
 def _source(xen: Xen) -> Any:
-    """The frames that it owns, found in the tables of the guest itself ..."""
+    """The frames that it owns, from the best source that this hypervisor has ..."""
     return xen.domains["web1"].memory.frames()
 
 
@@ -63,7 +68,10 @@ def _frames(xen: Xen) -> Any:
     return [hex(frame) for frame in xen.domains["web1"].memory.frames().frames[:6]]
 
 
-_STEPS = (_interface, _domains, _pause, _paused, _registers, _source, _frames)
+_STEPS = {
+    "x86_64": (_interface, _domains, _pause, _paused, _registers, _source, _frames),
+    "ppc64": (_interface, _domains, _pause, _paused, _powerpc_registers, _source, _frames),
+}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     stories = []
     for target in targets:
         with pyxc.open(target) as xen:
-            steps = [_take(step, xen) for step in _STEPS]
+            steps = [_take(step, xen) for step in _STEPS[xen.interface.arch]]
         stories.append({"target": target, "steps": steps})
         if not args.json:
             _print(target, steps)

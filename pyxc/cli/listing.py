@@ -7,15 +7,17 @@ import argparse
 import struct
 from typing import Any
 
+from pyxc import affinity
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.sched import ShutdownReason
+from pyxc.affinity import Affinity
 from pyxc.cli import output
 from pyxc.cli.arguments import cpu_list, cpu_text
 from pyxc.cli.parser import Program
 from pyxc.cli.session import infos, opened, shown
 from pyxc.domain import DomainInfo
 from pyxc.host import pages_kb
-from pyxc.vcpu import Affinity, VcpuInfo, read_affinities, read_infos
+from pyxc.vcpu import VcpuInfo, read_infos
 
 _DOMAINS_HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
 _VERBOSE_HEADER = "   UUID                            Reason-Code\tSecurity Label"
@@ -54,7 +56,7 @@ def list_vcpus(args: argparse.Namespace) -> int:
         found, status = infos(xen, args.domains)
         pairs = [(info.domid, vcpu) for info in found for vcpu in range(info.nr_vcpus)]
         domids, indices = [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
-        affinities = read_affinities(xen, domids, indices)
+        affinities = affinity.read_many(xen, domids, indices)
         vcpus = read_infos(xen, domids, indices)
         names = {info.domid: xen.store.domain_name(info.domid) for info in found}
         rows = [(vcpu, names[vcpu.domid], affinities[vcpu[:2]]) for vcpu in vcpus if vcpu[:2] in affinities]

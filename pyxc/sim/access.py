@@ -45,6 +45,6 @@ class ClientMemory:
     def read(self, address: int, size: int) -> bytes:
         return bytes(self.view(address, size))
 
-    def write(self, address: int, data: bytes | bytearray) -> None:
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         if data:
             self.view(address, len(data))[:] = data

@@ -32,14 +32,6 @@ class FrameSet:
         for run in self.runs:
             yield from run
 
-    def part(self, first: int, count: int) -> Iterator[range]:
-        """Runs that are `count` of the frames, from one on."""
-        for run in self.runs:
-            piece = run[first : first + count]
-            first = max(0, first - len(run))
-            count -= len(piece)
-            yield piece
-
     def add(self, run: range) -> None:
         """Put consecutive frames in, whether some are there already or not."""
         self._replace(run, outside=0)

@@ -43,6 +43,7 @@ class Machine:
         self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + m2p_pages)
         self.heap = Heap(range(self.m2p_frames.stop, frames))
         self._owned = {DOMID_XEN: FrameSet(self.m2p_frames)}
+        self._listed: tuple[list[range], bytes] = ([], b"")
         self.write_pages(self.m2p_frames, b"\xff" * (len(self.m2p_frames) * PAGE_SIZE))
 
     def valid(self, mfn: int) -> bool:
@@ -61,6 +62,14 @@ class Machine:
         for mfn in self.special:
             memory.remove(range(mfn, mfn + 1))
         return memory
+
+    def list_of(self, domid: int) -> memoryview:
+        """The same as the machine writes it. The latest is kept: a list that is read in pieces is asked for
+        again and again."""
+        runs = self.memory_of(domid).runs
+        if self._listed[0] != runs:
+            self._listed = (runs, b"".join(self.words.pack_run(run) for run in runs))
+        return memoryview(self._listed[1])
 
     def allocate(self, domid: int, order: int = 0) -> int | None:
         """2**order aligned frames for a domain; None when there is no such block."""

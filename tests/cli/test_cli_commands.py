@@ -190,11 +190,13 @@ def test_dmesg_clear(pyxc, host):
     assert pyxc("dmesg", "--json").json["text"] == ""
 
 
-def test_demo_shows_two_hypervisors_and_what_it_ran(pyxc):
+def test_demo_shows_hypervisors_of_today_and_of_2006_and_what_it_ran(pyxc):
     outcome = pyxc("demo")
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out.count(">>> xen = pyxc.open(") == 2
+    assert outcome.out.count(">>> xen = pyxc.open(") == 3
     for shown in ("xen=(4, 22)", "xen=(4, 14)", "'web1'", '["web1"].pause()\n', "\nTrue\n", "'rip': '0x"):
+        assert shown in outcome.out
+    for shown in ("arch='ppc64', byteorder='big'", "'msr': '0x", "16384 mfns from getmemlist2"):
         assert shown in outcome.out
 
 

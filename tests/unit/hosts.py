@@ -27,7 +27,7 @@ class _Lie(NamedTuple):
 class HostLink(FaultLink):
     """A link to a simulated host that can fail, lie about an operation, and let a guest act at each mapping.
 
-    It counts the hypercalls that are issued.
+    It counts the hypercalls that are issued, and tells how large the arenas were that they found.
     """
 
     def __init__(self, hypervisor: Hypervisor, interface: Interface, target: str) -> None:
@@ -37,6 +37,7 @@ class HostLink(FaultLink):
         self._lies: dict[Operation, _Lie] = {}
         self.guest_acts: Callable[[], None] | None = None
         self.hypercalls = 0
+        self.largest_arena = 0
 
     def lie(self, operation: Operation, result: int | None = None, **fields: Any) -> None:
         """From now on this operation's result, or some fields of its answer, are not the truth."""
@@ -44,6 +45,7 @@ class HostLink(FaultLink):
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         self.hypercalls += 1
+        self.largest_arena = max([self.largest_arena, *(size for _, size in self.pool.live())])
         result = super().hypercall(op, a1, a2, a3, a4, a5)
         for operation, lie in self._lies.items():
             family = operation.family
@@ -98,9 +100,10 @@ class Host(NamedTuple):
 
 
 def start(release: str = "4.17", *, with_guests: bool = True, **options: Any) -> Host:
-    """Boot a host and open it with options of pyxc.connect()."""
-    truth = Hypervisor(named(f"sim:xen-{release}"), with_guests)
-    link = HostLink(truth, truth.interface, f"sim:xen-{release}")
+    """Boot a host, of a release or of a whole target, and open it with options of pyxc.connect()."""
+    target = release if release.startswith("sim:") else f"sim:xen-{release}"
+    truth = Hypervisor(named(target), with_guests)
+    link = HostLink(truth, truth.interface, target)
     return Host(pyxc.connect(link, **options), truth, link)
 
 

@@ -244,3 +244,32 @@ def test_a_source_that_is_not_there_is_not_replaced(host: Host) -> None:
 def test_an_unknown_source_is_refused(host: Host) -> None:
     with pytest.raises(ValueError, match="'memlist' is no source of frames; there is getmemlist2, "):
         host.xen.domains["web1"].memory.frames(source="memlist")
+
+
+@pytest.mark.parametrize("release", ["sim:ppc64", "sim:xen-3.0"])
+def test_a_xen_of_2006_lists_frames_itself(boot: Boot, release: str) -> None:
+    host = boot(release)
+    found = host.xen.domains["web1"].memory.frames()
+    assert found.source == "getmemlist2"
+    assert set(found.frames) == host.owned(1)
+
+
+def test_getmemlist_stands_in_where_its_successor_never_shipped(boot: Boot) -> None:
+    host = boot("sim:ppc64-shipped")
+    found = host.xen.domains["web1"].memory.frames()
+    assert found.source == "getmemlist"
+    assert set(found.frames) == host.owned(1)
+    with pytest.raises(errors.Unsupported, match="getmemlist2"):
+        host.xen.domains["web1"].memory.frames(source="getmemlist2")
+
+
+def test_a_list_of_gigabytes_goes_through_a_bounded_buffer(boot: Boot) -> None:
+    host = boot("sim:ppc64-64g")
+    guest = max(host.xen.domains.infos(), key=lambda info: info.tot_pages)
+    found = host.xen.domains[guest.domid].memory.frames()
+    assert len(found.frames) == guest.tot_pages == 1 << 24
+    at = 0
+    for run in host.truth.machine.memory_of(guest.domid).runs:
+        assert (found.frames[at], found.frames[at + len(run) - 1]) == (run[0], run[-1])
+        at += len(run)
+    assert host.link.largest_arena <= 1 << 20
