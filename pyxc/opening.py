@@ -14,6 +14,9 @@ from pyxc.store import Names
 from pyxc.xen import Xen
 
 SIMULATED = "sim:"
+REPLAYED = "replay:"
+ELSEWHERE = (SIMULATED, REPLAYED)
+"""What targets begin with that are not the machine of this process."""
 
 
 def open_xen(
@@ -23,15 +26,20 @@ def open_xen(
     gate: str = "auto",
     names: bool = True,
     assume: Release | None = None,
+    record: str | os.PathLike[str] | None = None,
+    provenance: str = "attributes",
 ) -> Xen:
     """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default
-    profile).
+    profile), or with "replay:FILE" a recorded one.
 
     `target` None takes the environment's PYXC_TARGET, else the real one. `readonly` refuses every operation
     that changes something before it is issued. `gate`: "never" forbids a 32-bit process to enter a 64-bit
     kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22),
-    whose interface is used without asking. PYXC_TRACE=1 in the environment prints each call, decoded, to
-    standard error. Raises NotXenError, VersionMismatch, and ValueError for an unknown target.
+    whose interface is used without asking. `record` is a file into which everything is recorded; it has its
+    name once the hypervisor is closed. `provenance` says how the file tells where it comes from:
+    "attributes", "required", "sidecar" or "none", see pyxc.provenance_file. PYXC_TRACE=1 in the environment
+    prints each call, decoded, to standard error. Raises NotXenError, VersionMismatch, and ValueError for an
+    unknown target.
     """
     if gate not in ("auto", "never"):
         raise ValueError(f'gate is {gate!r}: it must be "auto" or "never"')
@@ -39,21 +47,33 @@ def open_xen(
         target = os.environ.get("PYXC_TARGET") or None
     link = open_link(target, gate)
     try:
-        return connect(link, readonly=readonly, names=names, assume=assume)
+        if record is None:
+            return connect(link, readonly=readonly, names=names, assume=assume)
+        from pyxc.recording import Recorder
+
+        link = recorder = Recorder(link, record, provenance)
+        xen = connect(link, readonly=readonly, names=names, assume=assume)
+        recorder.note(xen.interface)
+        return xen
     except BaseException:
         link.close()
         raise
 
 
 def open_link(target: str | None, gate: str = "auto") -> Link:
-    """The link to a target. The simulator is loaded only when it is asked for."""
+    """The link to a target. What only some targets need is loaded only for them."""
     if target is None:
         return PrivcmdLink(gate)
     if target.startswith(SIMULATED):
         from pyxc import sim
 
         return sim.connect(target)
-    raise ValueError(f'unknown target {target!r}: None for the real hypervisor, or "{SIMULATED}PROFILE"')
+    if target.startswith(REPLAYED):
+        from pyxc.recording import replayed
+
+        return replayed(target.removeprefix(REPLAYED), target)
+    known = f'None for the real hypervisor, or "{SIMULATED}PROFILE", or "{REPLAYED}FILE"'
+    raise ValueError(f"unknown target {target!r}: {known}")
 
 
 def connect(link: Link, *, readonly: bool = False, names: bool = True, assume: Release | None = None) -> Xen:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import warnings
 from collections.abc import Iterable
 
 import pyxc
 from pyxc.cli import output
 from pyxc.cli.parser import Program
+from pyxc.opening import REPLAYED
 
 HOOK = "__complete"
 FILES = "__files__"
@@ -54,12 +56,19 @@ def _values(wanted: argparse.Action, before: list[str], current: str) -> Iterabl
         return wanted.choices
     kind = wanted.metavar or wanted.dest.upper()
     if kind == "TARGET":
-        from pyxc.sim import PROFILES
-
-        return PROFILES
+        return _targets(current)
     if kind == "FILE":
         return (FILES,)
     return _domains(_target(before)) if kind == "DOMAIN" else ()
+
+
+def _targets(current: str) -> Iterable[str]:
+    if not current.startswith(REPLAYED):
+        from pyxc.sim import PROFILES
+
+        return (*PROFILES, REPLAYED)
+    start = glob.escape(current.removeprefix(REPLAYED))
+    return (f"{REPLAYED}{path}" for path in sorted(glob.glob(f"{start}*")))
 
 
 def _target(words: list[str]) -> str | None:

@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     targets = (args.target,) if args.target else _TARGETS
     if not all(target.startswith(SIMULATED) for target in targets):
         raise UsageError("the demo pauses a domain: it runs on simulated hypervisors only")
+    if args.record:
+        raise UsageError("the demo is no recording: it is of two hypervisors")
     stories = []
     for target in targets:
         with pyxc.open(target) as xen:

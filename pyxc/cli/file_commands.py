@@ -50,8 +50,10 @@ def _label_or_problem(file: str) -> tuple[str | None, str | None]:
 def _rows(label: str | None, said: Provenance) -> Iterator[tuple[str, object]]:
     yield "label", label or "-"
     yield "provenance", said.source or "unknown"
-    for record in filter(None, (said.origin, said.digest)):
-        yield from _rows_of(record)
+    if said.origin:
+        yield from _rows_of(said.origin)
+    if said.digest:
+        yield from _rows_of(said.digest, "digest_")
 
 
 def _rows_of(record: Any, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -17,7 +17,7 @@ from pyxc.cli.parser import Program
 from pyxc.cli.session import opened
 from pyxc.cli.status import UsageError
 from pyxc.host import PhysInfo, pages_kb
-from pyxc.opening import SIMULATED
+from pyxc.opening import ELSEWHERE
 from pyxc.xen import Xen
 
 _FOLLOW_S = 0.5
@@ -60,8 +60,8 @@ def _print(fields: Mapping[str, object]) -> None:
 
 
 def _host(xen: Xen) -> dict[str, str | None]:
-    """What the kernel says of itself; a simulated host has no kernel."""
-    if xen.link.target.startswith(SIMULATED):
+    """What the kernel says of itself; a simulated host has no kernel, that of a recorded one is unknown."""
+    if xen.link.target.startswith(ELSEWHERE):
         return {"host": xen.link.target, "release": None, "version": None, "machine": None}
     name = os.uname()
     return {"host": name.nodename, "release": name.release, "version": name.version, "machine": name.machine}

@@ -24,8 +24,15 @@ def shown(name: str | None) -> str:
 
 
 def opened(args: argparse.Namespace) -> Xen:
-    """The hypervisor that the options name."""
-    return pyxc.open(args.target, readonly=args.read_only, gate=args.gate, names=args.names)
+    """The hypervisor that the options name; recorded, if they say so."""
+    return pyxc.open(
+        args.target,
+        readonly=args.read_only,
+        gate=args.gate,
+        names=args.names,
+        record=args.record,
+        provenance=args.provenance,
+    )
 
 
 def find(xen: Xen, text: str) -> Domain:

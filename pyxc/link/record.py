@@ -3,7 +3,8 @@
 
 A recording is a file of JSON lines: a header, then one line for each call in order. Bytes are zlib-compressed
 base64. Addresses mean nothing elsewhere: an argument that points into an arena is written ["@", offset], and
-the words of the arena that do so are offsets too, their positions listed under "handles".
+the words of the arena that do so are offsets too, their positions listed under "handles". Devices that are
+opened are numbered in their order.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import zlib
 from array import array
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from pyxc._core import ForeignMap, Pool
-from pyxc.link import Link
+from pyxc.link import EventDevice, Link
+from pyxc.link.tape import FORMAT
 from pyxc.link.wrapper import LinkWrapper
 
-FORMAT = 1
+Write = Callable[..., None]
+D = TypeVar("D")
 
 
 class RecordLink(LinkWrapper):
@@ -31,6 +34,7 @@ class RecordLink(LinkWrapper):
     def __init__(self, inner: Link, stream: TextIO) -> None:
         super().__init__(inner)
         self._stream = stream
+        self._devices = 0
         self._write({"format": FORMAT, "byteorder": inner.byteorder, "kernel_bits": inner.kernel_bits})
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
@@ -68,12 +72,52 @@ class RecordLink(LinkWrapper):
         self._write({"resource_size": [domid, kind, ident], "result": size})
         return size
 
+    def open_events(self) -> EventDevice:
+        inner, write = self._opened("events", super().open_events)
+        return _RecordedEvents(inner, write)
+
+    def _opened(self, kind: str, open_it: Callable[[], D]) -> tuple[D, Write]:
+        """A device, and what writes lines about it."""
+        try:
+            device = open_it()
+        except OSError as error:
+            self._write({"open": kind, "errno": error.errno, "error": error.strerror})
+            raise
+        self._write({"open": kind})
+        self._devices += 1
+        number = self._devices
+        return device, lambda **line: self._write({"device": number, **line})
+
     def close(self) -> None:
         super().close()
         self._stream.flush()
 
     def _write(self, line: dict[str, Any]) -> None:
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+class _RecordedEvents:
+    """An event channel device."""
+
+    def __init__(self, inner: EventDevice, write: Write) -> None:
+        self._inner = inner
+        self._write = write
+        self.fileno = inner.fileno
+        self.close = inner.close
+
+    def request(self, name: str, *numbers: int) -> int:
+        result = self._inner.request(name, *numbers)
+        self._write(request=[name, *numbers], result=result)
+        return result
+
+    def take(self) -> int:
+        port = self._inner.take()
+        self._write(taken=port)
+        return port
+
+    def unmask(self, port: int) -> None:
+        self._inner.unmask(port)
+        self._write(unmask=port)
 
 
 class Snapshot:
@@ -108,7 +152,7 @@ class Snapshot:
 
     def write(self, content: dict[str, Any]) -> None:
         """Make the arena what a recording says."""
-        data = unpacked(content["bytes"])
+        data = unpacked(content["bytes"], self.size)
         words = self._in_order(array("Q", data.ljust(self.size, b"\0")))
         for position in content["handles"]:
             words[position] += self.address
@@ -125,5 +169,14 @@ def packed(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data, 9)).decode() if data else ""
 
 
-def unpacked(text: str) -> bytes:
-    return zlib.decompress(base64.b64decode(text)) if text else b""
+def unpacked(text: str, most: int) -> bytes:
+    """At most so many bytes; ValueError for more, and for what is not packed."""
+    if not text:
+        return b""
+    try:
+        data = zlib.decompressobj().decompress(base64.b64decode(text), most + 1)
+    except zlib.error as error:
+        raise ValueError("not packed") from error
+    if len(data) > most:
+        raise ValueError(f"more than {most} bytes")
+    return data

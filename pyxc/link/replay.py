@@ -3,39 +3,37 @@
 
 from __future__ import annotations
 
-import json
+import os
 from array import array
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, SharedMemory
 from pyxc.link import EventDevice
-from pyxc.link.record import FORMAT, Snapshot, unpacked
+from pyxc.link.record import Snapshot, unpacked
+from pyxc.link.tape import ReplayError, Tape, whole
+
+__all__ = ["ReplayError", "ReplayLink"]
 
 _BLANK = bytes(PAGE_SIZE)
-
-
-class ReplayError(AssertionError):
-    """The program asked something else than was recorded."""
 
 
 class ReplayLink:
     """A link whose hypervisor is a recording, which must be asked the same things in the same order.
 
-    Of one thread. ReplayError says what was recorded and what was asked.
+    Of one thread. ReplayError says what was recorded and what was asked. ValueError for what is no recording.
     """
 
-    target = "replay"
-    store = None
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self._lines = iter(lines)
-        header = json.loads(next(self._lines))
-        if header["format"] != FORMAT:
-            raise ValueError(f"recording of format {header['format']}, {FORMAT} is known")
-        self.byteorder: Literal["little", "big"] = header["byteorder"]
-        self.kernel_bits: int = header["kernel_bits"]
+    def __init__(self, lines: Iterable[str], target: str = "replay") -> None:
+        self.target = target
+        self._tape = Tape(lines, target)
+        order, width = self._tape.header.get("byteorder"), self._tape.header.get("kernel_bits")
+        if order not in ("little", "big") or width not in (32, 64):
+            raise ValueError(f"{target} is no recording: of {order!r} byte order and {width!r} bits")
+        self.byteorder: Literal["little", "big"] = order
+        self.kernel_bits: int = width
         self.pool = Pool(locked=False)
+        self.store = _NoNames()
         self._maps: list[tuple[SharedMemory, ForeignMap]] = []
 
     @property
@@ -45,10 +43,11 @@ class ReplayLink:
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5), self.byteorder)
         arguments = [arena.relative(value) for value in (a1, a2, a3, a4, a5)]
-        line = self._next({"hypercall": op, "arguments": arguments, "in": arena.read()})
-        if arena.size:
-            arena.write(line["out"])
-        return int(line["result"])
+        line = self._tape.answer({"hypercall": op, "arguments": arguments, "in": arena.read()})
+        with self._tape.understood():
+            if arena.size:
+                arena.write(line["out"])
+            return whole(line["result"])
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
         return self._mapped(
@@ -62,37 +61,73 @@ class ReplayLink:
         return self._mapped(asked, domid, count)
 
     def _mapped(self, asked: dict[str, Any], domid: int, count: int) -> ForeignMap:
-        line = self._next(asked)
-        if "errno" in line:
-            raise OSError(line["errno"], "recorded")
+        line = self._tape.answer(asked)
+        with self._tape.understood():
+            if "errno" not in line:
+                return self._map(line, domid, count, asked["writable"])
+            number = whole(line["errno"])
+        raise OSError(number, os.strerror(number))
+
+    def _map(self, line: dict[str, Any], domid: int, count: int, writable: bool) -> ForeignMap:
         memory = SharedMemory(count)
-        pages = unpacked(line["pages"])
+        pages = unpacked(line["pages"], count * PAGE_SIZE)
         for index in range(len(pages) // PAGE_SIZE):
             page = pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
             if page != _BLANK:
                 memory.write(index, 0, page)
-        mapped = memory.map_frames(domid, array("Q", range(count)), asked["writable"], line["errors"])
+        codes = [whole(code) for code in line["errors"]]
+        mapped = memory.map_frames(domid, array("Q", range(count)), writable, codes)
         self._maps.append((memory, mapped))
         return mapped
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
-        return int(self._next({"resource_size": [domid, kind, ident]})["result"])
+        line = self._tape.answer({"resource_size": [domid, kind, ident]})
+        with self._tape.understood():
+            return whole(line["result"])
 
     def open_events(self) -> EventDevice:
-        raise ReplayError("event channels are not recorded")
-
-    def _next(self, asked: dict[str, Any]) -> dict[str, Any]:
-        try:
-            line: dict[str, Any] = json.loads(next(self._lines))
-        except StopIteration:
-            raise ReplayError(f"the recording is at its end, but was asked {asked}") from None
-        recorded = {name: line.get(name) for name in asked}
-        if recorded != asked:
-            raise ReplayError(f"recorded: {recorded}\nasked:    {asked}")
-        return line
+        return _ReplayedEvents(self._tape, self._tape.open_device("events"))
 
     def close(self) -> None:
         for memory, mapped in self._maps:
             mapped.close()
             memory.close()
         self.pool.close()
+        self._tape.close()
+
+
+class _NoNames:
+    """Names of domains are not recorded, and those in the xenstore here are of other domains."""
+
+    def read(self, path: str) -> None:
+        return None
+
+    def list(self, path: str) -> None:
+        return None
+
+
+class _ReplayedEvents:
+    """An event channel device: what was asked of it, and what fired when."""
+
+    def __init__(self, tape: Tape, device: int) -> None:
+        self._tape = tape
+        self._device = device
+
+    def fileno(self) -> int:
+        return self._tape.fileno(self._device)
+
+    def request(self, name: str, *numbers: int) -> int:
+        line = self._tape.answer({"device": self._device, "request": [name, *numbers]})
+        with self._tape.understood():
+            return whole(line["result"])
+
+    def take(self) -> int:
+        line = self._tape.answer({"device": self._device})
+        with self._tape.understood():
+            return whole(line["taken"])
+
+    def unmask(self, port: int) -> None:
+        self._tape.answer({"device": self._device, "unmask": port})
+
+    def close(self) -> None:
+        self._tape.close_device(self._device)

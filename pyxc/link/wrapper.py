@@ -20,6 +20,11 @@ class LinkWrapper:
         self.kernel_bits = inner.kernel_bits
 
     @property
+    def gated(self) -> bool:
+        """Whether hypercalls go through the 64-bit gate, which only the device's link has."""
+        return bool(getattr(self._inner, "gated", False))
+
+    @property
     def pool(self) -> Pool:
         return self._inner.pool
 

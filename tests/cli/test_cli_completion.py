@@ -25,7 +25,9 @@ SIM = ["--target", "sim:xen-4.17"]
         ([*SIM, "context", "web1", ""], []),
         ([*SIM, "debug-keys", ""], []),
         (["frames", "--t"], ["--target", "--types"]),
-        (["--r"], ["--read-only"]),
+        (["--r"], ["--read-only", "--record"]),
+        (["--record", "x"], ["__files__"]),
+        (["list", "--provenance", "r"], ["required"]),
         (["list", "--gate", ""], ["auto", "never"]),
         (["--target", "sim:xen-4.2"], ["sim:xen-4.20", "sim:xen-4.22"]),
         (["nonsense", "x"], []),
@@ -44,6 +46,13 @@ def test_candidates(pyxc, words, offered):
     outcome = pyxc("__complete", *words)
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.out.split() == offered
+
+
+def test_recordings_are_targets(pyxc, tmp_path):
+    (tmp_path / "bug.calls").touch()
+    target = f"replay:{tmp_path}/b"
+    assert pyxc("__complete", "--target", target).out == f"replay:{tmp_path}/bug.calls\n"
+    assert pyxc("__complete", "--target", "r").out == "replay:\n"
 
 
 def test_a_first_word(pyxc):

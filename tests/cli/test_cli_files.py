@@ -137,3 +137,44 @@ def test_verify_has_a_status_for_each_verdict(pyxc, core):
 def test_files_need_no_hypervisor(pyxc, core):
     assert pyxc("--target", "moon", "label", "get", core).status == 0
     assert pyxc("--target", "moon", "verify", core).status == 0
+
+
+RECORDED = (
+    ["list", "-v"], ["vcpu-list", "1"], ["info", "-v"], ["dmesg"], ["pause", "1"], ["pause", "99"],
+    ["context", "1", "--json"], ["frames", "1", "--types"], ["frames", "1", "--p2m"], ["destroy", "3"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", RECORDED, ids=" ".join)
+def test_a_command_prints_the_same_when_it_is_replayed(pyxc, attributes_directory, words):
+    file = f"{attributes_directory}/bug.calls"
+    shown = pyxc("--target", "sim:xen-4.17", "--no-names", "--record", file, *words)
+    assert pyxc("verify", file).status == 0
+    again = pyxc("--target", f"replay:{file}", "--no-names", *words)
+    assert (again.status, again.err) == (shown.status, shown.err)
+    assert again.out.replace(f"replay:{file}", "sim:xen-4.17") == shown.out
+
+
+def test_another_command_is_not_in_a_recording(pyxc, attributes_directory):
+    file = f"{attributes_directory}/bug.calls"
+    pyxc("--target", "sim:", "--record", file, "list")
+    outcome = pyxc("--target", f"replay:{file}", "info")
+    assert outcome.status == 1
+    assert "answers another question" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_what_cannot_be_recorded(pyxc, attributes_directory):
+    file = f"{attributes_directory}/bug.calls"
+    assert pyxc("demo", "--record", file).status == 2
+    assert pyxc("list", "--target", "sim:", "--record", f"{attributes_directory}/no/bug.calls").status == 1
+    assert pyxc("list", "--target", "sim:", "--provenance", "moon").status == 2
+    assert pyxc("list", "--target", "replay:/etc/passwd").status == 2
+    assert list(attributes_directory.iterdir()) == []
+
+
+def test_where_provenance_goes_is_said(pyxc, attributes_directory):
+    file = f"{attributes_directory}/bug.calls"
+    for where, source in (("sidecar", "sidecar"), ("required", "attributes"), ("none", None)):
+        assert pyxc("list", "--target", "sim:", "--record", file, "--provenance", where).status == 0
+        assert pyxc("inspect", file, "--json").json["source"] == source

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""The lines of a recording, in their order."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pyxc.errors import Error
+
+FORMAT = 1
+
+
+class ReplayError(Error, AssertionError):
+    """The program asked something else than was recorded, or the recording is damaged."""
+
+
+class Tape:
+    """What was recorded, in turn. `header` is the first line. ValueError for what is no recording.
+
+    Descriptors of its devices are readable while the next line is something that comes from the device.
+    """
+
+    def __init__(self, lines: Iterable[str], target: str) -> None:
+        self._lines = iter(lines)
+        self._number = 0
+        self._devices = 0
+        self._descriptors: dict[int, int] = {}
+        self._ahead = next(self._lines, None)
+        try:
+            self.header = self._take()
+        except ReplayError as error:
+            raise ValueError(f"{target} is no recording") from error
+        found = self.header.get("format")
+        if found != FORMAT:
+            raise ValueError(f"{target} is a recording of format {found!r}, {FORMAT} is known")
+
+    def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The next line, which must hold what is asked, with its answer."""
+        if self._ahead is None:
+            raise ReplayError(f"the recording is at its end, but was asked {asked}")
+        line = self._take()
+        recorded = {name: line.get(name) for name in asked}
+        if recorded != asked:
+            raise ReplayError(
+                f"line {self._number} of the recording answers another question: was it made by the same "
+                f"version of pyxc, asked the same?\nrecorded: {recorded}\nasked:    {asked}"
+            )
+        return line
+
+    def _take(self) -> dict[str, Any]:
+        text, self._ahead = self._ahead, next(self._lines, None)
+        self._number += 1
+        self._signal()
+        with self.understood():
+            return _parsed(text)
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Recordings come from strangers, too: nonsense in the current line is a ReplayError."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ReplayError(f"line {self._number} of the recording is damaged") from error
+
+    def open_device(self, kind: str) -> int:
+        """The number of a device that was opened, which its lines have. OSError where that failed."""
+        line = self.answer({"open": kind})
+        if "errno" in line:
+            with self.understood():
+                failure = OSError(whole(line["errno"]), str(line["error"]))
+            raise failure
+        self._devices += 1
+        self._descriptors[self._devices] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._signal()
+        return self._devices
+
+    def fileno(self, device: int) -> int:
+        """To be polled."""
+        return self._descriptors[device]
+
+    def ready(self, device: int) -> bool:
+        """Whether the next line is something that comes from a device."""
+        try:
+            line = _parsed(self._ahead)
+        except (ValueError, RecursionError):
+            return False
+        return line.get("device") == device and bool(line.get("received") or line.get("taken"))
+
+    def _signal(self) -> None:
+        for device, descriptor in self._descriptors.items():
+            with suppress(BlockingIOError):
+                os.eventfd_read(descriptor)
+            if self.ready(device):
+                os.eventfd_write(descriptor, 1)
+
+    def close_device(self, device: int) -> None:
+        descriptor = self._descriptors.pop(device, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        for device in list(self._descriptors):
+            self.close_device(device)
+
+
+def whole(value: Any) -> int:
+    """A result as it travels: an int of 32 bits. ValueError for anything else."""
+    if type(value) is not int or not -(2**31) <= value < 2**31:
+        raise ValueError(f"{value!r} is no result")
+    return value
+
+
+def _parsed(text: str | None) -> dict[str, Any]:
+    line = json.loads(text or "")
+    if not isinstance(line, dict):
+        raise ValueError("no object")
+    return line
