@@ -31,7 +31,7 @@ def read(xen: Xen, domid: int, vcpu: int) -> Affinity:
     """Of one vcpu (domctl getvcpuaffinity)."""
     if xen.interface.dom0_op:
         reply = xen.call(domctl.GETVCPUINFO, domid, vcpu=vcpu)
-        return Affinity(_members(reply.field("cpumap")), None)
+        return Affinity(_members(reply.field("cpumap"), xen.nr_cpus), None)
     maps = _Maps(xen)
     reply = xen.call(domctl.GETVCPUAFFINITY, domid, vcpu=vcpu, **maps.wanted())
     return maps.affinity(reply.buffers[name] for name in maps.names)
@@ -59,7 +59,7 @@ def _read_many_words(
     batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
     words = (batch.layout.unpack(answer)["cpumap"] for answer in batch.answers)
     return {
-        key: Affinity(_members(word), None)
+        key: Affinity(_members(word, xen.nr_cpus), None)
         for key, result, word in zip(zip(domids, vcpus), batch.results, words)
         if result == 0
     }
@@ -87,6 +87,7 @@ class _Maps:
     """
 
     def __init__(self, xen: Xen) -> None:
+        self._nr_cpus = xen.nr_cpus
         self._bytes = -(-xen.nr_cpus // (8 * _WORD)) * _WORD
         self._chosen = _has_soft(xen)
         maps = ("cpumap_hard", "cpumap_soft") if self._chosen else ("cpumap",)
@@ -109,7 +110,7 @@ class _Maps:
 
     def affinity(self, maps: Iterable[bytes]) -> Affinity:
         """What came back in the buffers."""
-        hard, *soft = (_members(int.from_bytes(bitmap, "little")) for bitmap in maps)
+        hard, *soft = (_members(int.from_bytes(bitmap, "little"), self._nr_cpus) for bitmap in maps)
         return Affinity(hard, soft[0] if soft else None)
 
 
@@ -117,5 +118,6 @@ def _bits(cpus: Iterable[int]) -> int:
     return sum(1 << cpu for cpu in cpus)
 
 
-def _members(bits: int) -> Cpus:
-    return frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
+def _members(bits: int, nr_cpus: int) -> Cpus:
+    """The cpus that there are: up to Xen 4.1 a set may have all that Xen was built for."""
+    return frozenset(cpu for cpu in range(nr_cpus) if bits >> cpu & 1)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _ROOM = 8
 _U32_MAX = 2**32 - 1
 _DEFAULT_LIMITS = (1023, -1, -1)
-_LIMITS_AT_CREATION = (4, 12)
 _LAPIC_ALONE = (4, 8)
 """Since when an HVM domain may have a local APIC and nothing else emulated; 4.7 takes all devices or none."""
 _OLD_GRANT_FRAMES = 64
@@ -87,8 +86,8 @@ class Domains(Mapping[int, Domain]):
 
         PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. -1 takes the host's default. The UUID is
         random unless given. The hypervisor chooses the id unless `domid` names a free one. Nothing stays
-        behind when the second step fails. Before Xen 4.12 a new domain has no limits of its own: Unsupported
-        when one is given.
+        behind when the second step fails. Unsupported: limits before Xen 4.12, `hap` before 3.3, and `hvm`
+        before 3.1.
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
@@ -107,15 +106,22 @@ class Domains(Mapping[int, Domain]):
             ),
             "arch.emulation_flags": int(EmulationFlag.LAPIC) if hvm and xen >= _LAPIC_ALONE else 0,
         }
-        given = (max_evtchn_port, max_grant_frames, max_maptrack_frames)
-        if given != _DEFAULT_LIMITS and xen < _LIMITS_AT_CREATION:
-            hint = "limits are given to a new domain from Xen 4.12 on"
-            raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
-        if hvm and not self._xen.caller.has_field(domctl.CREATEDOMAIN, "flags"):
-            hint = "this Xen lets no toolstack say that a domain is translated"
-            raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
+        limits = (max_evtchn_port, max_grant_frames, max_maptrack_frames)
+        self._refuse_newer(hvm, hap, limits != _DEFAULT_LIMITS)
         wanted = domid if domid == DOMID_ANY else check.domid(domid)
         return self._create(handle, wanted, fields, max_vcpus)
+
+    def _refuse_newer(self, hvm: bool, hap: bool, limits: bool) -> None:
+        """Unsupported for what this Xen cannot make a domain with."""
+        newer = (
+            (hvm, (3, 1), "a toolstack says that a domain is translated"),
+            (hap, (3, 3), "a toolstack chooses hap"),
+            (limits, (4, 12), "a new domain has limits of its own"),
+        )
+        for wanted, since, what in newer:
+            if wanted and self._xen.interface.xen < since:
+                hint = f"{what} from Xen {since[0]}.{since[1]} on"
+                raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
 
     def _limit(self, name: str, value: int, old_default: int) -> int:
         """A limit of grants; -1 means the host's default to Xen, but has to be spelled out before 4.14."""

@@ -196,7 +196,8 @@ def _with_type(domain: Domain, frames: range) -> Iterable[int]:
 def _with_memory(domain: Domain, frames: range) -> Iterable[int]:
     """Frames that can be mapped."""
     with domain.xen.link.map_frames(domain.domid, array("Q", frames), False) as mapped:
-        return [frame for frame, number in zip(frames, mapped.errors) if not number]
+        refused = mapped.errors
+        return [frame for frame, number in zip(frames, refused) if not number] if refused else frames
 
 
 def _types(domain: Domain, frames: array[int]) -> Iterator[int]:

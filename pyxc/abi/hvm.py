@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from pyxc.abi.layout import U16, U32, U64, Row, Table, pad
+from pyxc.abi.layout import U16, U32, U64, Release, Row, Table, pad
 from pyxc.abi.operation import HVM_OP, Operation
 
 
@@ -52,7 +52,27 @@ class HvmParam(IntEnum):
 
 
 HVM_NR_PARAMS: Final = 39
-"""The first number that is no parameter."""
+"""The first number that is no parameter, since Xen 4.10; nr_params() tells of all releases."""
+
+_NR_PARAMS: Final = (
+    ((3, 1), 7),
+    ((3, 2), 11),
+    ((3, 3), 15),
+    ((3, 4), 17),
+    ((4, 1), 24),
+    ((4, 2), 30),
+    ((4, 3), 32),
+    ((4, 5), 35),
+    ((4, 6), 36),
+    ((4, 7), 37),
+    ((4, 9), 38),
+    ((4, 10), HVM_NR_PARAMS),
+)
+
+
+def nr_params(xen: Release) -> int:
+    """The first number that is no parameter in a release."""
+    return [count for since, count in _NR_PARAMS if since <= xen][-1]
 
 PARAM_STRUCT = Table(
     "xen_hvm_param", "xen",

@@ -13,6 +13,7 @@ from pyxc.abi.layout import Layout
 from pyxc.abi.x86 import ContextFlag
 from pyxc.sim.access import Refusal
 from pyxc.sim.domain import Domain, Vcpu
+from pyxc.sim.profiles import Profile
 
 if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor
@@ -27,17 +28,8 @@ GDT_ENTRIES_PER_FRAME = 512
 _MOST_LDT_ENTRIES = 8192
 _TRAP = {64: struct.Struct("<2sH4sQ"), 32: struct.Struct("<2sHI")}
 _KERNEL_RPL = {64: 3, 32: 1}
-_ADDRESSES = (
-    "user_regs.rip",
-    "user_regs.rsp",
-    "kernel_sp",
-    "fs_base",
-    "gs_base_kernel",
-    "gs_base_user",
-    "event_callback_eip",
-    "syscall_callback_eip",
-    "failsafe_callback_eip",
-)
+_CODE = ("user_regs.rip", "event_callback_eip", "syscall_callback_eip", "failsafe_callback_eip")
+_ADDRESSES = (*_CODE, "user_regs.rsp", "kernel_sp", "fs_base", "gs_base_kernel", "gs_base_user")
 _FROZEN = ("ctrlreg", "gdt_frames", "gdt_ents", "ldt_base", "ldt_ents")
 
 Fields = dict[str, Any]
@@ -65,7 +57,7 @@ def install(xen: Hypervisor, vcpu: Vcpu, data: bytes) -> None:
     online = bool(fields["flags"] & ContextFlag.ONLINE)
     vcpu.down = not online
     if not domain.hvm:
-        _check_pv(domain, fields)
+        _check_pv(xen.profile, domain, fields)
         _normalise_pv(domain, fields)
         _adopt_tables(xen, domain, fields, old)
     elif old:
@@ -85,12 +77,20 @@ def _canonical(address: int) -> bool:
     return address < 1 << 47 or address >= 2**64 - (1 << 47)
 
 
-def _check_pv(domain: Domain, fields: Fields) -> None:
+def _addresses(profile: Profile, fields: Fields) -> list[int]:
+    """What has to be canonical in a 64-bit context: nothing up to 4.1, more than code since 4.8."""
+    if not profile.since(4, 2):
+        return []
+    names = _ADDRESSES if profile.since(4, 8) else _CODE
+    traps = [entry[3] for entry in _TRAP[64].iter_unpack(fields["trap_ctxt"])]
+    return [*(fields[name] for name in names), *traps]
+
+
+def _check_pv(profile: Profile, domain: Domain, fields: Fields) -> None:
     bad = fields["ldt_base"] % 4096 or fields["ldt_ents"] > _MOST_LDT_ENTRIES
     bad = bad or fields["gdt_ents"] > GDT_ENTRIES_PER_FRAME * len(fields["gdt_frames"])
     if domain.address_size == 64:
-        traps = [entry[3] for entry in _TRAP[64].iter_unpack(fields["trap_ctxt"])]
-        bad = bad or not all(map(_canonical, [*(fields[name] for name in _ADDRESSES), *traps]))
+        bad = bad or not all(map(_canonical, _addresses(profile, fields)))
     if bad:
         raise Refusal(XenErrno.EINVAL)
 
@@ -122,10 +122,14 @@ def _selector(selector: int, rpl: int) -> int:
 
 
 def _adopt_tables(xen: Hypervisor, domain: Domain, fields: Fields, old: Fields | None) -> None:
-    """The page table root and descriptor frames: the domain's own, never changed once the vcpu has them."""
+    """The page table root and descriptor frames: the domain's own, never changed once the vcpu has them.
+
+    Up to 4.1 changes were ignored.
+    """
     if old is not None:
-        if any(fields[name] != old[name] for name in _FROZEN):
+        if xen.profile.since(4, 2) and any(fields[name] != old[name] for name in _FROZEN):
             raise Refusal(XenErrno.EOPNOTSUPP)
+        fields.update({name: old[name] for name in _FROZEN})
         return
     cr3, user_cr3 = fields["ctrlreg"][3], fields["ctrlreg"][1]
     wide = domain.address_size == 64

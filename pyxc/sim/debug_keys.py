@@ -41,7 +41,7 @@ def _boot(xen: Hypervisor) -> list[str]:
     return [
         f"Xen version {profile.version} (pyxc@sim.invalid) (simulated, no compiler) {profile.built}",
         "Latest ChangeSet: ",
-        f"build-id: {build_id_of(profile.version).hex()}",
+        *([f"build-id: {build_id_of(profile.version).hex()}"] if profile.since(4, 7) else []),
         "Bootloader: simulated",
         f"Command line: {COMMAND_LINE}",
         "Xen image load base address: 0",

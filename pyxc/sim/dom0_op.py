@@ -130,7 +130,7 @@ def _record(xen: Hypervisor, domain: Domain) -> dict[str, Any]:
 @handles(dom0_ops.MAX_VCPUS)
 def max_vcpus(call: Call) -> None:
     """Before the first vcpu has registers; never fewer than there are."""
-    if call["max"] > creation.MOST_VCPUS_2006:
+    if call["max"] > creation.FORMER_MOST_VCPUS:
         raise Refusal(XenErrno.EINVAL)
     domain = domain_of(call)
     vcpus = domain.live_vcpus

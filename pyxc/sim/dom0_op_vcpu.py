@@ -8,7 +8,7 @@ from pyxc.abi.errno import XenErrno
 from pyxc.sim import context_2006
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
-from pyxc.sim.creation import MOST_VCPUS_2006
+from pyxc.sim.creation import FORMER_MOST_VCPUS
 from pyxc.sim.dom0_op import domain_of, other_domain_of
 from pyxc.sim.domain import Domain, Vcpu
 
@@ -16,7 +16,7 @@ from pyxc.sim.domain import Domain, Vcpu
 def _shown_vcpu(call: Call) -> Vcpu:
     """The vcpu that the structure names: EINVAL from 32 on, ESRCH where none was made."""
     domain, index = domain_of(call), call["vcpu"]
-    if index >= MOST_VCPUS_2006:
+    if index >= FORMER_MOST_VCPUS:
         raise Refusal(XenErrno.EINVAL)
     vcpu = domain.vcpu(index)
     if vcpu is None:

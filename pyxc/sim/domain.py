@@ -18,13 +18,14 @@ class RunState(IntEnum):
 
 
 class Vcpu:
-    """One vcpu. `hard` and `soft` are sets of pcpus as bit masks; `context` is None until it has one."""
+    """One vcpu. `hard` and `soft` are sets of pcpus as bit masks, at first all of `everywhere`; `context` is
+    None until it has one."""
 
-    def __init__(self, domain: Domain, index: int, pcpus: int, now: int) -> None:
+    def __init__(self, domain: Domain, index: int, pcpus: int, everywhere: int, now: int) -> None:
         self.domain = domain
         self.index = index
         self.pcpu = index % pcpus
-        self.hard = self.soft = (1 << pcpus) - 1
+        self.hard = self.soft = everywhere
         self.down = True
         self.blocked = False
         self.context: bytes | None = None

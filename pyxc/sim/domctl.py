@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from pyxc.abi import domctl
 from pyxc.abi.domctl import CreateFlag, ShadowOp
-from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
+from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.sim import creation
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
-from pyxc.sim.domain import Domain, Vcpu
+from pyxc.sim.domain import Domain
 from pyxc.sim.info import domain_info
 
 _MOST_PAUSES = 255
@@ -56,23 +56,28 @@ def destroydomain(call: Call) -> None:
 @handles(domctl.PAUSEDOMAIN)
 def pausedomain(call: Call) -> None:
     call.not_on_self()
-    if call.domain.pauses == _MOST_PAUSES:
+    if not call.xen.profile.since(4, 5):
+        call.domain.pauses = 1
+    elif call.domain.pauses == _MOST_PAUSES:
         raise Refusal(XenErrno.EOVERFLOW)
-    call.domain.pauses += 1
+    else:
+        call.domain.pauses += 1
     call.xen.schedule()
 
 
 @handles(domctl.UNPAUSEDOMAIN)
 def unpausedomain(call: Call) -> None:
-    if call.domain.pauses == 0:
+    """Before 4.5 a domain was paused or not, however often."""
+    if call.domain.pauses == 0 and call.xen.profile.since(4, 5):
         raise Refusal(XenErrno.EINVAL)
-    call.domain.pauses -= 1
+    call.domain.pauses = max(0, call.domain.pauses - 1)
     call.xen.schedule()
 
 
 @handles(domctl.RESUMEDOMAIN)
 def resumedomain(call: Call) -> None:
-    call.not_on_self()
+    if call.xen.profile.since(4, 6):
+        call.not_on_self()
     call.domain.shutdown_code = None
     call.xen.schedule()
 
@@ -84,11 +89,13 @@ def getdomaininfo(call: Call) -> None:
 
 
 def _domain_at_or_after(call: Call, domid: int) -> Domain:
-    """Up to 4.17 a free id means the next domain after it; reserved ids are EINVAL there."""
+    """Up to 4.17 a free id means the next domain after it; reserved ids are EINVAL there from 4.8 on."""
     xen = call.xen
     if xen.profile.since(4, 18):
         return xen.find(domid)
-    if domid >= DOMID_FIRST_RESERVED:
+    if domid == DOMID_SELF and not xen.profile.since(3, 2):
+        return xen.current.domain
+    if domid >= DOMID_FIRST_RESERVED and xen.profile.since(4, 8):
         raise Refusal(XenErrno.EINVAL)
     found = next((domain for domain in xen.sorted_domains() if domain.domid >= domid), None)
     if found is None:
@@ -98,8 +105,11 @@ def _domain_at_or_after(call: Call, domid: int) -> Domain:
 
 @handles(domctl.MAX_MEM)
 def max_mem(call: Call) -> None:
-    """Below what it has is allowed: it just gets no more."""
-    call.domain.max_pages = min(call["max_memkb"] // 4, _MOST_PAGES)
+    """Below what it has is allowed from 4.1 on: it just gets no more."""
+    pages = call["max_memkb"] // 4
+    if pages < call.domain.tot_pages and not call.xen.profile.since(4, 1):
+        raise Refusal(XenErrno.EINVAL)
+    call.domain.max_pages = min(pages, _MOST_PAGES) if call.xen.profile.since(4, 6) else pages & _MOST_PAGES
 
 
 @handles(domctl.MAX_VCPUS)
@@ -109,11 +119,13 @@ def max_vcpus(call: Call) -> None:
     if call.xen.profile.since(4, 12):
         if count != len(domain.vcpus):
             raise Refusal(XenErrno.EINVAL)
-    else:
+    elif call.xen.profile.since(4, 0):
         _set_vcpu_limit(domain, count)
-    for index, vcpu in enumerate(domain.vcpus):
+    else:
+        _check_vcpus(domain, count)
+    for index, vcpu in enumerate(domain.vcpus[:count]):
         if vcpu is None:
-            domain.vcpus[index] = Vcpu(domain, index, call.xen.pcpus, call.xen.clock_ns)
+            call.xen.add_vcpu(domain, index)
     call.xen.schedule()
 
 
@@ -126,6 +138,13 @@ def _set_vcpu_limit(domain: Domain, count: int) -> None:
     domain.vcpus = domain.vcpus or [None] * count
 
 
+def _check_vcpus(domain: Domain, count: int) -> None:
+    """Before 4.0 every domain had places for 32 vcpus; their number could grow."""
+    places = len(domain.vcpus)
+    if count > places or (count < places and domain.vcpus[count] is not None):
+        raise Refusal(XenErrno.EINVAL)
+
+
 @handles(domctl.SETDOMAINHANDLE)
 def setdomainhandle(call: Call) -> None:
     call.domain.handle = call["handle"]
@@ -133,17 +152,19 @@ def setdomainhandle(call: Call) -> None:
 
 @handles(domctl.SET_ADDRESS_SIZE)
 def set_address_size(call: Call) -> None:
-    domain, size = call.domain, call["size"]
-    _only_pv(call)
-    if size == domain.address_size:
+    """Up to 4.7 a domain without memory could be set back to 64; the width that it has was no exception."""
+    domain, size, profile = call.domain, call["size"], call.xen.profile
+    if profile.since(4, 14):
+        _only_pv(call)
+    if profile.since(4, 8) and size == domain.address_size:
         return
-    if size != 32:
+    if size != 32 and (size != 64 or profile.since(4, 8)):
         raise Refusal(XenErrno.EINVAL)
-    if not call.xen.profile.pv32:
+    if not profile.pv32:
         raise Refusal(XenErrno.EOPNOTSUPP)
-    if domain.tot_pages:
+    if domain.tot_pages or domain.hvm:
         raise Refusal(XenErrno.EACCES)
-    domain.address_size = 32
+    domain.address_size = size
 
 
 @handles(domctl.GET_ADDRESS_SIZE)

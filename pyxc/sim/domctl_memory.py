@@ -25,9 +25,23 @@ def getpageframeinfo3(call: Call) -> None:
     view[:] = words.pack(_type(call, frame) for frame in words.unpack(view))
 
 
+@handles(domctl.GETPAGEFRAMEINFO2)
+def getpageframeinfo2(call: Call) -> None:
+    """Types are put over 32-bit frame numbers; before 4.0 those were machine frames of every domain."""
+    if call["num"] > _TYPES_AT_ONCE:
+        raise Refusal(XenErrno.E2BIG)
+    words = call.xen.machine.words
+    view = call.memory.view(call["array"], 4 * call["num"])
+    kind = _type if call.xen.profile.since(4, 0) else _type_of_machine_frame
+    view[:] = words.pack32(frame | kind(call, frame) for frame in words.unpack32(view))
+
+
 def _type(call: Call, frame: int) -> int:
+    return _type_of_machine_frame(call, call.domain.machine_frame(frame))
+
+
+def _type_of_machine_frame(call: Call, mfn: int) -> int:
     domain, machine = call.domain, call.xen.machine
-    mfn = domain.machine_frame(frame)
     if not machine.owned_by(mfn, domain.domid) or mfn in machine.special:
         return PageType.XTAB
     return machine.types.get(mfn, PageType.NOTAB)
@@ -36,9 +50,9 @@ def _type(call: Call, frame: int) -> int:
 @handles(domctl.GETMEMLIST)
 def getmemlist(call: Call) -> None:
     """The latest frame first; start_pfn means nothing on x86."""
-    if call.domain.dying:
+    if call.domain.dying and call.xen.profile.since(3, 4):
         raise Refusal(XenErrno.EINVAL)
-    if call["max_pfns"] > _GETMEMLIST_MOST:
+    if call["max_pfns"] > _GETMEMLIST_MOST and call.xen.profile.since(4, 4):
         raise Refusal(XenErrno.EOPNOTSUPP)
     machine = call.xen.machine
     frames = list(machine.frames_of(call.domain.domid))

@@ -25,6 +25,11 @@ def getvcpuinfo(call: Call) -> None:
     )
 
 
+def _has_flags(call: Call) -> bool:
+    """Whether maps are chosen by flags. Before 4.5 there was only one, that of hard affinity."""
+    return "flags" in call.layout.index
+
+
 def _chosen(call: Call) -> Vcpu:
     """The vcpu, when flags and maps make sense."""
     vcpu, flags = call.vcpu(), call["flags"]
@@ -39,6 +44,9 @@ def _chosen(call: Call) -> Vcpu:
 @handles(domctl.GETVCPUAFFINITY)
 def getvcpuaffinity(call: Call) -> None:
     """Both maps are written even if one cannot be; before 4.20 a fault in the first of two is forgotten."""
+    if not _has_flags(call):
+        _former_getvcpuaffinity(call)
+        return
     vcpu, flags = _chosen(call), call["flags"]
     maps = ((AffinityFlag.HARD, "cpumap_hard", vcpu.hard), (AffinityFlag.SOFT, "cpumap_soft", vcpu.soft))
     written = [_write(call, name, members) for flag, name, members in maps if flags & flag]
@@ -47,10 +55,17 @@ def getvcpuaffinity(call: Call) -> None:
         raise Refusal(XenErrno.EFAULT)
 
 
+def _former_getvcpuaffinity(call: Call) -> None:
+    """Before 4.1 a fault was forgotten."""
+    written = _write(call, "cpumap", call.vcpu().hard)
+    if not written and call.xen.profile.since(4, 1):
+        raise Refusal(XenErrno.EFAULT)
+
+
 def _write(call: Call, name: str, members: int) -> bool:
     """Whether a map could be written."""
     try:
-        write_bitmap(call, name, members, call.xen.pcpus)
+        write_bitmap(call, name, members, call.xen.possible_pcpus)
     except Refusal:
         return False
     return True
@@ -59,6 +74,9 @@ def _write(call: Call, name: str, members: int) -> bool:
 @handles(domctl.SETVCPUAFFINITY)
 def setvcpuaffinity(call: Call) -> None:
     """What will take effect comes back in the maps; an error leaves everything as it was."""
+    if not _has_flags(call):
+        _former_setvcpuaffinity(call)
+        return
     vcpu, pcpus = _chosen(call), call.xen.pcpus
     before = vcpu.hard
     if call["flags"] & AffinityFlag.HARD:
@@ -77,6 +95,16 @@ def setvcpuaffinity(call: Call) -> None:
     call.xen.schedule()
 
 
+def _former_setvcpuaffinity(call: Call) -> None:
+    """The whole set is kept, if any of its cpus is there."""
+    vcpu = call.vcpu()
+    hard = read_bitmap(call, "cpumap", call.xen.possible_pcpus)
+    if not hard & (1 << call.xen.pcpus) - 1:
+        raise Refusal(XenErrno.EINVAL)
+    vcpu.hard = hard
+    call.xen.schedule()
+
+
 def _vcpu_with_context(call: Call) -> Vcpu:
     vcpu = call.domain.vcpu(call["vcpu"])
     if vcpu is None:
@@ -86,9 +114,13 @@ def _vcpu_with_context(call: Call) -> Vcpu:
 
 @handles(domctl.GETVCPUCONTEXT)
 def getvcpucontext(call: Call) -> None:
-    vcpu = _vcpu_with_context(call)
-    if vcpu is call.xen.current:
-        raise Refusal(XenErrno.EINVAL)
+    """Up to 4.1 a vcpu could ask for its own, and one that was never made was ESRCH."""
+    if call.xen.profile.since(4, 2):
+        vcpu = _vcpu_with_context(call)
+        if vcpu is call.xen.current:
+            raise Refusal(XenErrno.EINVAL)
+    else:
+        vcpu = call.vcpu()
     if vcpu.context is None:
         raise Refusal(XenErrno.ENODATA)
     call.memory.write(call["ctxt"], context.shown(call.xen, vcpu, vcpu.context))

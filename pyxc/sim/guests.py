@@ -11,7 +11,7 @@ from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.event_channel import Status
 from pyxc.abi.hvm import HvmParam
 from pyxc.sim import creation, pv
-from pyxc.sim.domain import Domain, Vcpu
+from pyxc.sim.domain import Domain
 from pyxc.sim.machine import INVALID_ENTRY
 from pyxc.sim.ports import Port
 
@@ -58,14 +58,14 @@ def start_guests(xen: Hypervisor) -> None:
 
 def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: int = 0, emulation: int = 0) -> Domain:
     config = {
-        "flags": flags,
+        "flags": flags & creation.known_flags(xen.profile),
         "handle": uuid.bytes,
         "max_vcpus": vcpus,
-        "arch.emulation_flags": emulation,
+        "arch.emulation_flags": emulation if xen.profile.since(4, 8) else 0,
     }
     domain = creation.create(xen, len(xen.domains), config)
     for index in range(vcpus):
-        domain.vcpus[index] = Vcpu(domain, index, xen.pcpus, xen.clock_ns)
+        xen.add_vcpu(domain, index)
     settle(xen, domain, name)
     return domain
 

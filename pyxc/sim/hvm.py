@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pyxc.abi import hvm
 from pyxc.abi.errno import XenErrno
-from pyxc.abi.hvm import HVM_NR_PARAMS, HvmParam
+from pyxc.abi.hvm import HvmParam, nr_params
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
 from pyxc.sim.domain import Domain
@@ -45,7 +45,7 @@ _VALUES = {
 def _domain(call: Call) -> Domain:
     """The translated domain that is meant, once the parameter is known to exist."""
     index = call["index"]
-    if index >= HVM_NR_PARAMS:
+    if index >= nr_params(call.xen.profile.xen):
         raise Refusal(XenErrno.EINVAL)
     domain = call.xen.find_any(call["domid"])
     gone = index in _DEPRECATED and call.xen.profile.since(*_DEPRECATED[index])
@@ -66,7 +66,8 @@ def set_param(call: Call) -> None:
     index, value = call["index"], call["value"]
     if index == HvmParam.ALTP2M and call.xen.profile.since(4, 20):
         raise Refusal(XenErrno.EEXIST)
-    if index in _ONCE and domain.params.get(index, 0) not in (0, value):
+    once = index in _ONCE and call.xen.profile.since(4, 7)
+    if once and domain.params.get(index, 0) not in (0, value):
         raise Refusal(XenErrno.EEXIST)
     if index in _VALUES and value not in _VALUES[index]:
         raise Refusal(XenErrno.EINVAL)

@@ -138,6 +138,13 @@ class Hypervisor:
         return SimLink(self, target)
 
     @property
+    def possible_pcpus(self) -> int:
+        """The most cpus that a set of cpus can name: up to 4.1 as many as Xen was built for."""
+        if self.profile.since(4, 2):
+            return self.pcpus
+        return 128 if self.profile.since(4, 0) else 32
+
+    @property
     def current(self) -> Vcpu:
         """The vcpu that makes all hypercalls: dom0's first."""
         return self.domains[0].live_vcpus[0]
@@ -159,6 +166,12 @@ class Hypervisor:
     def vcpus(self) -> list[Vcpu]:
         """All vcpus of all domains, in order."""
         return [vcpu for domain in self.sorted_domains() for vcpu in domain.live_vcpus]
+
+    def add_vcpu(self, domain: Domain, index: int) -> Vcpu:
+        """A new vcpu of a domain, offline, which may run anywhere."""
+        everywhere = (1 << self.possible_pcpus) - 1
+        vcpu = domain.vcpus[index] = Vcpu(domain, index, self.pcpus, everywhere, self.clock_ns)
+        return vcpu
 
     def idle_ns(self, pcpu: int) -> int:
         """Nanoseconds that a pcpu had nothing to run."""
@@ -213,16 +226,29 @@ class Hypervisor:
     def _enveloped(
         self, family: Family, memory: ClientMemory, arguments: tuple[int, ...]
     ) -> tuple[Call, Handler]:
-        """domctl, sysctl, dom0_op: the copy, the version, the domain, the command, in Xen's order."""
+        """domctl, sysctl, dom0_op: the copy, the version, the domain, the command, in Xen's order.
+
+        Up to 4.2 the command came before the domain.
+        """
         envelope = Layout(family.name, family.envelope, self.interface.byteorder)
         header = envelope.unpack(memory.read(arguments[0], family.size))
         if header["interface_version"] != self.interface.version(family.name)[0]:
             raise Refusal(XenErrno.EACCES)
+        command = header["cmd"]
+        layout, handler = self._commands[family].get(command, (None, _unknown))
         target = None
-        if family is DOMCTL and header["cmd"] not in _FINDS_ITSELF:
-            target = self.find(header["domid"])
-        layout, handler = self._commands[family].get(header["cmd"], (None, _unknown))
+        if family is DOMCTL and command not in _FINDS_ITSELF:
+            if handler is _unknown and not self.profile.since(4, 3):
+                raise Refusal(XenErrno.ENOSYS)
+            target = self._target(command, header["domid"])
         return Call(self, memory, layout, arguments[0], target), handler
+
+    def _target(self, command: int, domid: int) -> Domain:
+        """The domain of a domctl. Refusal: ESRCH, and up to 4.2 EINVAL from getmemlist."""
+        own_look = command == domctl_abi.GETMEMLIST.command and not self.profile.since(4, 3)
+        if own_look and domid not in self.domains:
+            raise Refusal(XenErrno.EINVAL)
+        return self.find(domid)
 
     def kill(self, domain: Domain) -> None:
         """End a domain. It stays, dying, as long as somebody maps its memory."""

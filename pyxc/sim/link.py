@@ -114,6 +114,8 @@ class SimLink:
         """
         self._check_resources()
         with self.hypervisor.lock:
+            if not self.hypervisor.profile.since(4, 11):
+                raise _failure(errno.ENOSYS)
             domain = self._owner(domid)
             if kind != Resource.GRANT_TABLE:
                 raise _failure(errno.EINVAL if self.hypervisor.profile.since(4, 20) else errno.EOPNOTSUPP)

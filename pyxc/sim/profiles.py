@@ -10,19 +10,21 @@ from pyxc.abi.layout import Interface, Release
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
 
+_UNTOLD = Capability(0)
 _BARE = Capability.HVM
 _PV_NAMED = Capability.HVM | Capability.PV | Capability.HAP | Capability.SHADOW
 _GRANTS_NAMED = _PV_NAMED | Capability.GNTTAB_V1 | Capability.GNTTAB_V2
 _NO_SHADOW = _GRANTS_NAMED & ~Capability.SHADOW
 
-_DOM0 = (
-    Feature.PAE_PGDIR_ABOVE_4GB
+_OLDEST = Feature.PAE_PGDIR_ABOVE_4GB
+_PV = (
+    _OLDEST
     | Feature.MMU_PT_UPDATE_PRESERVE_AD
     | Feature.HIGHMEM_ASSIST
     | Feature.GNTTAB_MAP_AVAIL_BITS
-    | Feature.DOM0
-    | Feature.MEMORY_OP_VNODE_SUPPORTED
-)
+)  # fmt: skip
+_NAMED = _PV | Feature.DOM0
+_DOM0 = _NAMED | Feature.MEMORY_OP_VNODE_SUPPORTED
 _MAPPED = _DOM0 | Feature.DIRECT_MAPPED
 _AREAS = _MAPPED | Feature.RUNSTATE_PHYS_AREA | Feature.VCPU_TIME_PHYS_AREA | Feature.DM_MSIX_ALL_WRITES
 
@@ -97,6 +99,11 @@ _ALL = {
     "sim:ppc64-shipped": _PPC64_2006._replace(getmemlist2=False),
     "sim:xen-3.0": _X86_2006,
     "sim:xen-3.0-shipped": _X86_2006._replace(getmemlist2=False),
+    "sim:xen-3.1": Profile((3, 1), ".0", "Fri May 18 16:59:42 UTC 2007", _UNTOLD, _OLDEST, pv32=True),
+    "sim:xen-3.4": Profile((3, 4), ".0", "Mon May 18 10:10:38 UTC 2009", _BARE, _PV, pv32=True),
+    "sim:xen-4.1": Profile((4, 1), ".0", "Fri Mar 25 10:12:56 UTC 2011", _BARE, _PV, pv32=True),
+    "sim:xen-4.4": Profile((4, 4), ".0", "Mon Mar 10 10:42:40 UTC 2014", _BARE, _NAMED, pv32=True),
+    "sim:xen-4.7": Profile((4, 7), ".0", "Mon Jun 20 11:38:15 UTC 2016", _BARE, _DOM0, pv32=True),
     "sim:xen-4.10": Profile((4, 10), ".4", "Tue Dec 15 14:47:28 UTC 2020", _BARE, _DOM0, pv32=True),
     "sim:xen-4.14": Profile((4, 14), ".6", "Mon Aug  7 12:11:14 UTC 2023", _PV_NAMED, _DOM0),
     "sim:xen-4.17": Profile((4, 17), ".7", "Wed Jul 29 13:37:29 UTC 2026", _GRANTS_NAMED, _MAPPED),

@@ -86,7 +86,7 @@ def furnish(xen: Hypervisor, domain: Domain, p2m: P2m, linear: bool = True) -> N
     machine.write_pages(leaves, machine.words.pack(entries).ljust(len(leaves) * PAGE_SIZE, b"\xff"))
     root = _page_tables(xen, frames, leaves)
     arch = {"max_pfn": len(entries), "pfn_to_mfn_frame_list_list": _tree(xen, frames, leaves)}
-    if linear:
+    if linear and xen.profile.since(4, 6):
         arch.update(p2m_cr3=root << 12, p2m_vaddr=P2M_VADDR, p2m_generation=2)
     place = xen.layout(x86.SHARED_INFO_STRUCT).offsets["arch.max_pfn"]
     machine.memory.write(domain.shared_info, place, xen.layout(x86.ARCH_SHARED_INFO_STRUCT).pack(arch))

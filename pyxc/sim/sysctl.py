@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import Any
 
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, sysctl
@@ -24,48 +26,68 @@ HW_CAP = (0x178BFBFF, 0xFFFA3203, 0x2C100800, 0x0C0D1107, 0x0000000F, 0x219C07A9
 
 @handles(sysctl.PHYSINFO)
 def physinfo(call: Call) -> None:
-    xen = call.xen
-    call.answer(
-        threads_per_core=1,
-        cores_per_socket=xen.pcpus,
-        nr_cpus=xen.pcpus,
-        max_cpu_id=xen.pcpus - 1,
-        nr_nodes=1,
-        max_node_id=_LAST_NODE,
-        cpu_khz=xen.cpu_khz,
-        capabilities=int(xen.profile.capabilities),
-        total_pages=xen.machine.frames - XEN_FRAMES,
-        free_pages=xen.machine.heap.free,
-        scrub_pages=0,
-        outstanding_pages=0,
-        max_mfn=xen.machine.frames - 1,
-        hw_cap=HW_CAP,
-    )
+    """Before 4.1 the highest ids are those of cpus and nodes that are there."""
+    xen, since_4_1 = call.xen, call.xen.profile.since(4, 1)
+    told = {
+        "threads_per_core": 1,
+        "cores_per_socket": xen.pcpus,
+        "sockets_per_node": 1,
+        "nr_cpus": xen.pcpus,
+        "max_cpu_id": (xen.possible_pcpus if since_4_1 else xen.pcpus) - 1,
+        "nr_nodes": 1,
+        "max_node_id": _LAST_NODE if since_4_1 else 0,
+        "cpu_khz": xen.cpu_khz,
+        "capabilities": int(xen.profile.capabilities),
+        "total_pages": xen.machine.frames - XEN_FRAMES,
+        "free_pages": xen.machine.heap.free,
+        "scrub_pages": 0,
+        "outstanding_pages": 0,
+        "max_mfn": xen.machine.frames - 1,
+        "hw_cap": HW_CAP,
+    }
+    if call.fields.get("cpu_to_node"):
+        _write_cpus(call, "cpu_to_node", min(call["max_cpu_id"] + 1, xen.pcpus), lambda _: 0)
+    call.answer(**{name: value for name, value in told.items() if name in call.layout.index})
+
+
+def _write_cpus(call: Call, field: str, count: int, place: Callable[[int], int]) -> None:
+    """An array of u32, one for each of the first cpus."""
+    call.memory.write(call[field], call.xen.machine.words.pack32(map(place, range(count))))
+
+
+def _scheduler(call: Call) -> int:
+    return Scheduler.CREDIT2 if call.xen.profile.since(4, 12) else Scheduler.CREDIT
 
 
 @handles(sysctl.SCHED_ID)
 def sched_id(call: Call) -> None:
-    call.answer(sched_id=int(Scheduler.CREDIT2 if call.xen.profile.since(4, 12) else Scheduler.CREDIT))
+    call.answer(sched_id=_scheduler(call))
 
 
 @handles(sysctl.GETDOMAININFOLIST)
 def getdomaininfolist(call: Call) -> None:
     layout = call.xen.layout(domctl.GETDOMAININFO_STRUCT)
     following = [domain for domain in call.xen.sorted_domains() if domain.domid >= call["first_domain"]]
-    listed = following[: call["max_domains"]]
-    records = [layout.pack(domain_info(call.xen, domain)) for domain in listed]
+    records, record = list[bytes](), dict[str, Any]()
+    for domain in following[: call["max_domains"]]:
+        left = {"max_vcpu_id": record.get("max_vcpu_id", 0)}
+        record = left | domain_info(call.xen, domain)
+        records.append(layout.pack(record))
     call.memory.write(call["buffer"], b"".join(records))
     call.answer(num_domains=len(records))
 
 
 @handles(sysctl.READCONSOLE, sysctl.READCONSOLE_CLEAR)
 def readconsole(call: Call) -> None:
+    """Before 3.2 there is no index, before 4.0 it has no effect."""
     console = call.xen.console
-    piece = console.read(call["count"], bool(call["incremental"]), call["index"])
+    on = bool(call.fields.get("incremental")) and call.xen.profile.since(4, 0)
+    piece = console.read(call["count"], on, call.fields.get("index", 0))
     call.memory.write(call["buffer"], piece.data)
     if call["clear"]:
         console.clear(piece.next_index)
-    call.answer(count=len(piece.data), index=piece.next_index)
+    index = {"index": piece.next_index} if "index" in call.layout.index else {}
+    call.answer(count=len(piece.data), **index)
 
 
 @handles(sysctl.DEBUG_KEYS)
@@ -77,7 +99,7 @@ def press_debug_keys(call: Call) -> None:
 @handles(sysctl.GETCPUINFO)
 def getcpuinfo(call: Call) -> None:
     layout = call.xen.layout(sysctl.CPUINFO_STRUCT)
-    count = min(call["max_cpus"], call.xen.pcpus)
+    count = min(call["max_cpus"], call.xen.possible_pcpus)
     idle = [layout.pack({"idletime": call.xen.idle_ns(pcpu)}) for pcpu in range(count)]
     call.memory.write(call["info"], b"".join(idle))
     call.answer(nr_cpus=count)
@@ -100,9 +122,26 @@ def cputopoinfo(call: Call) -> None:
     call.answer(num_cpus=count)
 
 
+@handles(sysctl.TOPOLOGYINFO)
+def topologyinfo(call: Call) -> None:
+    count = min(call["max_cpu_index"] + 1, call.xen.pcpus)
+    places: dict[str, Callable[[int], int]] = {
+        "cpu_to_core": lambda pcpu: pcpu,
+        "cpu_to_socket": lambda _: 0,
+        "cpu_to_node": lambda _: 0,
+    }
+    for field, place in places.items():
+        if call[field]:
+            _write_cpus(call, field, count, place)
+    call.answer(max_cpu_index=call.xen.pcpus - 1)
+
+
 @handles(sysctl.NUMAINFO)
 def numainfo(call: Call) -> None:
     """One node. Without buffers only how many there are."""
+    if "max_node_index" in call.layout.index:
+        _former_numainfo(call)
+        return
     machine, count = call.xen.machine, 1
     if call["meminfo"] or call["distance"]:
         count = min(count, call["num_nodes"])
@@ -116,6 +155,20 @@ def numainfo(call: Call) -> None:
     call.answer(num_nodes=count)
 
 
+def _former_numainfo(call: Call) -> None:
+    """Up to 4.5 each number went into an array of its own."""
+    machine = call.xen.machine
+    columns = {
+        "node_to_memsize": machine.words.pack([machine.frames * PAGE_SIZE]),
+        "node_to_memfree": machine.words.pack([machine.heap.free * PAGE_SIZE]),
+        "node_to_node_distance": machine.words.pack32([_LOCAL_DISTANCE]),
+    }
+    for field, data in columns.items():
+        if call[field]:
+            call.memory.write(call[field], data)
+    call.answer(max_node_index=0)
+
+
 @handles(sysctl.CPUPOOL_OP_INFO)
 def cpupool_info(call: Call) -> None:
     """Pool 0 has all cpus and domains; it is also the pool after none."""
@@ -124,4 +177,4 @@ def cpupool_info(call: Call) -> None:
     if call["cpupool_id"] not in (0, sysctl.CPUPOOL_ANY):
         raise Refusal(XenErrno.ENOENT)
     write_bitmap(call, "cpumap", (1 << call.xen.pcpus) - 1, call.xen.pcpus)
-    call.answer(cpupool_id=0, sched_id=int(Scheduler.CREDIT2), n_dom=len(call.xen.domains))
+    call.answer(cpupool_id=0, sched_id=_scheduler(call), n_dom=len(call.xen.domains))

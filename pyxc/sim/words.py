@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""u64 as the simulated machine has them in memory: in its own byte order, whatever that of this process."""
+"""Words as the simulated machine has them in memory: in its own byte order, whatever that of this process."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ class Words:
     @cached_property
     def _first_block(self) -> bytearray:
         return bytearray(self.pack(range(_BLOCK)))
+
+    def pack32(self, words: Iterable[int]) -> bytes:
+        """The same of u32."""
+        return self._in_order(array("I", words)).tobytes()
+
+    def unpack32(self, data: bytes | memoryview) -> array[int]:
+        return self._in_order(array("I", bytes(data)))
 
     def _in_order(self, cells: array[int]) -> array[int]:
         if self._swapped:

@@ -198,7 +198,8 @@ def _entries(client: Any, owner: int, leaves: list[int], count: int) -> array[in
 
 def test_both_forms_of_a_p2m_agree_with_each_other_and_with_the_m2p(any_client: Any) -> None:
     tree = words_of_p2m(any_client, 1)
-    assert tree == words_by_tables(any_client, 1)
+    if any_client.xen.profile.since(4, 6):
+        assert tree == words_by_tables(any_client, 1)
     own = {pfn: entry for pfn, entry in enumerate(tree) if entry < 1 << 40}
     assert len(own) == tot_pages(any_client, 1)
     m2p = m2p_of(any_client)

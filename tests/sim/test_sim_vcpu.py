@@ -104,7 +104,8 @@ def test_contexts_of_running_guests(any_client: Any) -> None:
 
 
 def test_the_calling_vcpu_cannot_be_read(any_client: Any) -> None:
-    assert any_client.call(domctl.GETVCPUCONTEXT, 0, vcpu=0).result == -errno.EINVAL
+    own = -errno.EINVAL if any_client.xen.profile.since(4, 2) else -errno.EFAULT
+    assert any_client.call(domctl.GETVCPUCONTEXT, 0, vcpu=0).result == own
     assert any_client.call(domctl.GETVCPUCONTEXT, 1, vcpu=0, ctxt=8).result == -errno.EFAULT
 
 

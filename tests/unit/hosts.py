@@ -16,7 +16,7 @@ from pyxc.abi.operation import Operation
 from pyxc.link.faults import FaultLink
 from pyxc.sim import Hypervisor, named
 
-RELEASES = ("4.10", "4.14", "4.17", "4.20", "4.22")
+RELEASES = ("3.1", "3.4", "4.1", "4.4", "4.7", "4.10", "4.14", "4.17", "4.20", "4.22")
 
 
 class _Lie(NamedTuple):

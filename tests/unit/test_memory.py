@@ -19,7 +19,7 @@ CODE = 0x100
 
 def empty(host: Host, kb: int = 64, hvm: bool = False) -> Domain:
     """A new domain that may have some memory and has none."""
-    made = host.xen.domains.create(hvm=hvm, hap=hvm)
+    made = host.xen.domains.create(hvm=hvm, hap=hvm and host.truth.profile.since(3, 3))
     made.set_max_memory(kb)
     return made
 
