@@ -42,6 +42,7 @@ from pyxc.opening import connect
 from pyxc.opening import open_xen as open
 from pyxc.p2m import P2m
 from pyxc.vcpu import Vcpu, VcpuInfo
+from pyxc.watcher import DomainChange, DomainEvent, DomainWatcher
 from pyxc.xen import Xen
 
 __version__ = "0.1.0"
@@ -56,11 +57,14 @@ __all__ = [
     "CreateFlag",
     "DecodeError",
     "Domain",
+    "DomainChange",
+    "DomainEvent",
     "DomainFlag",
     "DomainGone",
     "DomainInfo",
     "DomainNotFound",
     "DomainStuck",
+    "DomainWatcher",
     "Domains",
     "Error",
     "EventChannels",

@@ -24,6 +24,7 @@ from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version,
 from pyxc.link import Link
 from pyxc.store import Names
 from pyxc.vcpu import VcpuInfo, read_infos
+from pyxc.watcher import DomainWatcher
 
 _DEBUG_KEYS_MOST = 1024
 
@@ -168,6 +169,16 @@ class Xen:
     def events(self) -> EventChannels:
         """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""
         return EventChannels(self)
+
+    def watch_domains(self, source: str | None = None, interval: float = 1.0) -> DomainWatcher:
+        """Domains that come, shut down and go from now on, as a stream of events; see DomainWatcher.
+
+        `source` says when to look: "virq", the hypervisor's word (VIRQ_DOM_EXC) at the moment when a domain
+        shuts down or goes, which has one holder, and xenstored needs it when it starts; "poll", nothing but
+        time. None takes the first of them that this host has. Whatever it is, the domains are listed every
+        `interval` seconds as well, since Xen does not say when one is created.
+        """
+        return DomainWatcher(self, source, interval)
 
     def domctl(self, operation: str | Operation, domid: int | None = None, /, **fields: Any) -> Reply:
         """A domctl by name and fields, for what pyxc has no method for; see Caller.call() for fields.

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""The stream of domains that come, shut down and go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import uuid
+
+import pytest
+from hosts import Boot, Host
+
+from pyxc import DomainChange, DomainEvent, DomainWatcher, ShutdownReason, Virq
+from pyxc.abi import domctl
+
+LONG_S = 60.0
+"""Longer than any test: what is reported earlier was not found by chance."""
+
+each_source = pytest.mark.parametrize("source", ["virq", "poll"])
+
+
+def seen(watcher: DomainWatcher) -> list[DomainEvent]:
+    return list(watcher.events(timeout=0))
+
+
+@each_source
+def test_a_domains_life(any_host: Host, source: str) -> None:
+    with any_host.xen.watch_domains(source) as watcher:
+        assert seen(watcher) == []
+        domain = any_host.xen.domains.create()
+        created = DomainEvent(DomainChange.CREATED, domain.domid, domain.uuid, None)
+        assert seen(watcher) == [created]
+        domain.shutdown(ShutdownReason.REBOOT)
+        shut_down = created._replace(change=DomainChange.SHUT_DOWN, reason=ShutdownReason.REBOOT)
+        assert seen(watcher) == [shut_down]
+        domain.destroy()
+        assert seen(watcher) == [shut_down._replace(change=DomainChange.DIED)]
+        assert seen(watcher) == []
+
+
+def test_what_was_there_is_not_news(host: Host) -> None:
+    host.xen.domains[2].shutdown()
+    with host.xen.watch_domains() as watcher:
+        assert watcher.wait(0) is None
+
+
+def test_a_domain_that_is_killed_has_no_reason(host: Host) -> None:
+    with host.xen.watch_domains() as watcher:
+        host.xen.domains["web1"].destroy()
+        event = watcher.wait(0)
+        assert event is not None
+        assert (event.change, event.domid, event.reason) == (DomainChange.DIED, 1, None)
+
+
+def test_a_domain_that_stopped_before_it_was_seen(host: Host) -> None:
+    with host.xen.watch_domains() as watcher:
+        host.xen.domains.create().shutdown(ShutdownReason.CRASH)
+        assert [(event.change, event.reason) for event in seen(watcher)] == [
+            (DomainChange.CREATED, None),
+            (DomainChange.SHUT_DOWN, ShutdownReason.CRASH),
+        ]
+
+
+def test_a_second_suspend_is_another_event(host: Host) -> None:
+    domain = host.xen.domains["db1"]
+    with host.xen.watch_domains() as watcher:
+        for _ in range(2):
+            domain.shutdown(ShutdownReason.SUSPEND)
+            assert [event.change for event in seen(watcher)] == [DomainChange.SHUT_DOWN]
+            domain.resume()
+            assert seen(watcher) == []
+
+
+def test_an_id_that_is_used_again(host: Host) -> None:
+    first = host.xen.domains.create(domid=77)
+    with host.xen.watch_domains() as watcher:
+        first.destroy()
+        second = host.xen.domains.create(domid=77, uuid=uuid.uuid4())
+        assert [(event.change, event.uuid) for event in seen(watcher)] == [
+            (DomainChange.DIED, first.uuid),
+            (DomainChange.CREATED, second.uuid),
+        ]
+
+
+def test_a_dying_domain_is_not_dead(host: Host) -> None:
+    web1 = host.xen.domains["web1"]
+    frame = min(host.owned(1))
+    with host.xen.watch_domains() as watcher:
+        with web1.memory.map(frame):
+            host.xen.call(domctl.DESTROYDOMAIN, 1)
+            assert seen(watcher) == []
+        assert [event.change for event in seen(watcher)] == [DomainChange.DIED]
+
+
+def test_the_hypervisor_wakes_it(host: Host) -> None:
+    with host.xen.watch_domains("virq", interval=LONG_S) as watcher:
+        watcher.wait(0)
+        dying = threading.Timer(0.02, host.xen.domains["web1"].destroy)
+        dying.start()
+        started = time.monotonic()
+        event = watcher.wait(LONG_S)
+        assert time.monotonic() - started < LONG_S / 2
+        dying.join()
+        assert event is not None and event.domid == 1
+
+
+@each_source
+def test_a_new_domain_is_found_within_the_interval(host: Host, source: str) -> None:
+    with host.xen.watch_domains(source, interval=0.02) as watcher:
+        watcher.wait(0)
+        coming = threading.Timer(0.05, host.xen.domains.create)
+        coming.start()
+        event = watcher.wait(LONG_S)
+        coming.join()
+        assert event is not None and event.change is DomainChange.CREATED
+
+
+def test_waiting_ends_in_time(host: Host) -> None:
+    with host.xen.watch_domains("poll", interval=LONG_S) as watcher:
+        started = time.monotonic()
+        assert watcher.wait(0.05) is None
+        assert 0.05 <= time.monotonic() - started < LONG_S / 2
+
+
+@each_source
+def test_in_a_loop(host: Host, source: str) -> None:
+    async def listen(watcher: DomainWatcher) -> DomainEvent:
+        async for event in watcher:
+            return event
+        raise AssertionError("the events came to an end")
+
+    async def both(watcher: DomainWatcher) -> None:
+        listening = asyncio.create_task(listen(watcher))
+        await asyncio.sleep(0.05)
+        host.xen.domains["web1"].destroy()
+        event = await asyncio.wait_for(listening, LONG_S)
+        assert (event.change, event.domid) == (DomainChange.DIED, 1)
+
+    with host.xen.watch_domains(source, interval=0.1) as watcher:
+        asyncio.run(both(watcher))
+
+
+def test_the_source_is_the_best_there_is(host: Host) -> None:
+    with host.xen.watch_domains() as first, host.xen.watch_domains() as second:
+        assert (first.source, second.source) == ("virq", "poll")
+        assert repr(first) == "<DomainWatcher of sim:xen-4.17 by virq>"
+        with pytest.raises(OSError, match="EEXIST"):
+            host.xen.watch_domains("virq")
+
+
+def test_each_event_goes_to_one_thread(host: Host) -> None:
+    with host.xen.watch_domains("poll", interval=0.01) as watcher:
+        found: list[DomainEvent | None] = []
+        threads = [threading.Thread(target=lambda: found.append(watcher.wait(LONG_S))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        made = {host.xen.domains.create().domid for _ in threads}
+        for thread in threads:
+            thread.join()
+        assert sorted(event.domid for event in found if event) == sorted(made)
+
+
+def test_a_read_only_handle_watches(boot: Boot) -> None:
+    host = boot("4.17", readonly=True)
+    with host.xen.watch_domains() as watcher:
+        assert watcher.source == "virq"
+
+
+def test_closing_gives_everything_back(host: Host) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    watcher = host.xen.watch_domains()
+    watcher.close()
+    watcher.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ValueError, match="closed"):
+        watcher.wait(0)
+    with host.xen.events() as channels:
+        channels.bind_virq(Virq.DOM_EXC)
+
+
+def test_what_makes_no_sense(host: Host) -> None:
+    with pytest.raises(ValueError, match="source is 'smoke signals'.*virq, poll"):
+        host.xen.watch_domains("smoke signals")
+    with pytest.raises(ValueError, match="interval"):
+        host.xen.watch_domains(interval=0)
