@@ -36,6 +36,7 @@ from pyxc.errors import (
 )
 from pyxc.events import EventChannels
 from pyxc.frames import FrameList
+from pyxc.grants import GrantInfo, Lent
 from pyxc.host import Build, CpuTopology, NumaNode, PhysInfo, Version
 from pyxc.memory import Memory, MemoryInfo
 from pyxc.opening import connect
@@ -69,8 +70,10 @@ __all__ = [
     "Error",
     "EventChannels",
     "FrameList",
+    "GrantInfo",
     "HvmParam",
     "HypercallError",
+    "Lent",
     "Memory",
     "MemoryInfo",
     "NotXenError",

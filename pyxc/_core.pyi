@@ -25,11 +25,11 @@ POINTER_BITS: Final[int]
 """32 or 64: the width of this process."""
 
 IOCTL: Final[dict[str, int]]
-"""Numbers of the privcmd, evtchn and gntdev ioctls of a 64-bit kernel, by this architecture's rules, from
-structures of explicit 64-bit members: "privcmd_hypercall", "privcmd_mmapbatch_v2", "privcmd_mmap_resource",
-"privcmd_dm_op", "privcmd_restrict", "privcmd_unimplemented", "evtchn_bind_virq", "evtchn_bind_interdomain",
-"evtchn_bind_unbound_port", "evtchn_unbind", "evtchn_notify", "evtchn_reset", "evtchn_restrict_domid",
-"gntdev_map_grant_ref", "gntdev_unmap_grant_ref"."""
+"""Numbers of the ioctls of privcmd, evtchn, gntdev and gntalloc of a 64-bit kernel, by this architecture's
+rules, from structures of explicit 64-bit members: "privcmd_hypercall", "privcmd_mmapbatch_v2",
+"privcmd_mmap_resource", "privcmd_dm_op", "privcmd_restrict", "privcmd_unimplemented", "evtchn_bind_virq",
+"evtchn_bind_interdomain", "evtchn_bind_unbound_port", "evtchn_unbind", "evtchn_notify", "evtchn_reset",
+"evtchn_restrict_domid", "gntdev_map_grant_ref", "gntalloc_alloc_gref"."""
 
 def has_64bit_code_segment() -> bool:
     """Whether a 32-bit x86 process can enter 64-bit code (`lar` on selector 0x33); False everywhere else."""
@@ -142,7 +142,7 @@ class ForeignMap:
     """
 
     def __init__(self, *args: object, **kwargs: object) -> NoReturn:
-        """Raises TypeError: a map comes from map_frames or map_resource."""
+        """Raises TypeError: a map comes from map_frames, map_resource or map_device."""
     @property
     def size(self) -> int: ...
     @property
@@ -223,6 +223,11 @@ class Privcmd:
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
     ) -> ForeignMap:
         """Map frames of a resource of a domain (MMAP_RESOURCE)."""
+    def map_device(
+        self, device: int, domid: int, offset: int, count: int, writable: bool = False
+    ) -> ForeignMap:
+        """Map pages that another device (a descriptor) has at an offset, as one of this handle's maps; the
+        device may be closed at once: the map keeps it open."""
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         """Frames of a resource; up to Xen 4.14 only how many one call may ask for. Raises OSError where the
         kernel or Xen cannot tell."""

@@ -103,7 +103,7 @@ cdef extern from "ioctls.h" nogil:
         EVTCHN_RESET
         EVTCHN_RESTRICT_DOMID
         GNTDEV_MAP_GRANT_REF
-        GNTDEV_UNMAP_GRANT_REF
+        GNTALLOC_ALLOC_GREF
 
 cdef enum:
     FRAME_SIZE = 4096
@@ -135,7 +135,7 @@ IOCTL = {
     "evtchn_reset": EVTCHN_RESET,
     "evtchn_restrict_domid": EVTCHN_RESTRICT_DOMID,
     "gntdev_map_grant_ref": GNTDEV_MAP_GRANT_REF,
-    "gntdev_unmap_grant_ref": GNTDEV_UNMAP_GRANT_REF,
+    "gntalloc_alloc_gref": GNTALLOC_ALLOC_GREF,
 }
 
 cdef bint GATE_AVAILABLE = gate_available()
@@ -508,7 +508,8 @@ cdef class ForeignMap:
         self.exports -= 1
 
 
-cdef ForeignMap new_map(_MapRing ring, int domid, Py_ssize_t frames, bint writable, int flags, int fd):
+cdef ForeignMap new_map(_MapRing ring, int domid, Py_ssize_t frames, bint writable, int flags, int fd,
+                        uint64_t offset=0):
     """Address space for `frames` frames; nothing lies in it yet."""
     cdef ForeignMap foreign
     cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
@@ -522,7 +523,7 @@ cdef ForeignMap new_map(_MapRing ring, int domid, Py_ssize_t frames, bint writab
     foreign.writable = writable
     foreign.errors = ()
     foreign.mapped = round_up(foreign.size)
-    foreign.start = map_memory(NULL, foreign.mapped, PROT_NONE if fd < 0 else protection, flags, fd, 0)
+    foreign.start = map_memory(NULL, foreign.mapped, PROT_NONE if fd < 0 else protection, flags, fd, offset)
     join_ring(&ring.head, &foreign.link, <void *> foreign)
     return foreign
 
@@ -1089,6 +1090,13 @@ cdef class Privcmd:
         self.check()
         foreign = new_map(self.ring, domid, count, writable, MAP_SHARED, self.device)
         self.issue_resource(domid, kind, ident, first, count, foreign.start)
+        return foreign
+
+    def map_device(self, int device, uint16_t domid, uint64_t offset, Py_ssize_t count, bint writable=False):
+        cdef ForeignMap foreign
+        self.check()
+        foreign = new_map(self.ring, domid, count, writable, MAP_SHARED, device, offset)
+        madvise(foreign.start, foreign.mapped, MADV_DONTFORK)
         return foreign
 
     def resource_size(self, uint16_t domid, uint32_t kind, uint32_t ident):

@@ -15,6 +15,7 @@ from pyxc.abi.hvm import HvmParam
 from pyxc.abi.layout import Span
 from pyxc.abi.sched import ShutdownReason
 from pyxc.channels import Channels
+from pyxc.grants import Grants
 from pyxc.memory import Memory
 from pyxc.record import Record
 from pyxc.vcpu import Vcpu, Vcpus
@@ -160,6 +161,10 @@ class Domain:
     @property
     def channels(self) -> Channels:
         return Channels(self)
+
+    @property
+    def grants(self) -> Grants:
+        return Grants(self)
 
     @property
     def vcpus(self) -> Vcpus:

@@ -45,11 +45,7 @@ class EventChannels:
         self._lock = Lock()
         self._bound: set[int] = set()
         self._doubtful: list[int] = []
-        self._open = False
-        try:
-            self._device = xen.link.open_events()
-        except OSError as error:
-            raise _cannot_open(error) from error
+        self._device = xen.link.open_events()
         self._open = True
 
     @property
@@ -188,13 +184,3 @@ class EventChannels:
     def __repr__(self) -> str:
         state = f"{len(self._bound)} bound" if self._open else "closed"
         return f"<EventChannels of {self._xen.link.target}, {state}>"
-
-
-def _cannot_open(error: OSError) -> errors.NotXenError:
-    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        text = "no event channel device: the xen-evtchn module is not loaded"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        text = "no permission to open the event channel device: run as root"
-    else:
-        text = f"cannot open the event channel device: {error.strerror}"
-    return errors.NotXenError(error.errno, text, error.filename)

@@ -74,9 +74,12 @@ struct gntdev_map_grant_ref {
     } refs[1];
 };
 
-struct gntdev_unmap_grant_ref {
-    uint64_t index;
+struct gntalloc_alloc_gref {
+    uint16_t domid;
+    uint16_t flags;
     uint32_t count;
+    uint64_t index;
+    uint32_t refs[1];
     uint32_t pad;
 };
 
@@ -93,7 +96,7 @@ _Static_assert(sizeof(struct privcmd_mmapbatch_v2_32) == 24, "privcmd_mmapbatch_
 _Static_assert(sizeof(struct privcmd_dm_op) == 16, "privcmd_dm_op");
 _Static_assert(sizeof(struct privcmd_mmap_resource) == 32, "privcmd_mmap_resource");
 _Static_assert(sizeof(struct gntdev_map_grant_ref) == 24, "gntdev_map_grant_ref");
-_Static_assert(sizeof(struct gntdev_unmap_grant_ref) == 16, "gntdev_unmap_grant_ref");
+_Static_assert(sizeof(struct gntalloc_alloc_gref) == 24, "gntalloc_alloc_gref");
 
 enum {
     PRIVCMD_HYPERCALL = _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall)),
@@ -112,7 +115,7 @@ enum {
     EVTCHN_RESET = _IOC(_IOC_NONE, 'E', 5, 0),
     EVTCHN_RESTRICT_DOMID = _IOC(_IOC_NONE, 'E', 6, sizeof(uint16_t)),
     GNTDEV_MAP_GRANT_REF = _IOC(_IOC_NONE, 'G', 0, sizeof(struct gntdev_map_grant_ref)),
-    GNTDEV_UNMAP_GRANT_REF = _IOC(_IOC_NONE, 'G', 1, sizeof(struct gntdev_unmap_grant_ref)),
+    GNTALLOC_ALLOC_GREF = _IOC(_IOC_NONE, 'G', 5, sizeof(struct gntalloc_alloc_gref)),
 };
 
 /* How a kernel takes hypercalls from this process. */

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from pyxc.abi.layout import HANDLE, S16, U16, U32, Row, Table, pad
 from pyxc.abi.operation import GRANT_TABLE_OP, Operation
@@ -27,6 +28,26 @@ class Status(IntEnum):
     EAGAIN = -12
     NO_SPACE = -13
 
+
+class Reserved(IntEnum):
+    """References that a toolstack fills in for a new domain (GNTTAB_RESERVED_*)."""
+
+    CONSOLE = 0
+    XENSTORE = 1
+
+
+PERMIT_ACCESS: Final = 1
+"""Flags of an entry: its page may be mapped."""
+READONLY: Final = 4
+"""Flags of an entry: but not to be written."""
+
+ENTRY_V1_STRUCT = Table(
+    "grant_entry_v1", "xen",
+    Row("flags", U16),
+    Row("domid", U16),
+    Row("frame", U32),
+)  # fmt: skip
+"""An entry of a table of version 1: to whom which frame is lent."""
 
 SETUP_TABLE_STRUCT = Table(
     "gnttab_setup_table", "xen",

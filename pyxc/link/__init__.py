@@ -76,8 +76,14 @@ class Link(Protocol):
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         """Frames of a resource."""
 
+    def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> ForeignMap:
+        """Map pages that a domain lends to this one, by their grant references. OSError."""
+
+    def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
+        """New pages of this domain that another may map: grant references, and the pages. OSError."""
+
     def open_events(self) -> EventDevice:
-        """A new event channel device. OSError when there is none, or no permission."""
+        """A new event channel device. NotXenError when there is none, or no permission."""
 
     def close(self) -> None:
         """Unmap and close everything; BufferError when a memoryview still holds a mapping."""

@@ -4,25 +4,23 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct
 import sys
-from io import FileIO
 
 from pyxc._core import IOCTL, device_ioctl
+from pyxc.link.device import open_device
 
-PATH = "/dev/xen/evtchn"
 _PORT_SIZE = 4
 _NARROW = {"restrict_domid": "=H"}
 """Requests whose structure is not of u32."""
 
 
 class EvtchnDevice:
-    """One open /dev/xen/evtchn; `gated`: its ioctls need the 64-bit gate. See EventDevice."""
+    """One open /dev/xen/evtchn; `gated`: its ioctls need the 64-bit gate. See EventDevice. NotXenError."""
 
     def __init__(self, gated: bool) -> None:
         self._gated = gated
-        self._file = FileIO(PATH, "r+", opener=_open)
+        self._file = open_device("evtchn")
         self.fileno = self._file.fileno
         self.close = self._file.close
 
@@ -42,7 +40,3 @@ class EvtchnDevice:
 
     def unmask(self, port: int) -> None:
         self._file.write(port.to_bytes(_PORT_SIZE, sys.byteorder))
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

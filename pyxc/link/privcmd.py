@@ -10,6 +10,8 @@ from array import array
 
 from pyxc import _core
 from pyxc.errors import NotXenError
+from pyxc.link import grants
+from pyxc.link.device import cannot_open
 from pyxc.link.evtchn import EvtchnDevice
 
 CAPABILITIES = "/proc/xen/capabilities"
@@ -29,7 +31,7 @@ class PrivcmdLink:
         try:
             self._device = _core.Privcmd(gate=gate)
         except OSError as error:
-            raise _cannot_open(error) from error
+            raise cannot_open("privcmd", error) from error
         if self._device.probe_errno:
             refused = self._device.probe_errno
             self._device.close()
@@ -57,6 +59,14 @@ class PrivcmdLink:
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         return self._device.resource_size(domid, kind, ident)
 
+    def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> _core.ForeignMap:
+        return grants.map_grants(self._device, domid, refs, writable)
+
+    def lend_pages(
+        self, domid: int, count: int, writable: bool = False
+    ) -> tuple[list[int], _core.ForeignMap]:
+        return grants.lend_pages(self._device, domid, count, writable)
+
     def open_events(self) -> EvtchnDevice:
         return EvtchnDevice(self.gated)
 
@@ -65,16 +75,6 @@ class PrivcmdLink:
 
     def __repr__(self) -> str:
         return f"<PrivcmdLink {self.target}{' through the 64-bit gate' if self.gated else ''}>"
-
-
-def _cannot_open(error: OSError) -> NotXenError:
-    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        text = "no privcmd device: this is not a Xen dom0, or the xen-privcmd module is not loaded"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        text = "no permission to open the privcmd device: run as root"
-    else:
-        text = f"cannot open the privcmd device: {error.strerror}"
-    return NotXenError(error.errno, text, error.filename)
 
 
 def _cannot_call(number: int, gate: str) -> NotXenError:

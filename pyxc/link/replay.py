@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, SharedMemory
+from pyxc.errors import NotXenError
 from pyxc.link import EventDevice
 from pyxc.link.record import Snapshot, unpacked
 from pyxc.link.tape import ReplayError, Tape, whole
@@ -85,8 +86,18 @@ class ReplayLink:
         with self._tape.understood():
             return whole(line["result"])
 
+    def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> ForeignMap:
+        raise ReplayError("grants are not recorded")
+
+    def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
+        raise ReplayError("grants are not recorded")
+
     def open_events(self) -> EventDevice:
-        return _ReplayedEvents(self._tape, self._tape.open_device("events"))
+        try:
+            device = self._tape.open_device("events")
+        except OSError as error:
+            raise NotXenError(error.errno, error.strerror) from error
+        return _ReplayedEvents(self._tape, device)
 
     def close(self) -> None:
         for memory, mapped in self._maps:

@@ -46,6 +46,12 @@ class LinkWrapper:
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         return self._inner.resource_size(domid, kind, ident)
 
+    def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> ForeignMap:
+        return self._inner.map_grants(domid, refs, writable)
+
+    def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
+        return self._inner.lend_pages(domid, count, writable)
+
     def open_events(self) -> EventDevice:
         return self._inner.open_events()
 

@@ -15,8 +15,11 @@ from pyxc.sim.domain import Domain
 if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor
 
-_SHARED, _STATUS = 0, 1
-_ENTRIES_PER_FRAME = 256
+SHARED, _STATUS = 0, 1
+ENTRIES_PER_FRAME = 512
+"""Of a table of version 1."""
+_LARGE_ENTRIES_PER_FRAME = 256
+"""Of version 2, in which alone there are status frames."""
 _STATUS_PER_FRAME = 2048
 _MOST_AT_ONCE = 32
 """Frames that Xen mapped in one call before 4.15."""
@@ -41,10 +44,10 @@ def get_version(call: Call) -> None:
 
 def resource_frames(domain: Domain, ident: int) -> int:
     """Frames that the shared table or the status frames can have, 0 for another id."""
-    if ident == _SHARED:
+    if ident == SHARED:
         return domain.max_grant_frames
     if ident == _STATUS:
-        return -(-domain.max_grant_frames * _ENTRIES_PER_FRAME // _STATUS_PER_FRAME)
+        return -(-domain.max_grant_frames * _LARGE_ENTRIES_PER_FRAME // _STATUS_PER_FRAME)
     return 0
 
 
@@ -52,7 +55,7 @@ def acquire(xen: Hypervisor, domain: Domain, ident: int, first: int, count: int)
     """Machine frames of a domain's grant table, which grows as needed. Refusal (EINVAL, E2BIG)."""
     if not xen.profile.since(4, 15) and count > _MOST_AT_ONCE:
         raise Refusal(XenErrno.E2BIG)
-    if ident != _SHARED or not 0 < count <= domain.max_grant_frames - first:
+    if ident != SHARED or not 0 < count <= domain.max_grant_frames - first:
         raise Refusal(XenErrno.EINVAL)
     while len(domain.grant_frames) < first + count:
         frame = xen.machine.allocate_special(domain.domid)

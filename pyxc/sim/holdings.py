@@ -9,11 +9,12 @@ from pyxc._core import ForeignMap, SharedMemory
 
 
 class Holding(NamedTuple):
-    """What a foreign mapping keeps, and for which client."""
+    """What a foreign mapping keeps, and for which client; `lent` are references of dom0 that end with it."""
 
     client: object
     domid: int
     frames: frozenset[int]
+    lent: tuple[int, ...] = ()
 
 
 class Holdings:
@@ -22,15 +23,28 @@ class Holdings:
     def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
         self._holdings: dict[int, Holding] = {}
+        self._ended: list[Holding] = []
 
     def add(self, mapped: ForeignMap, holding: Holding) -> None:
+        self._end(id(mapped))
         self._holdings[id(mapped)] = holding
 
+    def _end(self, key: int) -> None:
+        if key in self._holdings:
+            self._ended.append(self._holdings.pop(key))
+
     def opened(self) -> list[tuple[ForeignMap, Holding]]:
-        """The mappings that are open; what is known of others is forgotten."""
+        """The mappings that are open."""
         opened = {id(mapped): mapped for mapped in self._memory.maps if not mapped.closed}
-        self._holdings = {key: holding for key, holding in self._holdings.items() if key in opened}
+        for key in self._holdings.keys() - opened.keys():
+            self._end(key)
         return [(opened[key], holding) for key, holding in self._holdings.items()]
+
+    def ended(self) -> list[Holding]:
+        """What was held by mappings that went since this was asked last."""
+        self.opened()
+        ended, self._ended = self._ended, []
+        return ended
 
     def of_client(self, client: object) -> list[ForeignMap]:
         return [mapped for mapped, holding in self.opened() if holding.client is client]

@@ -26,6 +26,7 @@ from pyxc.sim import (
     domctl_vcpu,
     event_channel,
     grant_table,
+    grants,
     guests,
     guests_2006,
     hvm,
@@ -268,7 +269,9 @@ class Hypervisor:
         self.machine.release(domain.domid, leaving)
 
     def reap(self) -> None:
-        """Let dying domains go whose last frame has been unmapped."""
+        """After mappings may have gone: end what they lent, let dying domains go that nothing holds."""
+        for holding in self.holdings.ended():
+            grants.revoke(self, holding.lent)
         for domain in [domain for domain in self.domains.values() if domain.dying]:
             self.take_frames(domain, self.machine.frames_of(domain.domid).runs)
             if not self.machine.frames_of(domain.domid):

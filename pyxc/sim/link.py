@@ -12,7 +12,7 @@ from typing import Literal
 from pyxc._core import ForeignMap, Pool, fork_count
 from pyxc.abi.domid import DOMID_SELF, DOMID_XEN
 from pyxc.abi.memory import Resource
-from pyxc.sim import grant_table
+from pyxc.sim import grant_table, grants
 from pyxc.sim.access import ClientMemory, Refusal
 from pyxc.sim.domain import Domain
 from pyxc.sim.evtchn import SimEvtchn
@@ -99,10 +99,17 @@ class SimLink:
             return 0, errno.EBUSY
         return mfn, 0
 
-    def _map(self, domid: int, frames: list[int], errors: list[int], writable: bool) -> ForeignMap:
+    def _map(
+        self,
+        domid: int,
+        frames: list[int],
+        errors: list[int],
+        writable: bool,
+        lent: Iterable[int] = (),
+    ) -> ForeignMap:
         mapped = self.hypervisor.machine.memory.map_frames(domid, array("Q", frames), writable, errors)
         kept = frozenset(mfn for mfn, number in zip(frames, errors) if not number)
-        self.hypervisor.holdings.add(mapped, Holding(self, domid, kept))
+        self.hypervisor.holdings.add(mapped, Holding(self, domid, kept, tuple(lent)))
         return mapped
 
     def map_resource(
@@ -148,6 +155,30 @@ class SimLink:
         if domain is None:
             raise _failure(errno.ESRCH)
         return domain
+
+    def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> ForeignMap:
+        """OSError EINVAL, as the kernel, whatever is wrong with one of them."""
+        self._check()
+        xen = self.hypervisor
+        with xen.lock:
+            xen.reap()
+            try:
+                frames = [grants.frame_of(xen, xen.find(domid), ref, writable) for ref in refs]
+            except Refusal as refusal:
+                raise _failure(errno.EINVAL) from refusal
+            return self._map(domid, frames, [0] * len(frames), writable)
+
+    def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
+        """OSError ENOSPC when no references are left."""
+        self._check()
+        xen = self.hypervisor
+        with xen.lock:
+            xen.reap()
+            try:
+                refs, frames = grants.lend(xen, domid, count, writable)
+            except Refusal as refusal:
+                raise _failure(refusal.errno) from refusal
+            return refs, self._map(DOMID_SELF, frames, [0] * count, True, refs)
 
     def open_events(self) -> SimEvtchn:
         self._check()

@@ -68,6 +68,7 @@ ENUMS = {
     "event_channel.Status": (r"EVTCHNSTAT_(\w+)", set()),
     "event_channel.Virq": (r"VIRQ_(\w+)", {"XC_RESERVED", "MCA"}),
     "grant_table.Status": (r"GNTST_(\w+)", set()),
+    "grant_table.Reserved": (r"GNTTAB_RESERVED_(\w+)", set()),
     "hvm.HvmParam": (r"HVM_PARAM_((?!CALLBACK_TYPE_)\w+)", {"ACCESS_RING_PFN"}),  # MONITOR_RING_PFN to 4.5
     "x86.ContextFlag": (r"VGCF_(\w+)", set()),
     "x86.StartFlag": (r"SIF_(\w+)", {"PM_MASK"}),
@@ -89,6 +90,8 @@ NUMBERS = {
     "sysctl.INVALID_MEM_SZ": "XEN_INVALID_MEM_SZ",
     "sysctl.INVALID_NODE_DIST": "XEN_INVALID_NODE_DIST",
     "x86.VCPU_INFOS": "XEN_LEGACY_MAX_VCPUS",
+    "grant_table.PERMIT_ACCESS": "GTF_permit_access",
+    "grant_table.READONLY": "GTF_readonly",
     "operation.MULTICALL": "__HYPERVISOR_multicall",
 }
 

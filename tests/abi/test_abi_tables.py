@@ -12,7 +12,7 @@ from pyxc.abi import dom0_ops, layout, x86
 from pyxc.abi.layout import Interface, NotInInterface, Row, Table
 from pyxc.abi.versions import BEFORE_DOMCTL, RELEASES
 
-# Arrays and one packed record, of which the headers have a type or nothing: no layout, only a size.
+# Arrays, and records of which the headers have a type or nothing, or the goldens nothing: only a size.
 NOT_STRUCTURES = {
     "xen_extraversion_t": 16,
     "xen_capabilities_info_t": 1024,
@@ -21,6 +21,7 @@ NOT_STRUCTURES = {
     "xen_domain_handle_t": 16,
     "domid_t": 2,
     "e820entry": 20,
+    "grant_entry_v1": 8,
     "dom0_getmemlist2": 40,  # defined here, see dom0_ops
 }
 

@@ -78,15 +78,12 @@ def test_grant_device() -> None:
     device = os.open("/dev/xen/gntdev", os.O_RDWR | os.O_CLOEXEC)
     try:
         grant = bytearray(struct.pack("IIQII", 1, 0, 2**64 - 1, 0, 8))
+        if BITS_32:
+            plain = _core.device_ioctl(device, _core.IOCTL["gntdev_map_grant_ref"], grant, gate=False)
+            assert plain == -errno.ENOTTY
         assert _core.device_ioctl(device, _core.IOCTL["gntdev_map_grant_ref"], grant, gate=BITS_32) == 0
         (index,) = struct.unpack_from("Q", grant, 8)
         assert index % _core.PAGE_SIZE == 0
-        release = bytearray(struct.pack("QII", index, 1, 0))
-        assert _core.device_ioctl(device, _core.IOCTL["gntdev_unmap_grant_ref"], release, gate=BITS_32) == 0
-        assert (
-            _core.device_ioctl(device, _core.IOCTL["gntdev_unmap_grant_ref"], release, gate=BITS_32)
-            == -errno.ENOENT
-        )
     finally:
         os.close(device)
 

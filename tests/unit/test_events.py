@@ -13,7 +13,6 @@ import time
 import pytest
 from hosts import Boot, Host
 
-import pyxc
 from pyxc import ChannelStatus, EventChannels, Virq, errors
 
 ABSENT_DOMID = 0x7000
@@ -300,15 +299,3 @@ def test_in_a_child_they_are_the_parents(host: Host) -> None:
         with open(reader, encoding="ascii") as said:
             assert "before a fork" in said.read()
         assert channels.wait(0) == far
-
-
-def test_without_the_device(monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
-    for number, said in ((errno.ENOENT, "xen-evtchn"), (errno.EACCES, "root"), (errno.EIO, "cannot open")):
-
-        def refuse(number: int = number) -> None:
-            raise OSError(number, os.strerror(number), "/dev/xen/evtchn")
-
-        monkeypatch.setattr(host.link, "open_events", refuse)
-        with pytest.raises(pyxc.NotXenError, match=said) as caught:
-            host.xen.events()
-        assert caught.value.filename == "/dev/xen/evtchn"

@@ -120,7 +120,7 @@ def test_event_channels_are_recorded(path: Path) -> None:
 
 def test_a_missing_event_device_is_recorded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(link: object) -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/dev/xen/evtchn")
+        raise errors.NotXenError(errno.ENOENT, "the module is not loaded", "/dev/xen/evtchn")
 
     monkeypatch.setattr("pyxc.sim.SimLink.open_events", refuse)
     with pyxc.open("sim:", record=path) as xen, pytest.raises(errors.NotXenError, match="not loaded"):
