@@ -677,13 +677,17 @@ cdef struct Place:
 
 
 cdef object number_at(const char *at, Place *place, bint swapped):
-    """One number of 1, 2, 4 or 8 bytes: its sign is filled up from the top, then shifted down again."""
+    """One number of 1, 2, 4 or 8 bytes: its sign is filled up from the top, then shifted down again.
+
+    The bytes that come first in a word are its low ones when they are little-endian, else its high ones.
+    """
     cdef uint64_t word = 0
     cdef unsigned int spare = 64 - 8 * place.unit
+    cdef bint little = LITTLE_ENDIAN != swapped
     memcpy(&word, at, place.unit)
     if swapped:
-        word = __builtin_bswap64(word) >> spare
-    elif not LITTLE_ENDIAN:
+        word = __builtin_bswap64(word)
+    if not little:
         word = word >> spare
     if place.code == b"?":
         return word != 0
