@@ -14,16 +14,12 @@ from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, grant_table, memory, x86
 from pyxc.abi.domctl import PAGE_PINNED, CreateFlag, PageType
 from pyxc.abi.domid import DOMID_SELF, DOMID_XEN
+from pyxc.sim.words import Words
 
 ABSENT = 2**64 - 1
 WORDS = PAGE_SIZE // 8
 
-
-def words(data: Any) -> array[int]:
-    found = array("Q", bytes(data))
-    if found.itemsize and array("H", [1]).tobytes() == b"\0\1":
-        found.byteswap()
-    return found
+words = Words("little").unpack
 
 
 def mapped(client: Any, domid: int, *frames: int, writable: bool = False) -> Any:
@@ -145,7 +141,7 @@ def test_types_of_frames(client: Any) -> None:
     shared = client.xen.domains[1].shared_info
 
     def types(domid: int, *frames: int) -> list[int]:
-        arena = client.buffer(array("Q", frames).tobytes())
+        arena = client.buffer(Words("little").pack(frames))
         answer = client.call(domctl.GETPAGEFRAMEINFO3, domid, num=len(frames), array=arena.address)
         assert answer.result == 0
         return list(words(arena.view[: 8 * len(frames)]))

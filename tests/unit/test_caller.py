@@ -17,8 +17,10 @@ from pyxc.abi import domctl, hvm, memory, sched, sysctl, version
 from pyxc.abi.layout import Interface
 from pyxc.abi.operation import MULTICALL, Operation
 from pyxc.caller import Caller
+from pyxc.sim.words import Words
 
 ERESTART = 85
+WORDS = Words("little")
 CHANGES = [
     operation
     for module in (domctl, sysctl, memory, sched, hvm)
@@ -36,9 +38,9 @@ def test_a_call_carries_its_fields_and_brings_the_answer(host: Host) -> None:
 
 
 def test_buffers_go_in_and_come_back(host: Host) -> None:
-    frames = array("Q", sorted(host.owned(1))[:3]).tobytes()
+    frames = WORDS.pack(sorted(host.owned(1))[:3])
     reply = host.xen.call(domctl.GETPAGEFRAMEINFO3, 1, num=3, array=frames)
-    assert list(array("Q", reply.buffers["array"])) == [0, 0, 0]
+    assert list(WORDS.unpack(reply.buffers["array"])) == [0, 0, 0]
 
 
 def test_a_null_handle_is_no_buffer(host: Host) -> None:
@@ -122,7 +124,7 @@ def test_nothing_else_is_tried_again(host: Host) -> None:
 
 
 def test_a_reading_of_types_outlives_a_moment_of_fault(host: Host) -> None:
-    frames = array("Q", sorted(host.owned(1))[:1]).tobytes()
+    frames = WORDS.pack(sorted(host.owned(1))[:1])
     host.link.fail(domctl.GETPAGEFRAMEINFO3, errno.EFAULT, times=2)
     host.xen.call(domctl.GETPAGEFRAMEINFO3, 1, num=1, array=frames)
     host.link.fail(domctl.GETPAGEFRAMEINFO3, errno.EFAULT, times=3)

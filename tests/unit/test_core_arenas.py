@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from emulation import needs_the_kernel
 
 from pyxc._core import PAGE_SIZE, Arena, Pool
 
@@ -155,6 +156,7 @@ except MemoryError as error:
     assert "RLIMIT_MEMLOCK is 8192 bytes" in done.stdout
 
 
+@needs_the_kernel
 def test_locked_memory_is_resident_and_not_inherited() -> None:
     arena = Pool().take(1)
     text = Path("/proc/self/smaps").read_text()

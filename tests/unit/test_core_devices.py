@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from emulation import needs_the_kernel
 
 from pyxc import _core
 from pyxc._core import Pool, Privcmd, SharedMemory, device_ioctl, fork_count, has_64bit_code_segment
@@ -28,6 +29,7 @@ def test_the_error_names_the_device(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "privcmd")
 
 
+@needs_the_kernel
 def test_a_device_that_is_not_privcmd_says_so_to_every_call() -> None:
     handle = Privcmd("/dev/null")
     assert handle.probe_errno == errno.ENOTTY
@@ -68,6 +70,7 @@ def test_the_device_is_closed_on_exec_and_at_close() -> None:
         handle.pool.take(1)
 
 
+@needs_the_kernel
 def test_a_map_that_the_kernel_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(8192))
@@ -223,6 +226,7 @@ def test_what_was_opened_before_a_fork_says_so_in_the_child() -> None:
 
 def test_a_child_that_closes_everything_does_the_parent_no_harm() -> None:
     handle, memory, pool = Privcmd("/dev/null"), SharedMemory(4), Pool(locked=False)
+    answer = handle.hypercall(17)
     mapped = memory.map_frames(1, array("Q", [1]), True)
     memoryview(mapped)[:4] = b"mine"
     arena = pool.take(1)
@@ -238,7 +242,7 @@ def test_a_child_that_closes_everything_does_the_parent_no_harm() -> None:
 
     assert in_child(close_all) == "/dev/null"
     assert bytes(arena.view[:4]) == bytes(memoryview(mapped)[:4]) == memory.read(1, 0, 4) == b"mine"
-    assert handle.hypercall(17) == -errno.ENOTTY
+    assert handle.hypercall(17) == answer < 0
 
 
 def test_an_arena_of_the_device_is_not_zeroed_by_a_child(tmp_path: Path) -> None:
