@@ -121,8 +121,16 @@ class Memory:
             raise self._short(memory.DECREASE_RESERVATION.full_name, len(done), len(wanted))
 
     def maximum_gpfn(self) -> int:
-        """The highest guest frame in use (memory_op maximum_gpfn); of a PV guest what it says of itself."""
-        return self._xen.call(memory.MAXIMUM_GPFN, self._domain.domid).result
+        """The highest guest frame in use (memory_op maximum_gpfn); of a PV guest what it says of itself.
+
+        0 where it says nothing; before Xen 4.3 the answer then was -1, which reads as EPERM.
+        """
+        try:
+            return self._xen.call(memory.MAXIMUM_GPFN, self._domain.domid).result
+        except errors.PermissionDenied:
+            if self._xen.interface.xen >= (4, 3):
+                raise
+            return 0
 
     def frames(self, types: bool = False, force: bool = False, source: str | None = None) -> FrameList:
         """The frames that the domain owns; see FrameList. Pause it for a list that is of one moment.

@@ -210,10 +210,11 @@ ARCH_SHARED_INFO_32_STRUCT = Table(
     Row("max_pfn",                    U32),
     Row("pfn_to_mfn_frame_list_list", U32),
     Row("nmi_reason",                 U32),
-    Row("p2m_cr3",                    U32),
-    Row("p2m_vaddr",                  U32),
-    Row("p2m_generation",             U32),
-    Row("wc_sec_hi",                  U32),
+    Row("p2m_cr3",                    U32, start=(4, 6)),
+    Row("p2m_vaddr",                  U32, start=(4, 6)),
+    Row("p2m_generation",             U32, start=(4, 6)),
+    Row("wc_sec_hi",                  U32, start=(4, 6)),
+    pad(256, stop=(4, 6)),
 )  # fmt: skip
 
 SHARED_INFO_STRUCT = Table(
@@ -279,6 +280,6 @@ START_INFO_32_STRUCT = Table(
     Row("mod_start",           U32),
     Row("mod_len",             U32),
     Row("cmd_line",            U8, 1024),
-    Row("first_p2m_pfn",       U32),
-    Row("nr_p2m_frames",       U32),
+    Row("first_p2m_pfn",       U32, start=(3, 4)),
+    Row("nr_p2m_frames",       U32, start=(3, 4)),
 )  # fmt: skip

@@ -147,7 +147,7 @@ def maximum_gpfn(call: Call) -> int:
         return domain.highest_gfn
     layout = call.xen.layout(x86.SHARED_INFO_STRUCT)
     count = call.xen.machine.word(domain.shared_info, layout.offsets["arch.max_pfn"] // 8)
-    return (count or 1) - 1
+    return (count or 1) - 1 if call.xen.profile.since(4, 3) else count - 1
 
 
 @handles(memory.MACHPHYS_MFN_LIST)

@@ -44,7 +44,7 @@ def _load(name: str) -> Any:
 
 @cache
 def golden(name: str) -> Any:
-    """The layouts of one release: "4.17-x86_64"; or "i386", which no release changed."""
+    """The layouts of one release: "4.17-x86_64"."""
     return _load(f"layouts/xen-{name}.json")
 
 
@@ -56,6 +56,13 @@ def golden_name(interface: Interface) -> str:
     return f"{interface.xen[0]}.{interface.xen[1]}{patched}-x86_64"
 
 
+def i386_name(interface: Interface) -> str:
+    """Which file holds the structures of 32-bit guests: they changed four times."""
+    since = max(release for release in I386 if release <= interface.xen)
+    return f"{since[0]}.{since[1]}-i386"
+
+
+I386: tuple[Release, ...] = ((3, 1), (3, 4), (4, 6), (4, 7), (4, 10))
 DOM0_OPS = {0x03000000: "2006-04-dom0_op", 0x03000001: "2006-06-dom0_op", 0x13000001: "2006-08-dom0_op"}
 
 

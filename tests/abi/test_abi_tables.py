@@ -43,18 +43,16 @@ UNSIGNED = {1: layout.U8, 2: layout.U16, 4: layout.U32, 8: layout.U64}
 
 # The goldens are of x86; PowerPC's structures are in test_abi_dom0_ops.
 TABLES = {name: table for name, table in goldens.tables().items() if not name.startswith("ppc64.")}
-OLDEST_I386 = (4, 10)
 CASES = [
     pytest.param(name, interface, id=f"{name}-{goldens.golden_name(interface)}")
     for name, table in TABLES.items()
     for interface in (BEFORE_DOMCTL if table.family == "dom0_op" else RELEASES)
-    if not (name.endswith("_32_STRUCT") and interface.xen < OLDEST_I386)
 ]
 
 
 def golden_of(name: str, table: Table, interface: Interface) -> goldens.Struct | None:
-    release = "i386" if name.endswith("_32_STRUCT") else goldens.golden_name(interface)
-    return goldens.struct_of(release, table.name)
+    narrow = name.endswith("_32_STRUCT")
+    return goldens.struct_of((goldens.i386_name if narrow else goldens.golden_name)(interface), table.name)
 
 
 def union_members(table: Table) -> set[str]:

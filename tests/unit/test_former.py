@@ -11,6 +11,7 @@ from hosts import Boot, Host, HostLink
 import pyxc
 from pyxc import Capability, CpuTopology, NumaNode, errors
 from pyxc.abi import domctl, memory, sysctl, version
+from pyxc.abi.operation import MULTICALL
 from pyxc.sim import Hypervisor, named
 
 
@@ -138,6 +139,16 @@ def test_a_pv_guest_without_p2m_has_the_hypervisors_list(boot: Boot, release: st
     host.publish(3, max_pfn=0)
     found = host.xen.domains[3].memory.frames()
     assert (found.source, set(found.frames)) == ("getmemlist", host.owned(3))
+
+
+def test_a_pv_guest_that_says_nothing_of_itself_has_no_highest_frame(boot: Boot) -> None:
+    for release in ("3.1", "4.1", "4.4"):
+        host = boot(release)
+        assert host.xen.domains.create().memory.maximum_gpfn() == 0
+        assert host.xen.domains[1].memory.maximum_gpfn() == host.published(1, "max_pfn") - 1
+    host.link.fail(MULTICALL, errno.EPERM)
+    with pytest.raises(errors.PermissionDenied):
+        host.xen.domains[1].memory.maximum_gpfn()
 
 
 def test_memory_on_demand_came_with_3_4(boot: Boot) -> None:
