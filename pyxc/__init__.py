@@ -39,9 +39,10 @@ from pyxc.frames import FrameList
 from pyxc.grants import GrantInfo, Lent
 from pyxc.host import Build, CpuTopology, NumaNode, PhysInfo, Version
 from pyxc.memory import Memory, MemoryInfo
-from pyxc.opening import connect
+from pyxc.opening import connect, open_store
 from pyxc.opening import open_xen as open
 from pyxc.p2m import P2m
+from pyxc.store import Permission, StoreClient
 from pyxc.vcpu import Vcpu, VcpuInfo
 from pyxc.watcher import DomainChange, DomainEvent, DomainWatcher
 from pyxc.xen import Xen
@@ -80,10 +81,12 @@ __all__ = [
     "NumaNode",
     "P2m",
     "PageType",
+    "Permission",
     "PermissionDenied",
     "PhysInfo",
     "ReadOnlyError",
     "ShutdownReason",
+    "StoreClient",
     "StoreError",
     "Unsupported",
     "Vcpu",
@@ -95,4 +98,5 @@ __all__ = [
     "Xen",
     "connect",
     "open",
+    "open_store",
 ]

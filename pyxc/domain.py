@@ -152,7 +152,7 @@ class Domain:
     @property
     def name(self) -> str | None:
         """Its name in xenstore, None when it has none or nothing answers there."""
-        return self.xen.store.domain_name(self.domid)
+        return self.xen.names.domain_name(self.domid)
 
     @property
     def memory(self) -> Memory:

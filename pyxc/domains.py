@@ -56,7 +56,7 @@ class Domains(Mapping[int, Domain]):
             return Domain(self._xen, info.domid, info.uuid)
         wanted = check.uuid_or_none(key) if isinstance(key, str) else key
         for info in self.infos():
-            if info.uuid == wanted or (wanted is None and self._xen.store.domain_name(info.domid) == key):
+            if info.uuid == wanted or (wanted is None and self._xen.names.domain_name(info.domid) == key):
                 return Domain(self._xen, info.domid, info.uuid)
         raise KeyError(f"no domain has the {'name' if wanted is None else 'UUID'} {key}")
 

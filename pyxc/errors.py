@@ -26,7 +26,23 @@ class DecodeError(Error, ValueError):
 
 
 class StoreError(Error, OSError):
-    """xenstore refused, or did not answer."""
+    """xenstore refused, or did not answer.
+
+    Attributes: `errno`, `operation` ("write", "" where the connection itself failed) and `path` (None where
+    the operation concerns none).
+    """
+
+    def __init__(self, number: int, reason: str, operation: str = "", path: str | None = None) -> None:
+        super().__init__(number, reason)
+        self.operation = operation
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.errno or 0, self.strerror or "", self.operation, self.path)
+
+    def __str__(self) -> str:
+        what = f"xenstore {self.operation}{'' if self.path is None else f' of {self.path}'} failed: "
+        return f"{what if self.operation else ''}{self.strerror}"
 
 
 class HypercallError(Error, OSError):

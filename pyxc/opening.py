@@ -10,7 +10,8 @@ from pyxc.abi.layout import Release
 from pyxc.caller import Caller
 from pyxc.link import Link
 from pyxc.link.privcmd import PrivcmdLink
-from pyxc.store import Names
+from pyxc.store import StoreClient
+from pyxc.store import connect as connect_store
 from pyxc.xen import Xen
 
 SIMULATED = "sim:"
@@ -43,9 +44,7 @@ def open_xen(
     """
     if gate not in ("auto", "never"):
         raise ValueError(f'gate is {gate!r}: it must be "auto" or "never"')
-    if target is None:
-        target = os.environ.get("PYXC_TARGET") or None
-    link = open_link(target, gate)
+    link = open_link(_chosen(target), gate)
     try:
         if record is None:
             return connect(link, readonly=readonly, names=names, assume=assume)
@@ -58,6 +57,17 @@ def open_xen(
     except BaseException:
         link.close()
         raise
+
+
+def open_store(target: str | None = None, *, readonly: bool = False) -> StoreClient:
+    """xenstore alone, without its hypervisor: works in a guest, too. The target is as for open()."""
+    chosen = _chosen(target)
+    connect = connect_store if chosen is None else open_link(chosen).connect_store
+    return StoreClient(connect, readonly=readonly)
+
+
+def _chosen(target: str | None) -> str | None:
+    return target or os.environ.get("PYXC_TARGET") or None
 
 
 def open_link(target: str | None, gate: str = "auto") -> Link:
@@ -81,4 +91,4 @@ def connect(link: Link, *, readonly: bool = False, names: bool = True, assume: R
     interface = probe.interface_of(link, assume)
     tracer = trace.printer() if os.environ.get("PYXC_TRACE", "0") not in ("", "0") else None
     caller = Caller(link, interface, readonly, tracer)
-    return Xen(link, caller, Names(link.store, names))
+    return Xen(link, caller, names)

@@ -22,7 +22,7 @@ from pyxc.domains import Domains
 from pyxc.events import EventChannels
 from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, counted, text
 from pyxc.link import Link
-from pyxc.store import Names
+from pyxc.store import Names, StoreClient
 from pyxc.vcpu import VcpuInfo, read_infos
 from pyxc.watcher import DomainWatcher
 
@@ -38,12 +38,13 @@ class Xen:
     own_domid = 0
     """The domain that this process runs in: tools run in dom0."""
 
-    def __init__(self, link: Link, caller: Caller, store: Names) -> None:
+    def __init__(self, link: Link, caller: Caller, names: bool = True) -> None:
         self.link = link
         self.caller = caller
         self.call = caller.call
         self.interface = caller.interface
-        self.store = store
+        self.names = Names(link.connect_store, link.target, names)
+        self.store = StoreClient(link.connect_store, readonly=caller.readonly)
         self.domains = Domains(self)
         self.console = Console(self)
 
@@ -232,6 +233,7 @@ class Xen:
     def close(self) -> None:
         """Close devices, mappings and xenstore. BufferError while a memoryview still holds a mapping."""
         self.link.close()
+        self.names.close()
         self.store.close()
 
     def __enter__(self) -> Xen:

@@ -88,6 +88,6 @@ def _domains(target: str | None) -> list[str]:
             warnings.simplefilter("ignore")
             with pyxc.open(target, readonly=True) as xen:
                 domids = list(xen.domains)
-                return [xen.store.domain_name(domid) or str(domid) for domid in domids]
+                return [xen.names.domain_name(domid) or str(domid) for domid in domids]
     except (pyxc.Error, OSError, ValueError):
         return []

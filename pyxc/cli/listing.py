@@ -42,7 +42,7 @@ def add(program: Program) -> None:
 def list_domains(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         found, status = infos(xen, args.domains)
-        names = {info.domid: xen.store.domain_name(info.domid) for info in found}
+        names = {info.domid: xen.names.domain_name(info.domid) for info in found}
     if args.json:
         output.as_json(domains=[_domain_json(info, names[info.domid]) for info in found])
     else:
@@ -58,7 +58,7 @@ def list_vcpus(args: argparse.Namespace) -> int:
         domids, indices = [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
         affinities = affinity.read_many(xen, domids, indices)
         vcpus = read_infos(xen, domids, indices)
-        names = {info.domid: xen.store.domain_name(info.domid) for info in found}
+        names = {info.domid: xen.names.domain_name(info.domid) for info in found}
         rows = [(vcpu, names[vcpu.domid], affinities[vcpu[:2]]) for vcpu in vcpus if vcpu[:2] in affinities]
         nr_cpus = xen.nr_cpus
     if args.json:

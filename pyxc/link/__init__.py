@@ -7,7 +7,7 @@ from array import array
 from typing import Literal, Protocol
 
 from pyxc._core import ForeignMap, Pool
-from pyxc.store import Store
+from pyxc.store.channel import Channel
 
 
 class EventDevice(Protocol):
@@ -51,10 +51,6 @@ class Link(Protocol):
         """Width of the kernel that issues the hypercalls, which decides the width of native structures."""
 
     @property
-    def store(self) -> Store | None:
-        """A store of names of its own; None where names are in the real xenstore."""
-
-    @property
     def pool(self) -> Pool:
         """Memory that the hypervisor can read and write."""
 
@@ -84,6 +80,9 @@ class Link(Protocol):
 
     def open_events(self) -> EventDevice:
         """A new event channel device. NotXenError when there is none, or no permission."""
+
+    def connect_store(self) -> Channel:
+        """A new connection to the xenstore of that host. StoreError where there is none."""
 
     def close(self) -> None:
         """Unmap and close everything; BufferError when a memoryview still holds a mapping."""

@@ -13,6 +13,7 @@ from pyxc.errors import NotXenError
 from pyxc.link import grants
 from pyxc.link.device import cannot_open
 from pyxc.link.evtchn import EvtchnDevice
+from pyxc.store.channel import Channel, connect
 
 CAPABILITIES = "/proc/xen/capabilities"
 
@@ -25,7 +26,6 @@ class PrivcmdLink:
     """
 
     byteorder = sys.byteorder
-    store = None
 
     def __init__(self, gate: str = "auto") -> None:
         try:
@@ -69,6 +69,9 @@ class PrivcmdLink:
 
     def open_events(self) -> EvtchnDevice:
         return EvtchnDevice(self.gated)
+
+    def connect_store(self) -> Channel:
+        return connect()
 
     def close(self) -> None:
         self._device.close()

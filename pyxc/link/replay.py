@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, SharedMemory
-from pyxc.errors import NotXenError
+from pyxc.errors import NotXenError, StoreError
 from pyxc.link import EventDevice
 from pyxc.link.record import Snapshot, unpacked
 from pyxc.link.tape import ReplayError, Tape, whole
+from pyxc.store.channel import Channel
 
 __all__ = ["ReplayError", "ReplayLink"]
 
@@ -34,7 +36,6 @@ class ReplayLink:
         self.byteorder: Literal["little", "big"] = order
         self.kernel_bits: int = width
         self.pool = Pool(locked=False)
-        self.store = _NoNames()
         self._maps: list[tuple[SharedMemory, ForeignMap]] = []
 
     @property
@@ -99,22 +100,16 @@ class ReplayLink:
             raise NotXenError(error.errno, error.strerror) from error
         return _ReplayedEvents(self._tape, device)
 
+    def connect_store(self) -> Channel:
+        """What xenstore says is not recorded, and the one that is here knows other domains."""
+        raise StoreError(errno.EOPNOTSUPP, "no xenstore: a recording has none")
+
     def close(self) -> None:
         for memory, mapped in self._maps:
             mapped.close()
             memory.close()
         self.pool.close()
         self._tape.close()
-
-
-class _NoNames:
-    """Names of domains are not recorded, and those in the xenstore here are of other domains."""
-
-    def read(self, path: str) -> None:
-        return None
-
-    def list(self, path: str) -> None:
-        return None
 
 
 class _ReplayedEvents:

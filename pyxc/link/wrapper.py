@@ -7,6 +7,7 @@ from array import array
 
 from pyxc._core import ForeignMap, Pool
 from pyxc.link import EventDevice, Link
+from pyxc.store.channel import Channel
 
 
 class LinkWrapper:
@@ -16,7 +17,6 @@ class LinkWrapper:
         self._inner = inner
         self.target = inner.target
         self.byteorder = inner.byteorder
-        self.store = inner.store
         self.kernel_bits = inner.kernel_bits
 
     @property
@@ -54,6 +54,9 @@ class LinkWrapper:
 
     def open_events(self) -> EventDevice:
         return self._inner.open_events()
+
+    def connect_store(self) -> Channel:
+        return self._inner.connect_store()
 
     def close(self) -> None:
         self._inner.close()

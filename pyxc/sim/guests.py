@@ -10,7 +10,7 @@ from uuid import UUID
 from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.event_channel import Status
 from pyxc.abi.hvm import HvmParam
-from pyxc.sim import creation, pv
+from pyxc.sim import creation, pv, toolstack
 from pyxc.sim.domain import Domain
 from pyxc.sim.machine import INVALID_ENTRY
 from pyxc.sim.ports import Port
@@ -32,7 +32,7 @@ _DOM0_IDENTITY = range(0xA0, 0x101)
 
 def start_dom0(xen: Hypervisor) -> None:
     """A Linux dom0: its first pages below 640 KiB, then a hole that it maps one to one, then the rest."""
-    dom0 = _new(xen, "Domain-0", UUID(int=0), vcpus=2, emulation=_PIT)
+    dom0 = _new(xen, UUID(int=0), vcpus=2, emulation=_PIT)
     dom0.max_pages, dom0.pauses = UNLIMITED, 0
     frames = xen.machine.allocate_run(0, DOM0_PAGES)
     low = _DOM0_IDENTITY.start
@@ -44,19 +44,19 @@ def start_dom0(xen: Hypervisor) -> None:
     pv.furnish(xen, dom0, p2m)
     hold_virqs(dom0)
     dom0.live_vcpus[1].blocked = True
+    toolstack.init_dom0(xen)
     xen.schedule()
 
 
 def start_guests(xen: Hypervisor) -> None:
     """An idle PV guest, a busy PVH guest, and a paused PV guest."""
-    _start_web1(xen)
-    _start_db1(xen)
-    _start_build(xen)
+    for name, start in (("web1", _start_web1), ("db1", _start_db1), ("build", _start_build)):
+        toolstack.introduce(xen, start(xen), name)
     xen.last_domid = max(xen.domains)
     xen.schedule()
 
 
-def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: int = 0, emulation: int = 0) -> Domain:
+def _new(xen: Hypervisor, uuid: UUID, vcpus: int, flags: int = 0, emulation: int = 0) -> Domain:
     config = {
         "flags": flags & creation.known_flags(xen.profile),
         "handle": uuid.bytes,
@@ -66,12 +66,12 @@ def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int, flags: int = 0, emu
     domain = creation.create(xen, len(xen.domains), config)
     for index in range(vcpus):
         xen.add_vcpu(domain, index)
-    settle(xen, domain, name)
+    settle(domain)
     return domain
 
 
-def settle(xen: Hypervisor, domain: Domain, name: str) -> None:
-    """Let all vcpus of a new domain be up and have a past, and xenstore know its name."""
+def settle(domain: Domain) -> None:
+    """Let all vcpus of a new domain be up and have a past."""
     for index, vcpu in enumerate(domain.live_vcpus):
         vcpu.down = False
         vcpu.times_ns[:] = (
@@ -80,7 +80,6 @@ def settle(xen: Hypervisor, domain: Domain, name: str) -> None:
             (45 - index) * _SECOND_NS,
             _SECOND_NS // 2,
         )
-    xen.store.introduce(domain.domid, name, str(UUID(bytes=domain.handle)))
 
 
 def hold_virqs(dom0: Domain) -> None:
@@ -105,9 +104,9 @@ def _pieces(frames: range) -> list[range]:
     return [frames[piece * _PIECE : (piece + 1) * _PIECE] for piece in order]
 
 
-def _start_web1(xen: Hypervisor) -> None:
+def _start_web1(xen: Hypervisor) -> Domain:
     """An idle PV guest with a p2m in both forms, which has holes, an identity and a frame of dom0's."""
-    web1 = _new(xen, "web1", UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
+    web1 = _new(xen, UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
     web1.max_pages, web1.pauses = 16_384 + 256, 0
     pieces = _pieces(xen.machine.allocate_run(web1.domid, 16_384))
     p2m = pv.P2m()
@@ -123,12 +122,13 @@ def _start_web1(xen: Hypervisor) -> None:
     pv.furnish(xen, web1, p2m)
     for vcpu in web1.live_vcpus:
         vcpu.blocked = True
+    return web1
 
 
-def _start_db1(xen: Hypervisor) -> None:
+def _start_db1(xen: Hypervisor) -> Domain:
     """A busy PVH guest."""
     uuid = UUID("b84e7c10-2f6d-4d0a-9a3e-51c2d3e4f502")
-    db1 = _new(xen, "db1", uuid, vcpus=1, flags=CreateFlag.HVM | CreateFlag.HAP, emulation=_LAPIC)
+    db1 = _new(xen, uuid, vcpus=1, flags=CreateFlag.HVM | CreateFlag.HAP, emulation=_LAPIC)
     pages = 32_768
     db1.max_pages, db1.pauses = pages + 256, 0
     ram = xen.machine.allocate_run(db1.domid, pages)
@@ -142,14 +142,16 @@ def _start_db1(xen: Hypervisor) -> None:
     db1.params.update({HvmParam.STORE_EVTCHN: 1, HvmParam.CONSOLE_EVTCHN: 2})
     xen.machine.memory.write(ram[0x100], 0, b"db1: simulated PVH kernel")
     db1.live_vcpus[0].context = pv.hvm_context(xen)
+    return db1
 
 
-def _start_build(xen: Hypervisor) -> None:
+def _start_build(xen: Hypervisor) -> Domain:
     """A paused PV guest of the older kind: its p2m is a tree of frames only."""
-    build = _new(xen, "build", UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)
+    build = _new(xen, UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)
     pages = 8_192
     build.max_pages = pages + 256
     p2m = pv.P2m()
     p2m.map(*_pieces(xen.machine.allocate_run(build.domid, pages)))
     connect(xen, build)
     pv.furnish(xen, build, p2m, linear=False)
+    return build

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pyxc.sim import context_2006, creation, guests, pv
+from pyxc.sim import context_2006, creation, guests, pv, toolstack
 from pyxc.sim.domain import Domain
 
 if TYPE_CHECKING:
@@ -22,22 +22,23 @@ _SLACK = 256
 
 def start_dom0(xen: Hypervisor) -> None:
     """A dom0 with all of its memory in one piece."""
-    dom0 = _new(xen, "Domain-0", UUID(int=0), vcpus=2)
+    dom0 = _new(xen, UUID(int=0), vcpus=2)
     _furnish(xen, dom0, [xen.machine.allocate_run(0, guests.DOM0_PAGES)])
     dom0.max_pages, dom0.pauses = guests.UNLIMITED, 0
     guests.hold_virqs(dom0)
     dom0.live_vcpus[1].blocked = True
+    toolstack.init_dom0(xen)
     xen.schedule()
 
 
 def start_guests(xen: Hypervisor) -> None:
     """An idle guest, a busy one and a paused one; then, on a host that has room for it, a large one."""
-    web1 = _new(xen, "web1", UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
-    db1 = _new(xen, "db1", UUID("b84e7c10-2f6d-4d0a-9a3e-51c2d3e4f502"), vcpus=1)
-    build = _new(xen, "build", UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)
+    web1 = _new(xen, UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
+    db1 = _new(xen, UUID("b84e7c10-2f6d-4d0a-9a3e-51c2d3e4f502"), vcpus=1)
+    build = _new(xen, UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)
     pages = {web1: 16_384, db1: 32_768, build: 8_192}
     if xen.profile.large_guest_pages:
-        large1 = _new(xen, "large1", UUID("d27f4a90-3c58-4e6b-8f07-64a1b2c3d404"), vcpus=1)
+        large1 = _new(xen, UUID("d27f4a90-3c58-4e6b-8f07-64a1b2c3d404"), vcpus=1)
         pages[large1] = xen.profile.large_guest_pages
     _give_memory(xen, pages)
     for domain in pages:
@@ -45,15 +46,17 @@ def start_guests(xen: Hypervisor) -> None:
     build.pauses = 1
     for vcpu in web1.live_vcpus:
         vcpu.blocked = True
+    for name, domain in zip(("web1", "db1", "build", "large1"), pages):
+        toolstack.introduce(xen, domain, name)
     xen.last_domid = max(xen.domains)
     xen.schedule()
 
 
-def _new(xen: Hypervisor, name: str, uuid: UUID, vcpus: int) -> Domain:
+def _new(xen: Hypervisor, uuid: UUID, vcpus: int) -> Domain:
     domain = creation.create_2006(xen, len(xen.domains), uuid.bytes)
     for index in range(1, vcpus):
         creation.add_vcpu_2006(xen, domain, index)
-    guests.settle(xen, domain, name)
+    guests.settle(domain)
     if domain.domid:
         guests.connect(xen, domain)
     return domain

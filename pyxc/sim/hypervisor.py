@@ -44,7 +44,7 @@ from pyxc.sim.holdings import Holdings
 from pyxc.sim.machine import Machine
 from pyxc.sim.profiles import Profile
 from pyxc.sim.scheduler import schedule
-from pyxc.sim.store import Store
+from pyxc.sim.xenstored import Host, Xenstored
 
 if TYPE_CHECKING:
     from pyxc.sim.link import SimLink
@@ -100,11 +100,11 @@ class Hypervisor:
         self.holdings = Holdings(self.machine.memory)
         self.domains: dict[int, Domain] = {}
         self.console = ConsoleRing()
-        self.store = Store()
         self.clock_ns = _BOOTED_NS
         self.wallclock_ns = 0
         self.last_domid = 0
         self.lock = RLock()
+        self.store = Xenstored(Host(self), self.lock)
         self._families = {
             number: family for number, family in _FAMILIES.items() if self.interface.number(family.name) != 0
         }
@@ -257,7 +257,7 @@ class Hypervisor:
         channels.close_all(self, domain)
         self.take_frames(domain, self.machine.frames_of(domain.domid).runs)
         self.schedule()
-        channels.raise_virq(self, Virq.DOM_EXC)
+        self.domain_exception()
         self.reap()
 
     def take_frames(self, domain: Domain, runs: Iterable[range]) -> None:
@@ -276,8 +276,12 @@ class Hypervisor:
             self.take_frames(domain, self.machine.frames_of(domain.domid).runs)
             if not self.machine.frames_of(domain.domid):
                 del self.domains[domain.domid]
-                self.store.forget(domain.domid)
-                channels.raise_virq(self, Virq.DOM_EXC)
+                self.domain_exception()
+
+    def domain_exception(self) -> None:
+        """A domain shut down, is dying or is gone: xenstored looks at all of them, and so may others."""
+        self.store.check_domains()
+        channels.raise_virq(self, Virq.DOM_EXC)
 
     def ring(self, domid: int, port: int) -> None:
         """What a guest does to ring the other end of one of its ports."""

@@ -18,7 +18,7 @@ from pyxc.sim.domain import Domain
 from pyxc.sim.evtchn import SimEvtchn
 from pyxc.sim.holdings import Holding
 from pyxc.sim.hypervisor import Hypervisor
-from pyxc.sim.store import Store
+from pyxc.sim.xenstored.channel import SimChannel
 
 _INT_RANGE = 1 << 32
 _LAST_FRAME = (1 << 40) - 2
@@ -28,7 +28,7 @@ _LAST_FRAME = (1 << 40) - 2
 class SimLink:
     """One client's link to a Hypervisor. Threads: may be used by many.
 
-    `hypervisor` is the simulated host itself, `store` its view of xenstore.
+    `hypervisor` is the simulated host itself.
     """
 
     kernel_bits = 64
@@ -43,10 +43,6 @@ class SimLink:
     @property
     def byteorder(self) -> Literal["little", "big"]:
         return self.hypervisor.interface.byteorder
-
-    @property
-    def store(self) -> Store:
-        return self.hypervisor.store
 
     @property
     def maps(self) -> list[ForeignMap]:
@@ -183,6 +179,10 @@ class SimLink:
     def open_events(self) -> SimEvtchn:
         self._check()
         return SimEvtchn(self.hypervisor)
+
+    def connect_store(self) -> SimChannel:
+        self._check()
+        return self.hypervisor.store.connect()
 
     def close(self) -> None:
         """Unmap everything; BufferError when a memoryview still holds a mapping."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from pyxc.abi import sched
 from pyxc.abi.errno import XenErrno
-from pyxc.abi.event_channel import Virq
-from pyxc.sim import channels
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
 
@@ -19,5 +17,5 @@ def remote_shutdown(call: Call) -> None:
         raise Refusal(XenErrno.EPERM)
     if domain.shutdown_code is None:
         domain.shutdown_code = call["reason"] & 0xFF
-        channels.raise_virq(call.xen, Virq.DOM_EXC)
+        call.xen.domain_exception()
     call.xen.schedule()

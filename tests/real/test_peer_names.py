@@ -9,7 +9,7 @@ import pytest
 from ground_truth import Command, Guests, Peer
 
 import pyxc
-from pyxc import store
+from pyxc.store import StoreClient, channel
 
 pytestmark = pytest.mark.usefixtures("peer")
 
@@ -30,14 +30,11 @@ def test_names_are_those_of_xl(named: pyxc.Xen, guests: Guests) -> None:
 
 
 def test_names_through_the_kernels_device(monkeypatch: pytest.MonkeyPatch, named: pyxc.Xen) -> None:
-    monkeypatch.setattr(store, "SOCKETS", ())
-    client = store.StoreClient()
-    try:
-        assert client.read("/local/domain/0/name") == b"Domain-0"
-        assert client.read("/local/domain/0/nothing") is None
-        assert "domain" in (client.list("/local") or [])
-    finally:
-        client.close()
+    monkeypatch.setattr(channel, "SOCKETS", ())
+    with StoreClient() as store:
+        assert store.read("/local/domain/0/name") == b"Domain-0"
+        assert store.read("/local/domain/0/nothing") is None
+        assert "domain" in (store.list("/local") or [])
 
 
 def test_renamed_guest(named: pyxc.Xen, peer: Peer, guests: Guests) -> None:

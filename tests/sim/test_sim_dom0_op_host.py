@@ -9,6 +9,8 @@ import struct
 import pytest
 from dom0_op_bytes import OldXen, u16, u32, u64
 
+from pyxc.store import StoreClient
+
 SCHEDCTL, ADJUSTDOM, SETTIME, READCONSOLE, PHYSINFO, SCHED_ID = 6, 7, 17, 19, 22, 24
 BVT, SEDF = 0, 4
 PUT, GET = 0, 1
@@ -136,5 +138,6 @@ def test_memory_comes_and_goes(old: OldXen) -> None:
 
 
 def test_the_store_knows_the_guests(old: OldXen) -> None:
-    names = [old.link.store.read(f"/local/domain/{domid}/name") for domid in range(1, 4)]
+    with StoreClient(old.link.connect_store) as store:
+        names = [store.read(f"/local/domain/{domid}/name") for domid in range(1, 4)]
     assert names == [b"web1", b"db1", b"build"]

@@ -32,7 +32,6 @@ class HostLink(FaultLink):
 
     def __init__(self, hypervisor: Hypervisor, interface: Interface, target: str) -> None:
         super().__init__(hypervisor.connect(target))
-        self.store = hypervisor.store
         self._interface = interface
         self._lies: dict[Operation, _Lie] = {}
         self.guest_acts: Callable[[], None] | None = None

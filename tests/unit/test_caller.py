@@ -18,6 +18,7 @@ from pyxc.abi.layout import Interface
 from pyxc.abi.operation import MULTICALL, Operation
 from pyxc.caller import Caller
 from pyxc.sim.words import Words
+from pyxc.store import Channel
 
 ERESTART = 85
 WORDS = Words("little")
@@ -241,6 +242,9 @@ class BigEndian:
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         raise NotImplementedError
 
+    def connect_store(self) -> Channel:
+        raise NotImplementedError
+
     def close(self) -> None:
         self.pool.close()
 
@@ -257,7 +261,7 @@ def test_a_hypervisor_of_the_other_byte_order_gets_its_own() -> None:
     assert link.seen[:8] == link.seen[64:72] == (36).to_bytes(8, "big")
     assert link.seen[128 + 8 : 128 + 10] == (5).to_bytes(2, "big")
     assert link.seen[128 + 144 + 8 : 128 + 144 + 10] == (6).to_bytes(2, "big")
-    xen = pyxc.Xen(link, caller, pyxc.store.Names(None, False))
+    xen = pyxc.Xen(link, caller, names=False)
     assert list(xen.words(b"\0" * 7 + b"\1" + b"\1" + b"\0" * 7)) == [1, 1 << 56]
     link.close()
 

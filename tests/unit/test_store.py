@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Names from xenstore, and dom0s where nothing answers."""
+"""The connection to a xenstored that may misbehave or be absent, and names of domains from it."""
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import threading
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pyxc import errors, store
-from pyxc.store import Names, StoreClient
+from pyxc import errors
+from pyxc.store import Names, StoreClient, channel
 
 HEADER = struct.Struct("=IIII")
 READ, DIRECTORY, ERROR = 2, 1, 16
@@ -72,9 +73,9 @@ class FakeXenstored:
 
 @pytest.fixture
 def xenstored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeXenstored]:
-    monkeypatch.setattr(store, "SOCKETS", (str(tmp_path / "nothing"), str(tmp_path / "socket")))
-    monkeypatch.setattr(store, "DEVICES", ())
-    monkeypatch.setattr(Names, "_silent", False)
+    monkeypatch.setattr(channel, "SOCKETS", (str(tmp_path / "nothing"), str(tmp_path / "socket")))
+    monkeypatch.setattr(channel, "DEVICES", ())
+    monkeypatch.setattr(Names, "_silent", set())
     fake = FakeXenstored(tmp_path / "socket")
     yield fake
     fake.close()
@@ -82,7 +83,7 @@ def xenstored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeX
 
 @pytest.fixture
 def client(xenstored: FakeXenstored) -> Iterator[StoreClient]:
-    opened = StoreClient()
+    opened = StoreClient(timeout=1)
     yield opened
     opened.close()
 
@@ -108,7 +109,7 @@ def test_a_refusal_has_its_errno(
     client: StoreClient, xenstored: FakeXenstored, refusal: str, number: int
 ) -> None:
     xenstored.behave = refusal
-    with pytest.raises(errors.StoreError, match=f"refuses /empty: {refusal}") as caught:
+    with pytest.raises(errors.StoreError, match=f"xenstore read of /empty failed: {refusal}, ") as caught:
         client.read("/empty")
     assert caught.value.errno == number
 
@@ -156,9 +157,9 @@ def test_a_refused_name_is_an_error(xenstored: FakeXenstored) -> None:
 
 
 def test_without_any_store_names_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SOCKETS", (str(tmp_path / "nothing"),))
-    monkeypatch.setattr(store, "DEVICES", (str(tmp_path / "nothing"),))
-    monkeypatch.setattr(Names, "_silent", False)
+    monkeypatch.setattr(channel, "SOCKETS", (str(tmp_path / "nothing"),))
+    monkeypatch.setattr(channel, "DEVICES", (str(tmp_path / "nothing"),))
+    monkeypatch.setattr(Names, "_silent", set())
     with pytest.warns(RuntimeWarning, match="no xenstore"):
         assert Names().domain_name(1) is None
 
@@ -166,10 +167,100 @@ def test_without_any_store_names_are_none(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_device_takes_the_place_of_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = tmp_path / "xenbus"
     device.write_bytes(b"")
-    monkeypatch.setattr(store, "SOCKETS", ())
-    monkeypatch.setattr(store, "DEVICES", (str(tmp_path / "nothing"), str(device)))
-    client = StoreClient()
-    with pytest.raises(errors.StoreError, match="closed the connection"):
+    monkeypatch.setattr(channel, "SOCKETS", ())
+    monkeypatch.setattr(channel, "DEVICES", (str(tmp_path / "nothing"), str(device)))
+    with StoreClient() as client, pytest.raises(errors.StoreError, match="closed the connection"):
         client.read("/x")
     assert device.read_bytes()[: HEADER.size] == HEADER.pack(READ, 1, 0, 3)
+
+
+def test_silence_ends_a_request_not_the_connection(client: StoreClient, xenstored: FakeXenstored) -> None:
+    client.timeout = 0.1
+    xenstored.behave = "silent"
+    with pytest.raises(errors.StoreError, match="nothing answers") as caught:
+        client.read("/empty")
+    assert caught.value.errno == errno.ETIMEDOUT
+    xenstored.behave = ""
+    assert client.read("/local/domain/1/name") == b"web1"
+
+
+def test_a_connection_that_ended_stays_so(client: StoreClient, xenstored: FakeXenstored) -> None:
+    watch = client.watch()
+    xenstored.behave = "close"
+    for question in (lambda: client.read("/empty"), lambda: client.list("/empty"), watch.get):
+        with pytest.raises(errors.StoreError, match="closed the connection") as caught:
+            question()
+        assert caught.value.errno == errno.ECONNRESET
+    watch.close()
+
+
+def test_a_daemon_that_reads_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENSTORED_PATH", str(tmp_path / "deaf"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "deaf"))
+        listener.listen()
+        with StoreClient(timeout=0.005) as client:
+            for _ in range(100):
+                with pytest.raises(errors.StoreError) as caught:
+                    client.write("/a", bytes(4000))
+                assert caught.value.errno in (errno.ETIMEDOUT, errno.ECONNRESET)
+
+
+def test_requests_of_many_threads(client: StoreClient) -> None:
+    found: list[bytes | None] = []
+    threads = [
+        threading.Thread(target=lambda: found.extend(client.read("/local/domain/1/name") for _ in range(50)))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [b"web1"] * 300
+
+
+def test_the_environment_says_where_xenstored_is(
+    xenstored: FakeXenstored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENSTORED_PATH", channel.SOCKETS[-1])
+    monkeypatch.setattr(channel, "SOCKETS", ())
+    with StoreClient() as client:
+        assert client.read("/local/domain/1/name") == b"web1"
+    monkeypatch.setenv("XENSTORED_PATH", "/nowhere")
+    with (
+        StoreClient() as client,
+        pytest.raises(errors.StoreError, match="no xenstore: at /nowhere") as caught,
+    ):
+        client.read("/a")
+    assert caught.value.errno == errno.ENODEV
+
+
+def test_a_child_cannot_use_the_connection_of_its_parent(client: StoreClient) -> None:
+    watch = client.watch()
+    assert client.read("/empty") == b""
+    child = os.fork()
+    if not child:
+        refused = 0
+        for question in (lambda: client.read("/empty"), lambda: watch.get(0), lambda: client.begin()):
+            try:
+                question()
+            except RuntimeError as error:
+                refused += "opened before a fork" in str(error)
+        watch.close()
+        client.close()
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert client.read("/local/domain/1/name") == b"web1"
+
+
+def test_a_client_is_closed_for_good(client: StoreClient) -> None:
+    assert repr(StoreClient()) == "<StoreClient, not connected>"
+    assert client.read("/empty") == b""
+    assert repr(client) == "<StoreClient, connected>"
     client.close()
+    client.close()
+    assert repr(client) == "<StoreClient, closed>"
+    with pytest.raises(ValueError, match="this xenstore client is closed"):
+        client.read("/empty")

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""A client's channel to a simulated xenstored in the same process."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyxc.sim.xenstored.server import Xenstored
+
+
+class SimChannel:
+    """What is sent is carried out at once; what came of it waits to be received. Threads: used by many."""
+
+    def __init__(self, xenstored: Xenstored, domid: int) -> None:
+        self._xenstored = xenstored
+        self._received = bytearray()
+        self._ended = False
+        self._closed = False
+        self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._session = xenstored.attach(domid, self._put, self._end)
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def send(self, data: bytes) -> int:
+        with self._xenstored.lock:
+            if self._ended:
+                raise BrokenPipeError
+            self._session.feed(data)
+        return len(data)
+
+    def receive(self) -> bytes:
+        with self._xenstored.lock:
+            if not self._received and not self._ended:
+                raise BlockingIOError
+            data = bytes(self._received)
+            self._received.clear()
+            if not self._ended:
+                os.eventfd_read(self._ready)
+            return data
+
+    def _put(self, data: bytes) -> None:
+        """xenstored has something for the client."""
+        self._received += data
+        os.eventfd_write(self._ready, 1)
+
+    def _end(self) -> None:
+        """xenstored knows it no more. It stays readable: what it reads is the end."""
+        self._ended = True
+        if not self._closed:
+            os.eventfd_write(self._ready, 1)
+
+    def close(self) -> None:
+        with self._xenstored.lock:
+            if not self._closed:
+                self._closed = True
+                self._xenstored.disconnect(self._session)
+                os.close(self._ready)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""A xenstored in this process: it keeps a tree, speaks the protocol, and does what Xen's C xenstored does."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from pyxc.sim.xenstored.channel import SimChannel
+from pyxc.sim.xenstored.host import Host
+from pyxc.sim.xenstored.request import HANDLERS, Refused, Request
+from pyxc.sim.xenstored.session import Session
+from pyxc.sim.xenstored.tree import Permissions, Tree, parent_of
+from pyxc.store.wire import Access, Kind, Permission, join
+
+INTRODUCE, RELEASE = "@introduceDomain", "@releaseDomain"
+_DOM0_ONLY: Permissions = (Permission(0, Access.NONE),)
+
+
+class Introduced:
+    """A domain that can use xenstore."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
+        self.stopped = False
+        self.target: int | None = None
+
+
+class Xenstored:
+    """The whole daemon. It starts no thread: requests are carried out in the thread that sends them.
+
+    `StoreClient(xenstored.connect)` is a client in dom0; `lambda: xenstored.connect(3)` connects as domain 3.
+    Threads: may be used by many.
+    """
+
+    def __init__(self, host: Host, lock: AbstractContextManager[Any]) -> None:
+        self.host = host
+        self.tree = Tree()
+        self.lock = lock
+        self.sessions: list[Session] = []
+        self._introduced = {0: Introduced()}
+        self._special = {INTRODUCE: _DOM0_ONLY, RELEASE: _DOM0_ONLY}
+        self.write("/tool/xenstored", "")
+
+    def connect(self, domid: int = 0) -> SimChannel:
+        """A channel for a client in dom0, or in a guest. ValueError for one that was not introduced."""
+        with self.lock:
+            if domid not in self._introduced:
+                raise ValueError(f"domain {domid} was not introduced to xenstore")
+            return SimChannel(self, domid)
+
+    def attach(self, domid: int, output: Callable[[bytes], None], ended: Callable[[], None]) -> Session:
+        """A new session: bytes for its client go to `output`; `ended` when xenstored gives it up."""
+        with self.lock:
+            session = Session(self, domid, output, ended)
+            self.sessions.append(session)
+            return session
+
+    def disconnect(self, session: Session) -> None:
+        """The end of a session, from either side."""
+        with self.lock:
+            if session in self.sessions:
+                self.sessions.remove(session)
+                session.ended()
+
+    def write(self, path: str, value: str, permissions: Iterable[Permission] = ()) -> None:
+        """What a toolstack writes."""
+        self._ask(Kind.WRITE, path.encode() + b"\0" + value.encode())
+        texts = [str(one).encode() for one in permissions]
+        if texts:
+            self._ask(Kind.SET_PERMS, join([path.encode(), *texts]))
+
+    def _ask(self, kind: Kind, payload: bytes) -> None:
+        with self.lock:
+            toolstack = Session(self, 0, lambda data: None, lambda: None)
+            HANDLERS[kind](Request(toolstack, payload, None))
+
+    def fire(self, path: str, exact: bool, *before: Permissions) -> None:
+        """Tell of a change of a node those who could see it before, or can see it or its parent now."""
+        node, parent = self.tree.get(path), self.tree.get(parent_of(path))
+        visible = list(before)
+        if node is not None:
+            visible.append(node.permissions)
+        if visible and parent is not None:
+            visible.append(parent.permissions)
+        for session in list(self.sessions):
+            if any(session.access(permissions) & Access.READ for permissions in visible):
+                session.fire(path, exact)
+
+    def _fire_special(self, name: str) -> None:
+        for session in list(self.sessions):
+            if session.access(self._special[name]) & Access.READ:
+                session.fire(name, exact=True)
+
+    def set_special(self, session: Session, name: str, permissions: Permissions) -> None:
+        """Who is told of a special event. Refused: EINVAL, EACCES."""
+        if name not in self._special:
+            raise Refused(errno.EINVAL)
+        if not session.owns(self._special[name]):
+            raise Refused(errno.EACCES)
+        self._special[name] = permissions
+
+    def introduced(self, domid: int) -> Introduced:
+        """A domain that can use xenstore. Refused (ENOENT)."""
+        if domid not in self._introduced:
+            raise Refused(errno.ENOENT)
+        return self._introduced[domid]
+
+    def is_introduced(self, domid: int) -> bool:
+        return domid in self._introduced
+
+    def target_of(self, domid: int) -> int | None:
+        """The domain whose rights another one shares."""
+        domain = self._introduced.get(domid)
+        return domain.target if domain else None
+
+    def introduce(self, domid: int, port: int) -> None:
+        """Let a domain use xenstore through an unbound port of it; one that can already begins afresh."""
+        known = self._introduced.get(domid)
+        local = self.host.bind(domid, port)
+        if known is not None:
+            self._reset(domid)
+        elif local:
+            self.add(domid, local)
+        else:
+            raise Refused(errno.EINVAL)
+
+    def add(self, domid: int, port: int) -> None:
+        """A domain can use xenstore, and dom0's end of the channel between them is a port."""
+        with self.lock:
+            self._introduced[domid] = Introduced(port)
+            self._fire_special(INTRODUCE)
+
+    def release(self, domid: int) -> None:
+        """A domain cannot use xenstore any more. Refused (ENOENT)."""
+        self.introduced(domid)
+        self._remove(domid)
+
+    def _reset(self, domid: int) -> None:
+        for session in self.sessions:
+            if session.domid == domid:
+                session.reset()
+
+    def _remove(self, domid: int) -> None:
+        self.host.unbind(self._introduced.pop(domid).port)
+        for session in [one for one in self.sessions if one.domid == domid]:
+            self.disconnect(session)
+        self._fire_special(RELEASE)
+
+    def check_domains(self) -> None:
+        """What it does at VIRQ_DOM_EXC: look which domains stopped or are gone."""
+        with self.lock:
+            stopped = False
+            for domid, domain in list(self._introduced.items()):
+                if not self.host.exists(domid):
+                    self._remove(domid)
+                elif self.host.stopped(domid) and not domain.stopped:
+                    domain.stopped = stopped = True
+            if stopped:
+                self._fire_special(RELEASE)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Names of domains."""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from collections.abc import Callable
+
+from pyxc.errors import StoreError
+from pyxc.store import channel
+from pyxc.store.channel import Channel
+from pyxc.store.client import StoreClient
+
+_PATIENCE_S = 1.0
+_NOBODY = (errno.ETIMEDOUT, errno.ENODEV, errno.ECONNRESET)
+
+
+class Names:
+    """Names of the domains of a target. Threads: may be used by many.
+
+    Where nothing answers it says so once in the life of the process, and knows no names from then on. Where
+    there is no xenstore at all, as with a recording, it has nothing to say.
+    """
+
+    _silent: set[str] = set()
+
+    def __init__(
+        self, connect: Callable[[], Channel] = channel.connect, target: str = "", use: bool = True
+    ) -> None:
+        self._connect = connect
+        self._target = target
+        self._use = use
+        self._store: StoreClient | None = None
+
+    def domain_name(self, domid: int) -> str | None:
+        """A domain's name in xenstore, None when it has none or nothing answers there."""
+        if not self._use or self._target in Names._silent:
+            return None
+        if self._store is None:
+            self._store = StoreClient(self._connect, readonly=True, timeout=_PATIENCE_S)
+        try:
+            name = self._store.read(f"/local/domain/{domid}/name")
+        except StoreError as error:
+            if error.errno in _NOBODY:
+                self._give_up(error)
+            elif error.errno != errno.EOPNOTSUPP:
+                raise
+            return None
+        return None if name is None else name.decode(errors="replace")
+
+    def _give_up(self, error: StoreError) -> None:
+        Names._silent.add(self._target)
+        self.close()
+        warnings.warn(f"domains show without names: {error.strerror}", RuntimeWarning, stacklevel=4)
+
+    def close(self) -> None:
+        """End the connection, if any; the next question makes another one."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None

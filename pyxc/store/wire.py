@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""xenstore on the wire: messages, paths, permissions (xenstore.txt, public/io/xs_wire.h). No I/O."""
+
+from __future__ import annotations
+
+import errno
+import re
+import struct
+from collections.abc import Iterable
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+from pyxc.errors import StoreError
+
+PAYLOAD_MOST = 4096
+"""Bytes of a payload, either way: who sends more is disconnected."""
+ABSOLUTE_MOST, RELATIVE_MOST = 3072, 2048
+"""Characters of a path."""
+
+_HEADER = struct.Struct("=IIII")
+_NODE = re.compile(r"/|(?!@)/?[A-Za-z0-9@_-]+(?:/[A-Za-z0-9@_-]+)*")
+_SPECIAL = re.compile(r"@[A-Za-z0-9_@/-]+")
+_DOMID = re.compile(r"[0-9]{1,5}")
+
+
+class Kind(IntEnum):
+    """What a message is (enum xsd_sockmsg_type)."""
+
+    CONTROL = 0
+    DIRECTORY = 1
+    READ = 2
+    GET_PERMS = 3
+    WATCH = 4
+    UNWATCH = 5
+    TRANSACTION_START = 6
+    TRANSACTION_END = 7
+    INTRODUCE = 8
+    RELEASE = 9
+    GET_DOMAIN_PATH = 10
+    WRITE = 11
+    MKDIR = 12
+    RM = 13
+    SET_PERMS = 14
+    WATCH_EVENT = 15
+    ERROR = 16
+    IS_DOMAIN_INTRODUCED = 17
+    RESUME = 18
+    SET_TARGET = 19
+    RESTRICT = 20
+    RESET_WATCHES = 21
+    DIRECTORY_PART = 22
+
+    @property
+    def operation(self) -> str:
+        """As errors and traces name it: "get_perms"."""
+        return self.name.lower()
+
+
+CHANGES = frozenset(
+    (
+        Kind.CONTROL,
+        Kind.INTRODUCE,
+        Kind.RELEASE,
+        Kind.WRITE,
+        Kind.MKDIR,
+        Kind.RM,
+        Kind.SET_PERMS,
+        Kind.RESUME,
+        Kind.SET_TARGET,
+    )
+)
+"""Requests that a read-only client refuses."""
+
+
+class Access(IntFlag):
+    """What a domain may do with a node."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+
+
+_LETTERS = {
+    "n": Access.NONE,
+    "r": Access.READ,
+    "w": Access.WRITE,
+    "b": Access.READ | Access.WRITE,
+}
+_LETTER_OF = {access: letter for letter, access in _LETTERS.items()}
+
+
+class Permission(NamedTuple):
+    """What one domain may do with a node; as text "r3".
+
+    The first of a node's permissions is special: its domain owns the node and may do all, and its `access` is
+    that of every domain that is not named.
+    """
+
+    domid: int
+    access: Access
+
+    @classmethod
+    def parse(cls, text: str) -> Permission:
+        """ValueError for what is no permission: n, r, w or b (none, read, write, both), then the domid."""
+        letter, domid = text[:1], text[1:]
+        if letter not in _LETTERS or not _DOMID.fullmatch(domid):
+            raise ValueError(f"{text!r} is no permission: n, r, w or b, then a domid, as in r3")
+        return cls(int(domid), _LETTERS[letter])
+
+    def __str__(self) -> str:
+        return f"{_LETTER_OF[self.access]}{self.domid}"
+
+
+class Message(NamedTuple):
+    """One request, answer or event. `request` and `transaction` are numbers, 0 for none."""
+
+    kind: int
+    request: int
+    transaction: int
+    payload: bytes
+
+    def encode(self) -> bytes:
+        return _HEADER.pack(self.kind, self.request, self.transaction, len(self.payload)) + self.payload
+
+
+class Parser:
+    """Cuts a stream of bytes into messages."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that are complete now. StoreError EPROTO for a length that no message may have."""
+        self._data += data
+        messages = []
+        while len(self._data) >= _HEADER.size:
+            kind, request, transaction, size = _HEADER.unpack_from(self._data)
+            if size > PAYLOAD_MOST:
+                raise StoreError(errno.EPROTO, f"a message announces {size} bytes, more than it may have")
+            end = _HEADER.size + size
+            if len(self._data) < end:
+                break
+            messages.append(Message(kind, request, transaction, bytes(self._data[_HEADER.size : end])))
+            del self._data[:end]
+        return messages
+
+
+def join(strings: Iterable[bytes]) -> bytes:
+    """Strings, each with its NUL."""
+    return b"".join(string + b"\0" for string in strings)
+
+
+def split(payload: bytes) -> list[str]:
+    """The strings of an answer. StoreError EPROTO when they are none."""
+    if payload and not payload.endswith(b"\0"):
+        raise StoreError(errno.EPROTO, "an answer's last string has no end")
+    try:
+        return [string.decode("ascii") for string in payload.split(b"\0")[:-1]]
+    except UnicodeDecodeError as error:
+        raise StoreError(errno.EPROTO, f"an answer is no text: {payload[:40]!r}") from error
+
+
+def path_bytes(path: str, special: bool = False) -> bytes:
+    """A path as it is sent, or with `special` also the name of an event. TypeError, ValueError."""
+    if not isinstance(path, str):
+        raise TypeError(f"a path is a str, not {type(path).__name__}")
+    most = ABSOLUTE_MOST if path.startswith("/") else RELATIVE_MOST
+    if len(path) > most:
+        raise ValueError(f"a path of {len(path)} characters; xenstore takes {most}")
+    if not (_NODE.fullmatch(path) or (special and _SPECIAL.fullmatch(path))):
+        raise ValueError(f"{path!r} is no path: letters, digits, -, _ and @ between single slashes")
+    return path.encode("ascii")
+
+
+def error_of(payload: bytes) -> tuple[int, str]:
+    """The errno and the name in an answer of kind ERROR; EIO for a name that nobody knows."""
+    name = payload.rstrip(b"\0").decode("ascii", "replace")
+    number = getattr(errno, name, None) if name.startswith("E") else None
+    return (number, name) if isinstance(number, int) else (errno.EIO, name)
