@@ -123,21 +123,6 @@ class Scheduler(IntEnum):
     NULL = 9
 
 
-class ShadowOp(IntEnum):
-    """shadow_op.op (XEN_DOMCTL_SHADOW_OP_*)."""
-
-    OFF = 0
-    ENABLE_TEST = 1
-    ENABLE_LOGDIRTY = 2
-    ENABLE_TRANSLATE = 3
-    """To 4.6."""
-    CLEAN = 11
-    PEEK = 12
-    GET_ALLOCATION = 30
-    SET_ALLOCATION = 31
-    ENABLE = 32
-
-
 class Trigger(IntEnum):
     """sendtrigger.trigger (XEN_DOMCTL_SENDTRIGGER_*)."""
 
@@ -237,25 +222,6 @@ GETPAGEFRAMEINFO3_STRUCT = Table(
     start=0x6,
 )  # fmt: skip
 
-SHADOW_OP_STATS_STRUCT = Table(
-    "xen_domctl_shadow_op_stats", "domctl",
-    Row("fault_count", U32),
-    Row("dirty_count", U32),
-)  # fmt: skip
-
-SHADOW_OP_STRUCT = Table(
-    "xen_domctl_shadow_op", "domctl",
-    Row("op",           U32),
-    Row("mode",         U32),
-    Row("mb",           U32),
-    pad(4),
-    Row("dirty_bitmap", HANDLE),
-    Row("pages",        U64),
-    *nested("stats", SHADOW_OP_STATS_STRUCT),
-)  # fmt: skip
-
-PAGING_MEMPOOL_STRUCT = Table("xen_domctl_paging_mempool", "domctl", Row("size", U64), start=0x15)
-
 MAX_MEM_STRUCT = Table("xen_domctl_max_mem", "domctl", Row("max_memkb", U64))
 
 VCPUCONTEXT_STRUCT = Table(
@@ -301,32 +267,11 @@ SETTIMEOFFSET_STRUCT = Table(
     Row("time_offset_seconds", S64, start=0xB),
 )  # fmt: skip
 
-_TSC_INFO = (
-    Row("tsc_mode",     U32),
-    Row("gtsc_khz",     U32),
-    Row("incarnation",  U32),
-    pad(4),
-    Row("elapsed_nsec", U64),
-)  # fmt: skip
-GUEST_TSC_INFO_STRUCT = Table("xen_guest_tsc_info", "domctl", *_TSC_INFO, start=0x6, stop=0xB)
-
-TSC_INFO_STRUCT = Table(
-    "xen_domctl_tsc_info", "domctl",
-    Row("out_info", HANDLE, stop=0xB),
-    *nested("info", GUEST_TSC_INFO_STRUCT, stop=0xB),
-    *(row._replace(start=0xB) for row in _TSC_INFO),
-    start=0x6,
-)  # fmt: skip
-"""Up to 4.5 gettscinfo writes a xen_guest_tsc_info to `out_info`, settscinfo reads `info`."""
-
-HVMCONTEXT_STRUCT = Table(
-    "xen_domctl_hvmcontext", "domctl",
-    Row("size",   U32),
-    pad(4),
-    Row("buffer", HANDLE),
-)  # fmt: skip
-
 ADDRESS_SIZE_STRUCT = Table("xen_domctl_address_size", "domctl", Row("size", U32))
+
+SETDEBUGGING_STRUCT = Table("xen_domctl_setdebugging", "domctl", Row("enable", BOOL))
+
+SET_TARGET_STRUCT = Table("xen_domctl_set_target", "domctl", Row("target", U16), start=(0x5, (3, 3)))
 
 SENDTRIGGER_STRUCT = Table(
     "xen_domctl_sendtrigger", "domctl",
@@ -348,22 +293,6 @@ GETMEMLIST = Operation(
 )
 GETPAGEFRAMEINFO2 = Operation(DOMCTL, "getpageframeinfo2", 8, GETPAGEFRAMEINFO2_STRUCT, changes=False)
 SETVCPUAFFINITY = Operation(DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True)
-SHADOW_OP_GET_ALLOCATION = Operation(
-    DOMCTL,
-    "shadow_op_get_allocation",
-    10,
-    SHADOW_OP_STRUCT,
-    changes=False,
-    fixed={"op": ShadowOp.GET_ALLOCATION},
-)
-SHADOW_OP_SET_ALLOCATION = Operation(
-    DOMCTL,
-    "shadow_op_set_allocation",
-    10,
-    SHADOW_OP_STRUCT,
-    changes=True,
-    fixed={"op": ShadowOp.SET_ALLOCATION},
-)
 MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True, before=dom0_ops.SETDOMAINMAXMEM)
 SETVCPUCONTEXT = Operation(
     DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True, before=dom0_ops.SETVCPUCONTEXT
@@ -378,6 +307,9 @@ MAX_VCPUS = Operation(DOMCTL, "max_vcpus", 15, MAX_VCPUS_STRUCT, changes=True, b
 SETDOMAINHANDLE = Operation(
     DOMCTL, "setdomainhandle", 17, SETDOMAINHANDLE_STRUCT, changes=True, before=dom0_ops.SETDOMAINHANDLE
 )
+SETDEBUGGING = Operation(
+    DOMCTL, "setdebugging", 18, SETDEBUGGING_STRUCT, changes=True, before=dom0_ops.SETDEBUGGING
+)
 HYPERCALL_INIT = Operation(
     DOMCTL, "hypercall_init", 22, HYPERCALL_INIT_STRUCT, changes=True, before=dom0_ops.HYPERCALL_INIT
 )
@@ -387,18 +319,9 @@ SETTIMEOFFSET = Operation(
 GETVCPUAFFINITY = Operation(DOMCTL, "getvcpuaffinity", 25, VCPUAFFINITY_STRUCT, changes=False)
 RESUMEDOMAIN = Operation(DOMCTL, "resumedomain", 27, changes=True)
 SENDTRIGGER = Operation(DOMCTL, "sendtrigger", 28, SENDTRIGGER_STRUCT, changes=True)
-GETHVMCONTEXT = Operation(DOMCTL, "gethvmcontext", 33, HVMCONTEXT_STRUCT, changes=False)
-SETHVMCONTEXT = Operation(DOMCTL, "sethvmcontext", 34, HVMCONTEXT_STRUCT, changes=True)
 SET_ADDRESS_SIZE = Operation(DOMCTL, "set_address_size", 35, ADDRESS_SIZE_STRUCT, changes=True)
 GET_ADDRESS_SIZE = Operation(DOMCTL, "get_address_size", 36, ADDRESS_SIZE_STRUCT, changes=False)
-GETTSCINFO = Operation(DOMCTL, "gettscinfo", 59, TSC_INFO_STRUCT, changes=False)
-SETTSCINFO = Operation(DOMCTL, "settscinfo", 60, TSC_INFO_STRUCT, changes=True)
+SET_TARGET = Operation(DOMCTL, "set_target", 46, SET_TARGET_STRUCT, changes=True)
 GETPAGEFRAMEINFO3 = Operation(DOMCTL, "getpageframeinfo3", 61, GETPAGEFRAMEINFO3_STRUCT, changes=False)
 SETNODEAFFINITY = Operation(DOMCTL, "setnodeaffinity", 68, NODEAFFINITY_STRUCT, changes=True)
 GETNODEAFFINITY = Operation(DOMCTL, "getnodeaffinity", 69, NODEAFFINITY_STRUCT, changes=False)
-GET_PAGING_MEMPOOL_SIZE = Operation(
-    DOMCTL, "get_paging_mempool_size", 85, PAGING_MEMPOOL_STRUCT, changes=False
-)
-SET_PAGING_MEMPOOL_SIZE = Operation(
-    DOMCTL, "set_paging_mempool_size", 86, PAGING_MEMPOOL_STRUCT, changes=True
-)

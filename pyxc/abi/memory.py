@@ -38,6 +38,18 @@ class Resource(IntEnum):
     """Since 4.15."""
 
 
+class MemoryType(IntEnum):
+    """type of an entry of a memory map (XEN_HVM_MEMMAP_TYPE_*, as E820 numbers them)."""
+
+    RAM = 1
+    RESERVED = 2
+    ACPI = 3
+    NVS = 4
+    UNUSABLE = 5
+    DISABLED = 6
+    PMEM = 7
+
+
 RESERVATION_STRUCT = Table(
     "xen_memory_reservation", "xen",
     Row("extent_start", HANDLE),
@@ -130,6 +142,28 @@ ACQUIRE_RESOURCE_STRUCT = Table(
     start=(4, 11),
 )  # fmt: skip
 
+VMEMRANGE_STRUCT = Table(
+    "xen_vmemrange", "xen",
+    Row("start", U64),
+    Row("end",   U64),
+    Row("flags", U32),
+    Row("nid",   U32),
+    start=(4, 5),
+)  # fmt: skip
+
+VNUMA_TOPOLOGY_INFO_STRUCT = Table(
+    "xen_vnuma_topology_info", "xen",
+    Row("domid",           U16),
+    pad(2),
+    Row("nr_vnodes",       U32),
+    Row("nr_vcpus",        U32),
+    Row("nr_vmemranges",   U32),
+    Row("vdistance.h",     HANDLE),
+    Row("vcpu_to_vnode.h", HANDLE),
+    Row("vmemrange.h",     HANDLE),
+    start=(4, 5),
+)  # fmt: skip
+
 INCREASE_RESERVATION = Operation(MEMORY_OP, "increase_reservation", 0, RESERVATION_STRUCT, changes=True)
 DECREASE_RESERVATION = Operation(MEMORY_OP, "decrease_reservation", 1, RESERVATION_STRUCT, changes=True)
 MAXIMUM_RAM_PAGE = Operation(MEMORY_OP, "maximum_ram_page", 2, changes=False, wide=True)
@@ -152,4 +186,5 @@ REMOVE_FROM_PHYSMAP = Operation(
 SET_POD_TARGET = Operation(MEMORY_OP, "set_pod_target", 16, POD_TARGET_STRUCT, changes=True)
 GET_POD_TARGET = Operation(MEMORY_OP, "get_pod_target", 17, POD_TARGET_STRUCT, changes=False)
 CLAIM_PAGES = Operation(MEMORY_OP, "claim_pages", 24, RESERVATION_STRUCT, changes=True, start=(4, 3))
+GET_VNUMAINFO = Operation(MEMORY_OP, "get_vnumainfo", 26, VNUMA_TOPOLOGY_INFO_STRUCT, changes=False)
 ACQUIRE_RESOURCE = Operation(MEMORY_OP, "acquire_resource", 28, ACQUIRE_RESOURCE_STRUCT, changes=True)

@@ -9,17 +9,28 @@ from functools import cache
 from pyxc.abi import (
     dom0_ops,
     domctl,
+    domctl_hvm,
+    domctl_paging,
+    domctl_pci,
+    domctl_permissions,
+    domctl_sharing,
+    domctl_tsc,
+    domctl_vnuma,
     event_channel,
     grant_table,
     hvm,
     memory,
+    physdev,
     sched,
     sysctl,
     version,
 )
 from pyxc.abi.operation import Family, Operation
 
-_MODULES = (dom0_ops, domctl, event_channel, grant_table, hvm, memory, sched, sysctl, version)
+_MODULES = (
+    dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions, domctl_sharing, domctl_tsc,
+    domctl_vnuma, event_channel, grant_table, hvm, memory, physdev, sched, sysctl, version,
+)  # fmt: skip
 
 
 @cache

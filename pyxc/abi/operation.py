@@ -46,6 +46,7 @@ XEN_VERSION = Family("xen_version", 17)
 GRANT_TABLE_OP = Family("grant_table_op", 20, extra=(1,))
 SCHED_OP = Family("sched_op", 29)
 EVENT_CHANNEL_OP = Family("event_channel_op", 32, fixed_width=True)
+PHYSDEV_OP = Family("physdev_op", 33)
 HVM_OP = Family("hvm_op", 34, fixed_width=True)
 MULTICALL = 13
 

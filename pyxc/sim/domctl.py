@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pyxc.abi import domctl
-from pyxc.abi.domctl import CreateFlag, ShadowOp
+from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.sim import creation
@@ -15,7 +15,6 @@ from pyxc.sim.info import domain_info
 
 _MOST_PAUSES = 255
 _MOST_PAGES = 2**32 - 1
-_PAGES_PER_MIB = 256
 
 
 @handles(domctl.CREATEDOMAIN)
@@ -176,43 +175,4 @@ def get_address_size(call: Call) -> None:
 
 def _only_pv(call: Call) -> None:
     if call.domain.hvm:
-        raise Refusal(XenErrno.EOPNOTSUPP)
-
-
-@handles(domctl.SHADOW_OP_GET_ALLOCATION, domctl.SHADOW_OP_SET_ALLOCATION)
-def shadow_op(call: Call) -> None:
-    domain = call.domain
-    call.not_on_self()
-    if domain.dying:
-        return
-    if domain.vcpu(0) is None or call["op"] not in (ShadowOp.GET_ALLOCATION, ShadowOp.SET_ALLOCATION):
-        raise Refusal(XenErrno.EINVAL)
-    if call["op"] == ShadowOp.SET_ALLOCATION:
-        _set_paging_pool(domain, call["mb"] * _PAGES_PER_MIB)
-    call.answer(mb=-(-domain.paging_pages // _PAGES_PER_MIB))
-
-
-@handles(domctl.GET_PAGING_MEMPOOL_SIZE)
-def get_paging_mempool_size(call: Call) -> None:
-    _only_hvm(call)
-    call.answer(size=call.domain.paging_pages * 4096)
-
-
-@handles(domctl.SET_PAGING_MEMPOOL_SIZE)
-def set_paging_mempool_size(call: Call) -> None:
-    _only_hvm(call)
-    pages, rest = divmod(call["size"], 4096)
-    if rest or pages >= 2**32:
-        raise Refusal(XenErrno.EINVAL)
-    _set_paging_pool(call.domain, pages)
-
-
-def _set_paging_pool(domain: Domain, pages: int) -> None:
-    if pages < len(domain.paging_tables):
-        raise Refusal(XenErrno.ENOMEM)
-    domain.paging_pages = pages
-
-
-def _only_hvm(call: Call) -> None:
-    if not call.domain.hvm:
         raise Refusal(XenErrno.EOPNOTSUPP)

@@ -45,7 +45,19 @@ def _load(name: str) -> Any:
 @cache
 def golden(name: str) -> Any:
     """The layouts of one release: "4.17-x86_64"."""
-    return _load(f"layouts/xen-{name}.json")
+    found = _load(f"layouts/xen-{name}.json")
+    if name.endswith("x86_64"):
+        found["structs"].update(_more_structs(_release(name.partition("-")[0])))
+    return found
+
+
+def _more_structs(release: Release) -> dict[str, Any]:
+    return {
+        name: layout
+        for name, ranges in _load("layouts-more.json")["structs"].items()
+        for first, last, layout in ranges
+        if _release(first) <= release <= _release(last)
+    }
 
 
 def golden_name(interface: Interface) -> str:

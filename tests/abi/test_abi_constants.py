@@ -25,13 +25,18 @@ COMMANDS = {
     "sched_op": "SCHEDOP_",
     "event_channel_op": "EVTCHNOP_",
     "hvm_op": "HVMOP_",
+    "physdev_op": "PHYSDEVOP_",
 }
 
 # Operations that share a command with others, told apart by a field of the structure.
 COMMAND_OF = {
     "readconsole_clear": "readconsole",
-    "shadow_op_get_allocation": "shadow_op",
-    "shadow_op_set_allocation": "shadow_op",
+    "mem_sharing_op_control": "mem_sharing_op",
+    **{
+        asked.name: "shadow_op"
+        for asked in goldens.operations().values()
+        if asked.name.startswith("shadow_op_")
+    },
     "cpupool_op_info": "cpupool_op",
 }
 
@@ -53,7 +58,8 @@ ENUMS = {
     "domctl.AffinityFlag": (r"XEN_VCPUAFFINITY_(\w+)", set()),
     "domctl.PageType": (r"XEN_DOMCTL_PFINFO_(\w+)", {"LPINTAB", "LTABTYPE_MASK", "LTAB_MASK", "LTAB_SHIFT"}),
     "domctl.Scheduler": (r"XEN_SCHEDULER_(\w+)", set()),
-    "domctl.ShadowOp": (r"XEN_DOMCTL_SHADOW_OP_(\w+)", set()),
+    "domctl_paging.ShadowOp": (r"XEN_DOMCTL_SHADOW_OP_(\w+)", set()),
+    "domctl_paging.ShadowMode": (r"XEN_DOMCTL_SHADOW_ENABLE_(\w+)", set()),
     "domctl.Trigger": (r"XEN_DOMCTL_SENDTRIGGER_(\w+)", set()),
     "sysctl.Capability": (
         r"XEN_SYSCTL_PHYSCAP_(\w+)",
@@ -63,6 +69,7 @@ ENUMS = {
     "version.Feature": (r"XENFEAT_(\w+)", {"NR_SUBMAPS"}),
     "memory.MemFlag": (r"XENMEMF_(\w+)", set()),
     "memory.MapSpace": (r"XENMAPSPACE_(\w+)", set()),
+    "memory.MemoryType": (r"XEN_HVM_MEMMAP_TYPE_(\w+)", set()),
     "memory.Resource": (r"XENMEM_resource_((?!.*_id_|.*_frame_)\w+)", set()),
     "sched.ShutdownReason": (r"SHUTDOWN_(\w+)", {"MAX"}),
     "event_channel.Status": (r"EVTCHNSTAT_(\w+)", set()),
@@ -70,11 +77,15 @@ ENUMS = {
     "grant_table.Status": (r"GNTST_(\w+)", set()),
     "grant_table.Reserved": (r"GNTTAB_RESERVED_(\w+)", set()),
     "hvm.HvmParam": (r"HVM_PARAM_((?!CALLBACK_TYPE_)\w+)", {"ACCESS_RING_PFN"}),  # MONITOR_RING_PFN to 4.5
+    "hvm_save.HvmRecordType": (r"HVM_SAVE_CODE_(\w+)", {"VIRIDIAN"}),  # VIRIDIAN_DOMAIN to 4.1
+    "physdev.MapPirqType": (r"MAP_PIRQ_TYPE_(\w+)", set()),
     "x86.ContextFlag": (r"VGCF_(\w+)", set()),
     "x86.StartFlag": (r"SIF_(\w+)", {"PM_MASK"}),
     "errno.XenErrno": (r"XEN_(E[A-Z0-9]+)", {"EWOULDBLOCK", "EDEADLOCK"}),  # second names of numbers
 }
 BIT_NUMBERS = {"version.Feature"}
+NOT_PUBLIC = {"domctl_tsc.TscMode"}
+"""Enums of numbers that only Xen's own headers have."""
 
 # Plain numbers whose name differs from the header's. (Those of domid have the same.)
 NUMBERS = {
@@ -83,6 +94,10 @@ NUMBERS = {
     "domctl.PAGE_PINNED": "XEN_DOMCTL_PFINFO_LPINTAB",
     "domctl.PAGE_TYPE_MASK": "XEN_DOMCTL_PFINFO_LTAB_MASK",
     "domctl.GRANT_VERSION_MASK": "XEN_DOMCTL_GRANT_version_mask",
+    "domctl_paging.LOGDIRTY_FINAL": "XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL",
+    "domctl_pci.DEV_PCI": "XEN_DOMCTL_DEV_PCI",
+    "domctl_pci.DEV_RDM_RELAXED": "XEN_DOMCTL_DEV_RDM_RELAXED",
+    "domctl_sharing.MEM_SHARING_CONTROL": "XEN_DOMCTL_MEM_SHARING_CONTROL",
     "sysctl.CPUPOOL_ANY": "XEN_SYSCTL_CPUPOOL_PAR_ANY",
     "sysctl.INVALID_CORE_ID": "XEN_INVALID_CORE_ID",
     "sysctl.INVALID_SOCKET_ID": "XEN_INVALID_SOCKET_ID",
@@ -185,7 +200,7 @@ def members_in_headers(name: str) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("name", ENUM_TYPES)
+@pytest.mark.parametrize("name", [name for name in ENUM_TYPES if name not in NOT_PUBLIC])
 def test_an_enum_has_all_members_of_the_header_and_no_other(name: str) -> None:
     ours = {member: value.value for member, value in goldens.enums()[name].__members__.items()}
     theirs = members_in_headers(name)
@@ -218,7 +233,7 @@ def test_a_plain_number_is_the_headers(name: str) -> None:
 
 
 def test_every_exemption_is_needed() -> None:
-    assert set(ENUMS) <= set(goldens.enums())
+    assert set(ENUMS) | NOT_PUBLIC <= set(goldens.enums())
     assert set(NUMBERS) <= set(goldens.numbers())
     assert set(COMMAND_OF) <= {asked.name for asked in OPERATIONS.values()}
 

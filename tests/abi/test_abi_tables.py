@@ -37,8 +37,16 @@ OTHER_NAMES = {
 # Fields that are unsigned in the header and signed here: results, which are negative when a call failed.
 SIGNED_RESULTS = {("multicall_entry", "result")}
 
-PADDING = re.compile(r"(^|\.)_?pad\d*$")
-SIGNED = {"int8_t": layout.S8, "int16_t": layout.S16, "int32_t": layout.S32, "int64_t": layout.S64}
+PADDING = re.compile(r"(^|\.)_?pad(ding)?\d*$")
+ALIAS = re.compile(r"(.*)\.pad$")
+"""A guest handle in a union with a word that makes it 64 bits wide (vdistance.h and vdistance.pad)."""
+SIGNED = {
+    "int": layout.S32,
+    "int8_t": layout.S8,
+    "int16_t": layout.S16,
+    "int32_t": layout.S32,
+    "int64_t": layout.S64,
+}
 UNSIGNED = {1: layout.U8, 2: layout.U16, 4: layout.U32, 8: layout.U64}
 
 # The goldens are of x86; PowerPC's structures are in test_abi_dom0_ops.
@@ -70,6 +78,9 @@ def exists(table: Table, golden: goldens.Struct | None) -> bool:
 def fields_of(table: Table, golden: goldens.Struct) -> dict[str, goldens.Field]:
     """The fields of a structure by our names; of a union the member that the table is about."""
     found = {field.name: field for field in golden.fields}
+    handles = {match[1] for match in map(ALIAS.fullmatch, found) if match and f"{match[1]}.h" in found}
+    for name in handles:
+        del found[f"{name}.pad"]
     members = union_members(table)
     if table.family == "dom0_op" and table is not dom0_ops.GETDOMAININFO_STRUCT and "domain" in found:
         found["domid"] = found.pop("domain")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from callscripts import Script, Volatile
-from pyxc.abi import domctl, memory
+from pyxc.abi import domctl, domctl_paging, memory
 
 VOLATILE = Volatile(
     fields=("extent_start", "array"),
@@ -70,7 +70,7 @@ def failure(call: Callable[[], object]) -> dict[str, Any]:
 
 
 def of_pvh(script: Script, pvh: int) -> None:
-    script.xen.call(domctl.SHADOW_OP_SET_ALLOCATION, pvh, mb=2)
+    script.xen.call(domctl_paging.SHADOW_OP_SET_ALLOCATION, pvh, mb=2)
     gfns = b"".join(gfn.to_bytes(8, "little") for gfn in (16, 17, 0xFEFFF))
     script.step("pvh", memory.POPULATE_PHYSMAP, pvh, extent_start=gfns, nr_extents=3)
     script.step("pvh", memory.MAXIMUM_GPFN, pvh)

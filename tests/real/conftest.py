@@ -13,7 +13,7 @@ import ground_truth
 import pytest
 
 import pyxc
-from pyxc.abi import domctl
+from pyxc.abi import domctl_paging
 
 HERE = Path(__file__).parent
 DEVICES = (Path("/dev/xen/privcmd"), Path("/proc/xen/privcmd"))
@@ -67,7 +67,7 @@ def pvh(xen: pyxc.Xen) -> Iterator[pyxc.Domain]:
     """An empty, paused PVH domain that may own 4 MiB, with memory for its page tables."""
     domain = xen.domains.create(hvm=True, hap=True)
     domain.set_max_memory(4096)
-    xen.call(domctl.SHADOW_OP_SET_ALLOCATION, domain.domid, mb=2)
+    xen.call(domctl_paging.SHADOW_OP_SET_ALLOCATION, domain.domid, mb=2)
     yield domain
     _remove(domain)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyxc.abi import domctl, sched, sysctl
+from pyxc.abi import domctl, domctl_paging, sched, sysctl
 from pyxc.abi.domctl import CreateFlag, DomainFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_INVALID
 
@@ -242,12 +242,12 @@ def test_address_sizes(client_of: Any) -> None:
 
 
 def test_the_paging_pool(client: Any) -> None:
-    assert client.call(domctl.SET_PAGING_MEMPOOL_SIZE, 1, size=4096).result == -errno.EOPNOTSUPP
-    assert client.call(domctl.GET_PAGING_MEMPOOL_SIZE, 1).result == -errno.EOPNOTSUPP
-    assert client.call(domctl.SET_PAGING_MEMPOOL_SIZE, 2, size=4097).result == -errno.EINVAL
-    assert client.call(domctl.SET_PAGING_MEMPOOL_SIZE, 2, size=3 << 20).result == 0
-    assert client.call(domctl.GET_PAGING_MEMPOOL_SIZE, 2)["size"] == 3 << 20
-    assert client.call(domctl.SHADOW_OP_GET_ALLOCATION, 2)["mb"] == 3
-    assert client.call(domctl.SHADOW_OP_SET_ALLOCATION, 2, mb=2)["mb"] == 2
-    assert client.call(domctl.SHADOW_OP_GET_ALLOCATION, 0).result == -errno.EINVAL
-    assert client.call(domctl.SHADOW_OP_GET_ALLOCATION, 2, op=99).result == -errno.EINVAL
+    assert client.call(domctl_paging.SET_PAGING_MEMPOOL_SIZE, 1, size=4096).result == -errno.EOPNOTSUPP
+    assert client.call(domctl_paging.GET_PAGING_MEMPOOL_SIZE, 1).result == -errno.EOPNOTSUPP
+    assert client.call(domctl_paging.SET_PAGING_MEMPOOL_SIZE, 2, size=4097).result == -errno.EINVAL
+    assert client.call(domctl_paging.SET_PAGING_MEMPOOL_SIZE, 2, size=3 << 20).result == 0
+    assert client.call(domctl_paging.GET_PAGING_MEMPOOL_SIZE, 2)["size"] == 3 << 20
+    assert client.call(domctl_paging.SHADOW_OP_GET_ALLOCATION, 2)["mb"] == 3
+    assert client.call(domctl_paging.SHADOW_OP_SET_ALLOCATION, 2, mb=2)["mb"] == 2
+    assert client.call(domctl_paging.SHADOW_OP_GET_ALLOCATION, 0).result == -errno.EINVAL
+    assert client.call(domctl_paging.SHADOW_OP_GET_ALLOCATION, 2, op=99).result == -errno.EINVAL

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyxc._core import PAGE_SIZE
-from pyxc.abi import domctl, grant_table, memory, x86
+from pyxc.abi import domctl, domctl_paging, grant_table, memory, x86
 from pyxc.abi.domctl import PAGE_PINNED, CreateFlag, PageType
 from pyxc.abi.domid import DOMID_SELF, DOMID_XEN
 from pyxc.sim.words import Words
@@ -119,12 +119,12 @@ def test_taking_memory_away(client: Any) -> None:
 
 def test_populating_a_translated_domain_needs_paging_memory(client: Any) -> None:
     domid = create_pvh(client, 4096)
-    assert client.call(domctl.SET_PAGING_MEMPOOL_SIZE, domid, size=4 * PAGE_SIZE).result == 0
+    assert client.call(domctl_paging.SET_PAGING_MEMPOOL_SIZE, domid, size=4 * PAGE_SIZE).result == 0
     gfns = [0, 1, 512, 1024]
     done, after = reserve(client, memory.POPULATE_PHYSMAP, domid, gfns)
     assert (done, after) == (3, gfns)
-    assert client.call(domctl.SET_PAGING_MEMPOOL_SIZE, domid, size=PAGE_SIZE).result == -errno.ENOMEM
-    client.call(domctl.SET_PAGING_MEMPOOL_SIZE, domid, size=1 << 20)
+    assert client.call(domctl_paging.SET_PAGING_MEMPOOL_SIZE, domid, size=PAGE_SIZE).result == -errno.ENOMEM
+    client.call(domctl_paging.SET_PAGING_MEMPOOL_SIZE, domid, size=1 << 20)
     assert reserve(client, memory.POPULATE_PHYSMAP, domid, [0xFEFFF])[0] == 1
     assert client.call(memory.MAXIMUM_GPFN, domid).result == 0xFEFFF
     assert reserve(client, memory.POPULATE_PHYSMAP, domid, [2048], order=9)[0] == 1
@@ -250,7 +250,7 @@ def test_a_mapped_domain_stays_dying_until_the_mapping_goes(client: Any) -> None
     assert (zombie["domid"], zombie["flags"] & 1, zombie["tot_pages"]) == (1, 1, 3)
     assert [held.domid for held in client.link.maps] == [1]
     assert reserve(client, memory.POPULATE_PHYSMAP, 1, [0])[0] == 0
-    assert client.call(domctl.SHADOW_OP_GET_ALLOCATION, 1).result == 0
+    assert client.call(domctl_paging.SHADOW_OP_GET_ALLOCATION, 1).result == 0
     window.close()
     assert client.call(domctl.GETDOMAININFO, 1)["domid"] == 2
     assert client.link.maps == []

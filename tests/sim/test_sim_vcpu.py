@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyxc.abi import domctl, memory, x86
+from pyxc.abi import domctl, domctl_paging, memory, x86
 from pyxc.abi.domctl import AffinityFlag
 from pyxc.abi.x86 import ContextFlag
 
@@ -78,7 +78,7 @@ def test_a_vcpu_that_was_not_made_yet(client: Any) -> None:
     domid = client.call(domctl.CREATEDOMAIN, 0x7FF5, **fields)["domid"]
     assert client.call(domctl.GETVCPUINFO, domid, vcpu=0).result == -errno.ESRCH
     assert client.call(domctl.GETVCPUCONTEXT, domid, vcpu=0).result == -errno.EINVAL
-    assert client.call(domctl.SHADOW_OP_GET_ALLOCATION, domid).result == -errno.EINVAL
+    assert client.call(domctl_paging.SHADOW_OP_GET_ALLOCATION, domid).result == -errno.EINVAL
     client.call(domctl.MAX_VCPUS, domid, max=1)
     assert client.call(domctl.GETVCPUCONTEXT, domid, vcpu=0).result == -errno.ENODATA
 
