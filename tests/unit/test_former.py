@@ -12,6 +12,7 @@ import pyxc
 from pyxc import Capability, CpuTopology, NumaNode, errors
 from pyxc.abi import domctl, memory, sysctl, version
 from pyxc.abi.operation import MULTICALL
+from pyxc.abi.versions import RELEASES
 from pyxc.sim import Hypervisor, named
 
 
@@ -225,3 +226,23 @@ def test_a_number_with_two_layouts_is_read_as_the_release_says(boot: Boot) -> No
         assert (xen.interface.xen, xen.interface.sysctl) == ((3, 2), 6)
         assert xen.physinfo().capability_bits is None
         assert xen.physinfo().free_pages == host.truth.machine.heap.free
+
+
+@pytest.mark.parametrize("release", sorted({interface.xen for interface in RELEASES}))
+def test_every_interface_is_spoken(release: tuple[int, int]) -> None:
+    """Also those of releases that are not simulated as such."""
+    truth = Hypervisor(named("sim:xen-4.10")._replace(xen=release))
+    with pyxc.connect(HostLink(truth, truth.interface, "sim:")) as xen:
+        assert xen.interface == truth.interface
+        assert [info.tot_pages for info in xen.domains.infos()] == [
+            domain.tot_pages for domain in truth.sorted_domains()
+        ]
+        assert xen.physinfo().free_pages == truth.machine.heap.free
+        assert len(xen.topology()) == 2
+        assert len(xen.vcpus()) == len(xen.affinities()) == 6
+        assert {len(domain.memory.frames().frames) for domain in xen.domains.values()} == {
+            domain.tot_pages for domain in truth.domains.values()
+        }
+        made = xen.domains.create(hvm=True, max_vcpus=2)
+        assert made.info().nr_vcpus == 2
+        made.destroy()
