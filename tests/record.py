@@ -13,19 +13,15 @@ from pathlib import Path
 import callscripts
 
 import pyxc
-from pyxc.link.privcmd import PrivcmdLink
-from pyxc.link.record import RecordLink
 
 
 def record(script: str, directory: Path) -> None:
-    part = directory / "calls.part"
-    with part.open("w", encoding="ascii") as stream:
-        link = RecordLink(PrivcmdLink(), stream)
-        with pyxc.connect(link, names=False) as xen:
-            outcomes = callscripts.run(script, xen)
-            release = directory / "xen-{}.{}".format(*xen.interface.xen)
+    calls = directory / "calls"
+    with pyxc.open(record=calls, provenance="none", names=False) as xen:
+        outcomes = callscripts.run(script, xen)
+        release = directory / "xen-{}.{}".format(*xen.interface.xen)
     release.mkdir(exist_ok=True)
-    part.rename(release / f"{script}.calls")
+    calls.rename(release / f"{script}.calls")
     text = json.dumps(outcomes, indent=1, sort_keys=True)
     (release / f"{script}.outcomes.json").write_text(text + "\n", encoding="ascii")
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyxc import errors, labels, provenance
@@ -16,6 +16,8 @@ from pyxc.cli.status import Status
 from pyxc.provenance import Provenance
 
 _TIMES = ("started_s", "ended_s")
+# Times are added to it: where time_t has 32 bits, the C library ends in 2038.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def add(program: Program) -> None:
@@ -62,7 +64,7 @@ def _rows_of(record: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
         if isinstance(value, tuple):
             yield from _rows_of(value, f"{name}_")
         elif name in _TIMES and value is not None:
-            yield name.removesuffix("_s"), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value))
+            yield name.removesuffix("_s"), (_EPOCH + timedelta(seconds=value)).strftime("%Y-%m-%dT%H:%M:%SZ")
         elif value is not None:
             yield prefix + name, getattr(value, "value", value)
 

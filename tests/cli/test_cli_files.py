@@ -101,6 +101,12 @@ def test_inspect(pyxc, core):
     assert found["digest"]["size_bytes"] == 15
 
 
+def test_inspect_of_the_last_second_that_there_is(pyxc, core):
+    said = '{"v":1,"kind":"core","state":"complete","tool":"x","t0":253402300799}'
+    os.setxattr(core, provenance.ORIGIN, said.encode())
+    assert "started                : 9999-12-31T23:59:59Z\n" in pyxc("inspect", core).out
+
+
 def test_inspect_of_a_stranger(pyxc, core):
     os.setxattr(core, provenance.ORIGIN, b"\x1b[2J")
     os.setxattr(core, labels.ATTRIBUTE, b"\x1b[2J")
