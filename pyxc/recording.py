@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Recordings as files: `pyxc.open(record="FILE")` writes one, `pyxc.open("replay:FILE")` plays it back.
 
-A recording holds what the hypervisor was asked and what it said: also contents of guests' pages that were
-mapped meanwhile, and names of domains. So only its owner may read it. What was asked by threads at the same
-time, it cannot hold.
+A recording holds what the hypervisor and xenstore were asked and what they said: also contents of guests'
+pages that were mapped. So only its owner may read it. It is a sequence: of a program in which several threads
+ask it cannot be played back.
 """
 
 from __future__ import annotations

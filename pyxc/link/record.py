@@ -15,7 +15,8 @@ import json
 import sys
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TextIO, TypeVar
 
@@ -23,8 +24,9 @@ from pyxc._core import ForeignMap, Pool
 from pyxc.link import EventDevice, Link
 from pyxc.link.tape import FORMAT
 from pyxc.link.wrapper import LinkWrapper
+from pyxc.store.channel import Channel
 
-Write = Callable[..., None]
+Write = Callable[[dict[str, Any]], None]
 D = TypeVar("D")
 
 
@@ -56,16 +58,25 @@ class RecordLink(LinkWrapper):
         asked = {"map_resource": [domid, kind, ident, first, count], "writable": writable}
         return self._mapped(asked, partial(super().map_resource, domid, kind, ident, first, count, writable))
 
+    def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> ForeignMap:
+        asked = {"map_grants": domid, "refs": refs.tolist(), "writable": writable}
+        return self._mapped(asked, partial(super().map_grants, domid, refs, writable))
+
     def _mapped(self, asked: dict[str, Any], call: Callable[[], ForeignMap]) -> ForeignMap:
-        try:
+        with _failures(self._write, asked):
             mapped = call()
-        except OSError as error:
-            self._write({**asked, "errno": error.errno})
-            raise
         failed = any(mapped.errors)
         pages = "" if failed else packed(bytes(mapped))
         self._write({**asked, "errors": list(mapped.errors) if failed else [], "pages": pages})
         return mapped
+
+    def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
+        """What the other domain does to these pages is not recorded."""
+        asked = {"lend_pages": [domid, count], "writable": writable}
+        with _failures(self._write, asked):
+            refs, pages = super().lend_pages(domid, count, writable)
+        self._write({**asked, "refs": refs})
+        return refs, pages
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         size = super().resource_size(domid, kind, ident)
@@ -76,17 +87,18 @@ class RecordLink(LinkWrapper):
         inner, write = self._opened("events", super().open_events)
         return _RecordedEvents(inner, write)
 
+    def connect_store(self) -> Channel:
+        inner, write = self._opened("store", super().connect_store)
+        return _RecordedStore(inner, write)
+
     def _opened(self, kind: str, open_it: Callable[[], D]) -> tuple[D, Write]:
         """A device, and what writes lines about it."""
-        try:
+        with _failures(self._write, {"open": kind}):
             device = open_it()
-        except OSError as error:
-            self._write({"open": kind, "errno": error.errno, "error": error.strerror})
-            raise
         self._write({"open": kind})
         self._devices += 1
         number = self._devices
-        return device, lambda **line: self._write({"device": number, **line})
+        return device, lambda line: self._write({"device": number, **line})
 
     def close(self) -> None:
         super().close()
@@ -94,6 +106,28 @@ class RecordLink(LinkWrapper):
 
     def _write(self, line: dict[str, Any]) -> None:
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+class _RecordedStore:
+    """A connection to xenstored."""
+
+    def __init__(self, inner: Channel, write: Write) -> None:
+        self._inner = inner
+        self._write = write
+        self.fileno = inner.fileno
+        self.close = inner.close
+
+    def send(self, data: bytes) -> int:
+        with _failures(self._write, {}):
+            count = self._inner.send(data)
+        self._write({"sent": packed(data[:count])})
+        return count
+
+    def receive(self) -> bytes:
+        with _failures(self._write, {}):
+            data = self._inner.receive()
+        self._write({"received": packed(data)})
+        return data
 
 
 class _RecordedEvents:
@@ -107,17 +141,29 @@ class _RecordedEvents:
 
     def request(self, name: str, *numbers: int) -> int:
         result = self._inner.request(name, *numbers)
-        self._write(request=[name, *numbers], result=result)
+        self._write({"request": [name, *numbers], "result": result})
         return result
 
     def take(self) -> int:
         port = self._inner.take()
-        self._write(taken=port)
+        self._write({"taken": port})
         return port
 
     def unmask(self, port: int) -> None:
         self._inner.unmask(port)
-        self._write(unmask=port)
+        self._write({"unmask": port})
+
+
+@contextmanager
+def _failures(write: Write, asked: dict[str, Any]) -> Iterator[None]:
+    """Write down an OSError as the answer. That nothing has come yet, or can be taken, is none."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        write({**asked, "errno": error.errno, "error": error.strerror})
+        raise
 
 
 class Snapshot:

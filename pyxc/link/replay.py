@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from array import array
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from pyxc.store.channel import Channel
 __all__ = ["ReplayError", "ReplayLink"]
 
 _BLANK = bytes(PAGE_SIZE)
+_STORE_MOST = 1 << 20
 
 
 class ReplayLink:
@@ -64,11 +64,9 @@ class ReplayLink:
 
     def _mapped(self, asked: dict[str, Any], domid: int, count: int) -> ForeignMap:
         line = self._tape.answer(asked)
+        self._tape.check(line)
         with self._tape.understood():
-            if "errno" not in line:
-                return self._map(line, domid, count, asked["writable"])
-            number = whole(line["errno"])
-        raise OSError(number, os.strerror(number))
+            return self._map(line, domid, count, asked["writable"])
 
     def _map(self, line: dict[str, Any], domid: int, count: int, writable: bool) -> ForeignMap:
         memory = SharedMemory(count)
@@ -77,8 +75,10 @@ class ReplayLink:
             page = pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
             if page != _BLANK:
                 memory.write(index, 0, page)
-        codes = [whole(code) for code in line["errors"]]
-        mapped = memory.map_frames(domid, array("Q", range(count)), writable, codes)
+        return self._kept(memory, domid, writable, [whole(code) for code in line["errors"]])
+
+    def _kept(self, memory: SharedMemory, domid: int, writable: bool, codes: list[int]) -> ForeignMap:
+        mapped = memory.map_frames(domid, array("Q", range(memory.frames)), writable, codes)
         self._maps.append((memory, mapped))
         return mapped
 
@@ -88,21 +88,21 @@ class ReplayLink:
             return whole(line["result"])
 
     def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> ForeignMap:
-        raise ReplayError("grants are not recorded")
+        asked = {"map_grants": domid, "refs": refs.tolist(), "writable": writable}
+        return self._mapped(asked, domid, len(refs))
 
     def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
-        raise ReplayError("grants are not recorded")
+        line = self._tape.answer({"lend_pages": [domid, count], "writable": writable})
+        self._tape.check(line)
+        with self._tape.understood():
+            refs = [whole(ref) for ref in line["refs"]]
+        return refs, self._kept(SharedMemory(count), domid, True, [])
 
     def open_events(self) -> EventDevice:
-        try:
-            device = self._tape.open_device("events")
-        except OSError as error:
-            raise NotXenError(error.errno, error.strerror) from error
-        return _ReplayedEvents(self._tape, device)
+        return _ReplayedEvents(self._tape, self._tape.open_device("events", NotXenError))
 
     def connect_store(self) -> Channel:
-        """What xenstore says is not recorded, and the one that is here knows other domains."""
-        raise StoreError(errno.EOPNOTSUPP, "no xenstore: a recording has none")
+        return _ReplayedStore(self._tape, self._tape.open_device("store", StoreError))
 
     def close(self) -> None:
         for memory, mapped in self._maps:
@@ -112,15 +112,41 @@ class ReplayLink:
         self._tape.close()
 
 
-class _ReplayedEvents:
-    """An event channel device: what was asked of it, and what fired when."""
-
+class _Device:
     def __init__(self, tape: Tape, device: int) -> None:
         self._tape = tape
         self._device = device
 
     def fileno(self) -> int:
         return self._tape.fileno(self._device)
+
+    def close(self) -> None:
+        self._tape.close_device(self._device)
+
+
+class _ReplayedStore(_Device):
+    """A connection to xenstored: what was sent, and what came back when."""
+
+    def send(self, data: bytes) -> int:
+        line = self._tape.answer({"device": self._device})
+        self._tape.check(line)
+        with self._tape.understood():
+            sent = unpacked(line["sent"], len(data))
+        if not sent or not data.startswith(sent):
+            raise self._tape.another(sent, data)
+        return len(sent)
+
+    def receive(self) -> bytes:
+        if not self._tape.ready(self._device):
+            raise BlockingIOError(errno.EAGAIN, "nothing has come")
+        line = self._tape.answer({"device": self._device})
+        self._tape.check(line)
+        with self._tape.understood():
+            return unpacked(line["received"], _STORE_MOST)
+
+
+class _ReplayedEvents(_Device):
+    """An event channel device: what was asked of it, and what fired when."""
 
     def request(self, name: str, *numbers: int) -> int:
         line = self._tape.answer({"device": self._device, "request": [name, *numbers]})
@@ -134,6 +160,3 @@ class _ReplayedEvents:
 
     def unmask(self, port: int) -> None:
         self._tape.answer({"device": self._device, "unmask": port})
-
-    def close(self) -> None:
-        self._tape.close_device(self._device)

@@ -45,11 +45,15 @@ class Tape:
         line = self._take()
         recorded = {name: line.get(name) for name in asked}
         if recorded != asked:
-            raise ReplayError(
-                f"line {self._number} of the recording answers another question: was it made by the same "
-                f"version of pyxc, asked the same?\nrecorded: {recorded}\nasked:    {asked}"
-            )
+            raise self.another(recorded, asked)
         return line
+
+    def another(self, recorded: object, asked: object) -> ReplayError:
+        """The error for a line that is not the answer to what is asked."""
+        return ReplayError(
+            f"line {self._number} of the recording answers another question: was it made by the same "
+            f"version of pyxc, asked the same?\nrecorded: {recorded}\nasked:    {asked}"
+        )
 
     def _take(self) -> dict[str, Any]:
         text, self._ahead = self._ahead, next(self._lines, None)
@@ -66,17 +70,20 @@ class Tape:
         except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ReplayError(f"line {self._number} of the recording is damaged") from error
 
-    def open_device(self, kind: str) -> int:
-        """The number of a device that was opened, which its lines have. OSError where that failed."""
-        line = self.answer({"open": kind})
-        if "errno" in line:
-            with self.understood():
-                failure = OSError(whole(line["errno"]), str(line["error"]))
-            raise failure
+    def open_device(self, kind: str, error: type[OSError] = OSError) -> int:
+        """The number of a device that was opened, which its lines have; `error` where that failed."""
+        self.check(self.answer({"open": kind}), error)
         self._devices += 1
         self._descriptors[self._devices] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._signal()
         return self._devices
+
+    def check(self, line: dict[str, Any], error: type[OSError] = OSError) -> None:
+        """Raise the error that a line may tell of."""
+        if "errno" in line:
+            with self.understood():
+                number = whole(line["errno"])
+            raise error(number, line.get("error") or os.strerror(number))
 
     def fileno(self, device: int) -> int:
         """To be polled."""
@@ -88,7 +95,8 @@ class Tape:
             line = _parsed(self._ahead)
         except (ValueError, RecursionError):
             return False
-        return line.get("device") == device and bool(line.get("received") or line.get("taken"))
+        comes = "received" in line or "errno" in line or line.get("taken")
+        return line.get("device") == device and bool(comes)
 
     def _signal(self) -> None:
         for device, descriptor in self._descriptors.items():

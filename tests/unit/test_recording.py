@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import pyxc
 from pyxc import errors
+from pyxc.abi.grant_table import Reserved
 from pyxc.link.replay import ReplayError
 from pyxc.provenance import State, Verdict, XenOrigin, verify
 
@@ -130,11 +131,72 @@ def test_a_missing_event_device_is_recorded(path: Path, monkeypatch: pytest.Monk
         xen.events()
 
 
-def test_names_of_this_host_are_not_those_of_the_recorded_one(path: Path) -> None:
+def test_xenstore_is_recorded(path: Path) -> None:
+    def run(xen: pyxc.Xen) -> list[object]:
+        domain = xen.domains["web1"]
+        xen.store.write("/tool/test", "x" * 3000)
+        with pytest.raises(errors.StoreError) as refused:
+            xen.store.list("/no/such/node/" + "x" * 3000)
+        return [domain.domid, xen.domains[2].name, xen.store.read("/tool/test"), str(refused.value)]
+
     with pyxc.open("sim:xen-4.17", record=path) as xen:
-        xen.domains[1].info()
+        told = run(xen)
+    assert told[:2] == [1, "db1"]
     with pyxc.open(f"replay:{path}") as xen:
-        assert xen.domains[1].name is None
+        assert run(xen) == told
+
+
+def test_events_of_xenstore_are_recorded(path: Path) -> None:
+    def run(xen: pyxc.Xen) -> list[str]:
+        with xen.store.watch("/tool") as watch:
+            first = watch.get(10)
+            xen.store.write("/tool/a", "1")
+            second = watch.get(10)
+            assert watch.get(0) is None
+            assert first is not None
+            assert second is not None
+            return [first.path, second.path]
+
+    with pyxc.open("sim:xen-4.17", record=path) as xen:
+        assert run(xen) == ["/tool", "/tool/a"]
+    with pyxc.open(f"replay:{path}") as xen:
+        assert run(xen) == ["/tool", "/tool/a"]
+
+
+def test_a_missing_xenstore_is_recorded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(link: object) -> None:
+        raise errors.StoreError(errno.ENODEV, "no xenstore: not here")
+
+    def ask_store(xen: pyxc.Xen) -> str:
+        with pytest.raises(errors.StoreError) as refused:
+            xen.store.read("/tool")
+        return str(refused.value)
+
+    monkeypatch.setattr("pyxc.sim.SimLink.connect_store", refuse)
+    with pyxc.open("sim:", record=path) as xen:
+        told = ask_store(xen)
+    assert "no xenstore: not here" in told
+    monkeypatch.undo()
+    with pyxc.open(f"replay:{path}") as xen:
+        assert ask_store(xen) == told
+
+
+def test_grants_are_recorded(path: Path) -> None:
+    def run(xen: pyxc.Xen) -> list[object]:
+        web1 = xen.domains[1]
+        web1.grants.seed(console=web1.memory.frames().frames[0])
+        with web1.grants.map(Reserved.CONSOLE) as ring, memoryview(ring) as view:
+            found = bytes(view)
+        with pytest.raises(errors.HypercallError) as refused:
+            web1.grants.map([4000])
+        lent = web1.grants.lend(2)
+        lent.pages.close()
+        return [found, str(refused.value), lent.refs]
+
+    with pyxc.open("sim:xen-4.17", record=path) as xen:
+        told = run(xen)
+    with pyxc.open(f"replay:{path}") as xen:
+        assert run(xen) == told
 
 
 @pytest.mark.parametrize(
