@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 from typing import NamedTuple
 
-from pyxc.abi.operation import DOMCTL, MULTICALL, SYSCTL, Operation
+from pyxc.abi.operation import DOM0_OP, DOMCTL, MULTICALL, SYSCTL, Operation
 from pyxc.link import Link
 from pyxc.link.wrapper import LinkWrapper
 
@@ -23,6 +23,8 @@ class FaultLink(LinkWrapper):
     def __init__(self, inner: Link) -> None:
         super().__init__(inner)
         self._faults: list[_Fault] = []
+        self._positions: dict[int, int] = {}
+        self._calls = 0
 
     def fail(self, what: Operation | int, errno: int, times: int = 1) -> None:
         """The next `times` calls of an operation, or of a hypercall number, fail with an errno."""
@@ -32,12 +34,19 @@ class FaultLink(LinkWrapper):
             fault = _Fault(what, None, errno)
         self._faults += [fault] * times
 
+    def fail_call(self, position: int, errno: int) -> None:
+        """Of the hypercalls that follow, whatever they ask, the one at a position (from 0) fails."""
+        self._positions[self._calls + position] = errno
+
     @property
     def pending(self) -> int:
         """Faults that did not happen yet."""
-        return len(self._faults)
+        return len(self._faults) + len(self._positions)
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
+        position, self._calls = self._calls, self._calls + 1
+        if position in self._positions:
+            return -self._positions.pop(position)
         command = self._command(op, a1)
         for fault in self._faults:
             if fault.hypercall == op and fault.command in (None, command):
@@ -46,10 +55,10 @@ class FaultLink(LinkWrapper):
         return super().hypercall(op, a1, a2, a3, a4, a5)
 
     def _command(self, op: int, first: int) -> int | None:
-        """The command of a call: in the structure for domctl and sysctl, an argument otherwise."""
+        """The command of a call: in the structure for domctl, sysctl and dom0_op, an argument otherwise."""
         if op == MULTICALL:
             return None
-        if op in (DOMCTL.hypercall, SYSCTL.hypercall):
+        if op in (DOMCTL.hypercall, SYSCTL.hypercall, DOM0_OP.hypercall):
             in_arena = any(start <= first < start + size for start, size in self.pool.live())
             return int.from_bytes(ctypes.string_at(first, 4), self.byteorder) if in_arena else None
         return first

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""Every operation, with each of its hypercalls failing in every way that Xen or privcmd can make it fail.
+
+Whatever fails, an operation completes, tries again, or raises an error that names it; nothing leaks, and no
+domain is left half built.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+from hosts import Boot, Host
+
+import pyxc
+from pyxc import errors
+
+ERRNOS = ["EINTR", "EAGAIN", "EFAULT", "EBUSY", "ENOMEM", "EACCES", "ESRCH", "EPERM", "ENOSYS"]
+WEB1, DB1, BUILD = 1, 2, 3
+
+
+def domain(host: Host, domid: int) -> pyxc.Domain:
+    """A guest, known without a hypercall."""
+    return pyxc.Domain(host.xen, domid, uuid.UUID(bytes=host.truth.domains[domid].handle))
+
+
+OPERATIONS: dict[str, Callable[[Host], object]] = {
+    "version": lambda host: host.xen.version,
+    "build": lambda host: host.xen.build,
+    "physinfo": lambda host: host.xen.physinfo(),
+    "topology": lambda host: host.xen.topology(),
+    "numa": lambda host: host.xen.numa(),
+    "scheduler": lambda host: host.xen.scheduler,
+    "console": lambda host: host.xen.console.read(),
+    "debug keys": lambda host: host.xen.debug_keys("h"),
+    "list": lambda host: host.xen.domains.infos(),
+    "find": lambda host: host.xen.domains[domain(host, WEB1).uuid],
+    "all vcpus": lambda host: host.xen.vcpus(),
+    "all affinities": lambda host: host.xen.affinities(),
+    "create": lambda host: host.xen.domains.create(max_vcpus=2),
+    "create translated": lambda host: host.xen.domains.create(hvm=True, hap=True),
+    "info": lambda host: domain(host, WEB1).info(),
+    "pause": lambda host: domain(host, WEB1).pause(),
+    "unpause": lambda host: domain(host, BUILD).unpause(),
+    "shut down": lambda host: domain(host, WEB1).shutdown(),
+    "resume": lambda host: domain(host, WEB1).resume(),
+    "destroy": lambda host: domain(host, WEB1).destroy(timeout=1),
+    "max memory": lambda host: domain(host, WEB1).set_max_memory(1 << 20),
+    "uuid": lambda host: domain(host, WEB1).set_uuid(uuid.UUID(int=9)),
+    "hvm param": lambda host: domain(host, DB1).hvm_param(1),
+    "vcpu info": lambda host: domain(host, WEB1).vcpu(0).info(),
+    "affinity": lambda host: domain(host, WEB1).vcpu(0).set_affinity(hard={0}, soft={0}),
+    "context": lambda host: domain(host, WEB1).vcpu(0).context(),
+    "set context": lambda host: domain(host, BUILD).vcpu(0).set_context(_registers(host)),
+    "write": lambda host: domain(host, DB1).memory.write(0x100, b"x"),
+    "populate": lambda host: domain(host, DB1).memory.populate(range(0x9000, 0x9040)),
+    "increase": lambda host: domain(host, WEB1).memory.increase(16),
+    "decrease": lambda host: domain(host, DB1).memory.decrease(range(0x200, 0x210)),
+    "frames": lambda host: domain(host, WEB1).memory.frames(),
+    "frames of a translated guest": lambda host: domain(host, DB1).memory.frames(),
+    "types": lambda host: domain(host, BUILD).memory.frames(types=True),
+    "p2m": lambda host: domain(host, WEB1).memory.p2m(),
+    "channels": lambda host: domain(host, WEB1).channels.ports(),
+    "open channel": lambda host: domain(host, WEB1).channels.open(),
+    "grants": lambda host: domain(host, WEB1).grants.info(),
+    "open": lambda host: pyxc.connect(host.link, names=False),
+}
+FOR_ANY_CALL_AT_MOST = 12
+"""An operation of more hypercalls than this repeats itself: its first ones stand for all."""
+
+
+def _registers(host: Host) -> pyxc.VcpuContext:
+    return pyxc.VcpuContext.zero(64, host.xen.interface).replace(flags=4)
+
+
+def calls_of(boot: Boot, name: str, release: str) -> int:
+    """How many hypercalls an operation makes when nothing fails."""
+    host = boot(release, names=False)
+    before = host.link.hypercalls
+    with suppress(pyxc.Error):
+        OPERATIONS[name](host)
+    return host.link.hypercalls - before
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """No hosts of before are taken away meanwhile, with their descriptors."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_no_fault_leaks_or_leaves_half_a_domain(boot: Boot, name: str) -> None:
+    calls = min(calls_of(boot, name, "4.17"), FOR_ANY_CALL_AT_MOST)
+    assert calls, "the operation asks the hypervisor nothing"
+    for position in range(calls):
+        for failure in ERRNOS:
+            _fail(boot("4.17", names=False), name, position, getattr(errno, failure))
+
+
+def _fail(host: Host, name: str, position: int, number: int) -> None:
+    host.link.fail_call(position, number)
+    where = f"call {position} of {name} with {errno.errorcode[number]}"
+    check_outcome(host, name, where)
+    assert host.link.pending == 0, f"{where} did not happen"
+
+
+def check_outcome(host: Host, name: str, where: str) -> None:
+    """It completes or raises an error of pyxc; nothing leaks, and a new domain is whole."""
+    known = set(host.truth.domains)
+    descriptors = os.listdir("/proc/self/fd")
+    try:
+        OPERATIONS[name](host)
+    except errors.HypercallError as error:
+        assert error.operation, where
+    except (errors.Error, KeyError):
+        pass
+    assert host.link.pool.outstanding == 0, f"{where} keeps a buffer"
+    assert host.link.maps == [], f"{where} keeps a mapping"
+    assert os.listdir("/proc/self/fd") == descriptors, f"{where} keeps a descriptor"
+    for domid in set(host.truth.domains) - known:
+        assert all(host.truth.domains[domid].vcpus), f"{where} leaves domain {domid} without vcpus"
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_domain_may_die_between_any_two_calls(boot: Boot, name: str) -> None:
+    for position in range(min(calls_of(boot, name, "4.17"), FOR_ANY_CALL_AT_MOST)):
+        host = boot("4.17", names=False)
+        host.link.before_call(position, lambda host=host: _kill(host))
+        check_outcome(host, name, f"the end of all guests before call {position} of {name}")
+
+
+def _kill(host: Host) -> None:
+    for domid in (WEB1, DB1, BUILD):
+        if domid in host.truth.domains:
+            host.truth.kill(host.truth.domains[domid])
+
+
+DESTRUCTIVE = ["shut down", "resume", "destroy", "uuid", "set context", "write", "decrease"]
+
+
+@pytest.mark.parametrize("name", DESTRUCTIVE)
+def test_a_domain_that_has_the_id_of_a_former_one_is_left_alone(boot: Boot, name: str) -> None:
+    host = boot("4.17", names=False)
+    host.link.before_call(0, lambda: _rename(host))
+    with pytest.raises(errors.DomainGone):
+        OPERATIONS[name](host)
+    for domid in (WEB1, DB1, BUILD):
+        newcomer = host.truth.domains[domid]
+        assert (newcomer.handle, newcomer.dying, newcomer.shutdown_code) == (bytes(16), False, None)
+
+
+def _rename(host: Host) -> None:
+    """Other domains have the ids of those that were there."""
+    for domid in (WEB1, DB1, BUILD):
+        host.truth.domains[domid].handle = bytes(16)
