@@ -44,7 +44,7 @@ def open_xen(
     """
     if gate not in ("auto", "never"):
         raise ValueError(f'gate is {gate!r}: it must be "auto" or "never"')
-    link = open_link(_chosen(target), gate)
+    link = open_link(chosen(target), gate)
     try:
         if record is None:
             return connect(link, readonly=readonly, names=names, assume=assume)
@@ -61,12 +61,13 @@ def open_xen(
 
 def open_store(target: str | None = None, *, readonly: bool = False) -> StoreClient:
     """xenstore alone, without its hypervisor: works in a guest, too. The target is as for open()."""
-    chosen = _chosen(target)
-    connect = connect_store if chosen is None else open_link(chosen).connect_store
+    wanted = chosen(target)
+    connect = connect_store if wanted is None else open_link(wanted).connect_store
     return StoreClient(connect, readonly=readonly)
 
 
-def _chosen(target: str | None) -> str | None:
+def chosen(target: str | None) -> str | None:
+    """A target, or the one that PYXC_TARGET of the environment names; None for the real hypervisor."""
     return target or os.environ.get("PYXC_TARGET") or None
 
 

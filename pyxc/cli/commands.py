@@ -11,6 +11,7 @@ from pyxc.cli import (
     label_commands,
     listing,
     memory_commands,
+    store_commands,
     vcpu_commands,
 )
 from pyxc.cli.parser import Program
@@ -21,7 +22,7 @@ def build() -> Program:
     program = Program()
     for module in (
         listing, domain_commands, vcpu_commands, memory_commands, host_commands,
-        label_commands, file_commands, demo,
+        store_commands, label_commands, file_commands, demo,
     ):  # fmt: skip
         module.add(program)
     return program

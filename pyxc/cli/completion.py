@@ -59,6 +59,8 @@ def _values(wanted: argparse.Action, before: list[str], current: str) -> Iterabl
         return _targets(current)
     if kind == "FILE":
         return (FILES,)
+    if kind == "PATH":
+        return _nodes(_target(before), current.rpartition("/")[0])
     return _domains(_target(before)) if kind == "DOMAIN" else ()
 
 
@@ -79,6 +81,15 @@ def _target(words: list[str]) -> str | None:
         if option.startswith("--target="):
             return option.removeprefix("--target=")
     return None
+
+
+def _nodes(target: str | None, top: str) -> list[str]:
+    """Nodes of xenstore below one; none where it cannot be asked."""
+    try:
+        with pyxc.open_store(target, readonly=True) as store:
+            return [f"{top}/{name}" for name in store.list(top or "/") or ()]
+    except (pyxc.Error, OSError, ValueError):
+        return []
 
 
 def _domains(target: str | None) -> list[str]:

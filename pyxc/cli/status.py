@@ -56,7 +56,8 @@ _REFUSED = (errno.EACCES, errno.EPERM)
 
 def status_of(error: Exception) -> Status | None:
     """The exit status of an expected error; None for one that would be a fault in pyxc."""
-    if isinstance(error, errors.NotXenError) and error.filename and error.errno in _REFUSED:
+    told = isinstance(error, errors.StoreError) or (isinstance(error, errors.NotXenError) and error.filename)
+    if told and isinstance(error, OSError) and error.errno in _REFUSED:
         return Status.FORBIDDEN
     return next((status for kinds, status in _MEANING if isinstance(error, kinds)), None)
 
@@ -64,6 +65,7 @@ def status_of(error: Exception) -> Status | None:
 def describe(error: Exception) -> str:
     """An error in one line."""
     text = str(error)
-    if isinstance(error, OSError) and not isinstance(error, errors.HypercallError) and error.strerror:
+    named = isinstance(error, errors.HypercallError | errors.StoreError)
+    if isinstance(error, OSError) and not named and error.strerror:
         text = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
     return " ".join(text.split())

@@ -6,7 +6,7 @@ It speaks the protocol itself (docs/misc/xenstore.txt of Xen). The pyxs library 
 in Debian, had its last release in 2019, and cannot list more names than one message holds.
 
 wire: messages, paths, permissions, without I/O. channel: the way to the daemon. connection: requests and
-answers. client, nodes, transaction, watch, aio: what programs use. names: what domains are called.
+answers. client, nodes, transaction, watch: what programs use. names: what domains are called.
 """
 
 from __future__ import annotations

@@ -49,9 +49,9 @@ class StoreClient(Nodes):
         self.readonly = readonly
         self.timeout = timeout
         self._connect = connect
+        self.closed = False
         self._lock = threading.Lock()
         self._connection: Connection | None = None
-        self._closed = False
 
     def request(
         self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"", transaction: int = 0
@@ -154,7 +154,7 @@ class StoreClient(Nodes):
 
     def _open(self) -> Connection:
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise ValueError("this xenstore client is closed")
             if self._connection is None:
                 self._connection = Connection(self._connect())
@@ -163,7 +163,7 @@ class StoreClient(Nodes):
     def close(self) -> None:
         """End the connection, its watches and its transactions. May be called again."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -177,7 +177,7 @@ class StoreClient(Nodes):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "not connected" if self._connection is None else "connected"
+        state = "closed" if self.closed else "not connected" if self._connection is None else "connected"
         return f"<StoreClient, {state}>"
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyxc.errors import StoreError
 from pyxc.store.wire import Kind, path_bytes
+from pyxc.waiting import until_readable_async
 
 if TYPE_CHECKING:
     from pyxc.store.client import StoreClient
@@ -109,11 +110,18 @@ class Watch:
             if event is not None:
                 yield event
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    async def __aiter__(self) -> AsyncIterator[Event]:
         """The same in asyncio: `async for event in watch:`. In one task at a time."""
-        from pyxc.store.aio import events
-
-        return events(self)
+        while True:
+            try:
+                event = self.get(timeout=0)
+                descriptor = self.fileno()
+            except ValueError:
+                return
+            if event is None:
+                await until_readable_async(descriptor, None)
+            else:
+                yield event
 
     def call(self, function: Callable[[Event], object]) -> threading.Thread:
         """Call a function with each event, in a new thread, until the watch is closed.

@@ -50,7 +50,7 @@ def pyxc(capsys: pytest.CaptureFixture[str]) -> Pyxc:
 def host(monkeypatch: pytest.MonkeyPatch) -> sim.Hypervisor:
     """One simulated Xen 4.17 that all runs of the command in a test share, as a real host would be."""
     hypervisor = sim.Hypervisor(sim.named("sim:xen-4.17"))
-    monkeypatch.setattr(opening, "open_link", lambda target, gate: hypervisor.connect("sim:xen-4.17"))
+    monkeypatch.setattr(opening, "open_link", lambda target, gate="auto": hypervisor.connect("sim:xen-4.17"))
     return hypervisor
 
 

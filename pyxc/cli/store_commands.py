@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""`store`: xenstore's nodes, in the manner of the xenstore-* programs."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyxc
+from pyxc.cli import output
+from pyxc.cli.arguments import number
+from pyxc.cli.parser import Parser, Program
+from pyxc.cli.session import Attempt, opened
+from pyxc.cli.status import Failed, UsageError
+from pyxc.opening import chosen
+from pyxc.store import StoreClient, Transaction
+from pyxc.store.nodes import Nodes
+
+_FRAME = len(' = "..."')
+_FILE_WIDTH, _PERMISSIONS_COLUMN = 80, 60
+_NAMED = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x5C: "\\\\"}
+_ESCAPES = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
+
+
+def add(program: Program) -> None:
+    program.add_group("store", "show, change and watch the nodes of xenstore")
+    tree = program.add("store ls", show_tree, "show nodes with all that is below, as xenstore-ls does")
+    tree.add_argument("paths", metavar="PATH", nargs="*", help="/ without")
+    tree.add_argument("-f", "--flat", action="store_true", help="show whole paths and whole values")
+    tree.add_argument("-p", "--permissions", action="store_true", help="show permissions, too")
+    names = program.add("store list", list_names, "list the names below nodes")
+    _add_prefix(names)
+    _add_paths(names)
+    values = program.add("store read", read_values, "show the values of nodes")
+    _add_prefix(values)
+    _add_paths(values)
+    change = program.add("store write", write_values, "set the values of nodes, of all or of none")
+    change.add_argument("pairs", metavar="PATH VALUE", nargs="+", help="\\n, \\t, \\xHH and \\OOO are bytes")
+    remove = program.add("store rm", remove_nodes, "remove nodes with all that is below")
+    remove.add_argument("-t", "--tidy", action="store_true", help="and empty nodes above them")
+    _add_paths(remove)
+    watch = program.add("store watch", watch_nodes, "print the path of whatever changes, until interrupted")
+    watch.add_argument("-n", "--number", type=number, metavar="N", help="end after so many events")
+    _add_paths(watch)
+
+
+def _add_prefix(parser: Parser) -> None:
+    parser.add_argument("-p", "--prefix", action="store_true", help="print the path before what is found")
+
+
+def _add_paths(parser: Parser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="as /local/domain/0/name")
+
+
+@contextmanager
+def _opened(args: argparse.Namespace) -> Iterator[StoreClient]:
+    """The real xenstore needs no hypervisor, unless it is recorded; any other belongs to one."""
+    if chosen(args.target) is None and args.record is None:
+        with pyxc.open_store(readonly=args.read_only) as store:
+            yield store
+    else:
+        with opened(args) as xen:
+            yield xen.store
+
+
+def show_tree(args: argparse.Namespace) -> int:
+    paths = args.paths or ["/"]
+    with _opened(args) as store:
+        if args.json:
+            found = [node for path in paths for node in _nodes_json(store, path, args.permissions)]
+            output.as_json(nodes=found)
+            return 0
+        width = shutil.get_terminal_size().columns - 2 if sys.stdout.isatty() else _FILE_WIDTH
+        for path in paths:
+            for below, depth in _walk(store, path):
+                _print_node(store, below, depth, None if args.flat else width, args.permissions)
+    return 0
+
+
+def _walk(store: Nodes, top: str) -> Iterator[tuple[str, int]]:
+    """Every node below one, with its depth, parents first. Failed when there is no such node."""
+    names = store.list(top)
+    if names is None:
+        raise Failed(f"{top}: no such node")
+    yield from _below(store, top, names, 0)
+
+
+def _below(store: Nodes, top: str, names: list[str], depth: int) -> Iterator[tuple[str, int]]:
+    for name in names:
+        path = f"{'' if top == '/' else top}/{name}"
+        yield path, depth
+        yield from _below(store, path, store.list(path) or [], depth + 1)
+
+
+def _nodes_json(store: Nodes, top: str, with_permissions: bool) -> Iterator[dict[str, Any]]:
+    for path, _ in _walk(store, top):
+        value = store.read(path)
+        node: dict[str, Any] = {"path": path, "value": None if value is None else _text(value)}
+        if with_permissions:
+            node["permissions"] = [str(one) for one in store.permissions(path) or ()]
+        yield node
+
+
+def _print_node(store: Nodes, path: str, depth: int, width: int | None, with_permissions: bool) -> None:
+    """One line; in `width` columns, where that is not None, and with permissions behind a dotted line."""
+    value = store.read(path)
+    if value is None:
+        return
+    line = path
+    if width is not None:
+        line = " " * depth + _cut(path.rpartition("/")[2], width - _FRAME - depth)
+    if width is not None and len(line) + len(value) + _FRAME > width:
+        line += f' = "{_cut(escaped(value), width - _FRAME - len(line))}\\..."'
+    else:
+        line += f' = "{escaped(value)}"'
+        if with_permissions:
+            line += " " + _dots(len(line) + 1, 0 if width is None else min(_PERMISSIONS_COLUMN, width))
+    if with_permissions:
+        line += f"  ({','.join(str(one) for one in store.permissions(path) or ())})"
+    output.lines([line])
+
+
+def _dots(start: int, end: int) -> str:
+    return "".join(" ."[column % 2] for column in range(start, end))
+
+
+def _cut(text: str, width: int) -> str:
+    """As much as fits; all of it where there is no room at all, as the original does."""
+    return text if width < 0 else text[:width]
+
+
+def list_names(args: argparse.Namespace) -> int:
+    return _each(args, Nodes.list, "names", lambda path, names: [f"{path}/{name}" for name in names])
+
+
+def read_values(args: argparse.Namespace) -> int:
+    def found(nodes: Nodes, path: str) -> str | None:
+        value = nodes.read(path)
+        return None if value is None else (_text if args.json else escaped)(value)
+
+    return _each(args, found, "value", lambda path, value: f"{path}: {value}")
+
+
+def _each(
+    args: argparse.Namespace,
+    question: Callable[[Nodes, str], Any],
+    key: str,
+    prefixed: Callable[[str, Any], Any],
+) -> int:
+    """Ask the same of all paths, at one moment, and print what there is."""
+    with _opened(args) as store:
+        answers = store.transact(lambda tx: {path: question(tx, path) for path in args.paths})
+
+    def answer(path: str) -> tuple[str, Any]:
+        if answers[path] is None:
+            raise Failed(f"{path}: no such node")
+        return path, answers[path]
+
+    attempt = Attempt(args.paths, answer)
+    if args.json:
+        nodes = [{"path": path, key: found} for path, found in attempt.results]
+        output.as_json(nodes=nodes, failed=attempt.failures)
+        return attempt.status
+    for path, found in attempt.results:
+        shown = prefixed(path, found) if args.prefix else found
+        output.lines([shown] if isinstance(shown, str) else shown)
+    return attempt.status
+
+
+def write_values(args: argparse.Namespace) -> int:
+    if len(args.pairs) % 2:
+        raise UsageError(f"{args.pairs[-1]} has no value")
+    values = list(zip(args.pairs[::2], map(unescaped, args.pairs[1::2])))
+
+    def write(tx: Transaction) -> None:
+        for path, value in values:
+            tx.write(path, value)
+
+    with _opened(args) as store:
+        store.transact(write)
+    return _done(args, [path for path, _ in values])
+
+
+def remove_nodes(args: argparse.Namespace) -> int:
+    def remove(tx: Transaction) -> None:
+        for path in args.paths:
+            tx.remove(path)
+            while args.tidy and (path := path.rpartition("/")[0]) and _is_empty(tx, path):
+                tx.remove(path)
+
+    with _opened(args) as store:
+        store.transact(remove)
+    return _done(args, args.paths)
+
+
+def _is_empty(nodes: Nodes, path: str) -> bool:
+    return nodes.read(path) == b"" and not nodes.list(path)
+
+
+def _done(args: argparse.Namespace, paths: list[str]) -> int:
+    if args.json:
+        output.as_json(done=paths)
+    return 0
+
+
+def watch_nodes(args: argparse.Namespace) -> int:
+    if args.json and args.number is None:
+        raise UsageError("--json needs --number: it prints one object, at the end")
+    with _opened(args) as store, store.watch(*args.paths) as watch:
+        events = itertools.islice(watch, args.number)
+        if args.json:
+            output.as_json(events=[{"path": event.path, "watched": event.token} for event in events])
+            return 0
+        for event in events:
+            output.lines([event.path])
+            output.flush()
+    return 0
+
+
+def escaped(value: bytes) -> str:
+    """A value as xenstore's programs print it: printable ASCII, and the rest as \\n, \\xHH and the like."""
+    return "".join(
+        chr(byte) if 0x20 <= byte <= 0x7E and byte != 0x5C
+        else _NAMED.get(byte) or (f"\\{byte:03o}" if byte < 8 else f"\\x{byte:02x}")
+        for byte in value
+    )  # fmt: skip
+
+
+def unescaped(text: str) -> bytes:
+    """The value that a text means in that notation; what is not ASCII is UTF-8."""
+
+    def meaning(match: re.Match[bytes]) -> bytes:
+        hexadecimal, octal, other = match.groups()
+        if other is not None:
+            return _ESCAPES.get(other, other)
+        return bytes([int(hexadecimal or octal, 16 if hexadecimal else 8) & 0xFF])
+
+    return _ESCAPE.sub(meaning, text.encode("utf-8", "surrogateescape"))
+
+
+def _text(value: bytes) -> str:
+    """A value in JSON."""
+    return value.decode("utf-8", "backslashreplace")

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""The hypervisor that programs written for xen.lowlevel find, which say nothing of it themselves.
+
+It is the one that PYXC_TARGET of the environment names, else the real one. All handles of a process share one
+simulated host, as they would share a real one.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pyxc import opening
+from pyxc.link import Link
+from pyxc.store import Channel, connect
+
+if TYPE_CHECKING:
+    from pyxc.sim import Hypervisor
+
+
+def open_link() -> Link:
+    """A new link to the hypervisor. NotXenError, ValueError for an unknown target."""
+    target = os.environ.get("PYXC_TARGET") or None
+    if target is not None and target.startswith(opening.SIMULATED):
+        return _simulated(target).connect(target)
+    return opening.open_link(target)
+
+
+def connect_store() -> Channel:
+    """A new connection to its xenstore, for which the real one needs no hypercall. StoreError."""
+    return open_link().connect_store() if os.environ.get("PYXC_TARGET") else connect()
+
+
+@cache
+def _simulated(target: str) -> Hypervisor:
+    from pyxc import sim
+
+    return sim.Hypervisor(sim.named(target))
