@@ -84,7 +84,7 @@ def select(chosen: argparse.Namespace) -> list[config.Lane]:
     )
     if files and not versions:
         versions = [DEFAULT_VERSION]
-    lanes = [lane for lane in config.LANES if not versions or lane.hypervisor.version in versions]
+    lanes = [lane for lane in config.LANES if not versions or lane.hypervisor.name in versions]
     lanes = [lane for lane in lanes if chosen.userland in (None, lane.root.arch)]
     if files:
         lanes = [lane._replace(xen=path) for path in files for lane in lanes]
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.list:
             print(
                 "\n".join(
-                    f"{lane.xen_name:8} {lane.root.arch:6} peer: {lane.peer_path or 'none'}" for lane in lanes
+                    f"{lane.xen_name:9} {lane.root.arch:6} peer: {lane.peer_path or 'none'}" for lane in lanes
                 )
             )
             return 0

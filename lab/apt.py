@@ -67,20 +67,23 @@ def _private_state(name: str) -> list[str]:
 @functools.cache
 def options(suite: str, arch: str) -> list[str]:
     """apt options for SUITE and ARCH with a state of their own, indexes fetched (once a run)."""
-    chosen = _private_state(f"{suite}-{arch}")
-    sources = cache.directory() / "apt" / f"{suite}-{arch}" / "sources.list"
-    sources.write_text(source_line(suite) + "\n")
-    chosen += [
-        "-o",
-        f"Dir::Etc::sourcelist={sources}",
-        "-o",
-        "Dir::Etc::sourceparts=/dev/null",
-        "-o",
-        f"APT::Architecture={arch}",
-        "-o",
-        f"APT::Architectures={arch}",
-    ]
-    with cache.locked(f"apt-{suite}-{arch}"):
+    architecture = ["-o", f"APT::Architecture={arch}", "-o", f"APT::Architectures={arch}"]
+    return _updated(f"{suite}-{arch}", source_line(suite), architecture)
+
+
+@functools.cache
+def _source_options(suite: str) -> list[str]:
+    """The same for the source packages of SUITE."""
+    return _updated(f"{suite}-source", source_line(suite).replace("deb", "deb-src", 1), [])
+
+
+def _updated(name: str, line: str, extra: list[str]) -> list[str]:
+    """apt options with a state called NAME that knows the source LINE alone; its index fetched."""
+    chosen = _private_state(name)
+    sources = cache.directory() / "apt" / name / "sources.list"
+    sources.write_text(line + "\n")
+    chosen += ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=/dev/null", *extra]
+    with cache.locked(f"apt-{name}"):
         host.call(["apt-get", *chosen, "update", "-q"])
     return chosen
 
@@ -92,6 +95,11 @@ def fetch(suite: str, arch: str, package: str, into: Path) -> None:
     for deb in into.glob("*.deb"):
         host.call(["dpkg-deb", "-x", deb, into])
         deb.unlink()
+
+
+def fetch_source(suite: str, package: str, into: Path) -> None:
+    """Download the files of the source PACKAGE, packed as they are (.dsc, tar files), INTO a directory."""
+    host.call(["apt-get", *_source_options(suite), "source", "--download-only", package], cwd=into)
 
 
 def first_dependency(suite: str, arch: str, metapackage: str) -> str:

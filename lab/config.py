@@ -8,14 +8,25 @@ from typing import NamedTuple
 
 
 class Hypervisor(NamedTuple):
-    """A Xen of a Debian release."""
+    """A Xen of a Debian release: its binary package, or with KCONFIG one built from its source package.
+
+    KCONFIG are lines of Xen's own configuration, FLAVOUR is what they make of it; OPTIONS are added to its
+    command line.
+    """
 
     version: str
     suite: str
+    flavour: str = ""
+    kconfig: tuple[str, ...] = ()
+    options: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.version}-{self.flavour}" if self.flavour else self.version
 
     @property
     def package(self) -> str:
-        return f"xen-hypervisor-{self.version}-amd64"
+        return f"xen-hypervisor-{self.name}-amd64"
 
 
 class Root(NamedTuple):
@@ -61,7 +72,7 @@ class Lane(NamedTuple):
     @property
     def xen_name(self) -> str:
         """What to call its hypervisor."""
-        return self.xen.name if self.xen else self.hypervisor.version
+        return self.xen.name if self.xen else self.hypervisor.name
 
     @property
     def name(self) -> str:
@@ -96,6 +107,26 @@ KERNEL_MODULES = (
 XEN_4_14 = Hypervisor("4.14", "bullseye")
 XEN_4_17 = Hypervisor("4.17", "bookworm")
 XEN_4_20 = Hypervisor("4.20", "trixie")
+# What Debian leaves out: a security policy, performance counters, the schedulers for real-time and null. The
+# policy is enforced from the boot on: Xen's example policy lets dom0 do all that a toolstack does.
+XEN_4_17_XSM = Hypervisor(
+    "4.17",
+    "bookworm",
+    flavour="xsm",
+    kconfig=(
+        "CONFIG_EXPERT=y",
+        "CONFIG_UNSUPPORTED=y",
+        "CONFIG_DEBUG=y",
+        "CONFIG_XSM=y",
+        "CONFIG_XSM_FLASK=y",
+        "CONFIG_XSM_FLASK_POLICY=y",
+        "CONFIG_PERF_COUNTERS=y",
+        "CONFIG_PERF_ARRAYS=y",
+        "CONFIG_SCHED_RTDS=y",
+        "CONFIG_SCHED_NULL=y",
+    ),
+    options="flask=enforcing",
+)
 
 PYTHON = ("python3", "python3-pyxattr", "python3-pytest", "python3-coverage")
 PEERS = ("xen-utils-4.17", "xenstore-utils", "libgcc-s1")
@@ -104,19 +135,30 @@ I386 = Root("dom0-i386", "i386", "essential", PYTHON)
 AMD64 = Root("dom0-amd64", "amd64", "essential", PYTHON + PEERS)
 PEER = Root("peer-amd64", "amd64", "extract", PEERS + ("dash", "coreutils"))
 
+# What Xen needs to build the hypervisor alone, without its tools.
+XEN_BUILD = Root(
+    "build-xen-amd64", "amd64", "buildd", ("bison", "checkpolicy", "flex", "m4", "python3-minimal")
+)
+
 # The programs' search path in dom0, the peers' own first: chroot(1) takes it along into /peer.
 PATH = "/usr/lib/xen-4.17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/lab/bin"
 
-# Where pyxc and its peers run as neighbours: the tools of 4.17 are this root's own.
-XEN_4_17_AMD64 = Lane(XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400)
-
+WITHOUT_XSM = (
+    Skip("tests.real.test_xsm_*", "Debian's hypervisors have neither a security policy nor counters"),
+)
 WITHOUT_PEER = (Skip("tests.real.test_peer_*", "no xl here: Debian 12 has the tools of Xen 4.17 only"),)
 
+# Where pyxc and its peers run as neighbours: the tools of 4.17 are this root's own.
+XEN_4_17_AMD64 = Lane(
+    XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM
+)
+
 LANES = (
-    Lane(XEN_4_14, I386, skips=WITHOUT_PEER),
-    Lane(XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400),
-    Lane(XEN_4_20, I386, skips=WITHOUT_PEER),
+    Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM),
+    Lane(XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM),
+    Lane(XEN_4_20, I386, skips=WITHOUT_PEER + WITHOUT_XSM),
     XEN_4_17_AMD64,
+    Lane(XEN_4_17_XSM, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400),
 )
 
 SUITE = Suite(

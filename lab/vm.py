@@ -28,6 +28,8 @@ XEN_COMMAND_LINE = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=all
 KERNEL_COMMAND_LINE = "console=hvc0 quiet panic=1"
 DISK = "virtio-blk-pci,drive=results,disable-legacy=on,iommu_platform=on"
 DISK_BYTES = 256 << 20
+# Where the hypervisor's own security policy is in dom0, if it has one.
+POLICY = "/lab/policy"
 # In the tar that init.sh writes.
 RESULTS = "results/"
 EXIT_CODE = "lab/exit-code"
@@ -152,7 +154,7 @@ def _command(boot: Boot, image: Path, disk: Path | None) -> list[str]:
         "-kernel",
         str(xen),
         "-append",
-        f"{XEN_COMMAND_LINE} dom0_mem={lane.dom0_memory_mb}M",
+        f"{XEN_COMMAND_LINE} dom0_mem={lane.dom0_memory_mb}M {lane.hypervisor.options}".rstrip(),
         "-initrd",
         f"{artifacts.kernel() / 'vmlinuz'} {KERNEL_COMMAND_LINE},{image}",
         *drive,
@@ -166,13 +168,17 @@ def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
     if lane.peer and lane.peer is not lane.root:
         parts.append(layers.of_root(lane.peer, "/peer"))
     environment = {"PATH": config.PATH, "PYXC_GUESTS": "/guests", **boot.environment}
+    files = dict(boot.files)
     if lane.peer_path:
         environment["PYXC_PEER"] = lane.peer_path
+    policy = None if lane.xen else artifacts.policy(lane.hypervisor)
+    if policy:
+        environment["PYXC_POLICY"] = files[policy] = POLICY
     limited = None if command is None else f"exec timeout -k 10 {lane.timeout_s} sh -c {shlex.quote(command)}"
     image = scratch / "image"
     with image.open("wb") as out:
         layers.concatenate([*parts, *boot.archives], out)
-        layers.of_job(limited, environment, boot.files, out)
+        layers.of_job(limited, environment, files, out)
     return image
 
 
