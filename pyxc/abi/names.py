@@ -7,6 +7,7 @@ import difflib
 from functools import cache
 
 from pyxc.abi import (
+    cpu_policy,
     dom0_ops,
     domctl,
     domctl_hvm,
@@ -17,10 +18,15 @@ from pyxc.abi import (
     domctl_tsc,
     domctl_vnuma,
     event_channel,
+    flask,
     grant_table,
     hvm,
+    hypfs,
+    livepatch,
     memory,
+    perfc,
     physdev,
+    pm,
     sched,
     sysctl,
     version,
@@ -28,8 +34,9 @@ from pyxc.abi import (
 from pyxc.abi.operation import Family, Operation
 
 _MODULES = (
-    dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions, domctl_sharing, domctl_tsc,
-    domctl_vnuma, event_channel, grant_table, hvm, memory, physdev, sched, sysctl, version,
+    cpu_policy, dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions,
+    domctl_sharing, domctl_tsc, domctl_vnuma, event_channel, flask, grant_table, hvm, hypfs, livepatch,
+    memory, perfc, physdev, pm, sched, sysctl, version,
 )  # fmt: skip
 
 

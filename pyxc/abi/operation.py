@@ -16,6 +16,8 @@ class Family(NamedTuple):
     `command_argument`: the command is the hypercall's first argument and the structure's address the second;
     otherwise the command is a field of the envelope. `extra` arguments follow the address.
     `fixed_width`: the layout is the same for 32- and 64-bit kernels; the others exist in the kernel's width.
+    `interface`: the interface number of a family that only ever had one. `by_value`: the fields of the
+    structure are themselves the arguments that follow the command.
     """
 
     name: str
@@ -25,6 +27,8 @@ class Family(NamedTuple):
     command_argument: bool = True
     extra: tuple[int, ...] = ()
     fixed_width: bool = False
+    interface: int | None = None
+    by_value: bool = False
 
     @property
     def versions(self) -> str:
@@ -44,10 +48,14 @@ SYSCTL = Family("sysctl", 35, _NUMBERED, 136, command_argument=False, fixed_widt
 MEMORY_OP = Family("memory_op", 12)
 XEN_VERSION = Family("xen_version", 17)
 GRANT_TABLE_OP = Family("grant_table_op", 20, extra=(1,))
+XSM_OP = Family(
+    "xsm_op", 27, (Row("cmd", U32), Row("interface_version", U32)), 40, command_argument=False, interface=1
+)
 SCHED_OP = Family("sched_op", 29)
 EVENT_CHANNEL_OP = Family("event_channel_op", 32, fixed_width=True)
 PHYSDEV_OP = Family("physdev_op", 33)
 HVM_OP = Family("hvm_op", 34, fixed_width=True)
+HYPFS_OP = Family("hypfs_op", 42, fixed_width=True, by_value=True)
 MULTICALL = 13
 
 

@@ -89,8 +89,10 @@ def struct_of(name: str, path: str) -> Struct | None:
     return _part(fields, inner) if inner else Struct(found["size"], fields)
 
 
-def _part(fields: list[Field], path: str) -> Struct:
-    whole = next(field for field in fields if field.name == path)
+def _part(fields: list[Field], path: str) -> Struct | None:
+    whole = next((field for field in fields if field.name == path), None)
+    if whole is None:
+        return None
     inside = [f for f in fields if f.name.startswith(f"{path}.")] or [
         whole._replace(name=f"{path}.{path.rpartition('.')[2]}")
     ]

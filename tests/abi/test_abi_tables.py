@@ -23,6 +23,7 @@ NOT_STRUCTURES = {
     "e820entry": 20,
     "grant_entry_v1": 8,
     "dom0_getmemlist2": 40,  # defined here, see dom0_ops
+    "hypfs_op_arguments": 32,
 }
 
 # Fields to which the headers gave another name in some releases: (structure, our name) -> theirs.
@@ -32,6 +33,13 @@ OTHER_NAMES = {
     ("xenctl_cpumap", "nr_bits"): "nr_cpus",
     ("xen_domctl_vcpuaffinity", "cpumap.nr_bits"): "cpumap.nr_cpus",  # to 4.2
     ("xen_sysctl_cpupool_op", "cpumap.nr_bits"): "cpumap.nr_cpus",  # to 4.2
+    ("xen_sysctl_perfc_op", "op"): "cmd",  # the envelope has a field of that name
+    ("xen_sysctl_livepatch_op", "op"): "cmd",
+    ("xen_sysctl_pm_op", "op"): "cmd",
+    ("xen_sysctl_cpu_policy", "leaves"): "cpuid_policy",  # to 4.17
+    ("xen_sysctl_cpu_policy", "msrs"): "msr_policy",
+    ("xen_domctl_cpu_policy", "leaves"): "cpuid_policy",
+    ("xen_domctl_cpu_policy", "msrs"): "msr_policy",
 }
 
 # Fields that are unsigned in the header and signed here: results, which are negative when a call failed.
@@ -60,7 +68,23 @@ CASES = [
 
 def golden_of(name: str, table: Table, interface: Interface) -> goldens.Struct | None:
     narrow = name.endswith("_32_STRUCT")
-    return goldens.struct_of((goldens.i386_name if narrow else goldens.golden_name)(interface), table.name)
+    golden = goldens.struct_of((goldens.i386_name if narrow else goldens.golden_name)(interface), table.name)
+    if golden is None or table.name != "xen_sysctl_pm_op":
+        return golden
+    return golden._replace(fields=[field._replace(name=moved(field.name)) for field in golden.fields])
+
+
+def moved(name: str) -> str:
+    """The name by which a field of pm_op is known in most releases.
+
+    In 3.4 its union had no name, in 4.0 turbo_enabled was in another place, from 4.18 on some fields are in a
+    structure of their own.
+    """
+    if name in ("cmd", "cpuid"):
+        return name
+    name = "u." + name.removeprefix("u.")
+    name = name.replace("u.get_para.u.s.", "u.get_para.").replace("u.get_para.s.", "u.get_para.")
+    return name.replace("u.get_para.u.ondemand.turbo", "u.get_para.turbo")
 
 
 def union_members(table: Table) -> set[str]:

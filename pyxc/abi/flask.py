@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""xsm_op (public/xsm/flask_op.h): the security policy of a hypervisor with FLASK. Its interface number is 1.
+
+Up to Xen 4.1 the same hypercall spoke in text; those releases have none of these operations.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pyxc.abi.layout import HANDLE, U8, U32, Release, Row, Table, pad
+from pyxc.abi.operation import XSM_OP, Operation
+
+BOOL_BY_NAME: Final = 0xFFFFFFFF
+"""boolean.bool_id of a boolean that is looked up by its name."""
+POLICY_BYTES_MOST: Final = 0x4000000
+"""The largest policy that a hypervisor loads."""
+CONTEXT_BYTES_MOST: Final = 4096
+"""The longest context that it looks at."""
+
+
+
+def default_ssidref(release: Release) -> int:
+    """The label of a new domain for which none was chosen: the policy's initial one of guests, "domU".
+
+    Up to 4.5 there was none, and 0 stands for what the policy does with unlabelled ones.
+    """
+    if release < (4, 6):
+        return 0
+    return 11 if release < (4, 17) else 12
+
+
+LOAD_STRUCT = Table(
+    "xen_flask_op.u.load", "xen",
+    Row("buffer", HANDLE),
+    Row("size",   U32),
+    pad(4),
+    start=(4, 2),
+)  # fmt: skip
+
+SETENFORCE_STRUCT = Table("xen_flask_op.u.enforce", "xen", Row("enforcing", U32), start=(4, 2))
+
+SID_CONTEXT_STRUCT = Table(
+    "xen_flask_op.u.sid_context", "xen",
+    Row("sid",     U32),
+    Row("size",    U32),
+    Row("context", HANDLE),
+    start=(4, 2),
+)  # fmt: skip
+
+ACCESS_STRUCT = Table(
+    "xen_flask_op.u.access", "xen",
+    Row("ssid",        U32),
+    Row("tsid",        U32),
+    Row("tclass",      U32),
+    Row("req",         U32),
+    Row("allowed",     U32),
+    Row("audit_allow", U32),
+    Row("audit_deny",  U32),
+    Row("seqno",       U32),
+    start=(4, 2),
+)  # fmt: skip
+
+BOOLEAN_STRUCT = Table(
+    "xen_flask_op.u.boolean", "xen",
+    Row("bool_id",   U32),
+    Row("enforcing", U8),
+    Row("pending",   U8),
+    Row("new_value", U8),
+    Row("commit",    U8),
+    Row("size",      U32),
+    pad(4),
+    Row("name",      HANDLE),
+    start=(4, 2),
+)  # fmt: skip
+
+RELABEL_STRUCT = Table(
+    "xen_flask_op.u.relabel", "xen",
+    Row("domid", U32),
+    Row("sid",   U32),
+    start=(4, 3),
+)  # fmt: skip
+
+LOAD = Operation(XSM_OP, "load", 1, LOAD_STRUCT, changes=True, start=(4, 2))
+GETENFORCE = Operation(XSM_OP, "getenforce", 2, changes=False, start=(4, 2))
+SETENFORCE = Operation(XSM_OP, "setenforce", 3, SETENFORCE_STRUCT, changes=True, start=(4, 2))
+CONTEXT_TO_SID = Operation(XSM_OP, "context_to_sid", 4, SID_CONTEXT_STRUCT, changes=False, start=(4, 2))
+SID_TO_CONTEXT = Operation(XSM_OP, "sid_to_context", 5, SID_CONTEXT_STRUCT, changes=False, start=(4, 2))
+ACCESS = Operation(XSM_OP, "access", 6, ACCESS_STRUCT, changes=False, start=(4, 2))
+POLICYVERS = Operation(XSM_OP, "policyvers", 10, changes=False, start=(4, 2))
+GETBOOL = Operation(XSM_OP, "getbool", 11, BOOLEAN_STRUCT, changes=False, start=(4, 2))
+SETBOOL = Operation(XSM_OP, "setbool", 12, BOOLEAN_STRUCT, changes=True, start=(4, 2))
+COMMITBOOLS = Operation(XSM_OP, "commitbools", 13, changes=True, start=(4, 2))
+RELABEL_DOMAIN = Operation(XSM_OP, "relabel_domain", 24, RELABEL_STRUCT, changes=True, start=(4, 3))

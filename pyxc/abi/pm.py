@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""sysctl get_pmstat and pm_op (public/sysctl.h): performance and idle states of physical cpus.
+
+Bounds are sysctl interface numbers; 6 is that of Xen 3.2 to 3.4, of which 3.3 is the first with get_pmstat
+and 3.4 the first with pm_op.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from pyxc.abi.layout import HANDLE, S32, U8, U32, U64, Row, Table, pad
+from pyxc.abi.operation import SYSCTL, Operation
+
+_XEN_3_3 = (0x6, (3, 3))
+_XEN_3_4 = (0x6, (3, 4))
+
+
+class PmStat(IntEnum):
+    """get_pmstat.type (PMSTAT_*)."""
+
+    GET_MAX_PX = 0x11
+    GET_PXSTAT = 0x12
+    RESET_PXSTAT = 0x13
+    GET_MAX_CX = 0x21
+    GET_CXSTAT = 0x22
+    RESET_CXSTAT = 0x23
+
+
+GET_CPUFREQ_PARA: Final = 0x11
+"""pm_op.cmd of the cpufreq governor's parameters."""
+XEN_SYSCTL_PM_OP_GET_MAX_CSTATE: Final = 0x22
+XEN_SYSCTL_CX_UNLIMITED: Final = 0xFFFFFFFF
+"""The deepest C-state that may be used when there is no limit."""
+CPUFREQ_NAME_LEN: Final = 16
+"""Bytes for the name of a governor or driver."""
+
+PX_VAL_STRUCT = Table(
+    "pm_px_val", "sysctl",
+    Row("freq",      U64),
+    Row("residency", U64),
+    Row("count",     U64),
+    start=_XEN_3_3,
+)  # fmt: skip
+
+_STAT_HEAD = (Row("type", U32), Row("cpuid", U32))
+
+PX_STRUCT = Table(
+    "xen_sysctl_get_pmstat", "sysctl",
+    *_STAT_HEAD,
+    Row("u.getpx.total",    U8),
+    Row("u.getpx.usable",   U8),
+    Row("u.getpx.last",     U8),
+    Row("u.getpx.cur",      U8),
+    pad(4),
+    Row("u.getpx.trans_pt", HANDLE),
+    Row("u.getpx.pt",       HANDLE),
+    pad(8, stop=0x8),
+    pad(48, start=0x8, stop=0x9),
+    pad(64, start=0x9, stop=0xB),
+    pad(32, start=0xB),
+    start=_XEN_3_3,
+)  # fmt: skip
+
+CX_STRUCT = Table(
+    "xen_sysctl_get_pmstat", "sysctl",
+    *_STAT_HEAD,
+    Row("u.getcx.nr",          U32),
+    Row("u.getcx.last",        U32),
+    Row("u.getcx.idle_time",   U64),
+    Row("u.getcx.triggers",    HANDLE),
+    Row("u.getcx.residencies", HANDLE),
+    Row("u.getcx.pc2",         U64, start=0x9, stop=0xB),
+    Row("u.getcx.pc3",         U64, start=0x8, stop=0xB),
+    Row("u.getcx.pc6",         U64, start=0x8, stop=0xB),
+    Row("u.getcx.pc7",         U64, start=0x8, stop=0xB),
+    Row("u.getcx.cc3",         U64, start=0x8, stop=0xB),
+    Row("u.getcx.cc6",         U64, start=0x8, stop=0xB),
+    Row("u.getcx.cc7",         U64, start=0x9, stop=0xB),
+    Row("u.getcx.nr_pc",       U32, start=0xB),
+    Row("u.getcx.nr_cc",       U32, start=0xB),
+    Row("u.getcx.pc",          HANDLE, start=0xB),
+    Row("u.getcx.cc",          HANDLE, start=0xB),
+    start=_XEN_3_3,
+)  # fmt: skip
+
+# `op` is the header's `cmd`: the envelope has one of that name.
+_OP_HEAD = (Row("op", U32), Row("cpuid", U32))
+
+# The parameters of the governor "ondemand" are zero when there is another one.
+PARA_STRUCT = Table(
+    "xen_sysctl_pm_op", "sysctl",
+    *_OP_HEAD,
+    Row("u.get_para.cpu_num",                       U32),
+    Row("u.get_para.freq_num",                      U32),
+    Row("u.get_para.gov_num",                       U32),
+    pad(4),
+    Row("u.get_para.affected_cpus",                 HANDLE),
+    Row("u.get_para.scaling_available_frequencies", HANDLE),
+    Row("u.get_para.scaling_available_governors",   HANDLE),
+    Row("u.get_para.scaling_driver",                U8, CPUFREQ_NAME_LEN),
+    Row("u.get_para.cpuinfo_cur_freq",              U32),
+    Row("u.get_para.cpuinfo_max_freq",              U32),
+    Row("u.get_para.cpuinfo_min_freq",              U32),
+    Row("u.get_para.scaling_cur_freq",              U32),
+    Row("u.get_para.scaling_governor",              U8, CPUFREQ_NAME_LEN),
+    Row("u.get_para.scaling_max_freq",              U32),
+    Row("u.get_para.scaling_min_freq",              U32),
+    Row("u.get_para.u.ondemand.sampling_rate_max",  U32),
+    Row("u.get_para.u.ondemand.sampling_rate_min",  U32),
+    Row("u.get_para.u.ondemand.sampling_rate",      U32),
+    Row("u.get_para.u.ondemand.up_threshold",       U32),
+    Row("u.get_para.turbo_enabled",                 U32, start=0x7, stop=0x8),
+    Row("u.get_para.turbo_enabled",                 S32, start=0x8),
+    pad(4, start=0x7),
+    start=_XEN_3_4,
+)  # fmt: skip
+
+MAX_CSTATE_STRUCT = Table(
+    "xen_sysctl_pm_op", "sysctl",
+    *_OP_HEAD,
+    Row("u.get_max_cstate", U32),
+    pad(108, stop=0x7),
+    pad(116, start=0x7),
+    start=_XEN_3_4,
+)  # fmt: skip
+
+GET_PMSTAT_MAX_PX = Operation(
+    SYSCTL, "get_pmstat_max_px", 10, PX_STRUCT, changes=False, fixed={"type": PmStat.GET_MAX_PX}
+)
+GET_PMSTAT_PXSTAT = Operation(
+    SYSCTL, "get_pmstat_pxstat", 10, PX_STRUCT, changes=False, fixed={"type": PmStat.GET_PXSTAT}
+)
+GET_PMSTAT_MAX_CX = Operation(
+    SYSCTL, "get_pmstat_max_cx", 10, CX_STRUCT, changes=False, fixed={"type": PmStat.GET_MAX_CX}
+)
+GET_PMSTAT_CXSTAT = Operation(
+    SYSCTL, "get_pmstat_cxstat", 10, CX_STRUCT, changes=False, fixed={"type": PmStat.GET_CXSTAT}
+)
+PM_OP_GET_PARA = Operation(
+    SYSCTL, "pm_op_get_para", 12, PARA_STRUCT, changes=False, fixed={"op": GET_CPUFREQ_PARA}
+)
+PM_OP_GET_MAX_CSTATE = Operation(
+    SYSCTL, "pm_op_get_max_cstate", 12, MAX_CSTATE_STRUCT, changes=False,
+    fixed={"op": XEN_SYSCTL_PM_OP_GET_MAX_CSTATE},
+)  # fmt: skip
