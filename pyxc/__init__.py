@@ -15,6 +15,7 @@ from pyxc.abi.event_channel import Virq
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl import Capability
+from pyxc.abi.version import Feature
 from pyxc.affinity import Affinity
 from pyxc.channels import Channel
 from pyxc.context import VcpuContext
@@ -27,6 +28,7 @@ from pyxc.errors import (
     DomainStuck,
     Error,
     HypercallError,
+    LabelNotFound,
     NotXenError,
     PermissionDenied,
     ReadOnlyError,
@@ -69,11 +71,13 @@ __all__ = [
     "DomainWatcher",
     "Domains",
     "Error",
+    "Feature",
     "EventChannels",
     "FrameList",
     "GrantInfo",
     "HvmParam",
     "HypercallError",
+    "LabelNotFound",
     "Lent",
     "Memory",
     "MemoryInfo",

@@ -15,7 +15,7 @@ from pyxc.abi.layout import Interface, Layout, NotInInterface
 from pyxc.abi.operation import MULTICALL, Operation
 from pyxc.batch import Batch, Column
 from pyxc.link import Link
-from pyxc.link.exchange import Placement, exchanger
+from pyxc.link.exchange import Placement, exchange_by_value, exchanger
 from pyxc.plan import Address, Plan
 from pyxc.record import R, Reader, Record
 
@@ -111,6 +111,10 @@ class Caller:
         while True:
             if plan.wide:
                 result, answer, buffers = self._multicall_of_one(plan, request)
+            elif plan.by_value:
+                result, answer, buffers = exchange_by_value(
+                    self.link, plan.number, request, placements, plan.before
+                )
             elif plan.size:
                 result, answer, buffers = self._exchange(
                     plan.number, request, placements, plan.before, plan.after

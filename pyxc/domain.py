@@ -9,12 +9,13 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import check, errors
-from pyxc.abi import domctl, hvm, sched
+from pyxc.abi import domctl, flask, hvm, sched
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.layout import Span
 from pyxc.abi.sched import ShutdownReason
 from pyxc.channels import Channels
+from pyxc.cpu_policy import CpuPolicy, domain_policy
 from pyxc.grants import Grants
 from pyxc.memory import Memory
 from pyxc.record import Record
@@ -280,6 +281,21 @@ class Domain:
         check.natural("param", param, 2**32 - 1)
         check.natural("value", value, 2**64 - 1)
         self.xen.call(hvm.SET_PARAM, self.domid, index=int(param), value=value)
+
+    def cpu_policy(self) -> CpuPolicy:
+        """What cpus show to it: CPUID leaves and MSRs (domctl get_cpu_policy, Xen 4.12)."""
+        return domain_policy(self.xen, self.domid)
+
+    @property
+    def label(self) -> str:
+        """Its label in the security policy (xsm_op sid_to_context). Unsupported without FLASK."""
+        return self.xen.flask.context(self.info().ssidref)
+
+    def set_label(self, label: str) -> None:
+        """Give it another label, where the policy lets dom0 (xsm_op relabel_domain, Xen 4.3)."""
+        sid = self.xen.flask.sid(label)
+        self.info()
+        self.xen.call(flask.RELABEL_DOMAIN, self.domid, sid=sid)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Domain):

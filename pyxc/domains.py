@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyxc import check, errors
-from pyxc.abi import domctl, sysctl
+from pyxc.abi import domctl, flask, sysctl
 from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY
 from pyxc.domain import INFO, MOST_VCPUS, Domain, DomainInfo, read_info
@@ -79,15 +79,16 @@ class Domains(Mapping[int, Domain]):
         max_evtchn_port: int = _DEFAULT_LIMITS[0],
         max_grant_frames: int = _DEFAULT_LIMITS[1],
         max_maptrack_frames: int = _DEFAULT_LIMITS[2],
-        ssidref: int = 0,
+        ssidref: int | None = None,
         domid: int = DOMID_ANY,
     ) -> Domain:
         """A new domain with its vcpus, paused, without memory (domctl createdomain, max_vcpus).
 
         PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. -1 takes the host's default. The UUID is
-        random unless given. The hypervisor chooses the id unless `domid` names a free one. Nothing stays
-        behind when the second step fails. Unsupported: limits before Xen 4.12, `hap` before 3.3, and `hvm`
-        before 3.1.
+        random unless given. The hypervisor chooses the id unless `domid` names a free one. `ssidref` is the
+        number of its label (xen.flask.sid()), the one that guests have by default when None; a hypervisor
+        without FLASK ignores it. Nothing stays behind when the second step fails. Unsupported: limits before
+        Xen 4.12, `hap` before 3.3, and `hvm` before 3.1.
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
@@ -95,7 +96,7 @@ class Domains(Mapping[int, Domain]):
         xen = self._xen.interface.xen
         flags = (CreateFlag.HVM if hvm else CreateFlag(0)) | (CreateFlag.HAP if hap else CreateFlag(0))
         fields = {
-            "ssidref": check.natural("ssidref", ssidref, _U32_MAX),
+            "ssidref": self._ssidref(ssidref),
             "handle": handle.bytes,
             "flags": int(flags),
             "max_vcpus": check.natural("max_vcpus", max_vcpus, MOST_VCPUS, 1),
@@ -122,6 +123,11 @@ class Domains(Mapping[int, Domain]):
             if wanted and self._xen.interface.xen < since:
                 hint = f"{what} from Xen {since[0]}.{since[1]} on"
                 raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
+
+    def _ssidref(self, wanted: int | None) -> int:
+        if wanted is None:
+            return flask.default_ssidref(self._xen.interface.xen)
+        return check.natural("ssidref", wanted, _U32_MAX)
 
     def _limit(self, name: str, value: int, old_default: int) -> int:
         """A limit of grants; -1 means the host's default to Xen, but has to be spelled out before 4.14."""

@@ -81,6 +81,10 @@ class DomainNotFound(HypercallError, KeyError):
     """No domain has this id. A KeyError, so that `in` and get() work on a mapping of domains."""
 
 
+class LabelNotFound(HypercallError, KeyError):
+    """The security policy has no such label or boolean."""
+
+
 class PermissionDenied(HypercallError, PermissionError):
     """The hypervisor's policy, or the kernel's privcmd device, forbids the operation."""
 
@@ -119,6 +123,7 @@ class LabelConflict(Error):
 
 _HINTS = {
     host_errno.EPERM: "only the control domain may do this, and privcmd may be restricted (XSM, lockdown)",
+    host_errno.EACCES: "it is read-only, or the hypervisor's security policy (FLASK) forbids it",
     host_errno.EFAULT: "the hypervisor could not reach the buffer",
     host_errno.EBUSY: "somebody else holds it at the moment",
 }

@@ -27,6 +27,7 @@ class Plan:
         self.operation = operation
         self.refused = refused
         self.wide = operation.wide
+        self.by_value = family.by_value
         self.layout = operation.at(interface)
         self.number = family.hypercall
         self.before = operation.command if family.command_argument else -1
@@ -34,8 +35,9 @@ class Plan:
         self.body_at = len([row for row in family.envelope if row.name])
         self.interface_version = interface.number(family.name)
         envelope = {} if family.command_argument else {"cmd": operation.command}
-        if self.interface_version is not None:
-            envelope["interface_version"] = self.interface_version
+        number = family.interface if self.interface_version is None else self.interface_version
+        if number is not None:
+            envelope["interface_version"] = number
         self.zero = self.layout.values({**envelope, **operation.fixed})
         self.domain = next((i for i, name in enumerate(self.layout.names) if name in _DOMAIN_FIELDS), None)
         self.size = self.layout.size

@@ -15,13 +15,20 @@ from pyxc.abi import dom0_ops, names, sysctl, version
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.operation import DOM0_OP, DOMCTL, SYSCTL, Family, Operation
 from pyxc.abi.sysctl import Capability
+from pyxc.abi.version import Feature
 from pyxc.affinity import Affinity
 from pyxc.caller import Caller, Reply
 from pyxc.console import Console
+from pyxc.cpu_policy import CpuPolicies
 from pyxc.domains import Domains
 from pyxc.events import EventChannels
+from pyxc.flask import Flask
 from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, counted, text
+from pyxc.hypfs import Hypfs
 from pyxc.link import Link
+from pyxc.livepatch import Livepatches
+from pyxc.perfc import PerformanceCounters
+from pyxc.pm import PowerManagement
 from pyxc.store import Names, StoreClient
 from pyxc.vcpu import VcpuInfo, read_infos
 from pyxc.watcher import DomainWatcher
@@ -47,6 +54,12 @@ class Xen:
         self.store = StoreClient(link.connect_store, readonly=caller.readonly)
         self.domains = Domains(self)
         self.console = Console(self)
+        self.cpu_policies = CpuPolicies(self)
+        self.flask = Flask(self)
+        self.hypfs = Hypfs(self)
+        self.livepatches = Livepatches(self)
+        self.perfc = PerformanceCounters(self)
+        self.pm = PowerManagement(self)
 
     @property
     def readonly(self) -> bool:
@@ -56,20 +69,32 @@ class Xen:
     def version(self) -> Version:
         """Which Xen it is (xen_version version, extraversion)."""
         packed = self.call(version.VERSION).result
-        extra = self.call(version.EXTRAVERSION).field("extraversion")
-        return Version(packed >> 16, packed & 0xFFFF, text(extra))
+        extra = self._told(version.EXTRAVERSION2, version.EXTRAVERSION)
+        return Version(packed >> 16, packed & 0xFFFF, extra)
 
     @cached_property
     def capabilities(self) -> tuple[str, ...]:
         """Kinds of guests that it runs, as "xen-3.0-x86_64", "hvm-3.0-x86_64" (xen_version capabilities)."""
-        return tuple(text(self.call(version.CAPABILITIES).field("capabilities")).split())
+        return tuple(self._told(version.CAPABILITIES2, version.CAPABILITIES).split())
 
     @cached_property
     def commandline(self) -> str | None:
         """What it was booted with (xen_version commandline). None before Xen 4.0."""
         if not self.caller.supports(version.COMMANDLINE):
             return None
-        return text(self.call(version.COMMANDLINE).field("commandline"))
+        return self._told(version.COMMANDLINE2, version.COMMANDLINE)
+
+    def _told(self, whole: Operation, cut: Operation) -> str:
+        """What it says of itself: all of it (Xen 4.20 and later), or what a structure has room for."""
+        if self.caller.supports(whole):
+            reply = self.call(whole, len=PAGE_SIZE - 4)
+            return text(reply.field("buf")[: reply.result])
+        return text(self.call(cut).field(cut.name))
+
+    @cached_property
+    def features(self) -> Feature:
+        """What it offers to dom0 (xen_version get_features, submap 0: there is no other)."""
+        return Feature(self.call(version.GET_FEATURES, submap_idx=0).field("submap"))
 
     @cached_property
     def virt_start(self) -> int:
@@ -85,7 +110,7 @@ class Xen:
             compile_by=text(reply.field("compile_by")),
             compile_domain=text(reply.field("compile_domain")),
             compile_date=text(reply.field("compile_date")),
-            changeset=text(self.call(version.CHANGESET).field("changeset")),
+            changeset=self._told(version.CHANGESET2, version.CHANGESET),
             build_id=self._build_id(),
         )
 

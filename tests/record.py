@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Runs call scripts in a real dom0 and records them: python3 tests/record.py DIRECTORY [SCRIPT...], or all.
 
-Writes xen-MAJOR.MINOR/SCRIPT.calls (what went through the link) and SCRIPT.outcomes.json (what came of it).
+Writes RELEASE/SCRIPT.calls (what went through the link) and SCRIPT.outcomes.json (what came of it).
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ import callscripts
 import pyxc
 
 
-def record(script: str, directory: Path) -> None:
+def record(script: str, release: str, directory: Path) -> None:
     calls = directory / "calls"
     with pyxc.open(record=calls, provenance="none", names=False) as xen:
-        outcomes = callscripts.run(script, xen)
-        release = directory / "xen-{}.{}".format(*xen.interface.xen)
-    release.mkdir(exist_ok=True)
-    calls.rename(release / f"{script}.calls")
+        outcomes = callscripts.run(script, xen, release)
+    made = directory / release
+    made.mkdir(exist_ok=True)
+    calls.rename(made / f"{script}.calls")
     text = json.dumps(outcomes, indent=1, sort_keys=True)
-    (release / f"{script}.outcomes.json").write_text(text + "\n", encoding="ascii")
+    (made / f"{script}.outcomes.json").write_text(text + "\n", encoding="ascii")
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(exist_ok=True)
+    with pyxc.open() as xen:
+        release = callscripts.release(xen)
     for name in sys.argv[2:] or callscripts.names():
-        record(name, target)
+        record(name, release, target)

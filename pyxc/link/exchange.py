@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from pyxc._core import Arena
 from pyxc.link import Link
 
 Placement = tuple[int, bytes | int]
@@ -33,6 +34,28 @@ def exchange(
     The hypercall's arguments are `before`, the structure's address and `after`; those that are -1 are left
     out. Answers the result (or -errno), the structure and the buffers.
     """
+
+    def call(arena: Arena) -> int:
+        return link.hypercall(op, *[value for value in (before, arena.address, after) if value >= 0])
+
+    return _in_arena(link, request, buffers, call)
+
+
+def exchange_by_value(
+    link: Link, op: int, request: bytes, buffers: tuple[Placement, ...], before: int
+) -> tuple[int, bytes, Sequence[bytes]]:
+    """The same for a structure of u64 words that are the hypercall's arguments themselves."""
+
+    def call(arena: Arena) -> int:
+        words = (bytes(arena.view[at : at + 8]) for at in range(0, len(request), 8))
+        return link.hypercall(op, before, *[int.from_bytes(word, link.byteorder) for word in words])
+
+    return _in_arena(link, request, buffers, call)
+
+
+def _in_arena(
+    link: Link, request: bytes, buffers: tuple[Placement, ...], call: Callable[[Arena], int]
+) -> tuple[int, bytes, Sequence[bytes]]:
     places = []
     total = _next(0, len(request))
     for _, content in buffers:
@@ -47,8 +70,7 @@ def exchange(
             view[handle : handle + 8] = (base + place.start).to_bytes(8, link.byteorder)
             if not isinstance(content, int):
                 view[place] = content
-        arguments = [value for value in (before, base, after) if value >= 0]
-        result = link.hypercall(op, *arguments)
+        result = call(arena)
         return result, bytes(view[: len(request)]), [bytes(view[place]) for place in places]
     finally:
         arena.release(total)

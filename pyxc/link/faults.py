@@ -6,9 +6,11 @@ from __future__ import annotations
 import ctypes
 from typing import NamedTuple
 
-from pyxc.abi.operation import DOM0_OP, DOMCTL, MULTICALL, SYSCTL, Operation
+from pyxc.abi.operation import DOM0_OP, DOMCTL, MULTICALL, SYSCTL, XSM_OP, Operation
 from pyxc.link import Link
 from pyxc.link.wrapper import LinkWrapper
+
+_COMMAND_INSIDE = {family.hypercall for family in (DOM0_OP, DOMCTL, SYSCTL, XSM_OP)}
 
 
 class _Fault(NamedTuple):
@@ -55,10 +57,10 @@ class FaultLink(LinkWrapper):
         return super().hypercall(op, a1, a2, a3, a4, a5)
 
     def _command(self, op: int, first: int) -> int | None:
-        """The command of a call: in the structure for domctl, sysctl and dom0_op, an argument otherwise."""
+        """The command of a call: in the structure for some hypercalls, an argument for the others."""
         if op == MULTICALL:
             return None
-        if op in (DOMCTL.hypercall, SYSCTL.hypercall, DOM0_OP.hypercall):
+        if op in _COMMAND_INSIDE:
             in_arena = any(start <= first < start + size for start, size in self.pool.live())
             return int.from_bytes(ctypes.string_at(first, 4), self.byteorder) if in_arena else None
         return first

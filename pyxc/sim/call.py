@@ -50,6 +50,14 @@ class Call:
             self._fields = self.layout.unpack(self.memory.read(self.address, self.layout.size))
         return self._fields
 
+    def reading(self, operation: Operation) -> Call:
+        """The same bytes in the structure of another operation, where several share a command."""
+        return Call(self.xen, self.memory, operation.at(self.xen.interface), self.address, self.target)
+
+    def take(self, fields: dict[str, Any]) -> None:
+        """The fields of a structure that came as arguments, and lies nowhere."""
+        self._fields = fields
+
     def __getitem__(self, name: str) -> Any:
         return self.fields[name]
 

@@ -37,10 +37,13 @@ def most_vcpus(hvm: bool) -> int:
 def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
     """A new domain: paused, without memory and vcpus. Refusal (EINVAL) for what it cannot be."""
     _check(xen.profile, config)
+    if xen.domains:
+        xen.demand(config["ssidref"], "domain", "create")
     flags = config["flags"]
     hvm = bool(flags & CreateFlag.HVM)
     places = config.get("max_vcpus", 0) if xen.profile.since(4, 0) else FORMER_MOST_VCPUS
     domain = Domain(domid, config["handle"], flags, places, hvm)
+    domain.ssidref = config["ssidref"] if xen.policy else 0
     domain.hap = bool(flags & CreateFlag.HAP)
     domain.emulation_flags = config.get("arch.emulation_flags", 0)
     domain.ports = Ports(config.get("max_evtchn_port", 2**31 - 1))

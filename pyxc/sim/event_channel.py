@@ -9,7 +9,11 @@ from pyxc.abi.event_channel import Status
 from pyxc.sim import channels
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
+from pyxc.sim.policy import UNLABELED_SID
 from pyxc.sim.ports import Port
+
+_LABELLED = (Status.CLOSED, Status.UNBOUND, Status.INTERDOMAIN)
+"""Ports that have a label of their own where there is a policy, and those of which it is not asked."""
 
 
 @handles(event_channel.ALLOC_UNBOUND)
@@ -35,6 +39,8 @@ def status(call: Call) -> None:
     if not ports.valid(number):
         raise Refusal(XenErrno.EINVAL)
     port = ports[number]
+    if port.status not in _LABELLED:
+        call.xen.demand(UNLABELED_SID, "event", "status")
     call.answer(status=int(port.status), vcpu=port.vcpu, u=_detail(call, port) or call["u"])
 
 
@@ -42,6 +48,7 @@ def status(call: Call) -> None:
 def reset(call: Call) -> None:
     """Only of a domain that the toolstack has paused. dom0's own ports are not for tools to close."""
     domain = call.xen.find_any(call["dom"])
+    call.xen.demand(domain.ssidref, "event", "reset")
     if domain is call.xen.current.domain or not domain.pauses:
         raise Refusal(XenErrno.EINVAL)
     channels.close_all(call.xen, domain)

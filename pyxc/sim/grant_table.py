@@ -29,8 +29,10 @@ _MOST_AT_ONCE = 32
 def query_size(call: Call) -> None:
     try:
         domain = call.xen.find_any(call["dom"])
-    except Refusal:
-        call.answer(status=int(Status.BAD_DOMAIN))
+        call.xen.demand(domain.ssidref, "grant", "query")
+    except Refusal as refusal:
+        denied = refusal.errno == XenErrno.EACCES
+        call.answer(status=int(Status.PERMISSION_DENIED if denied else Status.BAD_DOMAIN))
     else:
         call.answer(
             nr_frames=len(domain.grant_frames), max_nr_frames=domain.max_grant_frames, status=int(Status.OKAY)
@@ -39,7 +41,9 @@ def query_size(call: Call) -> None:
 
 @handles(grant_table.GET_VERSION)
 def get_version(call: Call) -> None:
-    call.answer(version=call.xen.find_any(call["dom"]).grant_version)
+    domain = call.xen.find_any(call["dom"])
+    call.xen.demand(domain.ssidref, "grant", "query")
+    call.answer(version=domain.grant_version)
 
 
 def resource_frames(domain: Domain, ident: int) -> int:

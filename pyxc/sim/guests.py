@@ -9,10 +9,12 @@ from uuid import UUID
 
 from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.event_channel import Status
+from pyxc.abi.flask import default_ssidref
 from pyxc.abi.hvm import HvmParam
 from pyxc.sim import creation, pv, toolstack
 from pyxc.sim.domain import Domain
 from pyxc.sim.machine import INVALID_ENTRY
+from pyxc.sim.policy import DOM0_SID
 from pyxc.sim.ports import Port
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def start_guests(xen: Hypervisor) -> None:
 
 def _new(xen: Hypervisor, uuid: UUID, vcpus: int, flags: int = 0, emulation: int = 0) -> Domain:
     config = {
+        "ssidref": default_ssidref(xen.profile.xen) if xen.domains else DOM0_SID,
         "flags": flags & creation.known_flags(xen.profile),
         "handle": uuid.bytes,
         "max_vcpus": vcpus,

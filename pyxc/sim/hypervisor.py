@@ -13,9 +13,10 @@ from pyxc.abi.domid import DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.layout import Layout, NotInInterface, Table
-from pyxc.abi.operation import DOMCTL, MEMORY_OP, MULTICALL, Family
+from pyxc.abi.operation import DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family
 from pyxc.sim import (
     channels,
+    cpu_policy,
     debug_keys,
     dom0_op,
     dom0_op_host,
@@ -26,12 +27,18 @@ from pyxc.sim import (
     domctl_paging,
     domctl_vcpu,
     event_channel,
+    flask,
     grant_table,
     grants,
+    guards,
     guests,
     guests_2006,
     hvm,
+    hypfs,
+    livepatch,
     memory_op,
+    perfc,
+    pm,
     sched,
     sysctl,
     version,
@@ -42,7 +49,11 @@ from pyxc.sim.console import ConsoleRing
 from pyxc.sim.domain import Domain, Vcpu
 from pyxc.sim.frame_set import FrameSet
 from pyxc.sim.holdings import Holdings
+from pyxc.sim.livepatch import Patch
 from pyxc.sim.machine import Machine
+from pyxc.sim.perfc import Counters
+from pyxc.sim.pm import Frequencies
+from pyxc.sim.policy import Policy
 from pyxc.sim.profiles import Profile
 from pyxc.sim.scheduler import schedule
 from pyxc.sim.xenstored import Host, Xenstored
@@ -51,6 +62,7 @@ if TYPE_CHECKING:
     from pyxc.sim.link import SimLink
 
 HANDLERS = (
+    cpu_policy,
     dom0_op,
     dom0_op_host,
     dom0_op_memory,
@@ -60,9 +72,14 @@ HANDLERS = (
     domctl_paging,
     domctl_vcpu,
     event_channel,
+    flask,
     grant_table,
     hvm,
+    hypfs,
+    livepatch,
     memory_op,
+    perfc,
+    pm,
     sched,
     sysctl,
     version,
@@ -102,13 +119,20 @@ class Hypervisor:
         self.holdings = Holdings(self.machine.memory)
         self.domains: dict[int, Domain] = {}
         self.console = ConsoleRing()
+        self.policy = Policy(profile.xen) if profile.xsm else None
+        self.counters = Counters()
+        self.hypfs = hypfs.tree(profile)
+        self.livepatches: list[Patch] = []
+        self.frequencies: Frequencies | None = None
         self.clock_ns = _BOOTED_NS
         self.wallclock_ns = 0
         self.last_domid = 0
         self.lock = RLock()
         self.store = Xenstored(Host(self), self.lock)
         self._families = {
-            number: family for number, family in _FAMILIES.items() if self.interface.number(family.name) != 0
+            number: family
+            for number, family in _FAMILIES.items()
+            if self.interface.number(family.name) != 0 and (profile.xsm or family is not XSM_OP)
         }
         self._commands = {family: self._commands_of(family) for family in self._families.values()}
         self._entry = struct.Struct("<Qq6Q" if self.interface.byteorder == "little" else ">Qq6Q")
@@ -190,6 +214,7 @@ class Hypervisor:
         with self.lock:
             self.clock_ns += _TICK_NS
             self.reap()
+            self.counters.count(number)
             if number != MULTICALL:
                 return self._single(memory, number, arguments)
             try:
@@ -213,6 +238,8 @@ class Hypervisor:
         """Each entry's result goes into the entry; one multicall in another is refused there."""
         for place in range(address, address + count * self._entry.size, self._entry.size):
             number, _, *arguments = self._entry.unpack(memory.read(place, self._entry.size))
+            self.counters.count(number)
+            self.counters.from_multicall += 1
             nested = number == MULTICALL
             result = -XenErrno.EINVAL if nested else self._single(memory, number, tuple(arguments))
             self._entry.pack_into(memory.view(place, self._entry.size), 0, number, result, *arguments)
@@ -224,19 +251,22 @@ class Hypervisor:
         """Families whose command is the first argument and whose structure's address is the second."""
         command = arguments[0] & _MEMORY_COMMAND if family is MEMORY_OP else arguments[0]
         layout, handler = self._commands[family].get(command, (None, _unknown))
-        return Call(self, memory, layout, arguments[1]), handler
+        call = Call(self, memory, layout, arguments[1])
+        if family.by_value and layout:
+            call.take(dict(zip(layout.names, arguments[1:])))
+        return call, handler
 
     def _enveloped(
         self, family: Family, memory: ClientMemory, arguments: tuple[int, ...]
     ) -> tuple[Call, Handler]:
-        """domctl, sysctl, dom0_op: the copy, the version, the domain, the command, in Xen's order.
+        """domctl, sysctl, dom0_op, xsm_op: the copy, the version, the domain, the command, in Xen's order.
 
         Up to 4.2 the command came before the domain.
         """
         envelope = Layout(family.name, family.envelope, self.interface.byteorder)
         header = envelope.unpack(memory.read(arguments[0], family.size))
-        if header["interface_version"] != self.interface.version(family.name)[0]:
-            raise Refusal(XenErrno.EACCES)
+        if header["interface_version"] != (family.interface or self.interface.version(family.name)[0]):
+            raise Refusal(XenErrno.ENOSYS if family is XSM_OP else XenErrno.EACCES)
         command = header["cmd"]
         layout, handler = self._commands[family].get(command, (None, _unknown))
         target = None
@@ -244,7 +274,14 @@ class Hypervisor:
             if handler is _unknown and not self.profile.since(4, 3):
                 raise Refusal(XenErrno.ENOSYS)
             target = self._target(command, header["domid"])
+            if command in guards.BY_COMMAND:
+                self.demand(target.ssidref, *guards.BY_COMMAND[command])
         return Call(self, memory, layout, arguments[0], target), handler
+
+    def demand(self, sid: int, tclass: str, permission: str) -> None:
+        """Refusal (EACCES) where a security policy does not let the caller do something to a label."""
+        if self.policy:
+            self.policy.demand(self.current.domain.ssidref, sid, tclass, permission)
 
     def _target(self, command: int, domid: int) -> Domain:
         """The domain of a domctl. Refusal: ESRCH, and up to 4.2 EINVAL from getmemlist."""

@@ -54,6 +54,8 @@ class Profile(NamedTuple):
     """Of the host, 4096 bytes each."""
     large_guest_pages: int = 0
     """What a fourth guest has; 0: there is none."""
+    xsm: bool = False
+    """Whether it was built with FLASK, performance counters, and the schedulers RTDS and null."""
 
     @property
     def interface(self) -> Interface:
@@ -67,6 +69,8 @@ class Profile(NamedTuple):
         what = f"Xen {self.version}"
         if self.dom0_op:
             what += f" of May 2006 on {self.arch} {'with' if self.getmemlist2 else 'without'} getmemlist2"
+        if self.xsm:
+            what += " with FLASK and performance counters"
         guests = "three guests"
         if self.large_guest_pages:
             guests += f" and one of {self.large_guest_pages >> 18} GiB"
@@ -107,6 +111,9 @@ _ALL = {
     "sim:xen-4.10": Profile((4, 10), ".4", "Tue Dec 15 14:47:28 UTC 2020", _BARE, _DOM0, pv32=True),
     "sim:xen-4.14": Profile((4, 14), ".6", "Mon Aug  7 12:11:14 UTC 2023", _PV_NAMED, _DOM0),
     "sim:xen-4.17": Profile((4, 17), ".7", "Wed Jul 29 13:37:29 UTC 2026", _GRANTS_NAMED, _MAPPED),
+    "sim:xen-4.17-xsm": Profile(
+        (4, 17), ".5", "Wed Nov 25 07:11:15 UTC 2026", _GRANTS_NAMED, _MAPPED, xsm=True
+    ),
     "sim:xen-4.20": Profile((4, 20), ".4", "Wed Jul 29 15:18:52 UTC 2026", _NO_SHADOW, _AREAS),
     "sim:xen-4.22": Profile((4, 22), ".0", "Wed Jul 29 17:59:28 UTC 2026", _NO_SHADOW, _AREAS),
 }

@@ -34,6 +34,9 @@ ALWAYS_VOLATILE = IDS | {"cpu_time", "shared_info_frame", "outstanding_pages", "
 VOLATILE_OF_DOM0 = frozenset(("flags", "tot_pages", "max_pages", "running", "blocked"))
 """Fields that tell how large dom0 is and what it does; of domains that a script makes they are compared."""
 
+POLICY_LABEL = 12
+"""The label of guests (its sid) where there is a security policy; elsewhere nobody asks for one."""
+
 Outcomes = dict[str, dict[str, Any]]
 """What came of a script: "operation/case" to outcome, as JSON holds it."""
 
@@ -51,14 +54,21 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def run(name: str, xen: Xen) -> Outcomes:
-    """One script, from its first call until its domains are gone.
+def release(xen: Xen) -> str:
+    """What recordings made on this hypervisor are called: its release, and "-xsm" where it has a policy."""
+    flavour = "-xsm" if xen.flask.present else ""
+    return "xen-{}.{}".format(*xen.interface.xen) + flavour
+
+
+def run(name: str, xen: Xen, release: str) -> Outcomes:
+    """One script, from its first call until its domains are gone, on a hypervisor that is a RELEASE.
 
     dom0's vcpu 0 makes the calls, so that "own vcpu" is always the same.
     """
     os.sched_setaffinity(0, {0})
     module = importlib.import_module(f"{__name__}.{name}")
-    script = Script(xen, getattr(module, "VOLATILE", Volatile()))
+    ssidref = POLICY_LABEL if release.endswith("-xsm") else 0
+    script = Script(xen, getattr(module, "VOLATILE", Volatile()), ssidref)
     try:
         module.run(script)
         script.try_mistakes(getattr(module, "NOT_ON_DOM0", ()))
@@ -71,8 +81,9 @@ def run(name: str, xen: Xen) -> Outcomes:
 class Script:
     """Runs steps and keeps what came of them."""
 
-    def __init__(self, xen: Xen, volatile: Volatile) -> None:
+    def __init__(self, xen: Xen, volatile: Volatile, ssidref: int) -> None:
         self.xen = xen
+        self.ssidref = ssidref
         self.volatile = volatile
         self.outcomes: Outcomes = {}
         self.samples: dict[Operation, tuple[int | None, dict[str, Any]]] = {}
@@ -87,7 +98,7 @@ class Script:
         return self._create("pvh", hvm=True, hap=True)
 
     def _create(self, kind: str, **options: Any) -> int:
-        domain = self.xen.domains.create(uuid=UUIDS[kind], **options)
+        domain = self.xen.domains.create(uuid=UUIDS[kind], ssidref=self.ssidref, **options)
         self.domains.append(domain)
         self.xen.call(domctl.MAX_MEM, domain.domid, max_memkb=MEMORY_KB)
         return domain.domid
@@ -153,7 +164,7 @@ class Script:
 
     def _bad_structure(self, operation: Operation) -> None:
         """The structure itself where no memory is."""
-        if not operation.at(self.xen.interface).size:
+        if operation.family.by_value or not operation.at(self.xen.interface).size:
             return
         before = (operation.command,) if operation.family.command_argument else ()
         result = self.xen.link.hypercall(

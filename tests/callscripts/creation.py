@@ -11,8 +11,8 @@ ANY_DOMID = 0x7FF5
 
 def run(script: Script) -> None:
     layout = domctl.CREATEDOMAIN.at(script.xen.interface)
-    usual = {"handle": bytes(range(16)), "max_vcpus": 1, "max_evtchn_port": 1023, "grant_opts": 1,
-             "max_grant_frames": 4, "max_maptrack_frames": 4}  # fmt: skip
+    usual = {"ssidref": script.ssidref, "handle": bytes(range(16)), "max_vcpus": 1, "max_evtchn_port": 1023,
+             "grant_opts": 1, "max_grant_frames": 4, "max_maptrack_frames": 4}  # fmt: skip
     fields = {name: value for name, value in usual.items() if name in layout.index}
     script.step("occupied domid", domctl.CREATEDOMAIN, script.pv(), **fields)
     mistakes: dict[str, dict[str, int]] = {

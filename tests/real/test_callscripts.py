@@ -28,8 +28,12 @@ def changed_dom0() -> Iterator[None]:
 @pytest.mark.usefixtures("changed_dom0")
 @pytest.mark.parametrize("script", callscripts.names())
 def test_same_outcomes_as_recorded(xen: pyxc.Xen, script: str) -> None:
-    release = "xen-{}.{}".format(*xen.interface.xen)
-    recorded = json.loads((RECORDINGS / release / f"{script}.outcomes.json").read_text())
-    outcomes = json.loads(json.dumps(callscripts.run(script, xen)))
+    """A script that was not recorded on this build of a release has to run to its end."""
+    release = callscripts.release(xen)
+    outcomes = json.loads(json.dumps(callscripts.run(script, xen, release)))
+    path = RECORDINGS / release / f"{script}.outcomes.json"
+    if release.endswith("-xsm") and not path.exists():
+        return
+    recorded = json.loads(path.read_text())
     different = callscripts.differences(recorded, outcomes)
     assert not different, pformat(different)

@@ -14,10 +14,13 @@ from pyxc.abi.domid import DOMID_ANY, DOMID_INVALID
 
 HANDLE = bytes(range(16))
 
+GUEST_SID = 12
+"""The label of guests, where there is a policy."""
+
 
 def create(client: Any, domid: int = DOMID_ANY, **fields: Any) -> Any:
-    usual = {"handle": HANDLE, "max_vcpus": 1, "max_evtchn_port": 1023, "max_grant_frames": 4,
-             "max_maptrack_frames": 4, "grant_opts": 1}  # fmt: skip
+    usual = {"ssidref": GUEST_SID, "handle": HANDLE, "max_vcpus": 1, "max_evtchn_port": 1023,
+             "max_grant_frames": 4, "max_maptrack_frames": 4, "grant_opts": 1}  # fmt: skip
     names = domctl.CREATEDOMAIN.at(client.interface).index
     known = {name: value for name, value in usual.items() if name in names}
     return client.call(domctl.CREATEDOMAIN, domid, **{**known, **fields})
@@ -146,7 +149,9 @@ def test_pauses_have_a_limit(client: Any) -> None:
 )
 def test_dom0_cannot_do_this_to_itself(any_client: Any, operation: Any) -> None:
     harmless = operation is domctl.RESUMEDOMAIN and not any_client.xen.profile.since(4, 6)
-    assert any_client.call(operation, 0).result == (0 if harmless else -errno.EINVAL)
+    forbidden = any_client.xen.policy and operation is not domctl.MAX_VCPUS
+    refused = -errno.EACCES if forbidden else -errno.EINVAL
+    assert any_client.call(operation, 0).result == (0 if harmless else refused)
 
 
 def test_a_running_domain_stops_when_paused_and_time_passes_otherwise(client: Any) -> None:

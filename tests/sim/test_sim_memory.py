@@ -33,7 +33,8 @@ def page(client: Any, domid: int, frame: int) -> array[int]:
 
 def create(client: Any, pages: int, **fields: Any) -> int:
     names = domctl.CREATEDOMAIN.at(client.interface).index
-    usual = {"max_vcpus": 1, "max_grant_frames": -1, "max_maptrack_frames": -1, "grant_opts": 2}
+    usual = {"ssidref": 12, "max_vcpus": 1, "grant_opts": 2}
+    usual |= {"max_grant_frames": -1, "max_maptrack_frames": -1}
     known = {name: value for name, value in {**usual, **fields}.items() if name in names}
     domid = int(client.call(domctl.CREATEDOMAIN, 0x7FF5, **known)["domid"])
     client.call(domctl.MAX_VCPUS, domid, max=1)

@@ -19,6 +19,7 @@ from hosts import Boot, Host
 
 import pyxc
 from pyxc import errors
+from pyxc.abi.cpu_policy import Policy
 
 ERRNOS = ["EINTR", "EAGAIN", "EFAULT", "EBUSY", "ENOMEM", "EACCES", "ESRCH", "EPERM", "ENOSYS"]
 WEB1, DB1, BUILD = 1, 2, 3
@@ -68,6 +69,14 @@ OPERATIONS: dict[str, Callable[[Host], object]] = {
     "channels": lambda host: domain(host, WEB1).channels.ports(),
     "open channel": lambda host: domain(host, WEB1).channels.open(),
     "grants": lambda host: domain(host, WEB1).grants.info(),
+    "read a parameter": lambda host: host.xen.hypfs.read("/params/loglvl"),
+    "write a parameter": lambda host: host.xen.hypfs.write("/params/loglvl", "none"),
+    "live patches": lambda host: host.xen.livepatches.all(),
+    "cpu policy of the host": lambda host: host.xen.cpu_policies.host(Policy.HOST),
+    "cpu policy": lambda host: domain(host, WEB1).cpu_policy(),
+    "idle states": lambda host: host.xen.pm.c_states(0),
+    "security policy": lambda host: host.xen.flask.enforcing,
+    "counters": lambda host: host.xen.perfc.read(),
     "open": lambda host: pyxc.connect(host.link, names=False),
 }
 FOR_ANY_CALL_AT_MOST = 12

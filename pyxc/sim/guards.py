@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""What the security policy is asked before a domctl is carried out: a class of objects, and a permission.
+
+As Xen's own hooks ask (flask_domctl in xsm/flask/hooks.c); the object is the domain. Creation asks itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pyxc.abi import cpu_policy, domctl, domctl_paging
+from pyxc.abi.operation import Operation
+
+GUARDS: Final[dict[Operation, tuple[str, str]]] = {
+    domctl.DESTROYDOMAIN: ("domain", "destroy"),
+    domctl.PAUSEDOMAIN: ("domain", "pause"),
+    domctl.UNPAUSEDOMAIN: ("domain", "unpause"),
+    domctl.RESUMEDOMAIN: ("domain", "resume"),
+    domctl.MAX_MEM: ("domain", "setdomainmaxmem"),
+    domctl.MAX_VCPUS: ("domain", "max_vcpus"),
+    domctl.SETDOMAINHANDLE: ("domain", "setdomainhandle"),
+    domctl.SETVCPUAFFINITY: ("domain", "setaffinity"),
+    domctl.GETVCPUAFFINITY: ("domain", "getaffinity"),
+    domctl.GETVCPUINFO: ("domain", "getvcpuinfo"),
+    domctl.SETVCPUCONTEXT: ("domain", "setvcpucontext"),
+    domctl.GETVCPUCONTEXT: ("domain", "getvcpucontext"),
+    domctl.SET_ADDRESS_SIZE: ("domain", "setaddrsize"),
+    domctl.GET_ADDRESS_SIZE: ("domain", "getaddrsize"),
+    domctl.GETPAGEFRAMEINFO3: ("mmu", "pageinfo"),
+    domctl_paging.SET_PAGING_MEMPOOL_SIZE: ("domain", "setpagingmempool"),
+    domctl_paging.GET_PAGING_MEMPOOL_SIZE: ("domain", "getpagingmempool"),
+    cpu_policy.GET_DOMAIN_CPU_POLICY: ("domain2", "get_cpu_policy"),
+}
+
+BY_COMMAND: Final = {operation.command: guard for operation, guard in GUARDS.items()}
