@@ -8,9 +8,11 @@ from pyxc.cli import (
     domain_commands,
     file_commands,
     host_commands,
+    hypervisor_commands,
     label_commands,
     listing,
     memory_commands,
+    policy_commands,
     store_commands,
     vcpu_commands,
 )
@@ -21,8 +23,8 @@ def build() -> Program:
     """The whole command line, as the help shows it."""
     program = Program()
     for module in (
-        listing, domain_commands, vcpu_commands, memory_commands, host_commands,
-        store_commands, label_commands, file_commands, demo,
+        listing, domain_commands, vcpu_commands, memory_commands, host_commands, hypervisor_commands,
+        policy_commands, store_commands, label_commands, file_commands, demo,
     ):  # fmt: skip
         module.add(program)
     return program

@@ -36,6 +36,7 @@ def _add_create_empty(program: Program) -> None:
     parser.add_argument("--hap", action="store_true", help="with --hvm: paging by hardware, as PVH has it")
     parser.add_argument("--uuid", help="its UUID; a random one without")
     parser.add_argument("--vcpus", type=number, default=1, metavar="N", help="how many vcpus; 1 without")
+    parser.add_argument("--seclabel", metavar="LABEL", help="its security label; that of guests without")
 
 
 def change(args: argparse.Namespace) -> int:
@@ -55,7 +56,10 @@ def change(args: argparse.Namespace) -> int:
 
 def create_empty(args: argparse.Namespace) -> int:
     with opened(args) as xen:
-        domain = xen.domains.create(hvm=args.hvm, hap=args.hap, uuid=args.uuid, max_vcpus=args.vcpus)
+        ssidref = xen.flask.sid(args.seclabel) if args.seclabel else None
+        domain = xen.domains.create(
+            hvm=args.hvm, hap=args.hap, uuid=args.uuid, max_vcpus=args.vcpus, ssidref=ssidref
+        )
     if args.json:
         output.as_json(**_identity(domain))
     else:

@@ -18,6 +18,7 @@ from pyxc.cli.session import infos, opened, shown
 from pyxc.domain import DomainInfo
 from pyxc.host import pages_kb
 from pyxc.vcpu import VcpuInfo, read_infos
+from pyxc.xen import Xen
 
 _DOMAINS_HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
 _VERBOSE_HEADER = "   UUID                            Reason-Code\tSecurity Label"
@@ -43,12 +44,22 @@ def list_domains(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         found, status = infos(xen, args.domains)
         names = {info.domid: xen.names.domain_name(info.domid) for info in found}
+        labels = _labels(xen, {info.ssidref for info in found}) if args.verbose or args.json else {}
     if args.json:
-        output.as_json(domains=[_domain_json(info, names[info.domid]) for info in found])
+        rows = [_domain_json(info, names[info.domid], labels.get(info.ssidref)) for info in found]
+        output.as_json(domains=rows)
     else:
         output.lines([_DOMAINS_HEADER + (_VERBOSE_HEADER if args.verbose else "")])
-        output.lines(_domain_row(info, names[info.domid], args.verbose) for info in found)
+        for info in found:
+            row = _domain_row(info, names[info.domid])
+            more = _verbose_part(info, labels.get(info.ssidref)) if args.verbose else ""
+            output.lines([row + more])
     return status
+
+
+def _labels(xen: Xen, sids: set[int]) -> dict[int, str]:
+    """Labels by their numbers; none where there is no security policy."""
+    return {sid: xen.flask.context(sid) for sid in sids} if xen.flask.present else {}
 
 
 def list_vcpus(args: argparse.Namespace) -> int:
@@ -69,14 +80,17 @@ def list_vcpus(args: argparse.Namespace) -> int:
     return status
 
 
-def _domain_row(info: DomainInfo, name: str | None, verbose: bool) -> str:
+def _domain_row(info: DomainInfo, name: str | None) -> str:
     states = "".join(letter if info.flags & flag else "-" for flag, letter in _STATES)
     memory_mb = (info.tot_pages + (info.outstanding_pages or 0)) * 4 // 1024
-    row = (
+    return (
         f"{shown(name):<40} {info.domid:5} {memory_mb:5} {info.nr_online_vcpus:5}"
         f"     {states}{_reason_letter(info)}{'d' if info.dying else '-'}  {_seconds(info.cpu_time_ns):8.1f}"
     )
-    return f"{row} {info.uuid} {_reason_code(info)} {'-':>16}" if verbose else row
+
+
+def _verbose_part(info: DomainInfo, label: str | None) -> str:
+    return f" {info.uuid} {_reason_code(info)} {label or '-':>16}"
 
 
 def _reason_letter(info: DomainInfo) -> str:
@@ -104,7 +118,7 @@ def _vcpu_row(vcpu: VcpuInfo, name: str | None, affinity: Affinity, nr_cpus: int
     return f"{which}{place} {_seconds(vcpu.cpu_time_ns):9.1f}  {hard} / {soft}"
 
 
-def _domain_json(info: DomainInfo, name: str | None) -> dict[str, Any]:
+def _domain_json(info: DomainInfo, name: str | None, label: str | None) -> dict[str, Any]:
     return {
         "domid": info.domid,
         "name": name,
@@ -120,6 +134,7 @@ def _domain_json(info: DomainInfo, name: str | None) -> dict[str, Any]:
         "cpu_time_ns": info.cpu_time_ns,
         "cpupool": info.cpupool,
         "ssidref": info.ssidref,
+        "label": label,
     }
 
 

@@ -49,9 +49,27 @@ def pyxc(capsys: pytest.CaptureFixture[str]) -> Pyxc:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> sim.Hypervisor:
     """One simulated Xen 4.17 that all runs of the command in a test share, as a real host would be."""
-    hypervisor = sim.Hypervisor(sim.named("sim:xen-4.17"))
-    monkeypatch.setattr(opening, "open_link", lambda target, gate="auto": hypervisor.connect("sim:xen-4.17"))
+    return _shared(monkeypatch, "sim:xen-4.17")
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> sim.Hypervisor:
+    """The same, with a security policy and performance counters."""
+    return _shared(monkeypatch, "sim:xen-4.17-xsm")
+
+
+def _shared(monkeypatch: pytest.MonkeyPatch, name: str) -> sim.Hypervisor:
+    hypervisor = sim.Hypervisor(sim.named(name))
+    monkeypatch.setattr(opening, "open_link", lambda target, gate="auto": hypervisor.connect(name))
     return hypervisor
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> str:
+    """The name of a file that a simulated hypervisor takes for a security policy."""
+    path = tmp_path / "policy"
+    path.write_bytes((0xF97CFF8C).to_bytes(4, "little") + bytes(100))
+    return str(path)
 
 
 @pytest.fixture

@@ -25,6 +25,18 @@ EVERY_COMMAND = {
     "info": ["info"],
     "dmesg": ["dmesg"],
     "debug-keys": ["debug-keys", "h"],
+    "perf": ["perf"],
+    "hypfs ls": ["hypfs", "ls"],
+    "hypfs tree": ["hypfs", "tree"],
+    "hypfs cat": ["hypfs", "cat", "/params/loglvl"],
+    "hypfs write": ["hypfs", "write", "/params/loglvl", "none"],
+    "livepatch list": ["livepatch", "list"],
+    "cpu-policy": ["cpu-policy", "web1"],
+    "getenforce": ["getenforce"],
+    "setenforce": ["setenforce", "0"],
+    "loadpolicy": ["loadpolicy", "POLICY"],
+    "get-bool": ["get-bool"],
+    "set-bool": ["set-bool", "prot_doms_locked", "on"],
     "store ls": ["store", "ls", "/local", "--target", "sim:"],
     "store list": ["store", "list", "/local", "--target", "sim:"],
     "store read": ["store", "read", "/local", "--target", "sim:"],
@@ -41,9 +53,11 @@ EVERY_COMMAND = {
 }
 
 
+@pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize("name", build().commands)
-def test_every_command_has_json(pyxc, host, core, name):
-    outcome = pyxc("--json", *(core if word == "CORE" else word for word in EVERY_COMMAND[name]))
+def test_every_command_has_json(pyxc, core, policy, name):
+    files = {"CORE": core, "POLICY": policy}
+    outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.json["schema"] == 1
 
@@ -65,6 +79,7 @@ def test_list_json(pyxc, host):
         "cpu_time_ns": 11_000_000_000,
         "cpupool": 0,
         "ssidref": 0,
+        "label": None,
     }
     assert domains["db1"]["type"] == "hvm"
     assert "hap" in domains["db1"]["flags"]

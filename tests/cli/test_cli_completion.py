@@ -17,7 +17,7 @@ SIM = ["--target", "sim:xen-4.17"]
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["p"], ["pause"]),
+        (["pa"], ["pause"]),
         ([*SIM, "vc"], ["vcpu-list", "vcpu-pin"]),
         ([*SIM, "pause", ""], ["Domain-0", "web1", "db1", "build"]),
         ([*SIM, "pause", "web1", "b"], ["build"]),
@@ -72,11 +72,16 @@ def test_the_shell_completes_names_of_files(tmp_path):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the file is for bash")
 @pytest.mark.parametrize(
     ("line", "offered"),
-    [("pyxc li", ["list"]), ("pyxc --target sim: unpause we", ["web1"]), ("pyxc --target sim:xen-4.1", None)],
+    [
+        ("pyxc lis", ["list"]),
+        ("pyxc --target sim: unpause we", ["web1"]),
+        ("pyxc --target sim:xen-4.1", None),
+    ],
 )
 def test_the_bash_file(line, offered):
     """After a colon bash replaces only what follows it."""
-    assert _completed(line) == (offered or ["xen-4.1", "xen-4.10", "xen-4.14", "xen-4.17"])
+    expected = ["xen-4.1", "xen-4.10", "xen-4.14", "xen-4.17", "xen-4.17-xsm"]
+    assert _completed(line) == (offered or expected)
 
 
 def _completed(line):

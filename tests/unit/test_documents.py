@@ -66,4 +66,5 @@ def _commands(session: str) -> Iterator[tuple[str, str]]:
 
 def test_documents_are_found() -> None:
     assert DOCUMENTS[0] in WITH_PYTHON
-    assert [document.name for document in WITH_COMMANDS] == ["labels.md", "xenstore.md"]
+    names = [document.name for document in WITH_COMMANDS]
+    assert names == ["flask.md", "hypervisor.md", "labels.md", "xenstore.md"]
