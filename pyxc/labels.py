@@ -15,20 +15,23 @@ import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import xattrs
-from pyxc.errors import DecodeError, LabelConflict
+from pyxc.errors import DecodeError, LabelConflict, LabelNotFound
 from pyxc.xattrs import Attributes
+
+if TYPE_CHECKING:
+    from pyxc.flask import Flask
 
 ATTRIBUTE = "trusted.pyxc.seclabel"
 MOST_BYTES = 255
 
 Path = str | os.PathLike[str]
-Validate = Callable[[str], None]
-"""Raises when the hypervisor's policy does not know a label."""
+Validate = Callable[[str], object]
+"""Raises when the hypervisor's policy does not know a label: xen.flask.sid does."""
 Access = Callable[[str, str], bool]
-"""Whether the hypervisor's policy lets a subject's label have a file's label."""
+"""Whether the hypervisor's policy lets a subject's label use a file's label; see policy_access()."""
 
 _OBJECT_ROLE = "object_r"
 _ALLOWED = frozenset(string.ascii_letters + string.digits + string.punctuation)
@@ -168,7 +171,8 @@ def decide(subject: str, path: Path, access: Access | None = None) -> Decision:
 
     `access` asks the hypervisor's policy. Without it, both labels must be of the same tenant: equal in user,
     in MLS range and in role, where the file's role object_r, which policies give to everything that is no
-    domain, counts as any. ValueError when the subject's is no label; OSError as of get().
+    domain, counts as any. ValueError when the subject's is no label; OSError as of get(), and what `access`
+    raises but LabelNotFound: a label that the policy does not know is as good as none.
     """
     mine = Context.parse(subject)
     shown = os.fspath(path)
@@ -179,13 +183,21 @@ def decide(subject: str, path: Path, access: Access | None = None) -> Decision:
     if label is None:
         return Decision(shown, subject, None, None, Source.NO_LABEL, "the file has no label")
     if access:
-        allowed = access(subject, label)
+        try:
+            allowed = access(subject, label)
+        except LabelNotFound as error:
+            return Decision(shown, subject, label, None, Source.POLICY, error.hint)
         reason = f"the policy {'lets' if allowed else 'does not let'} {subject} have {label}"
         return Decision(shown, subject, label, allowed, Source.POLICY, reason)
     differing = _differences(mine, Context.parse(label))
     outcome = f"differ in {' and '.join(differing)}" if differing else "are of the same tenant"
     reason = f"{subject} and {label} {outcome}"
     return Decision(shown, subject, label, not differing, Source.EQUALITY, reason)
+
+
+def policy_access(flask: Flask, tclass: str, permission: str) -> Access:
+    """Asks the policy for a permission of a class of objects: those in which it has rules about files."""
+    return lambda subject, label: permission in flask.access(subject, label, tclass)
 
 
 def _differences(subject: Context, image: Context) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 from pyxc import errors, labels
 from pyxc.cli import output
 from pyxc.cli.parser import Parser, Program
-from pyxc.cli.session import Attempt, worst
-from pyxc.cli.status import Status
+from pyxc.cli.session import Attempt, find, opened, worst
+from pyxc.cli.status import Status, UsageError
 
 _NONE = "-"
 
@@ -20,13 +20,20 @@ def add(program: Program) -> None:
     _add_files(program.add("label get", get_labels, "show the security labels of files"))
     put = program.add("label set", set_label, "give files a security label")
     _add_expectation(put)
+    put.add_argument(
+        "--no-validate", dest="validate", action="store_false", help="do not ask the policy about it"
+    )
     put.add_argument("label", metavar="LABEL", help="as tenant1:vm_r:disk_t, with or without an MLS range")
     _add_files(put)
     remove = program.add("label rm", remove_labels, "take the security labels of files away")
     remove.add_argument("--expect", metavar="OLD", help="only from a file with this label")
     _add_files(remove)
     check = program.add("label check", check_files, "tell whether a domain may use files, and why")
-    check.add_argument("--seclabel", metavar="LABEL", required=True, help="the label of the domain")
+    subject = check.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--domain", metavar="DOMAIN", help="a domain: id, name or UUID")
+    subject.add_argument("--seclabel", metavar="LABEL", help="the label of one that need not be there")
+    check.add_argument("--class", dest="tclass", metavar="CLASS", help="ask the policy: class of objects,")
+    check.add_argument("--permission", metavar="PERMISSION", help="and what the domain must be allowed to do")
     _add_files(check)
 
 
@@ -55,6 +62,8 @@ def get_labels(args: argparse.Namespace) -> int:
 
 def set_label(args: argparse.Namespace) -> int:
     labels.Context.parse(args.label)
+    if args.validate:
+        _ask_policy_for(args)
 
     def put(file: str) -> dict[str, Any]:
         _check_writable(args)
@@ -62,6 +71,18 @@ def set_label(args: argparse.Namespace) -> int:
         return {"file": file, "label": args.label}
 
     return _changed(args, Attempt(args.files, put))
+
+
+def _ask_policy_for(args: argparse.Namespace) -> None:
+    """Raise unless the hypervisor's policy knows the label; one without a policy knows none."""
+    try:
+        with opened(args) as xen:
+            xen.flask.sid(args.label)
+    except errors.Unsupported:
+        output.complain("warning: this hypervisor has no policy that could know the label")
+    except errors.NotXenError as error:
+        text = f"{error.strerror}: the label cannot be validated, and --no-validate does without"
+        raise errors.NotXenError(error.errno, text, error.filename) from error
 
 
 def remove_labels(args: argparse.Namespace) -> int:
@@ -88,11 +109,24 @@ def _changed(args: argparse.Namespace, attempt: Attempt[str, dict[str, Any]]) ->
 
 
 def check_files(args: argparse.Namespace) -> int:
-    labels.Context.parse(args.seclabel)
-    attempt = Attempt(args.files, lambda file: labels.decide(args.seclabel, file))
+    if (args.tclass is None) != (args.permission is None):
+        raise UsageError("--class and --permission go together")
+    if args.domain is None and args.tclass is None:
+        return _decide(args, args.seclabel, None)
+    with opened(args) as xen:
+        subject = find(xen, args.domain).label if args.domain is not None else args.seclabel
+        if args.tclass is None:
+            return _decide(args, subject, None)
+        xen.flask.sid(subject)
+        return _decide(args, subject, labels.policy_access(xen.flask, args.tclass, args.permission))
+
+
+def _decide(args: argparse.Namespace, subject: str, access: labels.Access | None) -> int:
+    labels.Context.parse(subject)
+    attempt = Attempt(args.files, lambda file: labels.decide(subject, file, access))
     if args.json:
         decisions = [decision._asdict() | {"source": decision.source.value} for decision in attempt.results]
-        output.as_json(seclabel=args.seclabel, decisions=decisions, failed=attempt.failures)
+        output.as_json(seclabel=subject, decisions=decisions, failed=attempt.failures)
     else:
         words = {True: "allowed", False: "denied", None: "unknown"}
         output.lines(

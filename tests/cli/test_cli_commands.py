@@ -45,7 +45,7 @@ EVERY_COMMAND = {
     "store watch": ["store", "watch", "-n", "1", "/local", "--target", "sim:"],
     "demo": ["demo", "--target", "sim:"],
     "label get": ["label", "get", "CORE"],
-    "label set": ["label", "set", "tenant1:vm_r:web_t:s0", "CORE"],
+    "label set": ["label", "set", "--no-validate", "tenant1:vm_r:web_t:s0", "CORE"],
     "label rm": ["label", "rm", "CORE"],
     "label check": ["label", "check", "--seclabel", "tenant1:vm_r:web_t:s0", "CORE"],
     "inspect": ["inspect", "CORE"],

@@ -44,6 +44,7 @@ SIM = ["--target", "sim:xen-4.17"]
         (["label", "set", ""], []),
         (["label", "set", "--expect", "u:r:t", "u:r:t2", ""], ["__files__"]),
         (["verify", "x"], ["__files__"]),
+        ([*SIM, "label", "check", "--domain", "w"], ["web1"]),
     ],
 )
 def test_candidates(pyxc, words, offered):

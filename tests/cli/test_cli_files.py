@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from pyxc import labels, provenance, provenance_file
+from pyxc import errors, labels, opening, provenance, provenance_file
 
 WEB, DB = "tenant1:vm_r:web_t:s0", "tenant2:vm_r:db_t:s0"
 
@@ -17,7 +18,7 @@ def test_a_label_comes_and_goes(pyxc, core):
     assert pyxc("label", "get", core) == (0, f"{WEB} {core}\n", "")
     assert pyxc("label", "rm", core) == (0, "", "")
     assert pyxc("label", "get", core).out == f"- {core}\n"
-    assert pyxc("label", "set", DB, core) == (0, "", "")
+    assert pyxc("label", "set", "--no-validate", DB, core) == (0, "", "")
     assert pyxc("label", "get", core, "--json").json["files"] == [{"file": core, "label": DB}]
     assert pyxc("label", "rm", core, "--json").json["files"] == [{"file": core, "removed": True}]
     assert pyxc("label", "rm", core, "--json").json["files"] == [{"file": core, "removed": False}]
@@ -26,16 +27,19 @@ def test_a_label_comes_and_goes(pyxc, core):
 @pytest.mark.parametrize(
     ("words", "status", "complaint"),
     [
-        (["set", "--expect", DB, "a:b:c"], 1, f"it has the label '{WEB}', and the label '{DB}' was expected"),
-        (["set", "--new", DB], 1, f"it has the label '{WEB}', and no label was expected"),
+        (
+            ["set", "--no-validate", "--expect", DB, "a:b:c"], 1,
+            f"it has the label '{WEB}', and the label '{DB}' was expected",
+        ),
+        (["set", "--no-validate", "--new", DB], 1, f"it has the label '{WEB}', and no label was expected"),
         (["rm", "--expect", DB], 1, f"it has the label '{WEB}', and the label '{DB}' was expected"),
-        (["set", "--expect", WEB, DB], 0, None),
-        (["set", "--existing", DB], 0, None),
+        (["set", "--no-validate", "--expect", WEB, DB], 0, None),
+        (["set", "--no-validate", "--existing", DB], 0, None),
         (["rm", "--expect", WEB], 0, None),
-        (["set", DB, "--read-only"], 4, "a label would change, and --read-only is given"),
+        (["set", "--no-validate", DB, "--read-only"], 4, "a label would change, and --read-only is given"),
         (["rm", "--read-only"], 4, "a label would change, and --read-only is given"),
     ],
-)
+)  # fmt: skip
 def test_a_label_changes_as_expected_or_not(pyxc, core, words, status, complaint):
     outcome = pyxc("label", *words, core)
     assert outcome == (status, "", f"pyxc: {core}: {complaint}\n" if complaint else "")
@@ -49,11 +53,13 @@ def test_a_label_changes_as_expected_or_not(pyxc, core, words, status, complaint
         (["label", "set", "web_t", "CORE"], 2),
         (["label", "set", "--new", "--existing", WEB, "CORE"], 2),
         (["label", "check", "CORE"], 2),
+        (["label", "check", "--seclabel", WEB, "--domain", "web1", "CORE"], 2),
+        (["label", "check", "--seclabel", WEB, "--class", "resource", "CORE"], 2),
         (["label", "check", "--seclabel", "web_t", "CORE"], 2),
         (["label", "get", "CORE.not"], 1),
         (["label", "get", "CORE", "CORE.not"], 7),
         (["label", "get", "/dev/null"], 2),
-        (["label", "set", WEB, "/proc/version"], 6),
+        (["label", "set", "--no-validate", WEB, "/proc/version"], 6),
         (["verify", "CORE.not"], 1),
         (["inspect", "CORE.not"], 1),
     ],
@@ -81,6 +87,78 @@ def test_check_tells_what_it_decides_and_why(pyxc, core):
             "reason": "the file has no label",
         }
     ]  # fmt: skip
+
+
+DISK = "system_u:object_r:domU_t"
+
+
+def test_a_label_must_be_in_the_policy(pyxc, core, guarded):
+    outcome = pyxc("label", "set", DB, core)
+    assert outcome.status == 1
+    assert outcome.err == (
+        "pyxc: xsm_op.context_to_sid failed: EINVAL, invalid argument; "
+        f"the policy has no label '{DB}'\n"
+    )
+    assert labels.get(core) == WEB
+    assert pyxc("label", "set", DISK, core) == (0, "", "")
+    assert labels.get(core) == DISK
+
+
+def test_where_there_is_no_policy_that_is_said(pyxc, core, host):
+    warning = "pyxc: warning: this hypervisor has no policy that could know the label\n"
+    assert pyxc("label", "set", DISK, core) == (0, "", warning)
+    assert labels.get(core) == DISK
+
+
+def test_where_there_is_no_hypervisor_the_way_out_is_said(pyxc, core, monkeypatch):
+    def no_device(*_):
+        raise errors.NotXenError(errno.ENOENT, "no privcmd device", "/dev/xen/privcmd")
+
+    monkeypatch.setattr(opening, "open_link", no_device)
+    outcome = pyxc("label", "set", DISK, core)
+    assert outcome.status == 3
+    assert "--no-validate does without" in outcome.err
+    assert labels.get(core) == WEB
+
+
+def test_a_domain_is_checked_by_its_label(pyxc, core, guarded):
+    labels.put(core, DISK)
+    outcome = pyxc("label", "check", "--domain", "web1", core)
+    assert outcome == (
+        0, f"{core}: allowed (equality): system_u:system_r:domU_t and {DISK} are of the same tenant\n", "",
+    )  # fmt: skip
+    assert pyxc("label", "check", "--domain", "nobody", core).status == 5
+
+
+def test_a_domain_without_a_policy_has_no_label(pyxc, core, host):
+    assert pyxc("label", "check", "--domain", "web1", core).status == 6
+
+
+@pytest.mark.parametrize(
+    ("subject", "permission", "status", "said"),
+    [
+        ("system_u:system_r:dom0_t", "pause", 0, "allowed (policy): the policy lets"),
+        ("system_u:system_r:domU_t", "pause", 14, "denied (policy): the policy does not let"),
+    ],
+)
+def test_the_policy_can_decide(pyxc, core, guarded, subject, permission, status, said):
+    labels.put(core, DISK)
+    words = ("label", "check", "--seclabel", subject, "--class", "domain", "--permission", permission, core)
+    outcome = pyxc(*words)
+    assert (outcome.status, outcome.err) == (status, "")
+    assert outcome.out.startswith(f"{core}: {said} {subject} ")
+    labels.put(core, DB)
+    outcome = pyxc(*words, "--json")
+    assert (outcome.status, outcome.json["decisions"][0]["allowed"]) == (10, None)
+    assert outcome.json["decisions"][0]["reason"] == f"the policy has no label '{DB}'"
+
+
+def test_a_subject_that_the_policy_does_not_know(pyxc, core, guarded):
+    words = ("label", "check", "--class", "domain", "--permission", "pause", "--seclabel", DB)
+    assert pyxc(*words, core).status == 1
+    words = ("label", "check", "--class", "domino", "--permission", "pause", "--domain", "web1")
+    labels.put(core, DISK)
+    assert pyxc(*words, core).status == 2
 
 
 def test_inspect(pyxc, core):

@@ -29,7 +29,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_a_label_is_a_trusted_attribute(image: Path, pyxc_command: Command) -> None:
-    pyxc_command("label", "set", "--new", WEB, str(image))
+    pyxc_command("label", "set", "--no-validate", "--new", WEB, str(image))
     assert os.getxattr(image, "trusted.pyxc.seclabel") == WEB.encode()
     assert pyxc_command("label", "get", str(image)).stdout == f"{WEB} {image}\n"
     with pytest.raises(errors.LabelConflict):
@@ -94,4 +94,4 @@ def test_a_failure_is_recorded_too(tmp_path: Path, pyxc_command: Command) -> Non
     with pytest.raises(subprocess.CalledProcessError) as again:
         pyxc_command("--target", f"replay:{file}", "pause", "0")
     assert again.value.stderr == failed.value.stderr
-    assert "EINVAL" in again.value.stderr
+    assert "domctl.pausedomain" in again.value.stderr
