@@ -13,6 +13,15 @@ import pytest
 
 from pyxc import labels
 
+try:
+    from hypothesis import settings
+except ImportError:  # dom0 in the lab has none, and tests there need none
+    pass
+else:
+    # How long an example takes depends on what else this machine does.
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
+
 CHECKOUT = Path(__file__).parent.parent
 
 

@@ -136,7 +136,7 @@ def test_a_label_that_the_policy_does_not_know_is_not_set(image: Path) -> None:
     assert labels.get(image) == WEB
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_what_others_put_there_is_a_label_or_reported(image: Path, value: bytes) -> None:
     os.setxattr(image, labels.ATTRIBUTE, value)

@@ -300,7 +300,7 @@ JSON = st.recursive(
 HOSTILE = st.binary(max_size=1100) | JSON.map(lambda value: json.dumps(value).encode())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HOSTILE, HOSTILE)
 def test_whatever_stands_there_is_read_or_reported(written: Path, origin: bytes, digest: bytes) -> None:
     os.setxattr(written, ORIGIN, origin)
@@ -310,7 +310,7 @@ def test_whatever_stands_there_is_read_or_reported(written: Path, origin: bytes,
     assert len(said.provenance.problems) + sum(part is not None for part in said.provenance[:2]) == 2
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HOSTILE | st.binary(max_size=5000) | st.fixed_dictionaries({"origin": JSON, "digest": JSON}).map(
     lambda value: json.dumps(value).encode()
 ))  # fmt: skip

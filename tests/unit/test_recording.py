@@ -219,7 +219,7 @@ def test_another_question_names_the_line(path: Path, lines: list[str]) -> None:
         xen.domains[2].info()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_recording_is_an_error_of_the_recording(
     path: Path, lines: list[str], data: st.DataObject
