@@ -13,7 +13,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) git mandoc python3-hypothesis python3-pip pyth
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
 
-.PHONY: help demo test lab bench deb test-trixie clean
+.PHONY: help demo test lab foreign bench deb test-trixie clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ test:  ## All that needs no Xen: tests with old and current tools, coverage, lin
 
 lab:  ## Real Xen in QEMU: tests/real in every dom0
 	$(PYTHON) -m lab $(ARGS)
+
+foreign:  ## Real 32-bit Pythons, PowerPC's too: all that needs no Xen, and the bytes that they send
+	$(PYTHON) -m lab.foreign $(ARGS)
 
 bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen; frame lists of a simulated one
 	@tools/need $(BUILD_PACKAGES)

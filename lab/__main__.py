@@ -106,13 +106,13 @@ def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
         try:
             verdicts = [future.result() for future in pending]
         except BaseException:
-            vm.interrupt()
+            host.interrupt()
             pool.shutdown(cancel_futures=True)
             raise
     for verdict in verdicts:
         if not verdict.green:
             _show_output(verdict.lane)
-    print(report.text(verdicts))
+    print(report.text(report.LANES, verdicts, report.lane_row))
     return 0 if all(verdict.green for verdict in verdicts) else 1
 
 

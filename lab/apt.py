@@ -44,9 +44,9 @@ def _configured_mirror(options: list[str]) -> str | None:
     return None
 
 
-def source_line(suite: str) -> str:
-    """The one-line apt source of SUITE, main component."""
-    return f"deb [signed-by={host.KEYRING}] {mirror()} {suite} main"
+def source_line(suite: str, kind: str = "deb") -> str:
+    """The one-line apt source of SUITE, main component; KIND is apt's: deb, or deb-src."""
+    return f"{kind} [signed-by={host.KEYRING}] {mirror()} {suite} main"
 
 
 def _private_state(name: str) -> list[str]:
@@ -74,7 +74,7 @@ def options(suite: str, arch: str) -> list[str]:
 @functools.cache
 def _source_options(suite: str) -> list[str]:
     """The same for the source packages of SUITE."""
-    return _updated(f"{suite}-source", source_line(suite).replace("deb", "deb-src", 1), [])
+    return _updated(f"{suite}-source", source_line(suite, "deb-src"), [])
 
 
 def _updated(name: str, line: str, extra: list[str]) -> list[str]:
@@ -100,6 +100,15 @@ def fetch(suite: str, arch: str, package: str, into: Path) -> None:
 def fetch_source(suite: str, package: str, into: Path) -> None:
     """Download the files of the source PACKAGE, packed as they are (.dsc, tar files), INTO a directory."""
     host.call(["apt-get", *_source_options(suite), "source", "--download-only", package], cwd=into)
+
+
+def fetch_upstream(suite: str, package: str, into: Path) -> None:
+    """Unpack what Debian's source PACKAGE is made from, without Debian's patches, INTO a directory."""
+    apt = _source_options(suite)
+    host.call(["apt-get", *apt, "source", "-q", "--download-only", "--tar-only", package], cwd=into)
+    for packed in into.glob("*.orig.tar.*"):
+        host.call(["tar", "-xf", packed, "--strip-components=1"], cwd=into)
+        packed.unlink()
 
 
 def first_dependency(suite: str, arch: str, metapackage: str) -> str:

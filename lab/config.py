@@ -87,6 +87,25 @@ class Lane(NamedTuple):
         return "/" if self.peer is self.root else "/peer"
 
 
+class Python(NamedTuple):
+    """A Python of one kind of machine; BYTEORDER and BITS are what it must say of itself.
+
+    TRIPLET is Debian's name of the kind in paths, COMPILER the prefix of its compiler, LOADER the program
+    that loads others. The Python is that of Debian's packages in ROOT; without a root, it is built from
+    Debian's sources. EMULATOR runs what this machine's processor cannot.
+    """
+
+    name: str
+    triplet: str
+    compiler: str
+    loader: str
+    byteorder: str
+    bits: int
+    root: Root | None = None
+    emulator: str | None = None
+    skips: tuple[Skip, ...] = ()
+
+
 KERNEL_SUITE = "bookworm"
 KERNEL_METAPACKAGE = "linux-image-amd64"
 # In the order in which they are loaded; Xen's devices, then what the result disk needs.
@@ -175,3 +194,45 @@ NOT_PACKAGED = ("lab/", "bench/")
 def build_root(arch: str, build_depends: tuple[str, ...]) -> Root:
     """The root of ARCH in which the project's Debian package is built."""
     return Root(f"build-{arch}", arch, "buildd", build_depends)
+
+
+# Python and what the tests need, as Debian packages: for a root, and to unpack where there can be no root.
+TESTED_PYTHON = ("python3", "libpython3-dev", "python3-pyxattr", "python3-pytest", "python3-hypothesis")
+PURE_MODULES = (
+    "python3-pytest", "python3-attr", "python3-iniconfig", "python3-packaging", "python3-pluggy",
+    "python3-hypothesis", "python3-sortedcontainers",
+)  # fmt: skip
+EMULATED = (
+    Skip("tests.unit.test_core_devices::test_a_device_that_is_not_privcmd_*", "qemu-user has no such ioctls"),
+    Skip("tests.unit.test_core_devices::test_a_map_that_the_kernel_*", "qemu-user has no such ioctls"),
+    Skip("tests.unit.test_core_arenas::test_locked_memory_*", "/proc/self/smaps tells of qemu-user"),
+)
+
+PPC32 = Python(
+    "ppc32", "powerpc-linux-gnu", "powerpc-linux-gnu", "ld.so.1", "big", 32,
+    emulator="qemu-ppc", skips=EMULATED,
+)  # fmt: skip
+ARMHF = Python(
+    "armhf", "arm-linux-gnueabihf", "arm-linux-gnueabihf", "ld-linux-armhf.so.3", "little", 32,
+    Root("python-armhf", "armhf", "extract", TESTED_PYTHON), emulator="qemu-arm", skips=EMULATED,
+)  # fmt: skip
+I386_PYTHON = Python(
+    "i386", "i386-linux-gnu", "i686-linux-gnu", "ld-linux.so.2", "little", 32,
+    Root("python-i386", "i386", "extract", TESTED_PYTHON),
+)  # fmt: skip
+AMD64_PYTHON = Python(
+    "amd64", "x86_64-linux-gnu", "x86_64-linux-gnu", "ld-linux-x86-64.so.2", "little", 64,
+    Root("python-amd64", "amd64", "extract", TESTED_PYTHON),
+)  # fmt: skip
+# Packages of this machine: what emulates, what compiles, what pyxc is built with, what its tests call.
+FOREIGN_NEEDS = (
+    "qemu-user", "gcc-powerpc-linux-gnu", "libc6-dev-powerpc-cross", "gcc-arm-linux-gnueabihf",
+    "libc6-dev-armhf-cross", "gcc-i686-linux-gnu", "libc6-dev-i386-cross", "gcc", "libc6-dev", "make",
+    "cython3", "python3-setuptools", "git", "mandoc", "mmdebstrap", "debian-archive-keyring",
+)  # fmt: skip
+# In the order in which they start: the slowest first.
+FOREIGN = (PPC32, ARMHF, I386_PYTHON)
+# What all of them must agree with, to the byte: on commands to simulated hypervisors.
+REFERENCE = AMD64_PYTHON
+TARGETS = ("sim:ppc64", "sim:xen-3.0", "sim:xen-4.14", "sim:xen-4.17")
+COMMANDS = ("list", "frames 1", "context 1 0 --json")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OUTPUT = CHECKOUT / "build" / "lab"
@@ -27,7 +28,10 @@ TOOLS = {
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
+POLL_S = 0.2
+
 _print_lock = threading.Lock()
+_interrupted = threading.Event()
 
 
 class LabError(Exception):
@@ -72,6 +76,55 @@ def require_packages() -> None:
             ["apt-get", "install", "-qy", "--no-install-recommends", *missing],
             environment={"DEBIAN_FRONTEND": "noninteractive"},
         )
+
+
+def interrupt() -> None:
+    """End what all threads watch, for good."""
+    _interrupted.set()
+
+
+def interrupted() -> bool:
+    """Whether somebody did."""
+    return _interrupted.is_set()
+
+
+def watch(
+    command: Sequence[str | Path],
+    output: BinaryIO,
+    limit_s: float,
+    *,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> int | None:
+    """Run COMMAND until it ends, the time is up or all is interrupted; it is dead afterwards in any case.
+
+    All that it prints goes to OUTPUT. Its exit code, None if it was not let go on to its end.
+    """
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        env=environment,
+    )
+    deadline = time.monotonic() + limit_s
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            if _interrupted.wait(POLL_S):
+                break
+        return process.returncode
+    finally:
+        process.kill()
+        process.wait()
+
+
+def need(packages: Sequence[str]) -> None:
+    """Have these Debian packages: install them when root, else raise LabError that names them."""
+    done = subprocess.run([CHECKOUT / "tools/need", *packages], check=False, stdin=subprocess.DEVNULL,
+                          stdout=sys.stderr, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    if done.returncode:
+        raise LabError(done.stderr.strip())
 
 
 def call(

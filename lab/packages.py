@@ -16,25 +16,21 @@ BUILD = "cd /build/source && DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -b -us 
 
 def build(arch: str) -> Path:
     """The .deb of ARCH: from all files that git tracks or would track, as they are in the working tree."""
-    sources = _sources()
-    if Path("debian/control") not in sources:
+    listed = sources()
+    if Path("debian/control") not in listed:
         raise host.LabError(
             "there is no debian/control in this tree (--no-package boots without the package)"
         )
     root = config.build_root(arch, build_depends((host.CHECKOUT / "debian/control").read_text()))
-    recipe = (root, [(path, _mode(path), cache.key((host.CHECKOUT / path).read_bytes())) for path in sources])
 
     def make(into: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="pyxc-lab-") as scratch:
-            for path in sources:
-                copy = Path(scratch) / "source" / path
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(host.CHECKOUT / path, copy)
+            copy(listed, Path(scratch) / "source")
             roots.enter(root, Path(scratch), ["sh", "-c", BUILD])
             for deb in Path(scratch).glob("*.deb"):
                 shutil.copy(deb, into)
 
-    made = cache.entry(f"package-{arch}", recipe, make)
+    made = cache.entry(f"package-{arch}", (root, fingerprint(listed)), make)
     return next(made.glob(f"{config.PACKAGE}_*.deb"))
 
 
@@ -52,7 +48,8 @@ def build_depends(control: str) -> tuple[str, ...]:
     return tuple(sorted({"debhelper" if name == "debhelper-compat" else name for name in names if name}))
 
 
-def _sources() -> list[Path]:
+def sources() -> list[Path]:
+    """What the package is made from: the files that git tracks or would track, relative to the checkout."""
     listed = host.call(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=host.CHECKOUT
     )
@@ -60,6 +57,19 @@ def _sources() -> list[Path]:
         name for name in set(listed.split("\0")) if name and not name.startswith(config.NOT_PACKAGED)
     )
     return [Path(name) for name in names if (host.CHECKOUT / name).is_file()]
+
+
+def fingerprint(paths: list[Path]) -> object:
+    """What changes when one of PATHS does."""
+    return [(path, _mode(path), cache.key((host.CHECKOUT / path).read_bytes())) for path in paths]
+
+
+def copy(paths: list[Path], into: Path) -> None:
+    """Copy PATHS of the checkout, as they are now, INTO a directory."""
+    for path in paths:
+        target = into / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(host.CHECKOUT / path, target)
 
 
 def _mode(path: Path) -> int:

@@ -1,36 +1,52 @@
 # SPDX-License-Identifier: MIT
-"""What a run of the lab says at its end."""
+"""What a run says at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
-from lab.suite import Verdict
+from lab import suite
 
-HEADER = ("hypervisor", "userland", "passed", "failed", "skipped", "seconds")
+LANES = ("hypervisor", "userland", "passed", "failed", "skipped", "seconds")
 STATES = ("passed", "failed", "skipped")
 
 
-def text(verdicts: Sequence[Verdict]) -> str:
-    """The problems, the table, and one line with the sums."""
-    problems = [f"{verdict.lane.name}: {problem}" for verdict in verdicts for problem in verdict.problems]
+class Verdict(Protocol):
+    """What is known of one lane in the end."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def problems(self) -> tuple[str, ...]: ...
+
+    def count(self, state: str) -> int: ...
+
+
+V = TypeVar("V", bound=Verdict)
+
+
+def text(header: Sequence[str], verdicts: Sequence[V], row: Callable[[V], Sequence[str]]) -> str:
+    """The problems, a table of a ROW for each verdict, and one line with the sums."""
+    problems = [f"{verdict.name}: {problem}" for verdict in verdicts for problem in verdict.problems]
     sums = ", ".join(f"{sum(verdict.count(state) for verdict in verdicts)} {state}" for state in STATES)
-    return "\n".join([*problems, *_table([HEADER, *map(_row, verdicts)]), sums])
+    return "\n".join([*problems, *_table([header, *map(row, verdicts)]), sums])
 
 
-def _row(verdict: Verdict) -> tuple[str, ...]:
+def lane_row(verdict: suite.Verdict) -> Sequence[str]:
+    """A lane of the lab, under LANES."""
     counts = ["lost", "", ""] if verdict.lost else [str(verdict.count(state)) for state in STATES]
     return (f"Xen {verdict.lane.xen_name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
 
 
 def _table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Columns as wide as they need; words to the left, numbers to the right."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if index < 2 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    columns = [_column(list(cells)) for cells in zip(*rows, strict=True)]
+    return ["  ".join(cells) for cells in zip(*columns, strict=True)]
+
+
+def _column(cells: list[str]) -> list[str]:
+    width = max(map(len, cells))
+    numbers = all(cell.isdigit() or not cell for cell in cells[1:])
+    return [cell.rjust(width) if numbers else cell.ljust(width) for cell in cells]

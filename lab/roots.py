@@ -44,13 +44,18 @@ def tree(root: Root) -> Path:
     """ROOT as a directory that :func:`enter` can run programs in."""
 
     def make(into: Path) -> None:
-        packed, unpacked = into / "root.tar", into / "tree"
-        _mmdebstrap(root, packed)
-        unpacked.mkdir()
-        host.call([*_namespace(), "tar", "-xf", packed, "-C", unpacked, "--exclude=./dev/*"])
-        packed.unlink()
+        unpack(root, into / "tree")
 
     return cache.entry(f"tree-{root.name}", (root, apt.mirror()), make) / "tree"
+
+
+def unpack(root: Root, into: Path) -> None:
+    """Make ROOT a directory INTO, which does not exist yet."""
+    packed = into.with_name("root.tar")
+    _mmdebstrap(root, packed)
+    into.mkdir()
+    host.call([*_namespace(), "tar", "-xf", packed, "-C", into, "--exclude=./dev/*"])
+    packed.unlink()
 
 
 def enter(root: Root, build: Path, command: Sequence[str]) -> str:

@@ -43,6 +43,11 @@ class Verdict(NamedTuple):
     seconds: float
     lost: bool
 
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.lane.name
+
     def count(self, state: str) -> int:
         """How many tests are in STATE."""
         return sum(test.state == state for test in self.tests)
@@ -81,17 +86,25 @@ def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
     """RESULT against what config.py expects of LANE; with PARTIAL, only some of the tests were asked for."""
     tests = read_junit(result.files.get("junit.xml", b""))
     lost = result.outcome is vm.Outcome.LOST
-    problems = []
     if lost:
-        problems.append(f"lost twice, see {vm.console_log(lane)}")
-    elif not tests and not (partial and result.exit_code == NOTHING_COLLECTED):
-        problems.append(f"no tests ran, exit code {result.exit_code}")
-    elif tests and result.exit_code and not any(test.state == "failed" for test in tests):
-        problems.append(f"no test failed, but the exit code is {result.exit_code}")
-    problems += _unexpected_skips(lane, tests)
+        problems = [f"lost twice, see {vm.console_log(lane)}"]
+    else:
+        problems = check(tests, result.exit_code, lane.skips, partial)
     if not (partial or lost):
-        problems += [*_missing_skips(lane, tests), *_coverage_problems(result.files.get("coverage.json"))]
+        problems += _coverage_problems(result.files.get("coverage.json"))
     return Verdict(lane, tests, tuple(problems), result.seconds, lost)
+
+
+def check(
+    tests: tuple[Test, ...], exit_code: int | None, skips: tuple[config.Skip, ...], partial: bool
+) -> list[str]:
+    """What is wrong with a run of pytest beyond failed tests; SKIPS must be skipped, in one that is whole."""
+    problems = []
+    if not tests and not (partial and exit_code == NOTHING_COLLECTED):
+        problems.append(f"no tests ran, exit code {exit_code}")
+    elif tests and exit_code and not any(test.state == "failed" for test in tests):
+        problems.append(f"no test failed, but the exit code is {exit_code}")
+    return problems + _unexpected_skips(skips, tests) + ([] if partial else _missing_skips(skips, tests))
 
 
 def read_junit(text: bytes) -> tuple[Test, ...]:
@@ -108,20 +121,20 @@ def _test(case: xml.Element) -> Test:
     return Test(name, "passed", "")
 
 
-def _unexpected_skips(lane: config.Lane, tests: tuple[Test, ...]) -> list[str]:
+def _unexpected_skips(skips: tuple[config.Skip, ...], tests: tuple[Test, ...]) -> list[str]:
     return [
         f"unexpected skip of {test.name}: {test.reason}"
         for test in tests
         if test.state == "skipped"
-        and not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in lane.skips)
+        and not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in skips)
     ]
 
 
-def _missing_skips(lane: config.Lane, tests: tuple[Test, ...]) -> list[str]:
+def _missing_skips(skips: tuple[config.Skip, ...], tests: tuple[Test, ...]) -> list[str]:
     skipped = [test.name for test in tests if test.state == "skipped"]
     return [
         f"{skip.pattern} was to be skipped ({skip.reason}), but was not"
-        for skip in lane.skips
+        for skip in skips
         if not fnmatch.filter(skipped, skip.pattern)
     ]
 

@@ -12,12 +12,11 @@ import shlex
 import subprocess
 import tarfile
 import tempfile
-import threading
 import time
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from lab import artifacts, config, host, layers
 
@@ -35,11 +34,8 @@ RESULTS = "results/"
 EXIT_CODE = "lab/exit-code"
 # What the host waits longer than the job's own time limit: a job that hangs still brings its results out.
 GRACE_S = 120
-POLL_S = 0.2
 
 NOTHING: Mapping[Any, str] = types.MappingProxyType({})
-
-_interrupted = threading.Event()
 
 
 class Outcome(enum.Enum):
@@ -83,16 +79,11 @@ def run(boot: Boot, command: str) -> Result:
     time limit is killed (exit code 124). A lost boot is tried once more.
     """
     result = _run_once(boot, command)
-    if result.outcome is Outcome.LOST and not _interrupted.is_set():
+    if result.outcome is Outcome.LOST and not host.interrupted():
         kept = console_log(boot.lane).rename(console_log(boot.lane).with_name("console-lost.log"))
         host.say(f"lab: {boot.lane.name}: lost, see {kept}; once more")
         result = _run_once(boot, command)
     return result
-
-
-def interrupt() -> None:
-    """End the boots of all threads, for good: a lost boot is not tried again after this."""
-    _interrupted.set()
 
 
 def shell(boot: Boot) -> int:
@@ -116,7 +107,7 @@ def _run_once(boot: Boot, command: str) -> Result:
             empty.truncate(DISK_BYTES)
         qemu = _command(boot, _image(boot, command, Path(scratch)), disk)
         start = time.monotonic()
-        _wait(
+        host.watch(
             [*qemu, "-display", "none", "-monitor", "none", "-serial", "stdio"],
             console,
             boot.lane.timeout_s + GRACE_S,
@@ -180,19 +171,6 @@ def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
         layers.concatenate([*parts, *boot.archives], out)
         layers.of_job(limited, environment, files, out)
     return image
-
-
-def _wait(command: list[str], console: BinaryIO, limit_s: float) -> None:
-    """Run COMMAND until it ends or the time is up; it is dead afterwards, whatever happens here."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
-    deadline = time.monotonic() + limit_s
-    try:
-        while process.poll() is None and time.monotonic() < deadline:
-            if _interrupted.wait(POLL_S):
-                break
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _read_disk(disk: Path) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ print(device.probe_errno, int(device.longs), device.hypercall(7, 1, 2, 3, 4, 5),
 @pytest.fixture(params=["unsigned long", "uint64_t"])
 def answers(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, list[int]]:
     """The form that the kernel takes, and what the program prints under it."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
+    compiler = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
     if compiler is None:
         pytest.skip("no C compiler to build the kernel's stand-in with")
     source, shim = tmp_path / "shim.c", tmp_path / "shim.so"

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""CPython for a machine that Debian has no packages for: cross-built from Debian's sources."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from lab import apt, cache, host
+
+SUITE = "bookworm"
+# Debian's names of the sources. Built here with the Python of the same minor version, which SUITE has.
+PYTHON, ZLIB, LIBFFI = "python3.11", "zlib", "libffi"
+BUILD_PYTHON = "/usr/bin/python3.11"
+BUILD_TRIPLET = "x86_64-linux-gnu"
+
+# What configure would find out by running a program, and options for a Python that runs tests.
+ANSWERS = (
+    "ac_cv_file__dev_ptmx=yes",
+    "ac_cv_file__dev_ptc=no",
+    "ac_cv_buggy_getaddrinfo=no",
+    "ac_cv_working_tzset=yes",
+)
+OPTIONS = (
+    "--without-ensurepip",
+    "--without-static-libpython",
+    "--disable-test-modules",
+    "OPT=-DNDEBUG -O2 -fwrapv",
+)
+RECIPE = Path(__file__).read_text()
+
+
+def build(triplet: str) -> Path:
+    """The prefix (bin, include, lib) of a CPython for the machine that the cross compiler TRIPLET is for."""
+
+    def make(into: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="pyxc-cpython-") as scratch:
+            sources = {name: _source(name, Path(scratch)) for name in (PYTHON, ZLIB, LIBFFI)}
+            libraries = Path(scratch) / "libraries"
+            _build_libraries(triplet, sources, libraries)
+            _build_python(triplet, sources[PYTHON], libraries, into)
+
+    return cache.entry(f"cpython-{triplet}", (triplet, apt.mirror(), RECIPE), make)
+
+
+def _source(name: str, scratch: Path) -> Path:
+    directory = scratch / name
+    directory.mkdir()
+    apt.fetch_upstream(SUITE, name, directory)
+    return directory
+
+
+def _build_libraries(triplet: str, sources: dict[str, Path], prefix: Path) -> None:
+    """zlib and libffi, static, below PREFIX."""
+    host.call(["./configure", "--static", f"--prefix={prefix}"], cwd=sources[ZLIB],
+              environment={"CHOST": triplet, "CFLAGS": "-O2 -fPIC"})
+    host.call(["./configure", f"--host={triplet}", "--disable-shared", "--with-pic", "--disable-docs",
+               f"--prefix={prefix}"], cwd=sources[LIBFFI])
+    for name in (ZLIB, LIBFFI):
+        host.call(_make("install"), cwd=sources[name])
+
+
+def _build_python(triplet: str, source: Path, libraries: Path, into: Path) -> None:
+    host.call(["./configure", f"--host={triplet}", f"--build={BUILD_TRIPLET}", f"--prefix={into}",
+               f"--with-build-python={BUILD_PYTHON}", *ANSWERS, *OPTIONS], cwd=source,
+              environment={"CPPFLAGS": f"-I{libraries}/include", "LDFLAGS": f"-L{libraries}/lib",
+                           "PKG_CONFIG_LIBDIR": f"{libraries}/lib/pkgconfig"})
+    host.call(_make(), cwd=source)
+    host.call(_make("install"), cwd=source)
+
+
+def _make(*goals: str) -> list[str]:
+    return ["nice", "make", "-s", f"-j{os.cpu_count()}", *goals]

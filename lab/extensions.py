@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""Extension modules for foreign Pythons, built on this machine by the projects' own setup.py."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from lab import host
+from lab.config import Python
+
+BUILD_PYTHON = "/usr/bin/python3"
+RECIPE = Path(__file__).read_text()
+
+
+def build(kind: Python, usr: Path, source: Path, into: Path) -> None:
+    """Build SOURCE for the Python of KIND that is installed in USR; put its modules INTO a directory.
+
+    setup.py learns of the other Python from that one's own record of how it was built.
+    """
+    with tempfile.TemporaryDirectory(prefix="pyxc-build-") as name:
+        record = next(usr.glob(f"lib/python3.*/_sysconfigdata_*{kind.triplet}.py"))
+        shutil.copy(record, name)
+        directories = [*usr.glob("include/python3.*"), usr / "include"]
+        host.call(
+            [BUILD_PYTHON, "-W", "ignore", "setup.py", "--quiet", "build", "--build-base", name,
+             "--build-lib", into],
+            cwd=source,
+            environment={
+                "PYTHONPATH": name,
+                "_PYTHON_SYSCONFIGDATA_NAME": record.stem,
+                "_PYTHON_HOST_PLATFORM": f"linux-{kind.name}",
+                "CC": f"{kind.compiler}-gcc",
+                "LDSHARED": f"{kind.compiler}-gcc -shared",
+                "CPPFLAGS": " ".join(f"-I{directory}" for directory in directories),
+            },
+        )  # fmt: skip

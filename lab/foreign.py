@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""python3 -m lab.foreign: the tests in real Pythons of other widths and byte orders.
+
+Beside the tests, each Python issues commands to simulated hypervisors: they must print what the reference
+Python prints, and the bytes that leave the process must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lab import config, host, pythons, report, suite
+from lab.config import Python
+from lab.suite import Test
+
+OUTPUT = host.CHECKOUT / "build" / "foreign"
+JOBS = 2
+LIMIT_S = 3600
+HEADER = ("python", "machine", "byte order", "bits", *report.STATES, "seconds")
+ABOUT = """
+import json, platform, struct, sys
+print(json.dumps([platform.python_version(), sys.implementation._multiarch,
+                  sys.byteorder, 8 * struct.calcsize("P")]))
+"""
+# Ends without the interpreter's own clearing up, in which qemu-user hangs or crashes now and then.
+PYTEST = """
+import os, sys, pytest
+code = pytest.main(sys.argv[1:])
+sys.stdout.flush()
+os._exit(code)
+"""
+TERMINATED_STATUS = 128 + signal.SIGTERM
+
+
+class Verdict(NamedTuple):
+    """What one Python says of itself (version, machine, byte order, bits), its tests, what else is wrong."""
+
+    python: Python
+    about: tuple[str, str, str, int]
+    tests: tuple[Test, ...]
+    problems: tuple[str, ...]
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.python.name
+
+    def count(self, state: str) -> int:
+        """How many tests are in STATE."""
+        return sum(test.state == state for test in self.tests)
+
+    @property
+    def green(self) -> bool:
+        """Whether all is as it should be."""
+        return not self.problems and not self.count("failed")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of python3 -m lab.foreign."""
+    names = [python.name for python in config.FOREIGN]
+    options = argparse.ArgumentParser(
+        prog="python3 -m lab.foreign",
+        description="Run the tests that need no Xen in foreign Pythons, and compare what these do with "
+        f"what an {config.REFERENCE.name} one does.",
+        epilog="Exit code 0 only if everything is green. Results are in build/foreign/.",
+    )
+    options.add_argument("python", nargs="*", metavar="PYTHON", help=f"some of {', '.join(names)} (all)")
+    options.add_argument(
+        "-k", dest="expression", metavar="EXPR", help="only the tests that match, as pytest -k"
+    )
+    options.add_argument("--run", nargs=argparse.REMAINDER, metavar="ARGUMENT",
+                         help="no tests: run the Python with these arguments, pyxc installed")  # fmt: skip
+    options.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=f"Pythons at a time ({JOBS})")
+    return options
+
+
+def select(names: Sequence[str]) -> list[Python]:
+    """The Pythons of these NAMES, all for none; raises LabError for an unknown one."""
+    known = {python.name: python for python in config.FOREIGN}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise host.LabError(f"no Python is called {unknown[0]}; there is {', '.join(known)}")
+    return [known[name] for name in names] or list(config.FOREIGN)
+
+
+def command(python: Python, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """A command line of PYTHON and its environment, in which pyxc is the one that was built for it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYXC"))}
+    environment = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(pythons.package(python))}
+    if python.emulator:
+        environment["PYXC_EMULATED"] = python.emulator
+    return [str(pythons.home(python) / "bin/python3"), *arguments], {**inherited, **environment}
+
+
+def run(python: Python, expression: str | None) -> Verdict:
+    """The tests (those that match pytest's -k EXPRESSION, else also the commands) in PYTHON."""
+    start = time.monotonic()
+    about, problems = examine(python)
+    with host.step(f"{python.name}: testing"):
+        tests, more = run_suite(python, expression)
+        if not expression:
+            tests += compare(python)
+    return Verdict(python, about, tests, (*problems, *more), time.monotonic() - start)
+
+
+def examine(python: Python) -> tuple[tuple[str, str, str, int], list[str]]:
+    """What PYTHON says of itself, and whether that is what it is here for."""
+    words, environment = command(python, ["-c", ABOUT])
+    said = subprocess.run(words, env=environment, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    version, machine, byteorder, bits = json.loads(said.stdout)
+    wanted = (python.byteorder, python.bits)
+    problems = [f"is {byteorder}-endian of {bits} bits"] if (byteorder, bits) != wanted else []
+    return (version, machine, byteorder, bits), problems
+
+
+def run_suite(python: Python, expression: str | None) -> tuple[tuple[Test, ...], list[str]]:
+    """What pytest says in PYTHON, and what is wrong beyond failed tests."""
+    junit = OUTPUT / python.name / "junit.xml"
+    arguments = ["-c", PYTEST, "-q", "-p", "no:cacheprovider", f"--junitxml={junit}"]
+    code = write_output(python, [*arguments, *(["-k", expression] if expression else [])], "pytest")
+    tests = suite.read_junit(junit.read_bytes() if junit.exists() else b"")
+    return tests, suite.check(tests, code, python.skips, bool(expression))
+
+
+def compare(python: Python) -> tuple[Test, ...]:
+    """One test for each command and each record of bytes: PYTHON says what the reference said."""
+    return tuple(_compare(python, name, arguments) for name, arguments in evidence())
+
+
+def _compare(python: Python, name: str, arguments: Sequence[str]) -> Test:
+    code = write_output(python, arguments, name)
+    if code:
+        return Test(name, "failed", f"exit code {code}, see {output_file(python, name)}")
+    same = output_file(python, name).read_bytes() == output_file(config.REFERENCE, name).read_bytes()
+    return Test(name, "passed" if same else "failed", f"see {output_file(python, name)}")
+
+
+def evidence() -> list[tuple[str, list[str]]]:
+    """Names and arguments of what all Pythons must answer alike."""
+    commands = [
+        (f"pyxc {target} {words}", ["-m", "pyxc", "--target", target, *words.split()])
+        for target in config.TARGETS
+        for words in config.COMMANDS
+    ]
+    return commands + [(f"bytes {target}", ["tests/wire.py", target]) for target in config.TARGETS]
+
+
+def write_output(python: Python, arguments: Sequence[str], name: str) -> int | None:
+    """Run PYTHON with ARGUMENTS in the checkout and keep what it prints; its exit code."""
+    words, environment = command(python, arguments)
+    with output_file(python, name).open("wb") as output:
+        return host.watch(words, output, LIMIT_S, cwd=host.CHECKOUT, environment=environment)
+
+
+def output_file(python: Python, name: str) -> Path:
+    """Where the output of NAME is kept."""
+    return OUTPUT / python.name / re.sub(r"[^\w.]+", "-", name)
+
+
+def run_all(chosen: Sequence[Python], expression: str | None, jobs: int) -> list[Verdict]:
+    """The verdicts on CHOSEN, some at a time; before them, unless asked for less, that on the reference."""
+    verdicts = []
+    for python in (config.REFERENCE, *chosen):
+        shutil.rmtree(OUTPUT / python.name, ignore_errors=True)
+        (OUTPUT / python.name).mkdir(parents=True)
+    if not expression:
+        about, problems = examine(config.REFERENCE)
+        verdicts.append(Verdict(config.REFERENCE, about, compare(config.REFERENCE), tuple(problems), 0))
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        pending = [pool.submit(run, python, expression) for python in chosen]
+        try:
+            return verdicts + [future.result() for future in pending]
+        except BaseException:
+            host.interrupt()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def show(verdicts: Sequence[Verdict]) -> None:
+    """What failed, then the report."""
+    for verdict in verdicts:
+        for test in verdict.tests:
+            if test.state == "failed":
+                host.say(f"lab: {verdict.name}: {test.name}: {test.reason}")
+    print(report.text(HEADER, verdicts, row))
+
+
+def row(verdict: Verdict) -> Sequence[str]:
+    """A Python under HEADER."""
+    counts = [str(verdict.count(state)) for state in report.STATES]
+    return (*map(str, verdict.about), *counts, f"{verdict.seconds:.0f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what ARGUMENTS ask; return the exit code."""
+    chosen = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    try:
+        selected = select(chosen.python)
+        host.need(config.FOREIGN_NEEDS)
+        if chosen.run is not None:
+            words, environment = command(selected[0], chosen.run)
+            return subprocess.run(words, env=environment, check=False).returncode
+        verdicts = run_all(selected, chosen.expression, chosen.jobs)
+        show(verdicts)
+        return 0 if all(verdict.green for verdict in verdicts) else 1
+    except host.LabError as error:
+        host.say(f"lab: {error}")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
