@@ -16,10 +16,15 @@ from pyxc import errors
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.sched import ShutdownReason
 from pyxc.domain import DomainInfo
+from pyxc.store import StoreClient
 from pyxc.waiting import until_readable, until_readable_async
 
 if TYPE_CHECKING:
     from pyxc.xen import Xen
+
+
+_PATIENCE_S = 1.0
+"""How long to wait for a xenstored that may not be there."""
 
 
 class DomainChange(Enum):
@@ -93,6 +98,25 @@ class _VirqSource:
             pass
 
 
+class _StoreSource:
+    """xenstored's word, where it has the hypervisor's: of domains that use xenstore, and only of the moment
+    when one begins to die, so that its end may be found an interval later."""
+
+    def __init__(self, xen: Xen) -> None:
+        self._store = StoreClient(xen.link.connect_store, readonly=True, timeout=_PATIENCE_S)
+        self.close = self._store.close
+        try:
+            self._watch = self._store.watch("@introduceDomain", "@releaseDomain")
+            self.fileno = self._watch.fileno
+        except BaseException:
+            self.close()
+            raise
+
+    def drain(self) -> None:
+        while self._watch.get(0) is not None:
+            pass
+
+
 class _PollSource:
     """Nothing: it is time alone that says when to look."""
 
@@ -109,7 +133,11 @@ class _PollSource:
         pass
 
 
-_SOURCES: dict[str, Callable[[Xen], _Source]] = {"virq": _VirqSource, "poll": _PollSource}
+_SOURCES: dict[str, Callable[[Xen], _Source]] = {
+    "virq": _VirqSource,
+    "xenstore": _StoreSource,
+    "poll": _PollSource,
+}
 """What can say when to look, the best first."""
 
 

@@ -200,9 +200,10 @@ class Xen:
         """Domains that come, shut down and go from now on, as a stream of events; see DomainWatcher.
 
         `source` says when to look: "virq", the hypervisor's word (VIRQ_DOM_EXC) at the moment when a domain
-        shuts down or goes, which has one holder, and xenstored needs it when it starts; "poll", nothing but
-        time. None takes the first of them that this host has. Whatever it is, the domains are listed every
-        `interval` seconds as well, since Xen does not say when one is created.
+        shuts down or goes, which has one holder, and xenstored needs it when it starts; "xenstore", the word
+        of xenstored, for domains that use it; "poll", nothing but time. None takes the first of them that
+        this host has. Whatever it is, the domains are listed every `interval` seconds as well, since Xen does
+        not say when one is created.
         """
         return DomainWatcher(self, source, interval)
 

@@ -112,9 +112,14 @@ class Connection:
             os.eventfd_write(self._wake, 1)
         self._changed.notify_all()
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a child of the one that opened it."""
+        return fork_count() != self._forks
+
     def check(self) -> None:
         """Refuse what cannot work any more: StoreError, ValueError (closed), RuntimeError (after a fork)."""
-        if fork_count() != self._forks:
+        if self.forked:
             raise RuntimeError("this xenstore client was opened before a fork: open another one in the child")
         if self._closed:
             raise ValueError("this xenstore client is closed")
@@ -202,7 +207,7 @@ class Connection:
 
     def close(self) -> None:
         """Wake whoever waits, then close. After a fork only what this process has of it."""
-        if fork_count() == self._forks:
+        if not self.forked:
             with self.lock:
                 self._closed = True
                 self.wake()

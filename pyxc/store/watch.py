@@ -169,11 +169,13 @@ class Watch:
 
     def close(self) -> None:
         """Watch nothing more, and end all waiting for it. May be called again."""
+        if self._connection.forked:
+            return
         with self._connection.lock:
             watched = dict(self._watched)
         for wire_token, (path, _) in watched.items():
             self._forget(wire_token)
-            with contextlib.suppress(StoreError, ValueError, RuntimeError):
+            with contextlib.suppress(StoreError, ValueError):
                 self._client.request(Kind.UNWATCH, path, wire_token.encode())
         with self._connection.lock:
             self.end()

@@ -18,7 +18,7 @@ from pyxc.abi import domctl
 LONG_S = 60.0
 """Longer than any test: what is reported earlier was not found by chance."""
 
-each_source = pytest.mark.parametrize("source", ["virq", "poll"])
+each_source = pytest.mark.parametrize("source", ["virq", "xenstore", "poll"])
 
 
 def seen(watcher: DomainWatcher) -> list[DomainEvent]:
@@ -94,8 +94,9 @@ def test_a_dying_domain_is_not_dead(host: Host) -> None:
         assert [event.change for event in seen(watcher)] == [DomainChange.DIED]
 
 
-def test_the_hypervisor_wakes_it(host: Host) -> None:
-    with host.xen.watch_domains("virq", interval=LONG_S) as watcher:
+@pytest.mark.parametrize("source", ["virq", "xenstore"])
+def test_what_knows_wakes_it(host: Host, source: str) -> None:
+    with host.xen.watch_domains(source, interval=LONG_S) as watcher:
         watcher.wait(0)
         dying = threading.Timer(0.02, host.xen.domains["web1"].destroy)
         dying.start()
@@ -144,7 +145,7 @@ def test_in_a_loop(host: Host, source: str) -> None:
 
 def test_the_source_is_the_best_there_is(host: Host) -> None:
     with host.xen.watch_domains() as first, host.xen.watch_domains() as second:
-        assert (first.source, second.source) == ("virq", "poll")
+        assert (first.source, second.source) == ("virq", "xenstore")
         assert repr(first) == "<DomainWatcher of sim:xen-4.17 by virq>"
         with pytest.raises(OSError, match="EEXIST"):
             host.xen.watch_domains("virq")
@@ -181,7 +182,7 @@ def test_closing_gives_everything_back(host: Host) -> None:
 
 
 def test_what_makes_no_sense(host: Host) -> None:
-    with pytest.raises(ValueError, match="source is 'smoke signals'.*virq, poll"):
+    with pytest.raises(ValueError, match="source is 'smoke signals'.*virq, xenstore, poll"):
         host.xen.watch_domains("smoke signals")
     with pytest.raises(ValueError, match="interval"):
         host.xen.watch_domains(interval=0)

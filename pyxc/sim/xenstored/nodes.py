@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import errno
+import re
 
 from pyxc.sim.xenstored.request import OK, Refused, Request, answers
 from pyxc.sim.xenstored.tree import Node, Permissions, child_of, parent_of
 from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Permission, join
 
+_PERMISSION = re.compile(r"([nrwb])\s*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
+_U32 = 2**32 - 1
 _OWN = Access.READ | Access.WRITE
 _NODES_MOST = 1000
 _NODE_BYTES_MOST = 2048
 _PERMISSIONS_MOST = 5
-"""Limits for what is not dom0."""
+"""A guest's limits."""
 
 
 @answers(Kind.READ)
@@ -156,7 +159,14 @@ def set_permissions(request: Request) -> bytes:
 
 
 def _parse(texts: list[str]) -> Permissions:
-    try:
-        return tuple(Permission.parse(text) for text in texts)
-    except ValueError as error:
-        raise Refused(errno.EINVAL) from error
+    """Numbers of any base and sign, as C takes them. Refused (EINVAL)."""
+    found = []
+    for text in texts:
+        match = _PERMISSION.fullmatch(text)
+        if match is None:
+            raise Refused(errno.EINVAL)
+        letter, sign, hexadecimal, octal, decimal = match.groups()
+        number = int(hexadecimal or octal or decimal, 16 if hexadecimal else 8 if octal else 10)
+        access = Permission.parse(f"{letter}0").access
+        found.append(Permission((-number if sign == "-" else number) & _U32, access))
+    return tuple(found)

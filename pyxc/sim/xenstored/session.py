@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc.errors import StoreError
-from pyxc.sim.xenstored import nodes, others
+from pyxc.sim.xenstored import control, domains, nodes, transactions, watches
 from pyxc.sim.xenstored.request import HANDLERS, Refused, Request
 from pyxc.sim.xenstored.tree import Permissions, Transaction, is_below
 from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Message, Parser, join
@@ -16,7 +16,7 @@ from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Message, Parser, join
 if TYPE_CHECKING:
     from pyxc.sim.xenstored.server import Xenstored
 
-OPERATIONS = (nodes, others)
+OPERATIONS = (nodes, watches, transactions, domains, control)
 """The modules that fill the register of handlers."""
 
 _ALL = Access.READ | Access.WRITE
