@@ -56,7 +56,9 @@ class Grants:
     def info(self) -> GrantInfo:
         reply = self._xen.call(grant_table.QUERY_SIZE, self._domain.domid)
         if reply.field("status") != Status.OKAY:
-            raise self._xen.caller.error(grant_table.QUERY_SIZE, errno.ESRCH, self._domain.domid)
+            denied = reply.field("status") == Status.PERMISSION_DENIED
+            number = errno.EACCES if denied else errno.ESRCH
+            raise self._xen.caller.error(grant_table.QUERY_SIZE, number, self._domain.domid)
         version = self._xen.call(grant_table.GET_VERSION, self._domain.domid).field("version")
         return GrantInfo(reply.field("nr_frames"), reply.field("max_nr_frames"), version)
 

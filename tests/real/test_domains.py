@@ -90,6 +90,7 @@ def test_pauses_nest(pv: pyxc.Domain) -> None:
     assert caught.value.errno == errno.EINVAL
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_dom0_cannot_be_paused(xen: pyxc.Xen) -> None:
     with pytest.raises(pyxc.HypercallError) as caught:
         xen.domains[0].pause()

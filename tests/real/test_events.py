@@ -153,6 +153,7 @@ def test_restricted_to_a_domain(channels: EventChannels, pv: pyxc.Domain) -> Non
     assert channels.ports == {port}
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_the_ports_are_in_the_hypervisors_list_until_they_are_closed(xen: pyxc.Xen) -> None:
     dom0 = xen.domains[0]
     with xen.events() as channels:
@@ -164,6 +165,7 @@ def test_the_ports_are_in_the_hypervisors_list_until_they_are_closed(xen: pyxc.X
     assert not {far, near} & {channel.port for channel in dom0.channels.ports()}
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_ports_of_a_paused_domain(pv: pyxc.Domain) -> None:
     ports = [pv.channels.open(), pv.channels.open()]
     assert [channel.port for channel in pv.channels.ports()] == ports
@@ -185,6 +187,7 @@ def test_a_child_leaves_the_parents_events_alone(channels: EventChannels) -> Non
     assert channels.wait(10) == far
 
 
+@pytest.mark.usefixtures("unguarded")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_many_that_come_and_go_leave_nothing(xen: pyxc.Xen) -> None:
     before = _descriptors(), len(xen.domains[0].channels.ports())

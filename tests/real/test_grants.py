@@ -101,6 +101,7 @@ def test_a_grant_that_is_mapped_keeps_a_dead_domain(xen: pyxc.Xen, pv: pyxc.Doma
         time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_what_a_table_holds(xen: pyxc.Xen) -> None:
     domain = xen.domains.create(max_grant_frames=4)
     try:

@@ -86,6 +86,7 @@ def test_what_was_recorded_is_replayed_without_the_hypervisor(
     assert pyxc_command("verify", str(file)).stdout.endswith(": ok: it is as it was written\n")
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_a_failure_is_recorded_too(tmp_path: Path, pyxc_command: Command) -> None:
     file = tmp_path / "pause.calls"
     options = ("--record", str(file), "--provenance", "none", "pause", "0")

@@ -73,6 +73,11 @@ def test_what_the_policy_forbids_is_denied_while_it_is_enforced(guarded: Host) -
     assert guarded.xen.domains.create(ssidref=flask.sid("system_u:system_r:xen_t")).label.endswith(":xen_t")
 
 
+def test_what_is_denied_in_a_status_is_told_as_a_denial(guarded: Host) -> None:
+    with pytest.raises(errors.PermissionDenied):
+        guarded.xen.domains[1].grants.info()
+
+
 def test_a_domain_becomes_what_the_policy_lets_it_become(guarded: Host) -> None:
     domain = guarded.xen.domains.create(ssidref=guarded.xen.flask.sid(BUILDING))
     domain.set_label(BUILT)
