@@ -9,17 +9,21 @@
 
 from __future__ import annotations
 
-from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType
+from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType, Trigger
+from pyxc.abi.domctl_tsc import TscMode
 from pyxc.abi.event_channel import Status as ChannelStatus
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.hvm import HvmParam
+from pyxc.abi.hvm_save import HvmRecordType
+from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
 from pyxc.affinity import Affinity
 from pyxc.channels import Channel
 from pyxc.context import VcpuContext
-from pyxc.domain import Domain, DomainInfo
+from pyxc.domain import Domain
+from pyxc.domain_info import DomainInfo
 from pyxc.domains import Domains
 from pyxc.errors import (
     DecodeError,
@@ -40,12 +44,18 @@ from pyxc.events import EventChannels
 from pyxc.frames import FrameList
 from pyxc.grants import GrantInfo, Lent
 from pyxc.host import Build, CpuTopology, NumaNode, PhysInfo, Version
-from pyxc.memory import Memory, MemoryInfo
+from pyxc.hvm_context import HvmContext, HvmRecord
+from pyxc.log_dirty import DirtyPages, LogDirty
+from pyxc.memory import E820Entry, Memory, MemoryInfo, PodTarget
 from pyxc.opening import connect, open_store
 from pyxc.opening import open_xen as open
 from pyxc.p2m import P2m
+from pyxc.pci import Pci, PciAddress
+from pyxc.permissions import Permissions
 from pyxc.store import Permission, StoreClient
+from pyxc.tsc import TscInfo
 from pyxc.vcpu import Vcpu, VcpuInfo
+from pyxc.vnuma import Vnuma, VnumaRange
 from pyxc.watcher import DomainChange, DomainEvent, DomainWatcher
 from pyxc.xen import Xen
 
@@ -60,6 +70,7 @@ __all__ = [
     "CpuTopology",
     "CreateFlag",
     "DecodeError",
+    "DirtyPages",
     "Domain",
     "DomainChange",
     "DomainEvent",
@@ -70,28 +81,42 @@ __all__ = [
     "DomainStuck",
     "DomainWatcher",
     "Domains",
+    "E820Entry",
     "Error",
     "Feature",
     "EventChannels",
     "FrameList",
     "GrantInfo",
+    "HvmContext",
     "HvmParam",
+    "HvmRecord",
+    "HvmRecordType",
     "HypercallError",
     "LabelNotFound",
     "Lent",
+    "LogDirty",
+    "MapSpace",
     "Memory",
     "MemoryInfo",
+    "MemoryType",
     "NotXenError",
     "NumaNode",
     "P2m",
     "PageType",
+    "Pci",
+    "PciAddress",
     "Permission",
     "PermissionDenied",
+    "Permissions",
     "PhysInfo",
+    "PodTarget",
     "ReadOnlyError",
     "ShutdownReason",
     "StoreClient",
     "StoreError",
+    "Trigger",
+    "TscInfo",
+    "TscMode",
     "Unsupported",
     "Vcpu",
     "VcpuContext",
@@ -99,6 +124,8 @@ __all__ = [
     "Version",
     "VersionMismatch",
     "Virq",
+    "Vnuma",
+    "VnumaRange",
     "Xen",
     "connect",
     "open",

@@ -1,140 +1,39 @@
 # SPDX-License-Identifier: MIT
-"""Domains: what they are, how they come, stop and go."""
+"""One domain: how it stops, goes on and ends, and what else is set for it as a whole."""
 
 from __future__ import annotations
 
 import errno
 import time
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pyxc import check, errors
 from pyxc.abi import domctl, flask, hvm, sched
-from pyxc.abi.domctl import DomainFlag
+from pyxc.abi.domctl import Trigger
+from pyxc.abi.domctl_tsc import TscMode
 from pyxc.abi.hvm import HvmParam
-from pyxc.abi.layout import Span
+from pyxc.abi.hvm_save import HvmRecordType
 from pyxc.abi.sched import ShutdownReason
 from pyxc.channels import Channels
 from pyxc.cpu_policy import CpuPolicy, domain_policy
+from pyxc.domain_info import MOST_VCPUS, DomainInfo, read_info
 from pyxc.grants import Grants
+from pyxc.hvm_context import HvmContext, load_context, read_context, read_record
+from pyxc.log_dirty import LogDirty
 from pyxc.memory import Memory
-from pyxc.record import Record
+from pyxc.pci import Pci
+from pyxc.permissions import Permissions
+from pyxc.pirq import map_pirq, unmap_pirq
+from pyxc.resume import resume
+from pyxc.tsc import TscInfo, read_tsc, set_tsc
 from pyxc.vcpu import Vcpu, Vcpus
+from pyxc.vnuma import Vnuma, read_vnuma, set_vnuma
 
 if TYPE_CHECKING:
     from pyxc.xen import Xen
 
-MOST_VCPUS = 8192
-"""More than that no domain has."""
 _POLL_S = 0.05
-
-
-class DomainInfo(NamedTuple):
-    """A domain at one moment (domctl getdomaininfo, public/domctl.h). Frozen: safe in any thread.
-
-    `*_pages` count pages of 4096 bytes, `cpu_time_ns` is nanoseconds on all vcpus together. None: this
-    hypervisor does not tell.
-    """
-
-    domid: int
-    flag_bits: int
-    tot_pages: int
-    max_pages: int
-    outstanding_pages: int | None
-    shr_pages: int | None
-    paged_pages: int | None
-    shared_info_frame: int
-    cpu_time_ns: int
-    nr_online_vcpus: int
-    max_vcpu_id: int
-    ssidref: int
-    handle: bytes
-    cpupool: int | None
-    gpaddr_bits: int | None
-    emulation_flags: int | None
-    misc_flags: int | None
-
-    @property
-    def uuid(self) -> uuid.UUID:
-        return uuid.UUID(bytes=self.handle)
-
-    @property
-    def flags(self) -> DomainFlag:
-        """State and kind, without the shutdown reason."""
-        return DomainFlag(self.flag_bits & 0xFFFF)
-
-    @property
-    def shutdown_reason(self) -> ShutdownReason | int | None:
-        """Why it shut down, None while it has not; a plain int for a reason that pyxc has no name for."""
-        if not self.flag_bits & DomainFlag.SHUTDOWN:
-            return None
-        reason = self.flag_bits >> 16 & 0xFF
-        try:
-            return ShutdownReason(reason)
-        except ValueError:
-            return reason
-
-    @property
-    def is_hvm(self) -> bool:
-        """HVM or PVH: its frames are guest frames (gfn), translated by hardware or shadow."""
-        return bool(self.flags & DomainFlag.HVM_GUEST)
-
-    @property
-    def paused(self) -> bool:
-        return bool(self.flag_bits & DomainFlag.PAUSED)
-
-    @property
-    def dying(self) -> bool:
-        return bool(self.flag_bits & DomainFlag.DYING)
-
-    @property
-    def memory_kb(self) -> int:
-        """KiB that it owns."""
-        return self.tot_pages * 4
-
-    @property
-    def max_memory_kb(self) -> int:
-        """KiB that it may own."""
-        return self.max_pages * 4
-
-    @property
-    def nr_vcpus(self) -> int:
-        """Vcpus that it has, online or not.
-
-        Before Xen 4.5 `max_vcpu_id` of a domain without vcpus is anything, and this at most MOST_VCPUS.
-        """
-        return self.max_vcpu_id + 1 if self.max_vcpu_id < MOST_VCPUS else 0
-
-    def __repr__(self) -> str:
-        fields = [f"{name}={value!r}" for name, value in zip(self._fields, self) if name not in _SHOWN_BETTER]
-        shown = [f"domid={self.domid}", f"uuid={str(self.uuid)!r}", f"flags={self.flags!r}"]
-        return f"DomainInfo({', '.join([*shown, f'shutdown_reason={self.shutdown_reason!r}', *fields])})"
-
-
-_SHOWN_BETTER = ("domid", "flag_bits", "handle")
-
-
-class FormerDomainInfo(DomainInfo):
-    """The same of Xen 4.4 to 4.8, whose `flag_bits` are numbered otherwise."""
-
-    __slots__ = ()
-
-    @property
-    def flags(self) -> DomainFlag:
-        """State and kind, without the shutdown reason."""
-        return domctl.former_flags(self.flag_bits)
-
-
-INFO = Record(
-    DomainInfo,
-    domctl.GETDOMAININFO_STRUCT,
-    (Span.of(0x9, 0xD), FormerDomainInfo),
-    domid="domain",
-    flag_bits="flags",
-    cpu_time_ns="cpu_time",
-    emulation_flags="arch_config.emulation_flags",
-    misc_flags="arch_config.misc_flags",
-)
 
 
 class Domain:
@@ -166,6 +65,18 @@ class Domain:
     @property
     def grants(self) -> Grants:
         return Grants(self)
+
+    @property
+    def permissions(self) -> Permissions:
+        return Permissions(self)
+
+    @property
+    def pci(self) -> Pci:
+        return Pci(self)
+
+    @property
+    def log_dirty(self) -> LogDirty:
+        return LogDirty(self)
 
     @property
     def vcpus(self) -> Vcpus:
@@ -215,10 +126,16 @@ class Domain:
         self.info()
         self.xen.call(sched.REMOTE_SHUTDOWN, self.domid, reason=int(reason))
 
-    def resume(self) -> None:
-        """Let a domain that shut down (suspended) go on (domctl resumedomain)."""
-        self.info()
-        self.xen.call(domctl.RESUMEDOMAIN, self.domid)
+    def resume(self, fast: bool | None = None) -> None:
+        """Let a domain that shut down go on (domctl resumedomain).
+
+        A guest that suspended itself asks whether it went on in a new domain (its call returns 0) or not (1).
+        `fast=True` tells it that the suspend was cancelled, by 1 in its registers; the guest must know that
+        answer. `fast=False` makes it believe in a new domain, as every guest can: of a PV domain start_info
+        is rewritten and all vcpus but the first are reset. With neither nothing is changed in the guest.
+        ValueError for either unless it is suspended.
+        """
+        resume(self, fast)
 
     def destroy(self, timeout: float = 30.0) -> None:
         """End it and free its memory (domctl destroydomain); returns when its id is free.
@@ -271,6 +188,111 @@ class Domain:
         self.xen.call(domctl.SETDOMAINHANDLE, self.domid, handle=new.bytes)
         self.uuid, self._handle = new, new.bytes
 
+    def set_guest_bits(self, bits: int) -> None:
+        """Make a PV domain one for 32- or 64-bit guests (domctl set_address_size), before it has memory.
+
+        PermissionDenied (EACCES) once it has; Unsupported by a Xen without 32-bit PV guests.
+        """
+        if bits not in (32, 64):
+            raise ValueError(f"bits is {bits}: a guest has 32 or 64")
+        self.info()
+        self.xen.call(domctl.SET_ADDRESS_SIZE, self.domid, size=bits)
+
+    def set_time_offset(self, seconds: int) -> None:
+        """How far its wall clock is from that of the host, in seconds (domctl settimeoffset).
+
+        32 bits up to Xen 4.5. The guest sees it when it next reads the time.
+        """
+        self.info()
+        self.xen.call(domctl.SETTIMEOFFSET, self.domid, time_offset_seconds=seconds)
+
+    def tsc_info(self) -> TscInfo:
+        """How its time stamp counter runs (domctl gettscinfo). Unsupported before Xen 4.0."""
+        return read_tsc(self)
+
+    def set_tsc(self, mode: TscMode, khz: int = 0, *, incarnation: int = 0, elapsed_ns: int = 0) -> None:
+        """How its time stamp counter is to run (domctl settscinfo), before the guest starts.
+
+        `khz` 0 is as fast as the host's. `incarnation` and `elapsed_ns` are those of a domain that goes on
+        here. EINVAL for a mode that this Xen does not have; nobody sets it for himself.
+        """
+        set_tsc(self, mode, khz, incarnation, elapsed_ns)
+
+    def send_trigger(self, trigger: Trigger | int, vcpu: int = 0) -> None:
+        """Press a button of its virtual machine (domctl sendtrigger).
+
+        NMI for one vcpu of any domain; POWER and SLEEP for an HVM domain, EINVAL for PV; no x86 Xen does the
+        others (Unsupported).
+        """
+        check.natural("trigger", trigger, 2**32 - 1)
+        check.natural("vcpu", vcpu, MOST_VCPUS - 1)
+        self.info()
+        self.xen.call(domctl.SENDTRIGGER, self.domid, trigger=int(trigger), vcpu=vcpu)
+
+    def set_target(self, domain: Domain) -> None:
+        """Make it the device model of an HVM domain (domctl set_target): it may act on that one's memory.
+
+        Once; the other domain's id is not free before this one is gone. EINVAL when it has a target already.
+        """
+        self.info()
+        domain.info()
+        self.xen.call(domctl.SET_TARGET, self.domid, target=domain.domid)
+
+    def set_debugging(self, enabled: bool) -> None:
+        """Whether a debugger in dom0 gets its exceptions (domctl setdebugging): it stops at each of them."""
+        self.info()
+        self.xen.call(domctl.SETDEBUGGING, self.domid, enable=bool(enabled))
+
+    def map_pirq(self, gsi: int, pirq: int | None = None) -> int:
+        """Give it an interrupt line of the host (physdev_op map_pirq); answers its number in the domain.
+
+        Xen chooses the number unless `pirq` does. A line that the domain has already keeps its number, and is
+        EPERM up to Xen 4.16. Unsupported before 3.3, and in a dom0 with a 32-bit kernel.
+        """
+        return map_pirq(self, gsi, pirq)
+
+    def unmap_pirq(self, pirq: int) -> None:
+        """Take an interrupt line back (physdev_op unmap_pirq)."""
+        unmap_pirq(self, pirq)
+
+    def vnuma(self) -> Vnuma | None:
+        """The NUMA topology that it sees (memory_op get_vnumainfo). None: just one node."""
+        return read_vnuma(self)
+
+    def set_vnuma(self, topology: Vnuma) -> None:
+        """The NUMA topology that it sees (domctl setvnumainfo), before it starts. Unsupported before 4.5."""
+        set_vnuma(self, topology)
+
+    def hvm_context(self) -> HvmContext:
+        """The state of its virtual hardware (domctl gethvmcontext). The domain is held for the moment.
+
+        Of HVM and PVH domains, else EINVAL.
+        """
+        return read_context(self)
+
+    def set_hvm_context(self, context: HvmContext | bytes) -> None:
+        """Load the state of its virtual hardware (domctl sethvmcontext). DecodeError for what is none.
+
+        All its vcpus are offline afterwards but those that have a CPU record. A record that Xen refuses
+        (EINVAL, ENODATA) may leave some loaded before Xen 4.20.
+        """
+        load_context(self, context)
+
+    def hvm_record(self, type: HvmRecordType | int, instance: int = 0) -> bytes:
+        """One record of its HVM context alone (domctl gethvmcontext_partial). KeyError: there is none.
+
+        EINVAL for a type that this Xen does not save.
+        """
+        return read_record(self, type, instance)
+
+    def hvm_params(self) -> dict[HvmParam, int]:
+        """All parameters of an HVM or PVH domain that this Xen tells, in one multicall (hvm_op get_param)."""
+        batch = self.xen.caller.batch(hvm.GET_PARAM, len(HvmParam), domid=self.domid, index=list(HvmParam))
+        if all(batch.results):
+            raise self.xen.caller.error(hvm.GET_PARAM, -batch.results[0], self.domid)
+        values = (batch.layout.unpack(answer)["value"] for answer in batch.answers)
+        return {param: value for param, result, value in zip(HvmParam, batch.results, values) if result == 0}
+
     def hvm_param(self, param: HvmParam | int) -> int:
         """A parameter of an HVM or PVH domain (hvm_op get_param)."""
         check.natural("param", param, 2**32 - 1)
@@ -307,11 +329,3 @@ class Domain:
 
     def __repr__(self) -> str:
         return f"<Domain {self.domid} {self.uuid} on {self.xen.link.target}>"
-
-
-def read_info(xen: Xen, domid: int) -> DomainInfo:
-    """One domain (domctl getdomaininfo). Up to 4.17 Xen answers with the next one when the id is free."""
-    info = xen.caller.read(domctl.GETDOMAININFO, INFO, domid)
-    if info.domid != domid:
-        raise xen.caller.error(domctl.GETDOMAININFO, errno.ESRCH, domid)
-    return info

@@ -12,7 +12,8 @@ from pyxc import check, errors
 from pyxc.abi import domctl, flask, sysctl
 from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY
-from pyxc.domain import INFO, MOST_VCPUS, Domain, DomainInfo, read_info
+from pyxc.domain import Domain
+from pyxc.domain_info import INFO, MOST_VCPUS, DomainInfo, read_info
 
 if TYPE_CHECKING:
     from pyxc.xen import Xen
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _ROOM = 8
 _U32_MAX = 2**32 - 1
 _DEFAULT_LIMITS = (1023, -1, -1)
+_IOMMU_AT_CREATION = (4, 13)
 _LAPIC_ALONE = (4, 8)
 """Since when an HVM domain may have a local APIC and nothing else emulated; 4.7 takes all devices or none."""
 _OLD_GRANT_FRAMES = 64
@@ -74,6 +76,7 @@ class Domains(Mapping[int, Domain]):
         *,
         hvm: bool = False,
         hap: bool = False,
+        iommu: bool = False,
         uuid: uuids.UUID | str | bytes | None = None,
         max_vcpus: int = 1,
         max_evtchn_port: int = _DEFAULT_LIMITS[0],
@@ -84,17 +87,20 @@ class Domains(Mapping[int, Domain]):
     ) -> Domain:
         """A new domain with its vcpus, paused, without memory (domctl createdomain, max_vcpus).
 
-        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. -1 takes the host's default. The UUID is
-        random unless given. The hypervisor chooses the id unless `domid` names a free one. `ssidref` is the
-        number of its label (xen.flask.sid()), the one that guests have by default when None; a hypervisor
-        without FLASK ignores it. Nothing stays behind when the second step fails. Unsupported: limits before
-        Xen 4.12, `hap` before 3.3, and `hvm` before 3.1.
+        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. `iommu` is for one that gets PCI devices;
+        before Xen 4.13 every domain can. -1 takes the host's default. The UUID is random unless given. The
+        hypervisor chooses the id unless `domid` names a free one. `ssidref` is the number of its label
+        (xen.flask.sid()), the one that guests have by default when None; a hypervisor without FLASK ignores
+        it. Nothing stays behind when the second step fails. Unsupported: limits before Xen 4.12, `hap` before
+        3.3, and `hvm` before 3.1.
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
         handle = uuids.uuid4() if uuid is None else check.handle(uuid)
         xen = self._xen.interface.xen
         flags = (CreateFlag.HVM if hvm else CreateFlag(0)) | (CreateFlag.HAP if hap else CreateFlag(0))
+        if iommu and xen >= _IOMMU_AT_CREATION:
+            flags |= CreateFlag.IOMMU
         fields = {
             "ssidref": self._ssidref(ssidref),
             "handle": handle.bytes,

@@ -18,7 +18,8 @@ from pyxc.abi.domctl import PageType
 from pyxc.p2m import P2mReader, open_p2m
 
 if TYPE_CHECKING:
-    from pyxc.domain import Domain, DomainInfo
+    from pyxc.domain import Domain
+    from pyxc.domain_info import DomainInfo
 
 _TYPES_AT_ONCE = 1024
 _PIECE = (1 << 20) // 8 - 512

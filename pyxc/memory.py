@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import check, errors
 from pyxc._core import PAGE_SIZE, ForeignMap
-from pyxc.abi import memory
+from pyxc.abi import domctl_paging, domctl_permissions, domctl_sharing, memory
 from pyxc.abi.domid import DOMID_SELF
+from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
+from pyxc.caller import Reply
 from pyxc.frames import FrameList, list_frames
 from pyxc.p2m import P2m, read_p2m
 
@@ -32,6 +34,26 @@ class MemoryInfo(NamedTuple):
     outstanding_pages: int | None
     shr_pages: int | None
     paged_pages: int | None
+
+
+class PodTarget(NamedTuple):
+    """Memory that is populated on demand, in pages of 4096 bytes (memory_op get_pod_target). Frozen.
+
+    The domain owns `tot_pages`, of which `pod_cache_pages` wait to be needed; `pod_entries` pages of its
+    address space have none yet.
+    """
+
+    tot_pages: int
+    pod_cache_pages: int
+    pod_entries: int
+
+
+class E820Entry(NamedTuple):
+    """A range of a guest's address space: its first address and its size in bytes, and what it is."""
+
+    start: int
+    size: int
+    type: MemoryType = MemoryType.RAM
 
 
 class Memory:
@@ -120,6 +142,111 @@ class Memory:
         if len(done) < len(wanted):
             raise self._short(memory.DECREASE_RESERVATION.full_name, len(done), len(wanted))
 
+    def claim(self, kb: int) -> None:
+        """Set free memory of the host aside, until the domain owns `kb` KiB in all (memory_op claim_pages).
+
+        What is claimed and not yet given is `info().outstanding_pages`. 0 gives up what is left of a claim;
+        without that a second claim is EINVAL, as is one for less than it owns or more than its max_mem;
+        ENOMEM: the host has not so much. Unsupported before Xen 4.3.
+        """
+        check.natural("kb", kb, 2**54)
+        self._domain.info()
+        self._xen.call(memory.CLAIM_PAGES, self._domain.domid, nr_extents=-(-kb // 4))
+
+    def pod_target(self) -> PodTarget:
+        """The populate-on-demand memory of an HVM domain (memory_op get_pod_target)."""
+        return self._pod_target(self._xen.call(memory.GET_POD_TARGET, self._domain.domid))
+
+    def set_pod_target(self, kb: int) -> PodTarget:
+        """How much memory it shall have of what it believes to have (memory_op set_pod_target).
+
+        For an HVM domain that was built with memory on demand; one that has none is left as it is.
+        """
+        check.natural("kb", kb, 2**54)
+        self._domain.info()
+        return self._pod_target(
+            self._xen.call(memory.SET_POD_TARGET, self._domain.domid, target_pages=kb // 4)
+        )
+
+    def paging_pool_kb(self) -> int:
+        """KiB for Xen's own page tables of an HVM domain (domctl get_paging_mempool_size).
+
+        Before Xen 4.17 in whole MiB (domctl shadow_op GET_ALLOCATION).
+        """
+        if self._xen.caller.supports(domctl_paging.GET_PAGING_MEMPOOL_SIZE):
+            reply = self._xen.call(domctl_paging.GET_PAGING_MEMPOOL_SIZE, self._domain.domid)
+            return int(reply.field("size")) // 1024
+        reply = self._xen.call(domctl_paging.SHADOW_OP_GET_ALLOCATION, self._domain.domid)
+        return int(reply.field("mb")) * 1024
+
+    def set_paging_pool(self, kb: int) -> None:
+        """Change it, before the domain gets its memory (domctl set_paging_mempool_size).
+
+        A multiple of 4; before Xen 4.17 rounded up to whole MiB (domctl shadow_op SET_ALLOCATION). ENOMEM:
+        less than what is in use. xl gives 1 MiB for each vcpu and 8 KiB for each MiB of memory.
+        """
+        check.natural("kb", kb, 2**42)
+        if kb % 4:
+            raise ValueError(f"kb is {kb}: it must be a multiple of 4, which is a page")
+        self._domain.info()
+        if self._xen.caller.supports(domctl_paging.SET_PAGING_MEMPOOL_SIZE):
+            self._xen.call(domctl_paging.SET_PAGING_MEMPOOL_SIZE, self._domain.domid, size=kb * 1024)
+        else:
+            self._xen.call(domctl_paging.SHADOW_OP_SET_ALLOCATION, self._domain.domid, mb=-(-kb // 1024))
+
+    def set_e820(self, entries: Iterable[E820Entry]) -> None:
+        """The memory map that the guest is told when it asks Xen (memory_op set_memory_map).
+
+        At most 1024 entries (128 before Xen 4.9), else EINVAL. It is a word, no limit: that is
+        Domain.set_max_memory().
+        """
+        layout = memory.MEMORY_MAP_ENTRY_STRUCT.at(self._xen.interface)
+        packed = [layout.pack(_e820_fields(entry)) for entry in entries]
+        self._domain.info()
+        self._xen.call(
+            memory.SET_MEMORY_MAP,
+            self._domain.domid,
+            **{"map.nr_entries": len(packed), "map.buffer": b"".join(packed) or layout.size},
+        )
+
+    def add_to_physmap(self, space: MapSpace, index: int, gfn: int) -> None:
+        """Put a page that is not its own memory at a guest frame (memory_op add_to_physmap).
+
+        Of an HVM or PVH domain: its shared_info or grant table frame `index`, or the page at its own frame
+        `index` (GMFN), which moves. A PV domain gets such pages through its page tables.
+        """
+        fields = {"space": int(MapSpace(space)), "idx": check.natural("index", index, _FRAME_MAX)}
+        check.natural("gfn", gfn, _FRAME_MAX)
+        self._domain.info()
+        self._xen.call(memory.ADD_TO_PHYSMAP, self._domain.domid, **fields, gpfn=gfn)
+
+    def remove_from_physmap(self, gfn: int) -> None:
+        """Take the page away that is at a guest frame (memory_op remove_from_physmap, Xen 4.2 on)."""
+        check.natural("gfn", gfn, _FRAME_MAX)
+        self._domain.info()
+        self._xen.call(memory.REMOVE_FROM_PHYSMAP, self._domain.domid, gpfn=gfn)
+
+    def map_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
+        """Let guest frames be machine frames of a device (domctl memory_mapping).
+
+        Permissions.allow_memory() comes first, else EPERM. Nothing happens to a PV domain.
+        """
+        self._memory_mapping(gfn, mfn, count, 1)
+
+    def unmap_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
+        """Undo map_mmio()."""
+        self._memory_mapping(gfn, mfn, count, 0)
+
+    def set_sharing(self, enabled: bool) -> None:
+        """Whether its pages may be shared with other domains' (domctl mem_sharing_op CONTROL).
+
+        HVM domains with hardware-assisted paging only. Unsupported by most builds of Xen.
+        """
+        self._domain.info()
+        self._xen.call(
+            domctl_sharing.MEM_SHARING_OP_CONTROL, self._domain.domid, **{"u.enable": bool(enabled)}
+        )
+
     def maximum_gpfn(self) -> int:
         """The highest guest frame in use (memory_op maximum_gpfn); of a PV guest what it says of itself.
 
@@ -148,6 +275,23 @@ class Memory:
         """
         return read_p2m(self._domain, source)
 
+    def _pod_target(self, reply: Reply) -> PodTarget:
+        return PodTarget(*(reply.field(name) for name in PodTarget._fields))
+
+    def _memory_mapping(self, gfn: int, mfn: int, count: int, add: int) -> None:
+        check.natural("gfn", gfn, _FRAME_MAX)
+        check.natural("mfn", mfn, _FRAME_MAX)
+        check.natural("count", count, _FRAME_MAX - max(gfn, mfn) + 1, 1)
+        self._domain.info()
+        self._xen.call(
+            domctl_permissions.MEMORY_MAPPING,
+            self._domain.domid,
+            first_gfn=gfn,
+            first_mfn=mfn,
+            nr_mfns=count,
+            add_mapping=add,
+        )
+
     def _mapping_domid(self) -> int:
         """Xen lets nobody name himself as foreign; dom0's own memory is mapped as DOMID_SELF."""
         return DOMID_SELF if self._domain.domid == self._xen.own_domid else self._domain.domid
@@ -173,6 +317,13 @@ class Memory:
 
     def __repr__(self) -> str:
         return f"<Memory of domain {self._domain.domid}>"
+
+
+def _e820_fields(entry: E820Entry) -> dict[str, int]:
+    start, size, kind = entry
+    check.natural("start", start, 2**64 - 1)
+    check.natural("size", size, 2**64 - start)
+    return {"addr": start, "size": min(size, 2**64 - 1), "type": int(MemoryType(kind))}
 
 
 def _frames(frames: int | Iterable[int]) -> array[int]:

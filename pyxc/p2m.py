@@ -19,7 +19,8 @@ from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
 from pyxc.abi import x86
 
 if TYPE_CHECKING:
-    from pyxc.domain import Domain, DomainInfo
+    from pyxc.domain import Domain
+    from pyxc.domain_info import DomainInfo
 
 ABSENT = 2**64 - 1
 FOREIGN_BIT = 1 << 63

@@ -90,6 +90,11 @@ class Vcpu:
         self.domain.info()
         self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=context.encode())
 
+    def reset(self) -> None:
+        """Take it back to how it was made: offline, without registers (domctl setvcpucontext without one)."""
+        self.domain.info()
+        self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index)
+
     @property
     def _xen(self) -> Xen:
         return self.domain.xen

@@ -15,7 +15,7 @@ from uuid import UUID
 from pyxc import errors
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.sched import ShutdownReason
-from pyxc.domain import DomainInfo
+from pyxc.domain_info import DomainInfo
 from pyxc.store import StoreClient
 from pyxc.waiting import until_readable, until_readable_async
 

@@ -27,6 +27,7 @@ from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version,
 from pyxc.hypfs import Hypfs
 from pyxc.link import Link
 from pyxc.livepatch import Livepatches
+from pyxc.pci import PciAddress
 from pyxc.perfc import PerformanceCounters
 from pyxc.pm import PowerManagement
 from pyxc.store import Names, StoreClient
@@ -207,6 +208,13 @@ class Xen:
         """
         return DomainWatcher(self, source, interval)
 
+    def pci_group(self, device: PciAddress | str) -> list[PciAddress]:
+        """dom0's other devices that the IOMMU cannot tell from this one (domctl get_device_group).
+
+        They can only be assigned together.
+        """
+        return self.domains[self.own_domid].pci.group(device)
+
     def domctl(self, operation: str | Operation, domid: int | None = None, /, **fields: Any) -> Reply:
         """A domctl by name and fields, for what pyxc has no method for; see Caller.call() for fields.
 
@@ -272,4 +280,3 @@ class Xen:
 
     def __repr__(self) -> str:
         return f"<Xen {'.'.join(map(str, self.interface.xen))} at {self.link.target}>"
-

@@ -65,6 +65,7 @@ def _shadow_op(name: str, op: ShadowOp, changes: bool = True) -> Operation:
 
 
 SHADOW_OP_OFF = _shadow_op("off", ShadowOp.OFF)
+SHADOW_OP_ENABLE_TEST = _shadow_op("enable_test", ShadowOp.ENABLE_TEST)
 SHADOW_OP_ENABLE_LOGDIRTY = _shadow_op("enable_logdirty", ShadowOp.ENABLE_LOGDIRTY)
 SHADOW_OP_CLEAN = _shadow_op("clean", ShadowOp.CLEAN)
 SHADOW_OP_PEEK = _shadow_op("peek", ShadowOp.PEEK, changes=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Commands that change domains: pause, unpause, destroy, create-empty, mem-max."""
+"""Commands that change domains: pause, unpause, destroy, trigger, create-empty, mem-max."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from pyxc.abi.domctl import Trigger
+from pyxc.abi.hvm import HvmParam
 from pyxc.cli import output
 from pyxc.cli.arguments import memory_kb, number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, opened
 from pyxc.domain import Domain
 
+_RESUME = "s3resume"
+_TRIGGERS = (*(trigger.name.lower() for trigger in Trigger), _RESUME)
+
 
 def add(program: Program) -> None:
     _add_for_several(program, "pause", Domain.pause, "take domains off the cpus; pauses nest")
     _add_for_several(program, "unpause", Domain.unpause, "undo one pause of domains")
     _add_for_several(program, "destroy", Domain.destroy, "end domains at once and wait until they are gone")
+    _add_trigger(program)
     _add_create_empty(program)
     limit = program.add("mem-max", set_max_memory, "set how much memory a domain may own")
     limit.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
@@ -28,6 +34,13 @@ def _add_for_several(program: Program, name: str, action: Callable[[Domain], Non
     parser = program.add(name, change, purpose)
     parser.add_argument("domains", metavar="DOMAIN", nargs="+", help="id, name or UUID")
     parser.set_defaults(action=action)
+
+
+def _add_trigger(program: Program) -> None:
+    parser = program.add("trigger", trigger, "press a button of a domain's virtual machine")
+    parser.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    parser.add_argument("trigger", metavar="TRIGGER", choices=_TRIGGERS, help=", ".join(_TRIGGERS))
+    parser.add_argument("vcpu", metavar="VCPU", nargs="?", type=number, default=0, help="0 if not given")
 
 
 def _add_create_empty(program: Program) -> None:
@@ -52,6 +65,18 @@ def change(args: argparse.Namespace) -> int:
     if args.json:
         output.as_json(done=[_identity(domain) for domain in attempt.results], failed=attempt.failures)
     return attempt.status
+
+
+def trigger(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        if args.trigger == _RESUME:
+            domain.set_hvm_param(HvmParam.ACPI_S_STATE, 0)
+        else:
+            domain.send_trigger(Trigger[args.trigger.upper()], args.vcpu)
+    if args.json:
+        output.as_json(**_identity(domain), trigger=args.trigger, vcpu=args.vcpu)
+    return 0
 
 
 def create_empty(args: argparse.Namespace) -> int:

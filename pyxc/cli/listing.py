@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""`list` and `vcpu-list`: the tables of xl, byte for byte, and the same as JSON."""
+"""`list`, `claims` and `vcpu-list`: the tables of xl, byte for byte, and the same as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from pyxc import affinity
@@ -15,13 +16,14 @@ from pyxc.cli import output
 from pyxc.cli.arguments import cpu_list, cpu_text
 from pyxc.cli.parser import Program
 from pyxc.cli.session import infos, opened, shown
-from pyxc.domain import DomainInfo
+from pyxc.domain_info import DomainInfo
 from pyxc.host import pages_kb
 from pyxc.vcpu import VcpuInfo, read_infos
 from pyxc.xen import Xen
 
 _DOMAINS_HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
 _VERBOSE_HEADER = "   UUID                            Reason-Code\tSecurity Label"
+_CLAIMS_HEADER = "  Claimed"
 _VCPUS_HEADER = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)"
 _STATES = (
     (DomainFlag.RUNNING, "r"),
@@ -36,24 +38,39 @@ def add(program: Program) -> None:
     listing = program.add("list", list_domains, "list domains, as xl does")
     listing.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
     listing.add_argument("-v", "--verbose", action="store_true", help="show UUIDs and shutdown reasons too")
+    claims = program.add("claims", list_claims, "list domains with the memory that they claim, as xl does")
+    claims.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
     vcpus = program.add("vcpu-list", list_vcpus, "list vcpus with their affinities, as xl does")
     vcpus.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
 
 
 def list_domains(args: argparse.Namespace) -> int:
+    if args.verbose:
+        return _list(args, _VERBOSE_HEADER, _verbose_part)
+    return _list(args, "", lambda info, label: "")
+
+
+def list_claims(args: argparse.Namespace) -> int:
+    return _list(args, _CLAIMS_HEADER, _claim_part)
+
+
+def _list(
+    args: argparse.Namespace, more_header: str, more_columns: Callable[[DomainInfo, str | None], str]
+) -> int:
+    """The domains that are named, or all, with more columns on the right."""
     with opened(args) as xen:
         found, status = infos(xen, args.domains)
         names = {info.domid: xen.names.domain_name(info.domid) for info in found}
-        labels = _labels(xen, {info.ssidref for info in found}) if args.verbose or args.json else {}
+        labelled = args.json or more_columns is _verbose_part
+        labels = _labels(xen, {info.ssidref for info in found}) if labelled else {}
     if args.json:
         rows = [_domain_json(info, names[info.domid], labels.get(info.ssidref)) for info in found]
         output.as_json(domains=rows)
     else:
-        output.lines([_DOMAINS_HEADER + (_VERBOSE_HEADER if args.verbose else "")])
+        output.lines([_DOMAINS_HEADER + more_header])
         for info in found:
             row = _domain_row(info, names[info.domid])
-            more = _verbose_part(info, labels.get(info.ssidref)) if args.verbose else ""
-            output.lines([row + more])
+            output.lines([row + more_columns(info, labels.get(info.ssidref))])
     return status
 
 
@@ -91,6 +108,10 @@ def _domain_row(info: DomainInfo, name: str | None) -> str:
 
 def _verbose_part(info: DomainInfo, label: str | None) -> str:
     return f" {info.uuid} {_reason_code(info)} {label or '-':>16}"
+
+
+def _claim_part(info: DomainInfo, label: str | None) -> str:
+    return f" {(info.outstanding_pages or 0) * 4 // 1024:5}"
 
 
 def _reason_letter(info: DomainInfo) -> str:

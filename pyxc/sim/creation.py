@@ -45,6 +45,7 @@ def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
     domain = Domain(domid, config["handle"], flags, places, hvm)
     domain.ssidref = config["ssidref"] if xen.policy else 0
     domain.hap = bool(flags & CreateFlag.HAP)
+    domain.iommu = bool(flags & CreateFlag.IOMMU)
     domain.emulation_flags = config.get("arch.emulation_flags", 0)
     domain.ports = Ports(config.get("max_evtchn_port", 2**31 - 1))
     domain.max_grant_frames = _limit(config, "max_grant_frames", _grant_frames(xen.profile)[1])
@@ -107,7 +108,8 @@ def _check(profile: Profile, config: Mapping[str, Any]) -> None:
         not flags & ~int(known_flags(profile)),
         hvm or not hap or not profile.since(4, 12),
         hap or not flags & CreateFlag.NESTED_VIRT,
-        not flags & CreateFlag.IOMMU and not config.get("iommu_opts"),
+        profile.iommu or not flags & CreateFlag.IOMMU,
+        not config.get("iommu_opts"),
         not flags & CreateFlag.VPMU and not config.get("vmtrace_size"),
         0 < config.get("max_vcpus", 1) <= most_vcpus(hvm),
         config.get("arch.misc_flags", 0) in (0, 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from pyxc.sim.frame_set import FrameSet
 from pyxc.sim.ports import Ports
 
 
@@ -61,11 +62,35 @@ class Vcpu:
         return f"<Vcpu {self.index} of domain {self.domain.domid}, {self.state.name.lower()}>"
 
 
+class Hardware:
+    """What a domain may use of the host: ports, machine frames, interrupts and its own numbers for these."""
+
+    def __init__(self) -> None:
+        self.io_ports = FrameSet()
+        self.io_memory = FrameSet()
+        self.irqs = FrameSet()
+        self.pirqs: dict[int, int] = {}
+
+
+class Time:
+    """What a domain is told of time: its offset from the wall clock, and its time stamp counter."""
+
+    def __init__(self) -> None:
+        self.offset_seconds = 0
+        self.tsc_mode = 0
+        self.tsc_khz = 0
+        self.tsc_started_ns = 0
+        self.incarnation = 1
+
+
 class Domain:
     """One domain. Its frames are those that the machine says it owns; `p2m` maps gfns of a translated one.
 
     `shutdown_code` stays None until it shuts down; `pauses` counts what the toolstack asked for.
-    `shadow_mode` and the parameters of `sedf` are of a domain that dom0_op made.
+    `shadow_mode` and the parameters of `sedf` are of a domain that dom0_op made. `pod_gfns` have no memory
+    yet and get it from `pod_cache`, machine frames that the domain owns already; `mmio` are gfns that are
+    frames of devices. `dirty` are the frames that it wrote, None while nobody wants to know. `triggered` are
+    triggers with their vcpus, `hvm_records` the contents of records by type and instance.
     """
 
     def __init__(self, domid: int, handle: bytes, options: int, max_vcpus: int, hvm: bool = False) -> None:
@@ -74,6 +99,7 @@ class Domain:
         self.options = options
         self.hvm = hvm
         self.hap = False
+        self.iommu = False
         self.ssidref = 0
         self.emulation_flags = 0
         self.vcpus: list[Vcpu | None] = [None] * max_vcpus
@@ -96,6 +122,19 @@ class Domain:
         self.grant_version = 1
         self.shadow_mode = 0
         self.sedf: dict[str, int] = {}
+        self.outstanding_pages = 0
+        self.pod_gfns: set[int] = set()
+        self.pod_cache: list[int] = []
+        self.e820: list[dict[str, int]] = []
+        self.vnuma: tuple[int, int, bytes, bytes, bytes] | None = None
+        self.mmio: dict[int, int] = {}
+        self.dirty: set[int] | None = None
+        self.shadowed = False
+        self.hardware = Hardware()
+        self.time = Time()
+        self.target: Domain | None = None
+        self.triggered: list[tuple[int, int]] = []
+        self.hvm_records: dict[tuple[int, int], bytes] = {}
 
     @property
     def stopped(self) -> bool:
@@ -108,8 +147,20 @@ class Domain:
         return [vcpu for vcpu in self.vcpus if vcpu is not None]
 
     def machine_frame(self, frame: int) -> int:
-        """The machine frame that a frame number of this domain's kind means, -1 for none."""
+        """The machine frame that a frame number of this domain's kind means, -1 for none.
+
+        Asking for one that is populated on demand populates it.
+        """
+        if frame in self.pod_gfns and self.pod_cache:
+            self.pod_gfns.remove(frame)
+            self.p2m[frame] = self.pod_cache.pop()
         return self.p2m.get(frame, -1) if self.hvm else frame
+
+    def own(self, pages: int) -> None:
+        """Account for pages that it got, or lost if negative; what it gets counts against its claim."""
+        self.tot_pages += pages
+        if self.outstanding_pages:
+            self.outstanding_pages = max(0, self.outstanding_pages - pages)
 
     def place(self, gfn: int, mfn: int, count: int) -> None:
         """Put consecutive machine frames into a translated domain."""

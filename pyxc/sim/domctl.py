@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pyxc.abi import domctl
-from pyxc.abi.domctl import CreateFlag
+from pyxc.abi.domctl import CreateFlag, Trigger
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.sim import creation
@@ -147,6 +147,43 @@ def _check_vcpus(domain: Domain, count: int) -> None:
 @handles(domctl.SETDOMAINHANDLE)
 def setdomainhandle(call: Call) -> None:
     call.domain.handle = call["handle"]
+
+
+@handles(domctl.SETDEBUGGING)
+def setdebugging(call: Call) -> None:
+    call.not_on_self()
+    call.domain.debugged = call["enable"]
+
+
+@handles(domctl.SET_TARGET)
+def set_target(call: Call) -> None:
+    """Up to 4.9 a PV domain could be one, and up to 4.19 the second was refused whatever it was."""
+    domain, profile = call.domain, call.xen.profile
+    target = call.xen.find(call["target"])
+    again = domain.target is not None
+    if target is domain or (again and not profile.since(4, 20)):
+        raise Refusal(XenErrno.EINVAL)
+    if not target.hvm and profile.since(4, 10):
+        raise Refusal(XenErrno.EOPNOTSUPP)
+    if again:
+        raise Refusal(XenErrno.EINVAL)
+    domain.target = target
+
+
+@handles(domctl.SENDTRIGGER)
+def sendtrigger(call: Call) -> None:
+    """Xen 3.1 had it on ia64 only, and no button for sleep before 4.0."""
+    domain, trigger, profile = call.domain, call["trigger"], call.xen.profile
+    if not profile.since(3, 2):
+        raise Refusal(XenErrno.ENOSYS)
+    if domain.vcpu(call["vcpu"]) is None:
+        raise Refusal(XenErrno.ESRCH)
+    buttons = (Trigger.POWER, Trigger.SLEEP) if profile.since(4, 0) else (Trigger.POWER,)
+    if trigger in buttons and not domain.hvm:
+        raise Refusal(XenErrno.EINVAL)
+    if trigger != Trigger.NMI and trigger not in buttons:
+        raise Refusal(XenErrno.ENOSYS)
+    domain.triggered.append((trigger, call["vcpu"]))
 
 
 @handles(domctl.SET_ADDRESS_SIZE)

@@ -32,6 +32,11 @@ class FrameSet:
         for run in self.runs:
             yield from run
 
+    def covers(self, run: range) -> bool:
+        """Whether all of some consecutive frames are in it."""
+        place = bisect_right(self._starts, run.start) - 1
+        return not run or (place >= 0 and run.stop <= self._stops[place])
+
     def add(self, run: range) -> None:
         """Put consecutive frames in, whether some are there already or not."""
         self._replace(run, outside=0)

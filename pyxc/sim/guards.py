@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pyxc.abi import cpu_policy, domctl, domctl_paging
+from pyxc.abi import cpu_policy, domctl, domctl_hvm, domctl_paging, domctl_tsc
 from pyxc.abi.operation import Operation
 
 GUARDS: Final[dict[Operation, tuple[str, str]]] = {
@@ -27,8 +27,16 @@ GUARDS: Final[dict[Operation, tuple[str, str]]] = {
     domctl.SET_ADDRESS_SIZE: ("domain", "setaddrsize"),
     domctl.GET_ADDRESS_SIZE: ("domain", "getaddrsize"),
     domctl.GETPAGEFRAMEINFO3: ("mmu", "pageinfo"),
+    domctl.SETDEBUGGING: ("domain", "setdebugging"),
+    domctl.SETTIMEOFFSET: ("domain", "settime"),
+    domctl.SENDTRIGGER: ("domain", "trigger"),
+    domctl_hvm.GETHVMCONTEXT: ("hvm", "gethvmc"),
+    domctl_hvm.GETHVMCONTEXT_PARTIAL: ("hvm", "gethvmc"),
+    domctl_hvm.SETHVMCONTEXT: ("hvm", "sethvmc"),
     domctl_paging.SET_PAGING_MEMPOOL_SIZE: ("domain", "setpagingmempool"),
     domctl_paging.GET_PAGING_MEMPOOL_SIZE: ("domain", "getpagingmempool"),
+    domctl_tsc.GETTSCINFO: ("domain2", "gettsc"),
+    domctl_tsc.SETTSCINFO: ("domain2", "settsc"),
     cpu_policy.GET_DOMAIN_CPU_POLICY: ("domain2", "get_cpu_policy"),
 }
 

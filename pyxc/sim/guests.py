@@ -13,7 +13,7 @@ from pyxc.abi.flask import default_ssidref
 from pyxc.abi.hvm import HvmParam
 from pyxc.sim import creation, pv, toolstack
 from pyxc.sim.domain import Domain
-from pyxc.sim.machine import INVALID_ENTRY
+from pyxc.sim.machine import INVALID_ENTRY, MACHINE_FRAMES
 from pyxc.sim.policy import DOM0_SID
 from pyxc.sim.ports import Port
 
@@ -31,11 +31,15 @@ _SPECIAL_GFN, _SPECIAL_PAGES = 0xFEFF8, 8
 DOM0_PAGES, _DOM0_PFNS = 307_200, 0x7FFDD
 _DOM0_IDENTITY = range(0xA0, 0x101)
 
+_XENS_PORTS = (range(0x20, 0x22), range(0x40, 0x44), range(0xA0, 0xA2), range(0x3F8, 0x400))
+_LOCAL_APIC = range(0xFEE00, 0xFEE01)
+_CONSOLE_IRQ = range(4, 5)
+
 
 def start_dom0(xen: Hypervisor) -> None:
     """A Linux dom0: its first pages below 640 KiB, then a hole that it maps one to one, then the rest."""
     dom0 = _new(xen, UUID(int=0), vcpus=2, emulation=_PIT)
-    dom0.max_pages, dom0.pauses = UNLIMITED, 0
+    dom0.max_pages, dom0.pauses, dom0.iommu = UNLIMITED, 0, xen.profile.iommu
     frames = xen.machine.allocate_run(0, DOM0_PAGES)
     low = _DOM0_IDENTITY.start
     p2m = pv.P2m()
@@ -44,10 +48,23 @@ def start_dom0(xen: Hypervisor) -> None:
     p2m.map(frames[low:])
     p2m.hold(array("Q", [INVALID_ENTRY]) * (_DOM0_PFNS - len(p2m.entries)))
     pv.furnish(xen, dom0, p2m)
+    own_hardware(xen, dom0)
     hold_virqs(dom0)
     dom0.live_vcpus[1].blocked = True
     toolstack.init_dom0(xen)
     xen.schedule()
+
+
+def own_hardware(xen: Hypervisor, dom0: Domain) -> None:
+    """All of it but Xen's own: interrupt controllers, timer and console."""
+    dom0.hardware.io_ports.add(range(1 << 16))
+    for ports in _XENS_PORTS:
+        dom0.hardware.io_ports.remove(ports)
+    dom0.hardware.io_memory.add(range(MACHINE_FRAMES))
+    dom0.hardware.io_memory.remove(_LOCAL_APIC)
+    dom0.hardware.irqs.add(range(1, xen.irqs))
+    dom0.hardware.irqs.remove(_CONSOLE_IRQ)
+    dom0.hardware.pirqs.update((gsi, gsi) for gsi in range(1, xen.gsis))
 
 
 def start_guests(xen: Hypervisor) -> None:

@@ -23,8 +23,12 @@ from pyxc.sim import (
     dom0_op_memory,
     dom0_op_vcpu,
     domctl,
+    domctl_hvm,
     domctl_memory,
     domctl_paging,
+    domctl_pci,
+    domctl_permissions,
+    domctl_time,
     domctl_vcpu,
     event_channel,
     flask,
@@ -36,12 +40,16 @@ from pyxc.sim import (
     hvm,
     hypfs,
     livepatch,
+    memory_claims,
+    memory_map,
     memory_op,
     perfc,
+    physdev,
     pm,
     sched,
     sysctl,
     version,
+    vnuma,
 )
 from pyxc.sim.access import ClientMemory, Refusal
 from pyxc.sim.call import REGISTER, Call, Handler
@@ -68,8 +76,12 @@ HANDLERS = (
     dom0_op_memory,
     dom0_op_vcpu,
     domctl,
+    domctl_hvm,
     domctl_memory,
     domctl_paging,
+    domctl_pci,
+    domctl_permissions,
+    domctl_time,
     domctl_vcpu,
     event_channel,
     flask,
@@ -77,12 +89,16 @@ HANDLERS = (
     hvm,
     hypfs,
     livepatch,
+    memory_claims,
+    memory_map,
     memory_op,
     perfc,
+    physdev,
     pm,
     sched,
     sysctl,
     version,
+    vnuma,
 )
 """The modules that fill the register of operations."""
 
@@ -108,6 +124,8 @@ class Hypervisor:
 
     pcpus = 2
     cpu_khz = 2_400_000
+    gsis = 24
+    irqs = 256
     event_ring = 1024
     """How many ports that fired dom0's kernel keeps for one event channel device."""
 
@@ -124,6 +142,8 @@ class Hypervisor:
         self.hypfs = hypfs.tree(profile)
         self.livepatches: list[Patch] = []
         self.frequencies: Frequencies | None = None
+        self.pci = dict.fromkeys(profile.pci, 0)
+        """Owners of devices, by the address of each as it is packed since 4.2."""
         self.clock_ns = _BOOTED_NS
         self.wallclock_ns = 0
         self.last_domid = 0
@@ -290,9 +310,21 @@ class Hypervisor:
             raise Refusal(XenErrno.EINVAL)
         return self.find(domid)
 
+    @property
+    def claimed_pages(self) -> int:
+        """Pages that domains claim and have not got yet."""
+        return sum(domain.outstanding_pages for domain in self.domains.values())
+
+    @property
+    def unclaimed_pages(self) -> int:
+        """Free pages that nobody claims."""
+        return self.machine.heap.free - self.claimed_pages
+
     def kill(self, domain: Domain) -> None:
         """End a domain. It stays, dying, as long as somebody maps its memory."""
         domain.dying = True
+        domain.outstanding_pages = 0
+        self.pci.update({device: 0 for device, owner in self.pci.items() if owner == domain.domid})
         channels.close_all(self, domain)
         self.take_frames(domain, self.machine.frames_of(domain.domid).runs)
         self.schedule()
@@ -304,7 +336,7 @@ class Hypervisor:
         leaving = FrameSet(*runs)
         for mfn in self.holdings.frames_of(domain.domid):
             leaving.remove(range(mfn, mfn + 1))
-        domain.tot_pages -= len(leaving) - sum(mfn in leaving for mfn in self.machine.special)
+        domain.own(sum(mfn in leaving for mfn in self.machine.special) - len(leaving))
         self.machine.release(domain.domid, leaving)
 
     def reap(self) -> None:
@@ -313,7 +345,8 @@ class Hypervisor:
             grants.revoke(self, holding.lent)
         for domain in [domain for domain in self.domains.values() if domain.dying]:
             self.take_frames(domain, self.machine.frames_of(domain.domid).runs)
-            if not self.machine.frames_of(domain.domid):
+            targeted = any(other.target is domain for other in self.domains.values())
+            if not self.machine.frames_of(domain.domid) and not targeted:
                 del self.domains[domain.domid]
                 self.domain_exception()
 
@@ -321,6 +354,15 @@ class Hypervisor:
         """A domain shut down, is dying or is gone: xenstored looks at all of them, and so may others."""
         self.store.check_domains()
         channels.raise_virq(self, Virq.DOM_EXC)
+
+    def write_as_guest(self, domid: int, frame: int, offset: int, data: bytes) -> None:
+        """What a guest does to write into one of its frames, named as the domain's kind names them."""
+        with self.lock:
+            domain = self.find(domid)
+            mfn = domain.machine_frame(frame)
+            self.machine.memory.write(mfn, offset, data)
+            if domain.dirty is not None:
+                domain.dirty.add(frame if domain.hvm else self.machine.pfn_of(mfn))
 
     def ring(self, domid: int, port: int) -> None:
         """What a guest does to ring the other end of one of its ports."""

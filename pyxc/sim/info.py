@@ -40,6 +40,14 @@ def _flags(profile: Profile, domain: Domain) -> int:
     return sum(flag for flag, holds in states if holds) | code << SHUTDOWN_SHIFT
 
 
+def _shared_info_frame(domain: Domain) -> int:
+    """Of a translated domain where it put the page, if it did."""
+    if not domain.hvm:
+        return domain.shared_info
+    placed = (gfn for gfn, mfn in domain.p2m.items() if mfn == domain.shared_info)
+    return next(placed, INVALID_ENTRY)
+
+
 def domain_info(xen: Hypervisor, domain: Domain) -> dict[str, Any]:
     """The record of one domain: the fields that this release fills.
 
@@ -52,7 +60,7 @@ def domain_info(xen: Hypervisor, domain: Domain) -> dict[str, Any]:
         "flags": _flags(xen.profile, domain),
         "tot_pages": domain.tot_pages,
         "max_pages": domain.max_pages,
-        "shared_info_frame": INVALID_ENTRY if domain.hvm else domain.shared_info,
+        "shared_info_frame": _shared_info_frame(domain),
         "cpu_time": sum(vcpu.cpu_time_ns(xen.clock_ns) for vcpu in vcpus),
         "nr_online_vcpus": sum(not vcpu.down for vcpu in vcpus),
         "ssidref": domain.ssidref,
@@ -60,6 +68,10 @@ def domain_info(xen: Hypervisor, domain: Domain) -> dict[str, Any]:
     }
     if vcpus or xen.profile.since(4, 5):
         fields["max_vcpu_id"] = vcpus[-1].index if vcpus else _NO_VCPU
-    optional = {"gpaddr_bits": _GPADDR_BITS, "arch_config.emulation_flags": domain.emulation_flags}
+    optional = {
+        "outstanding_pages": domain.outstanding_pages,
+        "gpaddr_bits": _GPADDR_BITS,
+        "arch_config.emulation_flags": domain.emulation_flags,
+    }
     fields.update({name: value for name, value in optional.items() if name in layout.index})
     return fields

@@ -13,6 +13,8 @@ from pyxc.sim.frame_set import FrameSet, Heap
 from pyxc.sim.words import Words
 
 INVALID_ENTRY = 2**64 - 1
+MACHINE_FRAMES = 1 << 28
+"""What the processor can address, memory or devices (40 bits)."""
 WORDS_PER_PAGE = PAGE_SIZE // 8
 _HYPERVISOR_FRAMES = 1024
 """Frames below this are Xen's own image and tables; the M2P follows."""
@@ -122,6 +124,10 @@ class Machine:
             part = pfns[at : at + WORDS_PER_PAGE - index]
             self.memory.write(self.m2p_frames[page], index * 8, self.words.pack(part))
             at += len(part)
+
+    def pfn_of(self, mfn: int) -> int:
+        """What the M2P says of a frame."""
+        return self.word(self.m2p_frames[mfn // WORDS_PER_PAGE], mfn % WORDS_PER_PAGE)
 
     def write_pages(self, frames: Iterable[int], data: bytes) -> None:
         """Bytes into frames, one after the other; the rest of the last one stays as it is."""

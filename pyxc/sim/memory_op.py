@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pyxc.abi import memory, x86
-from pyxc.abi.errno import XenErrno
+from pyxc.abi.memory import MemFlag
 from pyxc.sim.access import Refusal
 from pyxc.sim.call import Call, handles
 from pyxc.sim.domain import Domain
@@ -55,9 +55,11 @@ def _allocate(call: Call, domain: Domain) -> int | None:
     order = call["extent_order"]
     if domain.dying or domain.tot_pages + (1 << order) > domain.max_pages:
         return None
+    if domain.outstanding_pages < 1 << order > call.xen.unclaimed_pages:
+        return None
     mfn = call.xen.machine.allocate(domain.domid, order)
     if mfn is not None:
-        domain.tot_pages += 1 << order
+        domain.own(1 << order)
     return mfn
 
 
@@ -70,11 +72,17 @@ def _populate(call: Call, domain: Domain, index: int) -> bool:
     gfn, order = _frame(call, index), call["extent_order"]
     if domain.hvm and not _grow_paging(domain, gfn, order):
         return False
+    if domain.hvm and call.fields.get("mem_flags", 0) & MemFlag.POPULATE_ON_DEMAND:
+        domain.pod_gfns.update(range(gfn, gfn + (1 << order)))
+        domain.highest_gfn = max(domain.highest_gfn, gfn + (1 << order) - 1)
+        return True
     mfn = _allocate(call, domain)
     if mfn is None:
         return False
     if domain.hvm:
         domain.place(gfn, mfn, 1 << order)
+        if domain.dirty is not None and call.xen.profile.since(4, 18):
+            domain.dirty.update(range(gfn, gfn + (1 << order)))
     else:
         call.xen.machine.set_m2p_run(mfn, range(gfn, gfn + (1 << order)))
         _put_frame(call, index, mfn)
@@ -156,12 +164,3 @@ def machphys_mfn_list(call: Call) -> None:
     chunks = list(call.xen.machine.m2p_frames[::_M2P_FRAMES_PER_EXTENT])[: call["max_extents"]]
     call.memory.write(call["extent_start"], call.xen.machine.words.pack(chunks))
     call.answer(nr_extents=len(chunks))
-
-
-@handles(memory.GET_POD_TARGET)
-def get_pod_target(call: Call) -> None:
-    """No simulated domain has memory that is populated on demand."""
-    domain = call.xen.find_any(call["domid"])
-    if not domain.hvm and call.xen.profile.since(4, 17):
-        raise Refusal(XenErrno.EINVAL)
-    call.answer(tot_pages=domain.tot_pages, pod_cache_pages=0, pod_entries=0)

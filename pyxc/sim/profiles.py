@@ -56,6 +56,8 @@ class Profile(NamedTuple):
     """What a fourth guest has; 0: there is none."""
     xsm: bool = False
     """Whether it was built with FLASK, performance counters, and the schedulers RTDS and null."""
+    pci: tuple[int, ...] = ()
+    """The PCI devices of the host, which then has an IOMMU to give them to guests: bus << 8 | devfn."""
 
     @property
     def interface(self) -> Interface:
@@ -74,11 +76,17 @@ class Profile(NamedTuple):
         guests = "three guests"
         if self.large_guest_pages:
             guests += f" and one of {self.large_guest_pages >> 18} GiB"
+        if self.iommu:
+            guests += f", an IOMMU and {len(self.pci)} PCI devices"
         return f"{what}, on a host of 2 cpus and {round(self.frames / 2**18)} GiB with dom0 and {guests}"
 
     @property
     def version(self) -> str:
         return f"{self.xen[0]}.{self.xen[1]}{self.extraversion}"
+
+    @property
+    def iommu(self) -> bool:
+        return bool(self.pci)
 
     def since(self, major: int, minor: int) -> bool:
         """Whether it is that release or a later one."""
@@ -97,6 +105,8 @@ _X86_2006 = Profile(
 )
 _PPC64_2006 = _X86_2006._replace(arch="ppc64", byteorder="big")
 
+_4_17 = Profile((4, 17), ".7", "Wed Jul 29 13:37:29 UTC 2026", _GRANTS_NAMED, _MAPPED)
+
 _ALL = {
     "sim:ppc64": _PPC64_2006,
     "sim:ppc64-64g": _PPC64_2006._replace(frames=_80_GIB, large_guest_pages=64 << 18),
@@ -110,7 +120,11 @@ _ALL = {
     "sim:xen-4.7": Profile((4, 7), ".0", "Mon Jun 20 11:38:15 UTC 2016", _BARE, _DOM0, pv32=True),
     "sim:xen-4.10": Profile((4, 10), ".4", "Tue Dec 15 14:47:28 UTC 2020", _BARE, _DOM0, pv32=True),
     "sim:xen-4.14": Profile((4, 14), ".6", "Mon Aug  7 12:11:14 UTC 2023", _PV_NAMED, _DOM0),
-    "sim:xen-4.17": Profile((4, 17), ".7", "Wed Jul 29 13:37:29 UTC 2026", _GRANTS_NAMED, _MAPPED),
+    "sim:xen-4.17": _4_17,
+    "sim:xen-4.17-pci": _4_17._replace(
+        capabilities=_GRANTS_NAMED | Capability.DIRECTIO,
+        pci=(0x0008, 0x0300, 0x0301, 0x0400),  # 00:01.0, 03:00.0, 03:00.1, 04:00.0
+    ),
     "sim:xen-4.17-xsm": Profile(
         (4, 17), ".5", "Wed Nov 25 07:11:15 UTC 2026", _GRANTS_NAMED, _MAPPED, xsm=True
     ),

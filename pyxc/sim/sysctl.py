@@ -41,7 +41,7 @@ def physinfo(call: Call) -> None:
         "total_pages": xen.machine.frames - XEN_FRAMES,
         "free_pages": xen.machine.heap.free,
         "scrub_pages": 0,
-        "outstanding_pages": 0,
+        "outstanding_pages": xen.claimed_pages,
         "max_mfn": xen.machine.frames - 1,
         "hw_cap": HW_CAP,
     }

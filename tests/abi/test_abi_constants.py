@@ -10,7 +10,7 @@ from enum import IntEnum
 import goldens
 import pytest
 
-from pyxc import domain
+from pyxc import domain_info
 from pyxc.abi import domctl, errno, names, operation, versions
 from pyxc.abi.layout import Interface, NotInInterface
 from pyxc.abi.operation import Family, Operation
@@ -250,7 +250,7 @@ FLAGS = {"pvh_guest": domctl.DomainFlag.HVM_GUEST, **{flag.name.lower(): flag fo
 def test_the_flags_of_a_domain_mean_what_the_release_says(name: str, interface: Interface) -> None:
     value = goldens.constant(f"XEN_DOMINF_{name}", interface.xen)
     if value is not None:
-        info = domain.INFO.at(interface).one(
+        info = domain_info.INFO.at(interface).one(
             domctl.GETDOMAININFO_STRUCT.at(interface).pack({"flags": value | 3 << 16})
         )
         assert info.flags == FLAGS[name]

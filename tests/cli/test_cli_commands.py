@@ -7,16 +7,18 @@ import os
 
 import pytest
 
-from pyxc import ShutdownReason, connect
+from pyxc import HvmParam, ShutdownReason, connect
 from pyxc.cli.commands import build
 
 WEB1 = "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"
 EVERY_COMMAND = {
     "list": ["list"],
+    "claims": ["claims"],
     "vcpu-list": ["vcpu-list"],
     "pause": ["pause", "web1"],
     "unpause": ["unpause", "build"],
     "destroy": ["destroy", "build"],
+    "trigger": ["trigger", "web1", "nmi"],
     "create-empty": ["create-empty"],
     "mem-max": ["mem-max", "web1", "128"],
     "vcpu-pin": ["vcpu-pin", "web1", "0", "0"],
@@ -229,3 +231,19 @@ def test_demo_is_for_simulated_hypervisors_only(pyxc):
 
 def _flags(pyxc, domain):
     return pyxc("list", domain, "--json").json["domains"][0]["flags"]
+
+
+def test_triggers(pyxc, host):
+    assert pyxc("trigger", "web1", "nmi", "1") == (0, "", "")
+    assert pyxc("trigger", "db1", "power") == (0, "", "")
+    host.domains[2].params[HvmParam.ACPI_S_STATE] = 3
+    assert pyxc("trigger", "db1", "s3resume").status == 0
+    assert (host.domains[1].triggered, host.domains[2].triggered) == ([(0, 1)], [(3, 0)])
+    assert host.domains[2].params[HvmParam.ACPI_S_STATE] == 0
+
+
+def test_triggers_that_go_nowhere(pyxc, host):
+    assert pyxc("trigger", "web1", "power").status == 1
+    assert pyxc("trigger", "web1", "reset").status == 6
+    assert pyxc("trigger", "web1", "bang").status == 2
+    assert pyxc("trigger", "web1", "nmi", "7").status == 5

@@ -81,7 +81,7 @@ def test_the_shell_completes_names_of_files(tmp_path):
 )
 def test_the_bash_file(line, offered):
     """After a colon bash replaces only what follows it."""
-    expected = ["xen-4.1", "xen-4.10", "xen-4.14", "xen-4.17", "xen-4.17-xsm"]
+    expected = ["xen-4.1", "xen-4.10", "xen-4.14", "xen-4.17", "xen-4.17-pci", "xen-4.17-xsm"]
     assert _completed(line) == (offered or expected)
 
 

@@ -9,7 +9,7 @@ from pyxc.sim import PROFILES, named
 
 RELEASES = [target for target in PROFILES if not named(target).dom0_op]
 COMMANDS = """
-    list -v, list --json, info, info --json -v, vcpu-list, vcpu-list --json, vcpu-pin web1 all 0,
+    list -v, list --json, claims, info, info --json -v, vcpu-list, vcpu-list --json, vcpu-pin web1 all 0,
     vcpu-pin web1 0 all --json, context web1, frames web1, frames web1 --types, frames db1,
     frames build --p2m, dmesg, dmesg --clear, debug-keys h, mem-max web1 128, pause web1,
     create-empty --hvm, destroy build

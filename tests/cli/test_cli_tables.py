@@ -120,3 +120,11 @@ def test_vcpu_list_of_all_domains(pyxc, host):
 def test_vcpu_list_of_a_domain_without_vcpus(pyxc, host):
     pyxc("create-empty", "--vcpus", "0")
     assert pyxc("vcpu-list", "4").out == VCPU_HEADER
+
+
+def test_claims_are_what_xl_prints(pyxc, host):
+    host.domains[1].outstanding_pages = 36 << 8
+    header, *rows = pyxc("claims", "web1").out.splitlines(keepends=True)
+    assert header == HEADER.rstrip("\n") + "  Claimed\n"
+    assert rows == ["web1                                         1   100     2     -b----      11.0    36\n"]
+    assert pyxc("claims", "--json").json["domains"][1]["outstanding_memory_kb"] == 36 << 10

@@ -164,3 +164,42 @@ def test_linux_guest_has_its_command_line_where_it_was_told(domain: pyxc.Domain,
             if view[start : start + 14] == b"xen-3.0-x86_64"
         ]
     assert b"console=hvc0 quiet\0" in {text[:19] for text in found}
+
+
+@pytest.mark.parametrize("name", ["pvh", "linux"])
+def test_pages_that_a_running_guest_writes(xen: pyxc.Xen, domain: pyxc.Domain, name: str) -> None:
+    if not domain.info().is_hvm and pyxc.Capability.SHADOW not in xen.platform:
+        with pytest.raises(pyxc.Unsupported):
+            domain.log_dirty.enable()
+        return
+    with domain.log_dirty as log:
+        assert log.clean().dirty == 0
+        with _running(domain):
+            time.sleep(0.5)
+        pages = log.peek()
+        assert 0 < pages.dirty == len(pages.frames()) < domain.info().tot_pages
+        assert log.clean(final=True).bitmap == pages.bitmap
+        assert log.clean().dirty == 0
+        if name == "pvh":
+            assert PVH_HEARTBEAT in pages.frames()
+
+
+@pytest.mark.parametrize("name", ["pvh"])
+def test_registers_are_in_the_hvm_context(domain: pyxc.Domain, name: str) -> None:
+    rip = domain.vcpu(0).context()["rip"].to_bytes(8, "little")
+    assert rip in bytes(domain.hvm_context().record(pyxc.HvmRecordType.CPU))
+
+
+@pytest.mark.parametrize("name", ["pvh"])
+def test_a_suspended_guest_goes_on_where_it_was(domain: pyxc.Domain, name: str) -> None:
+    """The guest has no drivers, and does not know that it was suspended."""
+    for fast in (True, False, None):
+        domain.shutdown(pyxc.ShutdownReason.SUSPEND)
+        registers = domain.vcpu(0).context()
+        domain.resume(fast=fast)
+        assert domain.info().shutdown_reason is None
+        assert domain.vcpu(0).context()["rip"] == registers["rip"]
+    before = domain.memory.read(PVH_HEARTBEAT, size=8)
+    with _running(domain):
+        time.sleep(0.3)
+    assert domain.memory.read(PVH_HEARTBEAT, size=8) != before

@@ -23,7 +23,9 @@ RECORDED = sorted(directory.name for directory in RECORDINGS.iterdir())
 BUILD_CALLS = RECORDINGS / "xen-4.17" / "build.calls"
 NOT_RECORDED_RELEASES = sorted({target.removeprefix("sim:") for target in sim.PROFILES} - set(RECORDED))
 WITH_HAP = (3, 3)
-NEWER_SCRIPTS = {"host": (4, 6), "memory": (4, 0), "vcpus": (4, 5)}
+NEWER_SCRIPTS = {
+    "attributes": (4, 10), "devices": (4, 6), "host": (4, 6), "memory": (4, 0), "vcpus": (4, 5),
+}  # fmt: skip
 """Since when Xen has all structures that a script asks for; the others want a domain with HAP."""
 NO_FREQUENCIES = "an emulated machine has none: only the refusals are recorded"
 NOT_RECORDED = {
@@ -35,6 +37,13 @@ NOT_RECORDED = {
     "domctl.getmemlist": "Xen had it up to 4.10 only",
     "domctl.getpageframeinfo2": "Xen had it up to 4.5 only",
     "sysctl.topologyinfo": "Xen had it from 4.1 to 4.5 only",
+    **dict.fromkeys(
+        (
+            "domctl.assign_device", "domctl.test_assign_device", "domctl.deassign_device",
+            "domctl.get_device_group",
+        ),
+        "the lab's machines have no IOMMU: what is recorded are refusals",
+    ),
     **{
         name: "no Xen of 2006 can run a dom0 any more: its bytes are tested against its header"
         for name in sim.operations()

@@ -77,8 +77,34 @@ OPERATIONS: dict[str, Callable[[Host], object]] = {
     "idle states": lambda host: host.xen.pm.c_states(0),
     "security policy": lambda host: host.xen.flask.enforcing,
     "counters": lambda host: host.xen.perfc.read(),
+    "tsc": lambda host: domain(host, WEB1).tsc_info(),
+    "pci group": lambda host: host.xen.pci_group("03:00.0"),
+    "map pirq": lambda host: domain(host, WEB1).map_pirq(17),
+    "pod target": lambda host: domain(host, DB1).memory.set_pod_target(1 << 16),
+    "clean": lambda host: domain(host, DB1).log_dirty.clean(),
+    "hvm params": lambda host: domain(host, DB1).hvm_params(),
+    "hvm context": lambda host: domain(host, DB1).hvm_context(),
+    "hvm record": lambda host: domain(host, DB1).hvm_record(pyxc.HvmRecordType.MTRR),
+    "vnuma": lambda host: domain(host, WEB1).vnuma(),
+    "set vnuma": lambda host: domain(host, BUILD).set_vnuma(pyxc.Vnuma(((10,),), (0,), (), (0,))),
     "open": lambda host: pyxc.connect(host.link, names=False),
 }
+SETTERS: dict[str, Callable[[Host], object]] = {
+    "time offset": lambda host: domain(host, WEB1).set_time_offset(60),
+    "set tsc": lambda host: domain(host, WEB1).set_tsc(pyxc.TscMode.ALWAYS_EMULATE),
+    "trigger": lambda host: domain(host, WEB1).send_trigger(pyxc.Trigger.NMI),
+    "target": lambda host: domain(host, WEB1).set_target(domain(host, DB1)),
+    "debugging": lambda host: domain(host, WEB1).set_debugging(True),
+    "allow ports": lambda host: domain(host, WEB1).permissions.allow_io_ports(0x2F8, 8),
+    "map mmio": lambda host: domain(host, DB1).memory.map_mmio(0xF0000, 0xB8),
+    "assign": lambda host: domain(host, DB1).pci.assign("03:00.0"),
+    "claim": lambda host: domain(host, WEB1).memory.claim(66_000),
+    "paging pool": lambda host: domain(host, DB1).memory.set_paging_pool(1 << 13),
+    "e820": lambda host: domain(host, DB1).memory.set_e820([pyxc.E820Entry(0, 1 << 20)]),
+    "physmap": lambda host: domain(host, DB1).memory.add_to_physmap(pyxc.MapSpace.SHARED_INFO, 0, 0xF0000),
+    "log dirty": lambda host: domain(host, DB1).log_dirty.enable(),
+}
+"""Operations of one pattern: they look whether the domain is still there and make one call."""
 FOR_ANY_CALL_AT_MOST = 12
 """An operation of more hypercalls than this repeats itself: its first ones stand for all."""
 
@@ -162,7 +188,16 @@ def _kill(host: Host) -> None:
             host.truth.kill(host.truth.domains[domid])
 
 
-DESTRUCTIVE = ["shut down", "resume", "destroy", "uuid", "set context", "write", "decrease"]
+DESTRUCTIVE = {
+    **SETTERS,
+    **{
+        name: OPERATIONS[name]
+        for name in (
+            "shut down", "resume", "destroy", "uuid", "set context", "write", "decrease", "map pirq",
+            "pod target", "clean", "set vnuma",
+        )
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DESTRUCTIVE)
@@ -170,7 +205,7 @@ def test_a_domain_that_has_the_id_of_a_former_one_is_left_alone(boot: Boot, name
     host = boot(names=False)
     host.link.before_call(0, lambda: _rename(host))
     with pytest.raises(errors.DomainGone):
-        OPERATIONS[name](host)
+        DESTRUCTIVE[name](host)
     for domid in (WEB1, DB1, BUILD):
         newcomer = host.truth.domains[domid]
         assert (newcomer.handle, newcomer.dying, newcomer.shutdown_code) == (bytes(16), False, None)
