@@ -184,6 +184,15 @@ def test_silence_ends_a_request_not_the_connection(client: StoreClient, xenstore
     assert client.read("/local/domain/1/name") == b"web1"
 
 
+def test_nothing_is_watched_where_nobody_answers(client: StoreClient, xenstored: FakeXenstored) -> None:
+    """The kernel's device would wait for ever, beyond any signal."""
+    client.timeout = 0.1
+    xenstored.behave = "silent"
+    with pytest.raises(errors.StoreError, match="nothing answers"):
+        client.watch("/local")
+    assert xenstored.asked == ["/"]
+
+
 def test_a_connection_that_ended_stays_so(client: StoreClient, xenstored: FakeXenstored) -> None:
     watch = client.watch()
     xenstored.behave = "close"
