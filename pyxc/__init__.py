@@ -52,6 +52,7 @@ from pyxc.opening import open_xen as open
 from pyxc.p2m import P2m
 from pyxc.pci import Pci, PciAddress
 from pyxc.permissions import Permissions
+from pyxc.sampler import DomainUsage, Sample, VcpuUsage
 from pyxc.store import Permission, StoreClient
 from pyxc.tsc import TscInfo
 from pyxc.vcpu import Vcpu, VcpuInfo
@@ -79,6 +80,7 @@ __all__ = [
     "DomainInfo",
     "DomainNotFound",
     "DomainStuck",
+    "DomainUsage",
     "DomainWatcher",
     "Domains",
     "E820Entry",
@@ -111,6 +113,7 @@ __all__ = [
     "PhysInfo",
     "PodTarget",
     "ReadOnlyError",
+    "Sample",
     "ShutdownReason",
     "StoreClient",
     "StoreError",
@@ -121,6 +124,7 @@ __all__ = [
     "Vcpu",
     "VcpuContext",
     "VcpuInfo",
+    "VcpuUsage",
     "Version",
     "VersionMismatch",
     "Virq",

@@ -59,6 +59,7 @@ class Caller:
         self.interface = interface
         self.readonly = readonly
         self.trace = trace
+        self.restricted_to: int | None = None
         self._exchange = exchanger(link)
         self._plans: dict[Operation, Plan] = {}
         self._questions: dict[Operation, Callable[[int | None], Any]] = {}
@@ -72,6 +73,8 @@ class Caller:
         that does not fit, and a HypercallError when the hypervisor refuses.
         """
         plan = self._ready(operation)
+        if plan.in_buffers:
+            return self.dm_op(operation, domid or 0, **fields)
         values = plan.zero.copy()
         if domid is not None and plan.domain is not None:
             values[plan.domain] = domid
@@ -85,6 +88,29 @@ class Caller:
         if reply.result < 0:
             raise self.error(operation, -reply.result, domid)
         return reply
+
+    def dm_op(self, operation: Operation, domid: int, /, *buffers: bytes, **fields: Any) -> Reply:
+        """Ask for a device model operation. Buffers behind its structure come back as "1", "2" and so on."""
+        plan = self._ready(operation)
+        values = plan.zero.copy()
+        plan.fill(values, fields)
+        started = time.perf_counter()
+        result, (answer, *rest) = self.link.dm_op(domid, (plan.request(values), *buffers))
+        if self.trace:
+            elapsed = time.perf_counter() - started
+            self.trace(operation, {"domain": domid, **fields}, result, plan.body(answer), elapsed)
+        if result < 0:
+            raise self.error(operation, -result, domid)
+        named = {str(number): content for number, content in enumerate(rest, 1)}
+        return Reply(result, answer, plan.layout, named)
+
+    def restrict(self, domid: int) -> None:
+        """Leave the link nothing but the memory and the device model operations of one domain, for good."""
+        result = self.link.restrict(domid)
+        if result < 0:
+            hint = "it is restricted to another domain already" if result == -errno.EINVAL else ""
+            raise errors.from_errno(-result, "privcmd.restrict", domid, hint=hint)
+        self.restricted_to = domid
 
     def _traced(
         self,
@@ -280,7 +306,18 @@ class Caller:
         """The exception for an errno that an operation came back with."""
         spoken = operation.spoken(self.interface)
         version = self.interface.number(spoken.family.name)
-        return errors.from_errno(number, spoken.full_name, domid, version)
+        hint = self.restriction if number == errno.EPERM else ""
+        return errors.from_errno(number, spoken.full_name, domid, version, hint)
+
+    @property
+    def restriction(self) -> str:
+        """Why a restricted handle is refused things, "" for one that is not."""
+        if self.restricted_to is None:
+            return ""
+        return (
+            f"this handle is restricted to domain {self.restricted_to}: only its memory and its device model "
+            "operations are left"
+        )
 
 
 def _again(operation: Operation, number: int, tries: int) -> bool:

@@ -85,7 +85,7 @@ class Memory:
             raise ValueError("no frame is given")
         if writable:
             self._xen.check_writable("mapping memory writable")
-            self._domain.info()
+        self._check_same(writable)
         mapped = self._xen.link.map_frames(self._mapping_domid(), wanted, writable)
         for frame, number in zip(wanted, mapped.errors):
             if number:
@@ -291,6 +291,15 @@ class Memory:
             nr_mfns=count,
             add_mapping=add,
         )
+
+    def _check_same(self, writable: bool) -> None:
+        """Before a mapping. A restricted handle cannot ask which domain has the id, but may map only one."""
+        only = self._xen.caller.restricted_to
+        if only not in (None, self._domain.domid):
+            hint = self._xen.caller.restriction
+            raise errors.from_errno(errno.EPERM, "privcmd.mmapbatch", self._domain.domid, hint=hint)
+        if only is None and writable:
+            self._domain.info()
 
     def _mapping_domid(self) -> int:
         """Xen lets nobody name himself as foreign; dom0's own memory is mapped as DOMID_SELF."""

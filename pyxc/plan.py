@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyxc.abi.layout import Interface
-from pyxc.abi.operation import Operation
+from pyxc.abi.operation import DM_OP, Operation
 from pyxc.link.exchange import Placement
 
 _DOMAIN_FIELDS = frozenset(("domid", "domain", "dom", "domain_id"))
@@ -28,13 +28,14 @@ class Plan:
         self.refused = refused
         self.wide = operation.wide
         self.by_value = family.by_value
+        self.in_buffers = family is DM_OP
         self.layout = operation.at(interface)
         self.number = family.hypercall
         self.before = operation.command if family.command_argument else -1
         self.after = family.extra[0] if family.extra else -1
         self.body_at = len([row for row in family.envelope if row.name])
         self.interface_version = interface.number(family.name)
-        envelope = {} if family.command_argument else {"cmd": operation.command}
+        envelope = {} if family.command_argument else {str(family.envelope[0].name): operation.command}
         number = family.interface if self.interface_version is None else self.interface_version
         if number is not None:
             envelope["interface_version"] = number

@@ -7,13 +7,13 @@ import sys
 from array import array
 from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import Any, SupportsIndex
 
-from pyxc import affinity, check, errors, topology
+from pyxc import affinity, check, errors, sampler, topology
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import dom0_ops, names, sysctl, version
 from pyxc.abi.domctl import Scheduler
-from pyxc.abi.operation import DOM0_OP, DOMCTL, SYSCTL, Family, Operation
+from pyxc.abi.operation import DM_OP, DOM0_OP, DOMCTL, SYSCTL, Family, Operation
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
 from pyxc.affinity import Affinity
@@ -30,6 +30,7 @@ from pyxc.livepatch import Livepatches
 from pyxc.pci import PciAddress
 from pyxc.perfc import PerformanceCounters
 from pyxc.pm import PowerManagement
+from pyxc.sampler import Sample
 from pyxc.store import Names, StoreClient
 from pyxc.vcpu import VcpuInfo, read_infos
 from pyxc.watcher import DomainWatcher
@@ -193,6 +194,10 @@ class Xen:
         pairs = [(info.domid, vcpu) for info in self.domains.infos() for vcpu in range(info.nr_vcpus)]
         return [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
 
+    def sample(self) -> Sample:
+        """All domains and vcpus with the time: two of them tell what each used, `now.since(before)`."""
+        return sampler.sample(self)
+
     def events(self) -> EventChannels:
         """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""
         return EventChannels(self)
@@ -231,13 +236,38 @@ class Xen:
         """A dom0_op by name and fields, as domctl(), on a Xen of 2006; names are in pyxc.abi.dom0_ops."""
         return self._raw(DOM0_OP, operation, domid, fields)
 
+    def dm_op(
+        self, operation: str | Operation, domid: SupportsIndex, /, *buffers: bytes, **fields: Any
+    ) -> Reply:
+        """A device model operation on an HVM or PVH domain by name and fields; names are in pyxc.abi.dm_op.
+
+        `xen.dm_op("inject_msi", 5, addr=0xFEE00000, data=0x41)`. Buffers behind the structure are given by
+        position, and come back in Reply.buffers as "1", "2". The kernel takes 16 buffers of up to 4096 bytes.
+        Xen trusts a device model: on a domain without those devices some have brought down the whole host.
+        """
+        asked = self._asked(DM_OP, operation)
+        return self.caller.dm_op(asked, check.domid(domid), *buffers, **fields)
+
+    def restrict(self, domid: SupportsIndex) -> None:
+        """Give up everything but one domain, for good: as a process should before it reads a guest's data.
+
+        What is left is mapping its memory by frame number, and dm_op(). All else is PermissionDenied, by the
+        kernel: a domain must be looked up, and its frames listed, before. Maps that are open stay. Event
+        channels are restricted by themselves (EventChannels.restrict). Should the id be used again, the new
+        domain is meant.
+        """
+        self.caller.restrict(check.domid(domid))
+
     def _raw(
         self, family: Family, operation: str | Operation, domid: int | None, fields: dict[str, Any]
     ) -> Reply:
+        return self.call(self._asked(family, operation), domid, **fields)
+
+    def _asked(self, family: Family, operation: str | Operation) -> Operation:
         asked = names.named(family, operation) if isinstance(operation, str) else operation
         if asked.family is not family:
             raise ValueError(f"{asked.full_name} is not a {family.name}")
-        return self.call(asked, domid, **fields)
+        return asked
 
     @property
     def swapped(self) -> bool:

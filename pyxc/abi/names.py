@@ -8,6 +8,7 @@ from functools import cache
 
 from pyxc.abi import (
     cpu_policy,
+    dm_op,
     dom0_ops,
     domctl,
     domctl_hvm,
@@ -34,7 +35,7 @@ from pyxc.abi import (
 from pyxc.abi.operation import Family, Operation
 
 _MODULES = (
-    cpu_policy, dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions,
+    cpu_policy, dm_op, dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions,
     domctl_sharing, domctl_tsc, domctl_vnuma, event_channel, flask, grant_table, hvm, hypfs, livepatch,
     memory, perfc, physdev, pm, sched, sysctl, version,
 )  # fmt: skip

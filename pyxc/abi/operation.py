@@ -55,6 +55,8 @@ SCHED_OP = Family("sched_op", 29)
 EVENT_CHANNEL_OP = Family("event_channel_op", 32, fixed_width=True)
 PHYSDEV_OP = Family("physdev_op", 33)
 HVM_OP = Family("hvm_op", 34, fixed_width=True)
+DM_OP = Family("dm_op", 41, (Row("op", U32), pad(4)), command_argument=False)
+"""Its structure is the first of several buffers; the domain is no part of it."""
 HYPFS_OP = Family("hypfs_op", 42, fixed_width=True, by_value=True)
 MULTICALL = 13
 

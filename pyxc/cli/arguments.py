@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pyxc.host import CpuTopology
 
 _SIZE = re.compile(r"([0-9]+)([bkmgt]?)")
+_SECONDS_MOST = 10**6
 _SHIFTS = {"b": 0, "k": 10, "m": 20, "": 20, "g": 30, "t": 40}
 _CPUS = re.compile(r"(\^?)(nodes?:)?(?:(all)|([0-9]+)(?:-([0-9]+))?)")
 
@@ -27,6 +28,17 @@ def number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, above 0, that a sleep can take."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value <= _SECONDS_MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds")
+    return value
 
 
 def cpu_set(text: str, topology: Sequence[CpuTopology]) -> frozenset[int]:

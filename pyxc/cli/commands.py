@@ -14,6 +14,7 @@ from pyxc.cli import (
     memory_commands,
     policy_commands,
     store_commands,
+    top,
     vcpu_commands,
 )
 from pyxc.cli.parser import Program
@@ -23,7 +24,7 @@ def build() -> Program:
     """The whole command line, as the help shows it."""
     program = Program()
     for module in (
-        listing, domain_commands, vcpu_commands, memory_commands, host_commands, hypervisor_commands,
+        listing, top, domain_commands, vcpu_commands, memory_commands, host_commands, hypervisor_commands,
         policy_commands, store_commands, label_commands, file_commands, demo,
     ):  # fmt: skip
         module.add(program)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from pyxc._core import ForeignMap, Pool
@@ -61,6 +62,16 @@ class Link(Protocol):
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         """The result, or a negative errno in Xen's numbering."""
 
+    def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
+        """A device model operation on a domain: its result, or a negative errno, and what the buffers hold
+        then."""
+
+    def restrict(self, domid: int) -> int:
+        """Leave this link nothing but mappings of, and device model operations on, one domain, for good.
+
+        0, or a negative errno.
+        """
+
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
         """Map frames of a domain, in order. OSError when the call fails; errors of frames are in it."""
 
@@ -83,6 +94,9 @@ class Link(Protocol):
 
     def connect_store(self) -> Channel:
         """A new connection to the xenstore of that host. StoreError where there is none."""
+
+    def clock_ns(self) -> int:
+        """Time on the host, of which only differences say something."""
 
     def close(self) -> None:
         """Unmap and close everything; BufferError when a memoryview still holds a mapping."""

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pyxc._core import Arena
+from pyxc._core import Arena, Pool
 from pyxc.link import Link
 
 Placement = tuple[int, bytes | int]
@@ -72,6 +73,28 @@ def _in_arena(
                 view[place] = content
         result = call(arena)
         return result, bytes(view[: len(request)]), [bytes(view[place]) for place in places]
+    finally:
+        arena.release(total)
+
+
+def exchange_buffers(
+    pool: Pool, byteorder: str, buffers: Sequence[bytes], issue: Callable[[int, int], int]
+) -> tuple[int, list[bytes]]:
+    """The same for a call on a list of buffers: issue(how many, where the list of addresses and sizes is)."""
+    entry = struct.Struct("<QQ" if byteorder == "little" else ">QQ")
+    places = []
+    total = _next(0, entry.size * len(buffers))
+    for content in buffers:
+        places.append(slice(total, total + len(content)))
+        total = _next(total, len(content))
+    arena = pool.take(total)
+    try:
+        view, base = arena.view, arena.address
+        for index, (place, content) in enumerate(zip(places, buffers)):
+            entry.pack_into(view, index * entry.size, base + place.start, len(content))
+            view[place] = content
+        result = issue(len(buffers), base)
+        return result, [bytes(view[place]) for place in places]
     finally:
         arena.release(total)
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from pyxc.abi.operation import DOM0_OP, DOMCTL, MULTICALL, SYSCTL, XSM_OP, Operation
+from pyxc.abi.operation import DM_OP, DOM0_OP, DOMCTL, MULTICALL, SYSCTL, XSM_OP, Operation
 from pyxc.link import Link
 from pyxc.link.wrapper import LinkWrapper
 
@@ -45,16 +46,24 @@ class FaultLink(LinkWrapper):
         """Faults that did not happen yet."""
         return len(self._faults) + len(self._positions)
 
+    def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
+        failed = self._failing(DM_OP.hypercall, int.from_bytes(buffers[0][:4], self.byteorder))
+        return (failed, list(buffers)) if failed else super().dm_op(domid, buffers)
+
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         position, self._calls = self._calls, self._calls + 1
         if position in self._positions:
             return -self._positions.pop(position)
-        command = self._command(op, a1)
+        failed = self._failing(op, self._command(op, a1))
+        return failed or super().hypercall(op, a1, a2, a3, a4, a5)
+
+    def _failing(self, op: int, command: int | None) -> int:
+        """The negative errno with which a call is to fail, 0 when it is not."""
         for fault in self._faults:
             if fault.hypercall == op and fault.command in (None, command):
                 self._faults.remove(fault)
                 return -fault.errno
-        return super().hypercall(op, a1, a2, a3, a4, a5)
+        return 0
 
     def _command(self, op: int, first: int) -> int | None:
         """The command of a call: in the structure for some hypercalls, an argument for the others."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import sys
+import time
 from array import array
+from collections.abc import Sequence
 
 from pyxc import _core
 from pyxc.errors import NotXenError
 from pyxc.link import grants
 from pyxc.link.device import cannot_open
 from pyxc.link.evtchn import EvtchnDevice
+from pyxc.link.exchange import exchange_buffers
 from pyxc.store.channel import Channel, connect
 
 CAPABILITIES = "/proc/xen/capabilities"
@@ -40,6 +44,7 @@ class PrivcmdLink:
         self.kernel_bits = self._device.kernel_bits
         self.gated = self._device.gated
         self.pool = self._device.pool
+        self._plain_pool = _core.Pool(locked=False)
         self.hypercall = self._device.hypercall
         self.exchange = self._device.exchange
         self.prepare = self._device.prepare
@@ -47,6 +52,20 @@ class PrivcmdLink:
     @property
     def maps(self) -> list[_core.ForeignMap]:
         return self._device.maps
+
+    def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
+        """The buffers lie in ordinary memory: the kernel pins it, which it cannot do with its own."""
+
+        def issue(count: int, address: int) -> int:
+            return self._ioctl("privcmd_dm_op", struct.pack("=HHIQ", domid, count, 0, address))
+
+        return exchange_buffers(self._plain_pool, self.byteorder, buffers, issue)
+
+    def restrict(self, domid: int) -> int:
+        return self._ioctl("privcmd_restrict", struct.pack("=H", domid))
+
+    def _ioctl(self, name: str, structure: bytes) -> int:
+        return _core.device_ioctl(self._device.fd, _core.IOCTL[name], bytearray(structure), gate=self.gated)
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> _core.ForeignMap:
         return self._device.map_frames(domid, frames, writable)
@@ -73,8 +92,12 @@ class PrivcmdLink:
     def connect_store(self) -> Channel:
         return connect()
 
+    def clock_ns(self) -> int:
+        return time.monotonic_ns()
+
     def close(self) -> None:
         self._device.close()
+        self._plain_pool.close()
 
     def __repr__(self) -> str:
         return f"<PrivcmdLink {self.target}{' through the 64-bit gate' if self.gated else ''}>"

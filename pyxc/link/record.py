@@ -15,7 +15,7 @@ import json
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TextIO, TypeVar
@@ -46,6 +46,17 @@ class RecordLink(LinkWrapper):
         after = arena.read()
         arguments = [arena.relative(value) for value in (a1, a2, a3, a4, a5)]
         self._write({"hypercall": op, "arguments": arguments, "in": before, "result": result, "out": after})
+        return result
+
+    def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
+        result, after = super().dm_op(domid, buffers)
+        before, found = [packed(content) for content in buffers], [packed(content) for content in after]
+        self._write({"dm_op": domid, "in": before, "result": result, "out": found})
+        return result, after
+
+    def restrict(self, domid: int) -> int:
+        result = super().restrict(domid)
+        self._write({"restrict": domid, "result": result})
         return result
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
@@ -99,6 +110,11 @@ class RecordLink(LinkWrapper):
         self._devices += 1
         number = self._devices
         return device, lambda line: self._write({"device": number, **line})
+
+    def clock_ns(self) -> int:
+        time_ns = super().clock_ns()
+        self._write({"clock": "ns", "time": time_ns})
+        return time_ns
 
     def close(self) -> None:
         super().close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, SharedMemory
 from pyxc.errors import NotXenError, StoreError
 from pyxc.link import EventDevice
-from pyxc.link.record import Snapshot, unpacked
+from pyxc.link.record import Snapshot, packed, unpacked
 from pyxc.link.tape import ReplayError, Tape, whole
 from pyxc.store.channel import Channel
 
@@ -49,6 +49,17 @@ class ReplayLink:
         with self._tape.understood():
             if arena.size:
                 arena.write(line["out"])
+            return whole(line["result"])
+
+    def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
+        line = self._tape.answer({"dm_op": domid, "in": [packed(content) for content in buffers]})
+        with self._tape.understood():
+            after = [unpacked(text, len(content)) for text, content in zip(line["out"], buffers)]
+            return whole(line["result"]), after
+
+    def restrict(self, domid: int) -> int:
+        line = self._tape.answer({"restrict": domid})
+        with self._tape.understood():
             return whole(line["result"])
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
@@ -103,6 +114,11 @@ class ReplayLink:
 
     def connect_store(self) -> Channel:
         return _ReplayedStore(self._tape, self._tape.open_device("store", StoreError))
+
+    def clock_ns(self) -> int:
+        line = self._tape.answer({"clock": "ns"})
+        with self._tape.understood():
+            return whole(line["time"], 64)
 
     def close(self) -> None:
         for memory, mapped in self._maps:

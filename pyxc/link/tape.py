@@ -115,9 +115,9 @@ class Tape:
             self.close_device(device)
 
 
-def whole(value: Any) -> int:
-    """A result as it travels: an int of 32 bits. ValueError for anything else."""
-    if type(value) is not int or not -(2**31) <= value < 2**31:
+def whole(value: Any, bits: int = 32) -> int:
+    """A result as it travels, an int of 32 bits unless told. ValueError for anything else."""
+    if type(value) is not int or not -(1 << bits - 1) <= value < 1 << bits - 1:
         raise ValueError(f"{value!r} is no result")
     return value
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 from pyxc._core import ForeignMap, Pool
 from pyxc.link import EventDevice, Link
@@ -35,6 +36,12 @@ class LinkWrapper:
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         return self._inner.hypercall(op, a1, a2, a3, a4, a5)
 
+    def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
+        return self._inner.dm_op(domid, buffers)
+
+    def restrict(self, domid: int) -> int:
+        return self._inner.restrict(domid)
+
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
         return self._inner.map_frames(domid, frames, writable)
 
@@ -57,6 +64,9 @@ class LinkWrapper:
 
     def connect_store(self) -> Channel:
         return self._inner.connect_store()
+
+    def clock_ns(self) -> int:
+        return self._inner.clock_ns()
 
     def close(self) -> None:
         self._inner.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyxc.abi.domid import DOMID_SELF
@@ -43,6 +44,12 @@ def bind_virq(xen: Hypervisor, virq: int) -> int:
     if ports.find(Status.VIRQ, virq) is not None:
         raise Refusal(XenErrno.EEXIST)
     return ports.open(Port(Status.VIRQ, number=virq))
+
+
+def listen_to_virq(xen: Hypervisor, virq: Virq, listener: Callable[[], None]) -> None:
+    """Bind an interrupt for a program of dom0's that looks when it comes."""
+    port = bind_virq(xen, virq)
+    xen.current.domain.ports.listeners[port] = lambda _: listener()
 
 
 def close(xen: Hypervisor, domain: Domain, number: int) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,12 @@ from pyxc.abi.domid import DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.layout import Layout, NotInInterface, Table
-from pyxc.abi.operation import DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family
+from pyxc.abi.operation import DM_OP, DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family
 from pyxc.sim import (
     channels,
     cpu_policy,
     debug_keys,
+    dm_op,
     dom0_op,
     dom0_op_host,
     dom0_op_memory,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 
 HANDLERS = (
     cpu_policy,
+    dm_op,
     dom0_op,
     dom0_op_host,
     dom0_op_memory,
@@ -106,6 +108,8 @@ _FAMILIES: dict[int, Family] = {
     entry.operation.family.hypercall: entry.operation.family for entry in REGISTER.values()
 }
 _TICK_NS = 10_000
+_MOST_BUFFERS = 2
+"""Of a dm_op."""
 _BOOTED_NS = 60_000_000_000
 _MEMORY_COMMAND = 0x3F
 """Higher bits of a memory_op's command count the extents that are done."""
@@ -129,8 +133,8 @@ class Hypervisor:
     event_ring = 1024
     """How many ports that fired dom0's kernel keeps for one event channel device."""
 
-    def __init__(self, profile: Profile, with_guests: bool = True) -> None:
-        """Boot the host. `with_guests` False leaves dom0 alone on it."""
+    def __init__(self, profile: Profile, with_guests: bool = True, with_store: bool = True) -> None:
+        """Boot the host. `with_guests` False leaves dom0 alone on it, `with_store` False has no xenstored."""
         self.profile = profile
         self.interface = profile.interface
         self.machine = Machine(profile.frames, self.interface.byteorder, m2p=profile.arch == "x86_64")
@@ -149,15 +153,21 @@ class Hypervisor:
         self.last_domid = 0
         self.lock = RLock()
         self.store = Xenstored(Host(self), self.lock)
+        self._commands = {family: self._commands_of(family) for family in _FAMILIES.values()}
         self._families = {
             number: family
             for number, family in _FAMILIES.items()
-            if self.interface.number(family.name) != 0 and (profile.xsm or family is not XSM_OP)
+            if self._commands[family]
+            and self.interface.number(family.name) != 0
+            and (profile.xsm or family is not XSM_OP)
         }
-        self._commands = {family: self._commands_of(family) for family in self._families.values()}
-        self._entry = struct.Struct("<Qq6Q" if self.interface.byteorder == "little" else ">Qq6Q")
+        order = "<" if self.interface.byteorder == "little" else ">"
+        self._entry, self._buffer = struct.Struct(f"{order}Qq6Q"), struct.Struct(f"{order}QQ")
         residents = guests_2006 if profile.dom0_op else guests
         residents.start_dom0(self)
+        self.store_runs = with_store
+        if with_store:
+            channels.listen_to_virq(self, Virq.DOM_EXC, self.store.check_domains)
         self.console.print(debug_keys.boot_log(self))
         if with_guests:
             residents.start_guests(self)
@@ -247,12 +257,40 @@ class Hypervisor:
         if family is None:
             return -XenErrno.ENOSYS
         try:
-            call, handler = (self._by_argument if family.command_argument else self._enveloped)(
-                family, memory, arguments
-            )
+            call, handler = self._way(family)(family, memory, arguments)
             return handler(call) or 0
         except Refusal as refusal:
             return -refusal.errno
+
+    def _way(self, family: Family) -> Callable[..., tuple[Call, Handler]]:
+        if family is DM_OP:
+            return self._in_buffers
+        return self._by_argument if family.command_argument else self._enveloped
+
+    def _in_buffers(
+        self, family: Family, memory: ClientMemory, arguments: tuple[int, ...]
+    ) -> tuple[Call, Handler]:
+        """dm_op: a domain and a list of buffers, of which the first is the structure; in Xen's order."""
+        domid, count, address = arguments[:3]
+        if count > _MOST_BUFFERS:
+            raise Refusal(XenErrno.E2BIG)
+        if count == 0 and self.profile.since(4, 20):
+            raise Refusal(XenErrno.ENODATA)
+        buffers = [self._buffer.unpack(memory.read(address + 16 * index, 16)) for index in range(count)]
+        target = self.find(domid)
+        if target is self.current.domain:
+            raise Refusal(XenErrno.EPERM)
+        if not target.hvm:
+            raise Refusal(XenErrno.EINVAL)
+        start, size = buffers[0] if buffers else (0, 0)
+        envelope = Layout(family.name, family.envelope, self.interface.byteorder)
+        if size < envelope.size:
+            raise Refusal(XenErrno.EFAULT)
+        command = envelope.unpack(memory.read(start, envelope.size))["op"]
+        layout, handler = self._commands[family].get(command, (None, _not_for_devices))
+        if layout and size < layout.size:
+            raise Refusal(XenErrno.EFAULT)
+        return Call(self, memory, layout, start, target), handler
 
     def _multicall(self, memory: ClientMemory, address: int, count: int) -> int:
         """Each entry's result goes into the entry; one multicall in another is refused there."""
@@ -320,6 +358,13 @@ class Hypervisor:
         """Free pages that nobody claims."""
         return self.machine.heap.free - self.claimed_pages
 
+    def shut_down(self, domain: Domain, reason: int) -> None:
+        """Stop a domain. The first reason stays."""
+        if domain.shutdown_code is None:
+            domain.shutdown_code = reason & 0xFF
+            channels.raise_virq(self, Virq.DOM_EXC)
+        self.schedule()
+
     def kill(self, domain: Domain) -> None:
         """End a domain. It stays, dying, as long as somebody maps its memory."""
         domain.dying = True
@@ -328,7 +373,7 @@ class Hypervisor:
         channels.close_all(self, domain)
         self.take_frames(domain, self.machine.frames_of(domain.domid).runs)
         self.schedule()
-        self.domain_exception()
+        channels.raise_virq(self, Virq.DOM_EXC)
         self.reap()
 
     def take_frames(self, domain: Domain, runs: Iterable[range]) -> None:
@@ -348,12 +393,7 @@ class Hypervisor:
             targeted = any(other.target is domain for other in self.domains.values())
             if not self.machine.frames_of(domain.domid) and not targeted:
                 del self.domains[domain.domid]
-                self.domain_exception()
-
-    def domain_exception(self) -> None:
-        """A domain shut down, is dying or is gone: xenstored looks at all of them, and so may others."""
-        self.store.check_domains()
-        channels.raise_virq(self, Virq.DOM_EXC)
+                channels.raise_virq(self, Virq.DOM_EXC)
 
     def write_as_guest(self, domid: int, frame: int, offset: int, data: bytes) -> None:
         """What a guest does to write into one of its frames, named as the domain's kind names them."""
@@ -372,3 +412,7 @@ class Hypervisor:
 
 def _unknown(call: Call) -> int:
     return -XenErrno.ENOSYS
+
+
+def _not_for_devices(call: Call) -> int:
+    return -XenErrno.EOPNOTSUPP

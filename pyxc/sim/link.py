@@ -6,12 +6,15 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from pyxc._core import ForeignMap, Pool, fork_count
+from pyxc._core import PAGE_SIZE, ForeignMap, Pool, fork_count
 from pyxc.abi.domid import DOMID_SELF, DOMID_XEN
 from pyxc.abi.memory import Resource
+from pyxc.abi.operation import DM_OP
+from pyxc.errors import StoreError
+from pyxc.link.exchange import exchange_buffers
 from pyxc.sim import grant_table, grants
 from pyxc.sim.access import ClientMemory, Refusal
 from pyxc.sim.domain import Domain
@@ -21,6 +24,8 @@ from pyxc.sim.hypervisor import Hypervisor
 from pyxc.sim.xenstored.channel import SimChannel
 
 _INT_RANGE = 1 << 32
+_DM_OP_BUFFERS = 16
+"""How many the kernel passes on; each has a page at most."""
 _LAST_FRAME = (1 << 40) - 2
 """The highest number that a page table entry can name, but for the one of all ones."""
 
@@ -38,6 +43,7 @@ class SimLink:
         self.target = target
         self.pool = Pool(locked=False)
         self._open = True
+        self._only: int | None = None
         self._forks = fork_count()
 
     @property
@@ -51,8 +57,35 @@ class SimLink:
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         """The result travels through an int, as it does through the kernel's ioctl."""
         self._check()
-        result = self.hypervisor.hypercall(ClientMemory(self.pool.live()), op, (a1, a2, a3, a4, a5))
+        if self._only is not None:
+            return -errno.EPERM
+        return self._hypercall(op, a1, a2, a3, a4, a5)
+
+    def _hypercall(self, op: int, *arguments: int) -> int:
+        result = self.hypervisor.hypercall(ClientMemory(self.pool.live()), op, arguments)
         return (result + _INT_RANGE // 2) % _INT_RANGE - _INT_RANGE // 2
+
+    def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
+        self._check()
+        if self._only not in (None, domid):
+            return -errno.EPERM, list(buffers)
+        if len(buffers) > _DM_OP_BUFFERS or any(len(content) > PAGE_SIZE for content in buffers):
+            return -errno.E2BIG, list(buffers)
+        if not buffers:
+            return 0, []
+
+        def issue(count: int, address: int) -> int:
+            return self._hypercall(DM_OP.hypercall, domid, count, address)
+
+        return exchange_buffers(self.pool, self.byteorder, buffers, issue)
+
+    def restrict(self, domid: int) -> int:
+        """-EINVAL when it is restricted to another domain."""
+        self._check()
+        if self._only not in (None, domid):
+            return -errno.EINVAL
+        self._only = domid
+        return 0
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
         """Each frame that cannot be mapped gets its errno, as Xen gives it.
@@ -60,7 +93,7 @@ class SimLink:
         ESRCH: no such domain, or oneself by one's own id. EINVAL: no such gfn, or no frame number at all.
         EPERM: a machine frame beyond memory. EBUSY: a frame of somebody else, or a page table to be written.
         """
-        self._check()
+        self._check(domid)
         if not frames:
             raise _failure(errno.EINVAL)
         with self.hypervisor.lock:
@@ -182,7 +215,12 @@ class SimLink:
 
     def connect_store(self) -> SimChannel:
         self._check()
+        if not self.hypervisor.store_runs:
+            raise StoreError(errno.ENODEV, "no xenstored runs on this simulated host")
         return self.hypervisor.store.connect()
+
+    def clock_ns(self) -> int:
+        return self.hypervisor.clock_ns
 
     def close(self) -> None:
         """Unmap everything; BufferError when a memoryview still holds a mapping."""
@@ -194,11 +232,14 @@ class SimLink:
         self._open = False
         self.pool.close()
 
-    def _check(self) -> None:
+    def _check(self, domid: int | None = None) -> None:
+        """OSError (EPERM) for a domain that a restricted link may not reach."""
         if not self._open:
             raise ValueError("this link is closed")
         if fork_count() != self._forks:
             raise RuntimeError("this link was opened before a fork: open another one in the child")
+        if domid is not None and self._only not in (None, domid):
+            raise _failure(errno.EPERM)
 
     def __repr__(self) -> str:
         return f"<SimLink {self.target}>"

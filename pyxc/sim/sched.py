@@ -11,11 +11,8 @@ from pyxc.sim.call import Call, handles
 
 @handles(sched.REMOTE_SHUTDOWN)
 def remote_shutdown(call: Call) -> None:
-    """The first reason stays. dom0's own shutdown would end the host: the simulator refuses it."""
+    """dom0's own shutdown would end the host: the simulator refuses it."""
     domain = call.xen.find(call["domain_id"])
     if domain is call.xen.current.domain:
         raise Refusal(XenErrno.EPERM)
-    if domain.shutdown_code is None:
-        domain.shutdown_code = call["reason"] & 0xFF
-        call.xen.domain_exception()
-    call.xen.schedule()
+    call.xen.shut_down(domain, call["reason"])

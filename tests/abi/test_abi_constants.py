@@ -28,6 +28,7 @@ COMMANDS = {
     "physdev_op": "PHYSDEVOP_",
     "xsm_op": "FLASK_",
     "hypfs_op": "XEN_HYPFS_OP_",
+    "dm_op": "XEN_DMOP_",
 }
 
 # Since when a family has the structure that it has here; before, its commands came with another one.

@@ -30,6 +30,8 @@ NOT_STRUCTURES = {
 OTHER_NAMES = {
     ("xen_domctl_createdomain", "arch.dummy"): "config.dummy",
     ("xen_domctl_createdomain", "arch.emulation_flags"): "config.emulation_flags",  # to 4.10
+    ("xen_dm_op.u.get_ioreq_server_info", "ioreq_gfn"): "ioreq_pfn",  # 4.9
+    ("xen_dm_op.u.get_ioreq_server_info", "bufioreq_gfn"): "bufioreq_pfn",  # 4.9
     ("xenctl_cpumap", "nr_bits"): "nr_cpus",
     ("xen_domctl_vcpuaffinity", "cpumap.nr_bits"): "cpumap.nr_cpus",  # to 4.2
     ("xen_sysctl_cpupool_op", "cpumap.nr_bits"): "cpumap.nr_cpus",  # to 4.2

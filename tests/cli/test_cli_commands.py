@@ -15,6 +15,7 @@ EVERY_COMMAND = {
     "list": ["list"],
     "claims": ["claims"],
     "vcpu-list": ["vcpu-list"],
+    "top": ["top", "-d", "0.01"],
     "pause": ["pause", "web1"],
     "unpause": ["unpause", "build"],
     "destroy": ["destroy", "build"],

@@ -243,7 +243,12 @@ def test_ports_run_out(client: Any) -> None:
 
 def test_closing_the_end_of_a_domain_that_is_gone(client: Any) -> None:
     """xenstored closes its own at once."""
-    store, console = (port for port in range(1, 20) if status(client, 0, port)["u"][:2] == b"\3\0")
+    found = {port: status(client, 0, port) for port in range(1, 20)}
+    store, console = (
+        port
+        for port, answer in found.items()
+        if (answer["status"], answer["u"][:2]) == (Status.INTERDOMAIN, b"\3\0")
+    )
     client.call(domctl.DESTROYDOMAIN, 3)
     assert client.call(event_channel.CLOSE, port=store).result == -errno.EINVAL
     assert client.call(event_channel.CLOSE, port=console).result == 0

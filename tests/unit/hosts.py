@@ -106,10 +106,12 @@ class Host(NamedTuple):
         return machine.word(machine.m2p_frames[mfn // 512], mfn % 512)
 
 
-def start(release: str = "4.17", *, with_guests: bool = True, **options: Any) -> Host:
+def start(
+    release: str = "4.17", *, with_guests: bool = True, with_store: bool = True, **options: Any
+) -> Host:
     """Boot a host, of a release or of a whole target, and open it with options of pyxc.connect()."""
     target = release if release.startswith("sim:") else f"sim:xen-{release}"
-    truth = Hypervisor(named(target), with_guests)
+    truth = Hypervisor(named(target), with_guests, with_store)
     link = HostLink(truth, truth.interface, target)
     return Host(pyxc.connect(link, **options), truth, link)
 

@@ -28,6 +28,7 @@ def test_all_ports_of_dom0(host: Host) -> None:
         Virq.TIMER,
         Virq.DEBUG,
         Virq.CONSOLE,
+        Virq.DOM_EXC,
     ]
     assert sum(channel.status is ChannelStatus.INTERDOMAIN for channel in found) == 6
     calls = host.link.hypercalls

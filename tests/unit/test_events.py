@@ -11,11 +11,13 @@ import threading
 import time
 
 import pytest
-from hosts import Boot, Host
+from hosts import RELEASES, Boot, Host
 
 from pyxc import ChannelStatus, EventChannels, Virq, errors
 
 ABSENT_DOMID = 0x7000
+
+each_release = pytest.mark.parametrize("release", RELEASES)
 
 
 def connected(channels: EventChannels) -> tuple[int, int]:
@@ -180,19 +182,28 @@ def test_when_the_kernels_ring_is_full_nothing_is_missed(host: Host) -> None:
         assert channels.wait(0) == pairs[3][0]
 
 
-def test_the_hypervisor_rings_when_a_domain_shuts_down_or_goes(any_host: Host) -> None:
-    with any_host.xen.events() as channels:
+@each_release
+def test_the_hypervisor_rings_when_a_domain_shuts_down_or_goes(boot: Boot, release: str) -> None:
+    xen = boot(release, with_store=False).xen
+    with xen.events() as channels:
         port = channels.bind_virq(Virq.DOM_EXC)
-        any_host.xen.domains[2].shutdown()
+        xen.domains[2].shutdown()
         assert channels.wait(0) == port
-        any_host.xen.domains[2].shutdown()
+        xen.domains[2].shutdown()
         assert channels.wait(0) is None
-        any_host.xen.domains[3].destroy()
+        xen.domains[3].destroy()
         assert channels.wait(0) == port
 
 
-def test_a_virq_has_one_holder(any_host: Host) -> None:
-    with any_host.xen.events() as channels, any_host.xen.events() as others:
+def test_xenstored_has_what_the_hypervisor_says_of_domains(any_host: Host) -> None:
+    with any_host.xen.events() as channels, pytest.raises(errors.HypercallError, match="EEXIST.*xenstored"):
+        channels.bind_virq(Virq.DOM_EXC)
+
+
+@each_release
+def test_a_virq_has_one_holder(boot: Boot, release: str) -> None:
+    xen = boot(release, with_store=False).xen
+    with xen.events() as channels, xen.events() as others:
         port = channels.bind_virq(Virq.DOM_EXC)
         with pytest.raises(errors.HypercallError, match="bind_virq failed: EEXIST.*xenstored") as caught:
             others.bind_virq(Virq.DOM_EXC)

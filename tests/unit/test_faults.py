@@ -68,6 +68,7 @@ OPERATIONS: dict[str, Callable[[Host], object]] = {
     "p2m": lambda host: domain(host, WEB1).memory.p2m(),
     "channels": lambda host: domain(host, WEB1).channels.ports(),
     "open channel": lambda host: domain(host, WEB1).channels.open(),
+    "reset channels": lambda host: domain(host, BUILD).channels.reset(),
     "grants": lambda host: domain(host, WEB1).grants.info(),
     "read a parameter": lambda host: host.xen.hypfs.read("/params/loglvl"),
     "write a parameter": lambda host: host.xen.hypfs.write("/params/loglvl", "none"),
@@ -87,6 +88,10 @@ OPERATIONS: dict[str, Callable[[Host], object]] = {
     "hvm record": lambda host: domain(host, DB1).hvm_record(pyxc.HvmRecordType.MTRR),
     "vnuma": lambda host: domain(host, WEB1).vnuma(),
     "set vnuma": lambda host: domain(host, BUILD).set_vnuma(pyxc.Vnuma(((10,),), (0,), (), (0,))),
+    "seed grants": lambda host: domain(host, DB1).grants.seed(console=0x100, store=0x101),
+    "lend": lambda host: domain(host, DB1).grants.lend(2, writable=True),
+    "watch": lambda host: host.xen.watch_domains("poll").close(),
+    "sample": lambda host: host.xen.sample(),
     "open": lambda host: pyxc.connect(host.link, names=False),
 }
 SETTERS: dict[str, Callable[[Host], object]] = {

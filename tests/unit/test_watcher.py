@@ -10,15 +10,21 @@ import time
 import uuid
 
 import pytest
-from hosts import Boot, Host
+from hosts import RELEASES, Boot, Host
 
-from pyxc import DomainChange, DomainEvent, DomainWatcher, ShutdownReason, Virq
+from pyxc import DomainChange, DomainEvent, DomainWatcher, ShutdownReason, errors
 from pyxc.abi import domctl
 
 LONG_S = 60.0
 """Longer than any test: what is reported earlier was not found by chance."""
 
-each_source = pytest.mark.parametrize("source", ["virq", "xenstore", "poll"])
+each_source = pytest.mark.parametrize("source", ["xenstore", "virq", "poll"])
+each_release = pytest.mark.parametrize("release", RELEASES)
+
+
+def host_with(boot: Boot, source: str, release: str = "4.17") -> Host:
+    """A host on which a source can be had: xenstored keeps the hypervisor's word for itself."""
+    return boot(release, with_store=source != "virq")
 
 
 def seen(watcher: DomainWatcher) -> list[DomainEvent]:
@@ -26,10 +32,12 @@ def seen(watcher: DomainWatcher) -> list[DomainEvent]:
 
 
 @each_source
-def test_a_domains_life(any_host: Host, source: str) -> None:
-    with any_host.xen.watch_domains(source) as watcher:
+@each_release
+def test_a_domains_life(boot: Boot, source: str, release: str) -> None:
+    xen = host_with(boot, source, release).xen
+    with xen.watch_domains(source) as watcher:
         assert seen(watcher) == []
-        domain = any_host.xen.domains.create()
+        domain = xen.domains.create()
         created = DomainEvent(DomainChange.CREATED, domain.domid, domain.uuid, None)
         assert seen(watcher) == [created]
         domain.shutdown(ShutdownReason.REBOOT)
@@ -94,11 +102,12 @@ def test_a_dying_domain_is_not_dead(host: Host) -> None:
         assert [event.change for event in seen(watcher)] == [DomainChange.DIED]
 
 
-@pytest.mark.parametrize("source", ["virq", "xenstore"])
-def test_what_knows_wakes_it(host: Host, source: str) -> None:
+@pytest.mark.parametrize("source", ["xenstore", "virq"])
+def test_it_is_woken(boot: Boot, source: str) -> None:
+    host = host_with(boot, source)
     with host.xen.watch_domains(source, interval=LONG_S) as watcher:
         watcher.wait(0)
-        dying = threading.Timer(0.02, host.xen.domains["web1"].destroy)
+        dying = threading.Timer(0.02, host.xen.domains[1].destroy)
         dying.start()
         started = time.monotonic()
         event = watcher.wait(LONG_S)
@@ -108,7 +117,8 @@ def test_what_knows_wakes_it(host: Host, source: str) -> None:
 
 
 @each_source
-def test_a_new_domain_is_found_within_the_interval(host: Host, source: str) -> None:
+def test_a_new_domain_is_found_within_the_interval(boot: Boot, source: str) -> None:
+    host = host_with(boot, source)
     with host.xen.watch_domains(source, interval=0.02) as watcher:
         watcher.wait(0)
         coming = threading.Timer(0.05, host.xen.domains.create)
@@ -126,7 +136,9 @@ def test_waiting_ends_in_time(host: Host) -> None:
 
 
 @each_source
-def test_in_a_loop(host: Host, source: str) -> None:
+def test_in_a_loop(boot: Boot, source: str) -> None:
+    host = host_with(boot, source)
+
     async def listen(watcher: DomainWatcher) -> DomainEvent:
         async for event in watcher:
             return event
@@ -135,7 +147,7 @@ def test_in_a_loop(host: Host, source: str) -> None:
     async def both(watcher: DomainWatcher) -> None:
         listening = asyncio.create_task(listen(watcher))
         await asyncio.sleep(0.05)
-        host.xen.domains["web1"].destroy()
+        host.xen.domains[1].destroy()
         event = await asyncio.wait_for(listening, LONG_S)
         assert (event.change, event.domid) == (DomainChange.DIED, 1)
 
@@ -143,12 +155,31 @@ def test_in_a_loop(host: Host, source: str) -> None:
         asyncio.run(both(watcher))
 
 
-def test_the_source_is_the_best_there_is(host: Host) -> None:
-    with host.xen.watch_domains() as first, host.xen.watch_domains() as second:
-        assert (first.source, second.source) == ("virq", "xenstore")
-        assert repr(first) == "<DomainWatcher of sim:xen-4.17 by virq>"
-        with pytest.raises(OSError, match="EEXIST"):
-            host.xen.watch_domains("virq")
+def test_the_source_is_the_best_there_is(boot: Boot) -> None:
+    with boot().xen.watch_domains() as watcher:
+        assert watcher.source == "xenstore"
+        assert repr(watcher) == "<DomainWatcher of sim:xen-4.17 by xenstore>"
+    xen = boot(with_store=False).xen
+    with xen.watch_domains() as first, xen.watch_domains() as second:
+        assert (first.source, second.source) == ("virq", "poll")
+
+
+def test_a_source_that_is_not_there(boot: Boot) -> None:
+    with pytest.raises(errors.HypercallError, match="EEXIST"):
+        boot().xen.watch_domains("virq")
+    with pytest.raises(errors.StoreError, match="no xenstored"):
+        boot(with_store=False).xen.watch_domains("xenstore")
+
+
+def test_an_introduced_domain_wakes_it(host: Host) -> None:
+    with host.xen.watch_domains(interval=LONG_S) as watcher:
+        domain = host.xen.domains.create()
+        port = domain.channels.open()
+        coming = threading.Timer(0.02, host.xen.store.introduce, (domain.domid, 1, port))
+        coming.start()
+        event = watcher.wait(LONG_S)
+        coming.join()
+        assert event is not None and event.change is DomainChange.CREATED
 
 
 def test_each_event_goes_to_one_thread(host: Host) -> None:
@@ -163,22 +194,24 @@ def test_each_event_goes_to_one_thread(host: Host) -> None:
         assert sorted(event.domid for event in found if event) == sorted(made)
 
 
-def test_a_read_only_handle_watches(boot: Boot) -> None:
-    host = boot("4.17", readonly=True)
-    with host.xen.watch_domains() as watcher:
-        assert watcher.source == "virq"
+@each_source
+def test_a_read_only_handle_watches(boot: Boot, source: str) -> None:
+    xen = boot(with_store=source != "virq", readonly=True).xen
+    with xen.watch_domains(source) as watcher:
+        assert watcher.source == source
 
 
-def test_closing_gives_everything_back(host: Host) -> None:
+@each_source
+def test_closing_gives_everything_back(boot: Boot, source: str) -> None:
+    host = host_with(boot, source)
     before = len(os.listdir("/proc/self/fd"))
-    watcher = host.xen.watch_domains()
+    watcher = host.xen.watch_domains(source)
     watcher.close()
     watcher.close()
     assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ValueError, match="closed"):
         watcher.wait(0)
-    with host.xen.events() as channels:
-        channels.bind_virq(Virq.DOM_EXC)
+    host.xen.watch_domains(source).close()
 
 
 def test_what_makes_no_sense(host: Host) -> None:
