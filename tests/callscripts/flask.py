@@ -92,15 +92,12 @@ def relabelling(script: Script) -> None:
     building, built = xen.flask.sid(BUILDING), xen.flask.sid(BUILT)
     domain = xen.domains.create(uuid="11111111-2222-4333-8444-555555555503", ssidref=building)
     script.domains.append(domain)
-    relabel = {"domid": domain.domid}
     for case, sid in (("success", built), ("not back", building), ("forbidden", DOMU)):
-        try:
-            xen.call(flask.RELABEL_DOMAIN, **relabel, sid=sid)
-            outcome: dict[str, object] = {"result": 0}
-        except OSError as error:
-            outcome = {"errno": error.errno, "kind": type(error).__name__}
+        script.step(case, flask.RELABEL_DOMAIN, domid=domain.domid, sid=sid)
+        outcome = script.outcomes[f"{flask.RELABEL_DOMAIN.full_name}/{case}"]
+        outcome.get("fields", {}).pop("sid", None)
         outcome["label"] = domain.label
-        script.outcomes[f"{flask.RELABEL_DOMAIN.full_name}/{case}"] = outcome
+    script.without_mistakes(flask.RELABEL_DOMAIN)
     script.step("unknown domid", flask.RELABEL_DOMAIN, domid=0x7000, sid=DOMU)
     script.step("oneself", flask.RELABEL_DOMAIN, domid=0x7FF0, sid=DOMU)
     script.step("by one's own id", flask.RELABEL_DOMAIN, domid=0, sid=DOMU)
