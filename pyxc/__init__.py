@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType, Trigger
+from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType, Scheduler, Trigger
 from pyxc.abi.domctl_tsc import TscMode
 from pyxc.abi.event_channel import Status as ChannelStatus
 from pyxc.abi.event_channel import Virq
@@ -52,7 +52,15 @@ from pyxc.opening import open_xen as open
 from pyxc.p2m import P2m
 from pyxc.pci import Pci, PciAddress
 from pyxc.permissions import Permissions
+from pyxc.pools import Pool, PoolInfo, Pools
 from pyxc.sampler import DomainUsage, Sample, VcpuUsage
+from pyxc.scheduling import (
+    Credit2Params,
+    Credit2PoolParams,
+    CreditParams,
+    CreditPoolParams,
+    RtdsParams,
+)
 from pyxc.store import Permission, StoreClient
 from pyxc.tsc import TscInfo
 from pyxc.vcpu import Vcpu, VcpuInfo
@@ -70,6 +78,10 @@ __all__ = [
     "ChannelStatus",
     "CpuTopology",
     "CreateFlag",
+    "Credit2Params",
+    "Credit2PoolParams",
+    "CreditParams",
+    "CreditPoolParams",
     "DecodeError",
     "DirtyPages",
     "Domain",
@@ -112,8 +124,13 @@ __all__ = [
     "Permissions",
     "PhysInfo",
     "PodTarget",
+    "Pool",
+    "PoolInfo",
+    "Pools",
     "ReadOnlyError",
+    "RtdsParams",
     "Sample",
+    "Scheduler",
     "ShutdownReason",
     "StoreClient",
     "StoreError",

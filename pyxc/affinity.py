@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyxc import errors
+from pyxc import bitmap, errors
 from pyxc.abi import dom0_ops, domctl
 from pyxc.abi.domctl import AffinityFlag
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pyxc.xen import Xen
 
 _BOTH = (int(AffinityFlag.HARD), int(AffinityFlag.SOFT))
-_WORD = 8
 
 Cpus = frozenset[int]
 
@@ -71,7 +70,7 @@ def write(xen: Xen, domid: int, vcpu: int, hard: Cpus | None, soft: Cpus | None)
         hint = "soft affinity came with Xen 4.5"
         raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
     if xen.interface.dom0_op:
-        xen.call(dom0_ops.SETVCPUAFFINITY, domid, vcpu=vcpu, cpumap=_bits(hard or ()))
+        xen.call(dom0_ops.SETVCPUAFFINITY, domid, vcpu=vcpu, cpumap=bitmap.bits(hard or ()))
     else:
         xen.call(domctl.SETVCPUAFFINITY, domid, vcpu=vcpu, **_Maps(xen).given(hard, soft))
 
@@ -88,34 +87,30 @@ class _Maps:
 
     def __init__(self, xen: Xen) -> None:
         self._nr_cpus = xen.nr_cpus
-        self._bytes = -(-xen.nr_cpus // (8 * _WORD)) * _WORD
         self._chosen = _has_soft(xen)
         maps = ("cpumap_hard", "cpumap_soft") if self._chosen else ("cpumap",)
         self.names = tuple(f"{name}.bitmap" for name in maps)
-        self._sizes = {f"{name}.nr_bits": 8 * self._bytes for name in maps}
+        self._wanted = {
+            field: size for name in maps for field, size in bitmap.wanted(name, self._nr_cpus).items()
+        }
 
     def wanted(self) -> dict[str, int]:
         """Fields that ask for all maps: enough room for every cpu of the host, in whole u64."""
         flags = {"flags": sum(_BOTH)} if self._chosen else {}
-        return {**flags, **self._sizes, **dict.fromkeys(self.names, self._bytes)}
+        return {**flags, **self._wanted}
 
     def given(self, hard: Cpus | None, soft: Cpus | None) -> dict[str, int | bytes]:
         """Fields that set what is not None. A map has its cpus in order of bytes, lowest bit first."""
         flags = {"flags": sum(flag for flag, cpus in zip(_BOTH, (hard, soft)) if cpus is not None)}
         maps = {
-            name: _bits(cpus or ()).to_bytes(self._bytes, "little")
-            for name, cpus in zip(self.names, (hard, soft))
+            name: bitmap.pack(cpus or (), self._nr_cpus) for name, cpus in zip(self.names, (hard, soft))
         }
-        return {**(flags if self._chosen else {}), **self._sizes, **maps}
+        return {**(flags if self._chosen else {}), **self._wanted, **maps}
 
     def affinity(self, maps: Iterable[bytes]) -> Affinity:
         """What came back in the buffers."""
-        hard, *soft = (_members(int.from_bytes(bitmap, "little"), self._nr_cpus) for bitmap in maps)
+        hard, *soft = (_members(int.from_bytes(data, "little"), self._nr_cpus) for data in maps)
         return Affinity(hard, soft[0] if soft else None)
-
-
-def _bits(cpus: Iterable[int]) -> int:
-    return sum(1 << cpu for cpu in cpus)
 
 
 def _members(bits: int, nr_cpus: int) -> Cpus:

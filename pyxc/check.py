@@ -55,6 +55,14 @@ def uuid_or_none(text: str) -> uuid.UUID | None:
         return None
 
 
+def nodes(values: Iterable[SupportsIndex], count: int) -> frozenset[int]:
+    """A set, not empty, of nodes of a host that may have `count`."""
+    found = frozenset(natural("node", value, count - 1) for value in values)
+    if not found:
+        raise ValueError("no node is given")
+    return found
+
+
 def cpus(name: str, values: Iterable[SupportsIndex], count: int) -> frozenset[int]:
     """A set of cpus of a host that has `count`."""
     return frozenset(natural(f"cpu in {name}", value, count - 1) for value in values)

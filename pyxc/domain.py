@@ -6,11 +6,12 @@ from __future__ import annotations
 import errno
 import time
 import uuid
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pyxc import check, errors
+from pyxc import check, errors, scheduling, topology
 from pyxc.abi import domctl, flask, hvm, sched
-from pyxc.abi.domctl import Trigger
+from pyxc.abi.domctl import Scheduler, Trigger
 from pyxc.abi.domctl_tsc import TscMode
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.hvm_save import HvmRecordType
@@ -25,7 +26,9 @@ from pyxc.memory import Memory
 from pyxc.pci import Pci
 from pyxc.permissions import Permissions
 from pyxc.pirq import map_pirq, unmap_pirq
+from pyxc.pools import Pool, host_scheduler
 from pyxc.resume import resume
+from pyxc.scheduling import DomainParams
 from pyxc.tsc import TscInfo, read_tsc, set_tsc
 from pyxc.vcpu import Vcpu, Vcpus
 from pyxc.vnuma import Vnuma, read_vnuma, set_vnuma
@@ -292,6 +295,56 @@ class Domain:
             raise self.xen.caller.error(hvm.GET_PARAM, -batch.results[0], self.domid)
         values = (batch.layout.unpack(answer)["value"] for answer in batch.answers)
         return {param: value for param, result, value in zip(HvmParam, batch.results, values) if result == 0}
+
+    def node_affinity(self) -> frozenset[int]:
+        """The NUMA nodes from which it gets memory at first (domctl getnodeaffinity, from Xen 4.3 on)."""
+        return topology.node_affinity(self)
+
+    def set_node_affinity(self, nodes: Iterable[int] | None) -> None:
+        """Change them (domctl setnodeaffinity). None: those of the cpus on which its vcpus may run.
+
+        ValueError for no node. OSError EINVAL when none of them is online.
+        """
+        topology.set_node_affinity(self, nodes)
+
+    @property
+    def pool(self) -> Pool | None:
+        """The cpu pool that it is in; None before Xen 4.1, which has none (domctl getdomaininfo)."""
+        pool_id = self.info().cpupool
+        return None if pool_id is None else Pool(self.xen, pool_id)
+
+    @property
+    def scheduler(self) -> Scheduler | int:
+        """Which scheduler it is under: that of its pool, a plain int where pyxc has no name for it."""
+        pool = self.pool
+        return host_scheduler(self.xen) if pool is None else pool.scheduler
+
+    def scheduling(self) -> DomainParams | None:
+        """Its share of the cpus (domctl scheduler_op getinfo): see the records in pyxc.scheduling.
+
+        None under a scheduler without such parameters. Under rtds it is what a new vcpu gets; what each has
+        is in vcpus.scheduling().
+        """
+        return scheduling.of_domain(self)
+
+    def set_scheduling(
+        self,
+        *,
+        weight: int | None = None,
+        cap: int | None = None,
+        period_us: int | None = None,
+        budget_us: int | None = None,
+        extratime: bool | None = None,
+    ) -> None:
+        """Change its share of the cpus; None leaves as it is (domctl scheduler_op putinfo, putvcpuinfo).
+
+        credit and credit2 have `weight` and `cap`, in percent of a cpu, 0: no limit. rtds has the others, and
+        gives them to all vcpus. ValueError for one that its scheduler does not have, and for values that make
+        no sense, of which Xen would keep some: a cap of more than 100 for each vcpu, more budget than period.
+        """
+        scheduling.set_of_domain(
+            self, weight=weight, cap=cap, period_us=period_us, budget_us=budget_us, extratime=extratime
+        )
 
     def hvm_param(self, param: HvmParam | int) -> int:
         """A parameter of an HVM or PVH domain (hvm_op get_param)."""

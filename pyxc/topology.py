@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""Where cpus sit and memory lies, as far as each Xen tells."""
+"""Where cpus sit and memory lies, what of them is unused, and where domains keep their memory."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, SupportsIndex
 
-from pyxc.abi import sysctl
+from pyxc import bitmap, check
+from pyxc.abi import domctl, sysctl
 from pyxc.host import CpuTopology, NumaNode
 
 if TYPE_CHECKING:
+    from pyxc.domain import Domain
     from pyxc.xen import Xen
 
 _UNKNOWN_32 = 2**32 - 1
 _UNKNOWN_64 = 2**64 - 1
+_ANY_NODE = -1
+_MOST_NODES = 64
+_ADDRESS_BITS = 64
 
 
 def cpus(xen: Xen) -> list[CpuTopology]:
@@ -53,6 +59,45 @@ def _cpu_to_node(xen: Xen) -> list[CpuTopology]:
     reply = xen.call(sysctl.PHYSINFO, max_cpu_id=last, cpu_to_node=4 * xen.nr_cpus)
     nodes = xen.words32(reply.buffers["cpu_to_node"])[: min(last, reply.field("max_cpu_id")) + 1]
     return [CpuTopology(cpu, None, None, _known(node, _UNKNOWN_32)) for cpu, node in enumerate(nodes)]
+
+
+def idle_ns(xen: Xen) -> list[int]:
+    """Nanoseconds that each physical cpu had nothing to run."""
+    count = xen.nr_cpus
+    reply = xen.call(sysctl.GETCPUINFO, max_cpus=count, info=8 * count)
+    return xen.words(reply.buffers["info"]).tolist()[: reply.field("nr_cpus")]
+
+
+def available_bytes(xen: Xen, node: int | None, least_bits: int, most_bits: int) -> int:
+    """Bytes of free memory, of all nodes or one, with addresses of so many bits (0: any)."""
+    fields = {
+        "node": _ANY_NODE if node is None else check.natural("node", node, _MOST_NODES - 1),
+        "min_bitwidth": check.natural("least_bits", least_bits, _ADDRESS_BITS),
+        "max_bitwidth": check.natural("most_bits", most_bits, _ADDRESS_BITS),
+    }
+    return int(xen.call(sysctl.AVAILHEAP, **fields).field("avail_bytes"))
+
+
+def node_affinity(domain: Domain) -> frozenset[int]:
+    """See Domain.node_affinity()."""
+    count = _node_places(domain.xen)
+    reply = domain.xen.call(domctl.GETNODEAFFINITY, domain.domid, **bitmap.wanted("nodemap", count))
+    return bitmap.unpack(reply.buffers["nodemap.bitmap"])
+
+
+def set_node_affinity(domain: Domain, wanted: Iterable[SupportsIndex] | None) -> None:
+    """See Domain.set_node_affinity()."""
+    count = _node_places(domain.xen)
+    # A set of all nodes that could be is how Xen is told to find out by itself.
+    chosen = range(8 * bitmap.room(count)) if wanted is None else check.nodes(wanted, count)
+    domain.info()
+    domain.xen.call(domctl.SETNODEAFFINITY, domain.domid, **bitmap.given("nodemap", chosen, count))
+
+
+def _node_places(xen: Xen) -> int:
+    """How many nodes there could be: the most that this Xen was built for."""
+    most = xen.physinfo().max_node_id
+    return _MOST_NODES if most is None else most + 1
 
 
 def nodes(xen: Xen) -> list[NumaNode]:

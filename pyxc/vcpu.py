@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from pyxc import affinity, check
+from pyxc import affinity, check, scheduling
 from pyxc.abi import domctl
 from pyxc.affinity import Affinity
 from pyxc.context import VcpuContext
 from pyxc.record import Record
+from pyxc.scheduling import RtdsParams
 
 if TYPE_CHECKING:
     from pyxc.domain import Domain
@@ -71,6 +72,27 @@ class Vcpu:
         affinity.write(self._xen, self.domain.domid, self.index, *sets)
         return self.affinity()
 
+    def scheduling(self) -> RtdsParams | None:
+        """Its time under rtds (domctl scheduler_op getvcpuinfo). None elsewhere, and before Xen 4.7."""
+        found = scheduling.of_vcpus(self.domain, [self.index])
+        return None if found is None else found[0]
+
+    def set_scheduling(
+        self,
+        *,
+        period_us: int | None = None,
+        budget_us: int | None = None,
+        extratime: bool | None = None,
+    ) -> None:
+        """Change its time under rtds; None leaves as it is (domctl scheduler_op putvcpuinfo).
+
+        ValueError under another scheduler and before Xen 4.7, for less than 10 microseconds, and for more
+        budget than period.
+        """
+        scheduling.set_of_vcpu(
+            self.domain, self.index, period_us=period_us, budget_us=budget_us, extratime=extratime
+        )
+
     def context(self) -> VcpuContext:
         """Its registers (domctl getvcpucontext): 32- or 64-bit, as the guest is. The vcpu is held for the
         moment.
@@ -124,6 +146,10 @@ class Vcpus(Sequence[Vcpu]):
         return (
             Vcpu(self._domain, chosen) if isinstance(chosen, int) else [Vcpu(self._domain, i) for i in chosen]
         )
+
+    def scheduling(self) -> list[RtdsParams] | None:
+        """Their times under rtds (domctl scheduler_op getvcpuinfo). None elsewhere, and before Xen 4.7."""
+        return scheduling.of_vcpus(self._domain, range(len(self)))
 
     def infos(self) -> list[VcpuInfo]:
         """All of them at once (domctl getvcpuinfo, in one multicall)."""

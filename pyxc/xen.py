@@ -30,6 +30,7 @@ from pyxc.livepatch import Livepatches
 from pyxc.pci import PciAddress
 from pyxc.perfc import PerformanceCounters
 from pyxc.pm import PowerManagement
+from pyxc.pools import Pools
 from pyxc.sampler import Sample
 from pyxc.store import Names, StoreClient
 from pyxc.vcpu import VcpuInfo, read_infos
@@ -55,6 +56,7 @@ class Xen:
         self.names = Names(link.connect_store, link.target, names)
         self.store = StoreClient(link.connect_store, readonly=caller.readonly)
         self.domains = Domains(self)
+        self.pools = Pools(self)
         self.console = Console(self)
         self.cpu_policies = CpuPolicies(self)
         self.flask = Flask(self)
@@ -173,6 +175,18 @@ class Xen:
         Before 4.1 only free memory is told (sysctl availheap), before 3.2 it is Unsupported.
         """
         return topology.nodes(self)
+
+    def idle_ns(self) -> list[int]:
+        """Nanoseconds since the boot that each physical cpu was idle (sysctl getcpuinfo, from 3.2 on)."""
+        return topology.idle_ns(self)
+
+    def available_bytes(self, node: int | None = None, *, least_bits: int = 0, most_bits: int = 0) -> int:
+        """Free memory, of all nodes unless one is named (sysctl availheap, from 3.2 on).
+
+        With `least_bits` or `most_bits` only that whose addresses have no fewer or no more bits: 32 at most
+        are what a device can reach that knows 4 GiB.
+        """
+        return topology.available_bytes(self, node, least_bits, most_bits)
 
     def debug_keys(self, keys: str) -> None:
         """Press debug keys (sysctl debug_keys): what they print is in the console ring. "h" lists them."""

@@ -15,6 +15,7 @@ from pyxc.abi import (
     domctl_paging,
     domctl_pci,
     domctl_permissions,
+    domctl_scheduler,
     domctl_sharing,
     domctl_tsc,
     domctl_vnuma,
@@ -30,14 +31,16 @@ from pyxc.abi import (
     pm,
     sched,
     sysctl,
+    sysctl_cpupool,
+    sysctl_scheduler,
     version,
 )
 from pyxc.abi.operation import Family, Operation
 
 _MODULES = (
     cpu_policy, dm_op, dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions,
-    domctl_sharing, domctl_tsc, domctl_vnuma, event_channel, flask, grant_table, hvm, hypfs, livepatch,
-    memory, perfc, physdev, pm, sched, sysctl, version,
+    domctl_scheduler, domctl_sharing, domctl_tsc, domctl_vnuma, event_channel, flask, grant_table, hvm, hypfs,
+    livepatch, memory, perfc, physdev, pm, sched, sysctl, sysctl_cpupool, sysctl_scheduler, version,
 )  # fmt: skip
 
 

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 from typing import Final
 
 from pyxc.abi import dom0_ops
-from pyxc.abi.domctl import BITMAP_STRUCT
-from pyxc.abi.layout import HANDLE, S32, U8, U16, U32, U64, Row, Table, nested, pad
+from pyxc.abi.layout import HANDLE, S32, U8, U16, U32, U64, Row, Table, pad
 from pyxc.abi.operation import SYSCTL, Operation
 
 
@@ -40,21 +39,6 @@ def capabilities(bits: int, number: int) -> Capability:
     direct = Capability.DIRECTIO if bits & 0b10 else Capability(0)
     return Capability(bits & 0b01) | Capability.PV | direct
 
-
-class CpupoolOp(IntEnum):
-    """cpupool_op.op (XEN_SYSCTL_CPUPOOL_OP_*)."""
-
-    CREATE = 1
-    DESTROY = 2
-    INFO = 3
-    ADDCPU = 4
-    RMCPU = 5
-    MOVEDOMAIN = 6
-    FREEINFO = 7
-
-
-CPUPOOL_ANY: Final = 0xFFFFFFFF
-"""A pool or cpu of the hypervisor's choice (XEN_SYSCTL_CPUPOOL_PAR_ANY)."""
 
 INVALID_CORE_ID: Final = 0xFFFFFFFF
 INVALID_SOCKET_ID: Final = 0xFFFFFFFF
@@ -194,18 +178,6 @@ NUMAINFO_STRUCT = Table(
     start=0x8,
 )  # fmt: skip
 
-CPUPOOL_OP_STRUCT = Table(
-    "xen_sysctl_cpupool_op", "sysctl",
-    Row("op",         U32),
-    Row("cpupool_id", U32),
-    Row("sched_id",   U32),
-    Row("domid",      U32),
-    Row("cpu",        U32),
-    Row("n_dom",      U32),
-    *nested("cpumap", BITMAP_STRUCT),
-    start=0x8,
-)  # fmt: skip
-
 READCONSOLE = Operation(
     SYSCTL, "readconsole", 1, READCONSOLE_STRUCT, changes=False, fixed={"clear": 0},
     before=dom0_ops.READCONSOLE,
@@ -225,6 +197,3 @@ AVAILHEAP = Operation(SYSCTL, "availheap", 9, AVAILHEAP_STRUCT, changes=False)
 TOPOLOGYINFO = Operation(SYSCTL, "topologyinfo", 16, TOPOLOGYINFO_STRUCT, changes=False)
 CPUTOPOINFO = Operation(SYSCTL, "cputopoinfo", 16, CPUTOPOINFO_STRUCT, changes=False)
 NUMAINFO = Operation(SYSCTL, "numainfo", 17, NUMAINFO_STRUCT, changes=False)
-CPUPOOL_OP_INFO = Operation(
-    SYSCTL, "cpupool_op_info", 18, CPUPOOL_OP_STRUCT, changes=False, fixed={"op": CpupoolOp.INFO}
-)

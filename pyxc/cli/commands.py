@@ -13,6 +13,8 @@ from pyxc.cli import (
     listing,
     memory_commands,
     policy_commands,
+    pool_commands,
+    scheduler_commands,
     store_commands,
     top,
     vcpu_commands,
@@ -24,8 +26,9 @@ def build() -> Program:
     """The whole command line, as the help shows it."""
     program = Program()
     for module in (
-        listing, top, domain_commands, vcpu_commands, memory_commands, host_commands, hypervisor_commands,
-        policy_commands, store_commands, label_commands, file_commands, demo,
+        listing, top, domain_commands, vcpu_commands, memory_commands, scheduler_commands, pool_commands,
+        host_commands, hypervisor_commands, policy_commands, store_commands, label_commands, file_commands,
+        demo,
     ):  # fmt: skip
         module.add(program)
     return program

@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 import glob
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyxc
 from pyxc.cli import output
 from pyxc.cli.parser import Program
 from pyxc.opening import REPLAYED
+from pyxc.xen import Xen
 
 HOOK = "__complete"
 FILES = "__files__"
@@ -61,7 +62,8 @@ def _values(wanted: argparse.Action, before: list[str], current: str) -> Iterabl
         return (FILES,)
     if kind == "PATH":
         return _nodes(_target(before), current.rpartition("/")[0])
-    return _domains(_target(before)) if kind == "DOMAIN" else ()
+    question = {"DOMAIN": _domains, "CPUPOOL": _pools}.get(str(kind))
+    return _asked(_target(before), question) if question else ()
 
 
 def _targets(current: str) -> Iterable[str]:
@@ -92,13 +94,20 @@ def _nodes(target: str | None, top: str) -> list[str]:
         return []
 
 
-def _domains(target: str | None) -> list[str]:
-    """Names and ids; none where no hypervisor can be asked."""
+def _domains(xen: Xen) -> list[str]:
+    return [xen.names.domain_name(domid) or str(domid) for domid in xen.domains]
+
+
+def _pools(xen: Xen) -> list[str]:
+    return [xen.names.pool_name(pool_id) or str(pool_id) for pool_id in xen.pools]
+
+
+def _asked(target: str | None, question: Callable[[Xen], list[str]]) -> list[str]:
+    """What a hypervisor answers; nothing where none can be asked."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with pyxc.open(target, readonly=True) as xen:
-                domids = list(xen.domains)
-                return [xen.names.domain_name(domid) or str(domid) for domid in domids]
+                return question(xen)
     except (pyxc.Error, OSError, ValueError):
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from pyxc.sim.cpupools import domain_share, vcpu_reservation
 from pyxc.sim.frame_set import FrameSet
 from pyxc.sim.ports import Ports
 
@@ -20,7 +21,7 @@ class RunState(IntEnum):
 
 class Vcpu:
     """One vcpu. `hard` and `soft` are sets of pcpus as bit masks, at first all of `everywhere`; `context` is
-    None until it has one."""
+    None until it has one; `reservation` is what rtds keeps of it."""
 
     def __init__(self, domain: Domain, index: int, pcpus: int, everywhere: int, now: int) -> None:
         self.domain = domain
@@ -32,6 +33,7 @@ class Vcpu:
         self.context: bytes | None = None
         self.state = RunState.OFFLINE
         self.times_ns = [0, 0, 0, 0]
+        self.reservation = vcpu_reservation()
         self._since = now
 
     @property
@@ -90,7 +92,9 @@ class Domain:
     `shadow_mode` and the parameters of `sedf` are of a domain that dom0_op made. `pod_gfns` have no memory
     yet and get it from `pod_cache`, machine frames that the domain owns already; `mmio` are gfns that are
     frames of devices. `dirty` are the frames that it wrote, None while nobody wants to know. `triggered` are
-    triggers with their vcpus, `hvm_records` the contents of records by type and instance.
+    triggers with their vcpus, `hvm_records` the contents of records by type and instance. `share` is what
+    credit and credit2 keep of it; `nodes` is its node affinity as a bit mask, None when that follows from its
+    vcpus.
     """
 
     def __init__(self, domid: int, handle: bytes, options: int, max_vcpus: int, hvm: bool = False) -> None:
@@ -104,6 +108,9 @@ class Domain:
         self.emulation_flags = 0
         self.vcpus: list[Vcpu | None] = [None] * max_vcpus
         self.pauses = 1
+        self.pool_id = 0
+        self.nodes: int | None = None
+        self.share = domain_share()
         self.shutdown_code: int | None = None
         self.dying = False
         self.debugged = False

@@ -78,20 +78,20 @@ def setvcpuaffinity(call: Call) -> None:
         _former_setvcpuaffinity(call)
         return
     vcpu, pcpus = _chosen(call), call.xen.pcpus
-    before = vcpu.hard
+    before, pool = vcpu.hard, call.xen.cpus_of(call.domain)
     if call["flags"] & AffinityFlag.HARD:
         hard = read_bitmap(call, "cpumap_hard", pcpus)
-        if not hard:
+        if not hard & pool:
             raise Refusal(XenErrno.EINVAL)
         vcpu.hard = hard
-        write_bitmap(call, "cpumap_hard", hard, pcpus)
+        write_bitmap(call, "cpumap_hard", hard & pool, pcpus)
     if call["flags"] & AffinityFlag.SOFT:
         try:
             vcpu.soft = read_bitmap(call, "cpumap_soft", pcpus)
         except Refusal:
             vcpu.hard = before
             raise
-        write_bitmap(call, "cpumap_soft", vcpu.soft & vcpu.hard, pcpus)
+        write_bitmap(call, "cpumap_soft", vcpu.soft & vcpu.hard & pool, pcpus)
     call.xen.schedule()
 
 
@@ -99,7 +99,7 @@ def _former_setvcpuaffinity(call: Call) -> None:
     """The whole set is kept, if any of its cpus is there."""
     vcpu = call.vcpu()
     hard = read_bitmap(call, "cpumap", call.xen.possible_pcpus)
-    if not hard & (1 << call.xen.pcpus) - 1:
+    if not hard & call.xen.cpus_of(call.domain):
         raise Refusal(XenErrno.EINVAL)
     vcpu.hard = hard
     call.xen.schedule()

@@ -21,6 +21,8 @@ GUARDS: Final[dict[Operation, tuple[str, str]]] = {
     domctl.SETDOMAINHANDLE: ("domain", "setdomainhandle"),
     domctl.SETVCPUAFFINITY: ("domain", "setaffinity"),
     domctl.GETVCPUAFFINITY: ("domain", "getaffinity"),
+    domctl.SETNODEAFFINITY: ("domain", "setnodeaffinity"),
+    domctl.GETNODEAFFINITY: ("domain", "getnodeaffinity"),
     domctl.GETVCPUINFO: ("domain", "getvcpuinfo"),
     domctl.SETVCPUCONTEXT: ("domain", "setvcpucontext"),
     domctl.GETVCPUCONTEXT: ("domain", "getvcpucontext"),

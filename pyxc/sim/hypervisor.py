@@ -14,6 +14,7 @@ from pyxc.abi.layout import Layout, Table
 from pyxc.sim import channels, debug_keys, grants, guests, guests_2006, hypfs
 from pyxc.sim.access import ClientMemory, Refusal
 from pyxc.sim.console import ConsoleRing
+from pyxc.sim.cpupools import CpuPool
 from pyxc.sim.dispatch import Dispatch
 from pyxc.sim.domain import Domain, Vcpu
 from pyxc.sim.frame_set import FrameSet
@@ -55,6 +56,7 @@ class Hypervisor:
         self.machine = Machine(profile.frames, self.interface.byteorder, m2p=profile.arch == "x86_64")
         self.holdings = Holdings(self.machine.memory)
         self.domains: dict[int, Domain] = {}
+        self.pools = {0: CpuPool(0, profile.schedulers[0], (1 << self.pcpus) - 1)}
         self.console = ConsoleRing()
         self.policy = Policy(profile.xen) if profile.xsm else None
         self.counters = Counters()
@@ -96,6 +98,15 @@ class Hypervisor:
         return 128 if self.profile.since(4, 0) else 32
 
     @property
+    def free_cpus(self) -> int:
+        """The pcpus that are in no pool, as a bit mask."""
+        return (1 << self.pcpus) - 1 & ~sum(pool.cpus for pool in self.pools.values())
+
+    def cpus_of(self, domain: Domain) -> int:
+        """The pcpus of a domain's pool, as a bit mask."""
+        return self.pools[domain.pool_id].cpus
+
+    @property
     def current(self) -> Vcpu:
         """The vcpu that makes all hypercalls: dom0's first."""
         return self.domains[0].live_vcpus[0]
@@ -131,7 +142,7 @@ class Hypervisor:
 
     def schedule(self) -> None:
         """After whatever makes a vcpu runnable or not."""
-        schedule(self.vcpus(), self.pcpus, self.clock_ns)
+        schedule(self.vcpus(), self.cpus_of, self.clock_ns)
 
     def hypercall(self, memory: ClientMemory, number: int, arguments: tuple[int, ...]) -> int:
         """Carry out one hypercall: its result, or a negative errno."""

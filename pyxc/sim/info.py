@@ -70,6 +70,7 @@ def domain_info(xen: Hypervisor, domain: Domain) -> dict[str, Any]:
         fields["max_vcpu_id"] = vcpus[-1].index if vcpus else _NO_VCPU
     optional = {
         "outstanding_pages": domain.outstanding_pages,
+        "cpupool": domain.pool_id,
         "gpaddr_bits": _GPADDR_BITS,
         "arch_config.emulation_flags": domain.emulation_flags,
     }

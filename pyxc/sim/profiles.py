@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from pyxc.abi import versions
+from pyxc.abi.domctl import Scheduler
 from pyxc.abi.layout import Interface, Release
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
@@ -58,6 +59,16 @@ class Profile(NamedTuple):
     """Whether it was built with FLASK, performance counters, and the schedulers RTDS and null."""
     pci: tuple[int, ...] = ()
     """The PCI devices of the host, which then has an IOMMU to give them to guests: bus << 8 | devfn."""
+
+    @property
+    def schedulers(self) -> tuple[Scheduler, ...]:
+        """Those that it was built with, the default one first. From 4.15 on some come only on request."""
+        if self.since(4, 15):
+            on_request = (Scheduler.RTDS, Scheduler.NULL) if self.xsm else ()
+            return Scheduler.CREDIT2, Scheduler.CREDIT, *on_request
+        newer = (((4, 1), Scheduler.CREDIT2), ((4, 5), Scheduler.RTDS), ((4, 9), Scheduler.NULL))
+        known = (Scheduler.CREDIT, *(scheduler for release, scheduler in newer if self.since(*release)))
+        return (known[1], known[0], *known[2:]) if self.since(4, 12) else known
 
     @property
     def interface(self) -> Interface:

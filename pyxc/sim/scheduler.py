@@ -3,25 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from pyxc.sim.domain import RunState, Vcpu
+from pyxc.sim.domain import Domain, RunState, Vcpu
 
 
-def schedule(vcpus: Iterable[Vcpu], pcpus: int, now: int) -> None:
+def schedule(vcpus: Iterable[Vcpu], cpus_of: Callable[[Domain], int], now: int) -> None:
     """Let runnable vcpus run, one on each pcpu of their hard affinity, the first ones first; the rest wait.
 
-    `now` is the time of the change in nanoseconds.
+    `cpus_of` tells the pcpus of a domain's pool as a bit mask; `now` is the time in nanoseconds.
     """
     taken: set[int] = set()
     for vcpu in vcpus:
-        vcpu.enter(_next_state(vcpu, pcpus, taken), now)
+        vcpu.enter(_next_state(vcpu, cpus_of(vcpu.domain), taken), now)
 
 
-def _next_state(vcpu: Vcpu, pcpus: int, taken: set[int]) -> RunState:
+def _next_state(vcpu: Vcpu, pool: int, taken: set[int]) -> RunState:
     if not vcpu.runnable:
         return RunState.BLOCKED if vcpu.blocked else RunState.OFFLINE
-    allowed = [pcpu for pcpu in (vcpu.pcpu, *range(pcpus)) if vcpu.hard >> pcpu & 1]
+    usable = vcpu.hard & pool or pool
+    allowed = [pcpu for pcpu in (vcpu.pcpu, *range(pool.bit_length())) if usable >> pcpu & 1]
     free = [pcpu for pcpu in allowed if pcpu not in taken]
     vcpu.pcpu = (free or allowed)[0]
     if not free:

@@ -9,16 +9,13 @@ from typing import Any
 
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, sysctl
-from pyxc.abi.domctl import Scheduler
-from pyxc.abi.errno import XenErrno
 from pyxc.sim import debug_keys
-from pyxc.sim.access import Refusal
-from pyxc.sim.bitmap import write_bitmap
 from pyxc.sim.call import Call, handles
 from pyxc.sim.info import domain_info
 
 _LAST_NODE = 63
 _LOCAL_DISTANCE = 10
+_PAGE_BITS = 12
 XEN_FRAMES = 5_000
 """Frames that Xen and the firmware keep: not part of total_pages."""
 HW_CAP = (0x178BFBFF, 0xFFFA3203, 0x2C100800, 0x0C0D1107, 0x0000000F, 0x219C07A9, 0x0040061C, 0x00000100)
@@ -55,13 +52,9 @@ def _write_cpus(call: Call, field: str, count: int, place: Callable[[int], int])
     call.memory.write(call[field], call.xen.machine.words.pack32(map(place, range(count))))
 
 
-def _scheduler(call: Call) -> int:
-    return Scheduler.CREDIT2 if call.xen.profile.since(4, 12) else Scheduler.CREDIT
-
-
 @handles(sysctl.SCHED_ID)
 def sched_id(call: Call) -> None:
-    call.answer(sched_id=_scheduler(call))
+    call.answer(sched_id=int(call.xen.pools[0].scheduler))
 
 
 @handles(sysctl.GETDOMAININFOLIST)
@@ -107,7 +100,13 @@ def getcpuinfo(call: Call) -> None:
 
 @handles(sysctl.AVAILHEAP)
 def availheap(call: Call) -> None:
-    call.answer(avail_bytes=call.xen.machine.heap.free * PAGE_SIZE)
+    """Of frames with addresses of so many bits; 0 is no limit. The one node is 0."""
+    heap = call.xen.machine.heap
+    least, most = call["min_bitwidth"], call["max_bitwidth"]
+    start = 1 << max(0, least - _PAGE_BITS - 1) if least else 0
+    stop = 1 << max(0, most - _PAGE_BITS) if most else call.xen.machine.frames
+    free = sum(len(range(max(run.start, start), min(run.stop, stop))) for run in heap.runs)
+    call.answer(avail_bytes=free * PAGE_SIZE if call["node"] in (-1, 0) else 0)
 
 
 @handles(sysctl.CPUTOPOINFO)
@@ -167,14 +166,3 @@ def _former_numainfo(call: Call) -> None:
         if call[field]:
             call.memory.write(call[field], data)
     call.answer(max_node_index=0)
-
-
-@handles(sysctl.CPUPOOL_OP_INFO)
-def cpupool_info(call: Call) -> None:
-    """Pool 0 has all cpus and domains; it is also the pool after none."""
-    if call["op"] != sysctl.CpupoolOp.INFO:
-        raise Refusal(XenErrno.ENOSYS)
-    if call["cpupool_id"] not in (0, sysctl.CPUPOOL_ANY):
-        raise Refusal(XenErrno.ENOENT)
-    write_bitmap(call, "cpumap", (1 << call.xen.pcpus) - 1, call.xen.pcpus)
-    call.answer(cpupool_id=0, sched_id=_scheduler(call), n_dom=len(call.xen.domains))

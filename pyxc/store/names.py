@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Names of domains."""
+"""Names of domains and of cpu pools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOBODY = (errno.ETIMEDOUT, errno.ENODEV, errno.ECONNRESET)
 
 
 class Names:
-    """Names of the domains of a target. Threads: may be used by many.
+    """Names of the domains and cpu pools of a target. Threads: may be used by many.
 
     Where nothing answers it says so once in the life of the process, and knows no names from then on. Where
     there is no xenstore at all, as with a recording, it has nothing to say.
@@ -35,12 +35,20 @@ class Names:
 
     def domain_name(self, domid: int) -> str | None:
         """A domain's name in xenstore, None when it has none or nothing answers there."""
+        return self._read(f"/local/domain/{domid}/name")
+
+    def pool_name(self, pool_id: int) -> str | None:
+        """The same of a cpu pool. The first one has a name even where nobody gave it one."""
+        name = self._read(f"/local/pool/{pool_id}/name")
+        return "Pool-0" if name is None and pool_id == 0 else name
+
+    def _read(self, path: str) -> str | None:
         if not self._use or self._target in Names._silent:
             return None
         if self._store is None:
             self._store = StoreClient(self._connect, readonly=True, timeout=_PATIENCE_S)
         try:
-            name = self._store.read(f"/local/domain/{domid}/name")
+            name = self._store.read(path)
         except StoreError as error:
             if error.errno in _NOBODY:
                 self._give_up(error)
@@ -52,7 +60,7 @@ class Names:
     def _give_up(self, error: StoreError) -> None:
         Names._silent.add(self._target)
         self.close()
-        warnings.warn(f"domains show without names: {error.strerror}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"domains show without names: {error.strerror}", RuntimeWarning, stacklevel=5)
 
     def close(self) -> None:
         """End the connection, if any; the next question makes another one."""

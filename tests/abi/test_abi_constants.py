@@ -43,7 +43,6 @@ COMMAND_OF = {
         for asked in goldens.operations().values()
         if asked.name.startswith("shadow_op_")
     },
-    "cpupool_op_info": "cpupool_op",
     "perfc_op_reset": "perfc_op",
     "perfc_op_query": "perfc_op",
     "livepatch_op_get": "livepatch_op",
@@ -56,6 +55,11 @@ COMMAND_OF = {
     "pm_op_get_max_cstate": "pm_op",
     "get_host_cpu_policy": "get_cpu_policy",
     "get_domain_cpu_policy": "get_cpu_policy",
+    **{
+        asked.name: asked.name[: asked.name.index("_op_") + 3]
+        for asked in goldens.operations().values()
+        if asked.name.startswith(("cpupool_op_", "scheduler_op_"))
+    },
 }
 
 # Fields of an envelope that the header calls otherwise.
@@ -83,7 +87,6 @@ ENUMS = {
         r"XEN_SYSCTL_PHYSCAP_(\w+)",
         {"MAX", "hvm_directio"},
     ),  # to 4.11: see capabilities()
-    "sysctl.CpupoolOp": (r"XEN_SYSCTL_CPUPOOL_OP_(\w+)", set()),
     "perfc.PerfcOp": (r"XEN_SYSCTL_PERFCOP_(\w+)", set()),
     "cpu_policy.Policy": (r"XEN_SYSCTL_cpu_policy_(\w+)", set()),
     "cpu_policy.Featureset": (r"XEN_SYSCTL_cpu_featureset_(\w+)", set()),
@@ -93,6 +96,10 @@ ENUMS = {
     "livepatch.LivepatchOp": (r"XEN_SYSCTL_LIVEPATCH_(\w+)", set()),
     "livepatch.State": (r"LIVEPATCH_STATE_(\w+)", set()),
     "pm.PmStat": (r"PMSTAT_(\w+)", set()),
+    "domctl_scheduler.SchedulerOp": (r"XEN_DOMCTL_SCHEDOP_(\w+)", set()),
+    "domctl_scheduler.RtdsFlag": (r"XEN_DOMCTL_SCHEDRT_(\w+)", set()),
+    "sysctl_cpupool.CpupoolOp": (r"XEN_SYSCTL_CPUPOOL_OP_(\w+)", set()),
+    "sysctl_scheduler.SchedulerOp": (r"XEN_SYSCTL_SCHEDOP_(\w+)", set()),
     "version.Feature": (r"XENFEAT_(\w+)", {"NR_SUBMAPS"}),
     "memory.MemFlag": (r"XENMEMF_(\w+)", set()),
     "memory.MapSpace": (r"XENMAPSPACE_(\w+)", set()),
@@ -125,12 +132,17 @@ NUMBERS = {
     "domctl_pci.DEV_PCI": "XEN_DOMCTL_DEV_PCI",
     "domctl_pci.DEV_RDM_RELAXED": "XEN_DOMCTL_DEV_RDM_RELAXED",
     "domctl_sharing.MEM_SHARING_CONTROL": "XEN_DOMCTL_MEM_SHARING_CONTROL",
-    "sysctl.CPUPOOL_ANY": "XEN_SYSCTL_CPUPOOL_PAR_ANY",
+    "sysctl_cpupool.CPUPOOL_ANY": "XEN_SYSCTL_CPUPOOL_PAR_ANY",
     "sysctl.INVALID_CORE_ID": "XEN_INVALID_CORE_ID",
     "sysctl.INVALID_SOCKET_ID": "XEN_INVALID_SOCKET_ID",
     "sysctl.INVALID_NODE_ID": "XEN_INVALID_NODE_ID",
     "sysctl.INVALID_MEM_SZ": "XEN_INVALID_MEM_SZ",
     "sysctl.INVALID_NODE_DIST": "XEN_INVALID_NODE_DIST",
+    "sysctl_scheduler.TSLICE_MIN": "XEN_SYSCTL_CSCHED_TSLICE_MIN",
+    "sysctl_scheduler.TSLICE_MAX": "XEN_SYSCTL_CSCHED_TSLICE_MAX",
+    "sysctl_scheduler.RATELIMIT_MIN": "XEN_SYSCTL_SCHED_RATELIMIT_MIN",
+    "sysctl_scheduler.RATELIMIT_MAX": "XEN_SYSCTL_SCHED_RATELIMIT_MAX",
+    "sysctl_scheduler.MGR_DLY_MAX_US": "XEN_SYSCTL_CSCHED_MGR_DLY_MAX_US",
     "x86.VCPU_INFOS": "XEN_LEGACY_MAX_VCPUS",
     "grant_table.PERMIT_ACCESS": "GTF_permit_access",
     "grant_table.READONLY": "GTF_readonly",
@@ -167,8 +179,16 @@ def test_an_operation_has_its_command_in_the_releases_that_know_it(name: str) ->
     for interface in RELEASES:
         if interface.xen < STRUCTURED.get(asked.family.name, interface.xen):
             continue
-        expected = asked.command if in_release(asked, interface) else None
-        assert goldens.constant(command, interface.xen) == expected, interface
+        number = goldens.constant(command, interface.xen)
+        if in_release(asked, interface):
+            assert number == asked.command, interface
+        else:
+            assert number is None or _has_a_union(asked), interface
+
+
+def _has_a_union(asked: Operation) -> bool:
+    """A command can be older than the member of its union that an operation is about (test_abi_tables)."""
+    return bool(asked.body) and any(row.name and row.name.startswith("u.") for row in asked.body.rows)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -35,6 +35,8 @@ OTHER_NAMES = {
     ("xenctl_cpumap", "nr_bits"): "nr_cpus",
     ("xen_domctl_vcpuaffinity", "cpumap.nr_bits"): "cpumap.nr_cpus",  # to 4.2
     ("xen_sysctl_cpupool_op", "cpumap.nr_bits"): "cpumap.nr_cpus",  # to 4.2
+    ("xen_domctl_scheduler_op", "op"): "cmd",
+    ("xen_sysctl_scheduler_op", "op"): "cmd",
     ("xen_sysctl_perfc_op", "op"): "cmd",  # the envelope has a field of that name
     ("xen_sysctl_livepatch_op", "op"): "cmd",
     ("xen_sysctl_pm_op", "op"): "cmd",

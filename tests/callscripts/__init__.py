@@ -15,13 +15,14 @@ import pkgutil
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from pyxc import Domain, Xen, errors
+from pyxc import Domain, Pool, Scheduler, Xen, errors
 from pyxc.abi import domctl
 from pyxc.abi.operation import DOMCTL, SYSCTL, Operation
 from pyxc.caller import Address, Reply
 
 UUIDS = {"pv": "11111111-2222-4333-8444-555555555501", "pvh": "11111111-2222-4333-8444-555555555502"}
 MEMORY_KB = 8192
+POOL_ID = 9
 ABSENT_DOMID = 0x7000
 ABSENT_VCPU = 4096
 WRONG_VERSION = 0x7777
@@ -61,7 +62,7 @@ def release(xen: Xen) -> str:
 
 
 def run(name: str, xen: Xen, release: str) -> Outcomes:
-    """One script, from its first call until its domains are gone, on a hypervisor that is a RELEASE.
+    """One script, from its first call until its domains and pools are gone, on a hypervisor called RELEASE.
 
     dom0's vcpu 0 makes the calls, so that "own vcpu" is always the same.
     """
@@ -73,8 +74,7 @@ def run(name: str, xen: Xen, release: str) -> Outcomes:
         module.run(script)
         script.try_mistakes(getattr(module, "NOT_ON_DOM0", ()))
     finally:
-        for domain in script.domains:
-            domain.destroy()
+        script.clean_up()
     return script.outcomes
 
 
@@ -88,6 +88,7 @@ class Script:
         self.outcomes: Outcomes = {}
         self.samples: dict[Operation, tuple[int | None, dict[str, Any]]] = {}
         self.domains: list[Domain] = []
+        self.pools: list[Pool] = []
 
     def pv(self) -> int:
         """The id of a new PV domain of two vcpus that may own MEMORY_KB."""
@@ -102,6 +103,26 @@ class Script:
         self.domains.append(domain)
         self.xen.call(domctl.MAX_MEM, domain.domid, max_memkb=MEMORY_KB)
         return domain.domid
+
+    def pool(self, scheduler: Scheduler) -> int:
+        """The id of a new cpu pool with the host's cpu 1, which pool 0 gives."""
+        pool = self.xen.pools.create(scheduler, pool_id=POOL_ID)
+        self.pools.append(pool)
+        self.xen.pools[0].remove_cpu(1)
+        pool.add_cpu(1)
+        return pool.pool_id
+
+    def clean_up(self) -> None:
+        """Leave nothing behind: pool 0 has all cpus again."""
+        for domain in self.domains:
+            domain.destroy()
+        for pool in self.pools:
+            for cpu in pool.info().cpus:
+                pool.remove_cpu(cpu)
+            pool.destroy()
+        if self.pools:
+            for cpu in self.xen.pools.free_cpus():
+                self.xen.pools[0].add_cpu(cpu)
 
     def step(
         self, case: str, operation: Operation, domid: int | None = None, /, **fields: Any

@@ -9,7 +9,7 @@ from pyxc.abi.domctl import AffinityFlag
 
 VOLATILE = Volatile(fields=("cpu",))
 BOTH = int(AffinityFlag.HARD | AffinityFlag.SOFT)
-HARD = int(AffinityFlag.HARD)
+HARD, SOFT = int(AffinityFlag.HARD), int(AffinityFlag.SOFT)
 MAPS = {
     "cpumap_hard.bitmap": 8,
     "cpumap_hard.nr_bits": 64,

@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from pyxc import HvmParam, ShutdownReason, connect
+from pyxc import HvmParam, Scheduler, ShutdownReason, connect
 from pyxc.cli.commands import build
+from pyxc.sim.cpupools import CpuPool
 
 WEB1 = "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"
 EVERY_COMMAND = {
@@ -25,6 +26,16 @@ EVERY_COMMAND = {
     "vcpu-pin": ["vcpu-pin", "web1", "0", "0"],
     "context": ["context", "web1"],
     "frames": ["frames", "web1"],
+    "sched-credit": ["sched-credit"],
+    "sched-credit2": ["sched-credit2", "-d", "web1", "-w", "512"],
+    "sched-rtds": ["sched-rtds"],
+    "cpupool-list": ["cpupool-list"],
+    "cpupool-create": ["cpupool-create", "-s", "credit", "-c", "1"],
+    "cpupool-destroy": ["cpupool-destroy", "1"],
+    "cpupool-rename": ["cpupool-rename", "1", "spare"],
+    "cpupool-cpu-add": ["cpupool-cpu-add", "1", "1"],
+    "cpupool-cpu-remove": ["cpupool-cpu-remove", "0", "0"],
+    "cpupool-migrate": ["cpupool-migrate", "web1", "0"],
     "info": ["info"],
     "dmesg": ["dmesg"],
     "debug-keys": ["debug-keys", "h"],
@@ -56,9 +67,11 @@ EVERY_COMMAND = {
 }
 
 
-@pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize("name", build().commands)
-def test_every_command_has_json(pyxc, core, policy, name):
+def test_every_command_has_json(pyxc, guarded, core, policy, name):
+    """On a host with an empty cpu pool and a free cpu."""
+    guarded.pools[1] = CpuPool(1, Scheduler.CREDIT)
+    guarded.pools[0].cpus = 0b11 if name == "cpupool-cpu-remove" else 0b01
     files = {"CORE": core, "POLICY": policy}
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (0, "")

@@ -25,11 +25,11 @@ def _section(title: str) -> str:
 def _entries() -> dict[str, str]:
     """The line that introduces each command."""
     lines = [line for line in _section("COMMANDS").splitlines() if line.startswith(".It Cm ")]
-    return {re.match(r"\.It Cm ([a-z -]*[a-z])", line)[1]: line for line in lines}
+    return {re.match(r"\.It Cm ([a-z0-9 -]*[a-z0-9])", line)[1]: line for line in lines}
 
 
 def _options_in(text: str) -> set[str]:
-    return {f"--{name}" for name in re.findall(r"Fl Fl ([a-z0-9-]+)", text)}
+    return {f"--{name}" for name in re.findall(r"Fl Fl ([a-z0-9_-]+)", text)}
 
 
 def _long(options: list[str]) -> set[str]:

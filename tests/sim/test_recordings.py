@@ -24,8 +24,15 @@ BUILD_CALLS = RECORDINGS / "xen-4.17" / "build.calls"
 NOT_RECORDED_RELEASES = sorted({target.removeprefix("sim:") for target in sim.PROFILES} - set(RECORDED))
 WITH_HAP = (3, 3)
 NEWER_SCRIPTS = {
-    "attributes": (4, 10), "devices": (4, 6), "host": (4, 6), "memory": (4, 0), "vcpus": (4, 5),
-}  # fmt: skip
+    "attributes": (4, 10),
+    "devices": (4, 6),
+    "host": (4, 6),
+    "memory": (4, 0),
+    "pools": (4, 5),
+    "rtds": (4, 10),
+    "scheduling": (4, 12),
+    "vcpus": (4, 5),
+}
 """Since when Xen has all structures that a script asks for; the others want a domain with HAP."""
 NO_FREQUENCIES = "an emulated machine has none: only the refusals are recorded"
 NOT_RECORDED = {
@@ -36,6 +43,10 @@ NOT_RECORDED = {
     "xsm_op.load": "the suite in dom0 loads the hypervisor's own policy, which is not ours to copy",
     "domctl.getmemlist": "Xen had it up to 4.10 only",
     "domctl.getpageframeinfo2": "Xen had it up to 4.5 only",
+    **dict.fromkeys(
+        (name for name in sim.operations() if name.endswith("_rtds")),
+        "Xen 4.14 has the scheduler, but its pools cannot be emptied; the others were built without it",
+    ),
     "sysctl.topologyinfo": "Xen had it from 4.1 to 4.5 only",
     **dict.fromkeys(
         (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pyxc import sim
-from pyxc.abi import domctl, event_channel, hvm, sysctl, version
+from pyxc.abi import domctl, event_channel, hvm, sysctl, sysctl_cpupool, version
 from pyxc.abi.event_channel import Status
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sysctl import Capability
@@ -121,10 +121,10 @@ def test_idle_time_grows(client: Any) -> None:
 def test_cpupools(client: Any) -> None:
     arena = client.buffer(8)
     fields = {"cpumap.bitmap": arena.address, "cpumap.nr_bits": 64}
-    answer = client.call(sysctl.CPUPOOL_OP_INFO, cpupool_id=0, **fields)
+    answer = client.call(sysctl_cpupool.CPUPOOL_OP_INFO, cpupool_id=0, **fields)
     assert (answer["n_dom"], bytes(arena.view[:8])) == (4, b"\x03" + bytes(7))
-    assert client.call(sysctl.CPUPOOL_OP_INFO, cpupool_id=1, **fields).result == -errno.ENOENT
-    assert client.call(sysctl.CPUPOOL_OP_INFO, op=1, **fields).result == -errno.ENOSYS
+    assert client.call(sysctl_cpupool.CPUPOOL_OP_INFO, cpupool_id=1, **fields).result == -errno.ENOENT
+    assert client.call(sysctl_cpupool.CPUPOOL_OP_INFO, op=8, **fields).result == -errno.ENOSYS
 
 
 def console(

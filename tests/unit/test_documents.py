@@ -67,4 +67,4 @@ def _commands(session: str) -> Iterator[tuple[str, str]]:
 def test_documents_are_found() -> None:
     assert DOCUMENTS[0] in WITH_PYTHON
     names = [document.name for document in WITH_COMMANDS]
-    assert names == ["flask.md", "hypervisor.md", "labels.md", "xenstore.md"]
+    assert names == ["flask.md", "hypervisor.md", "labels.md", "scheduling.md", "xenstore.md"]

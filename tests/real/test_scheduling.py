@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Shares of domains and cpu pools on this Xen, whatever schedulers it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import pyxc
+from pyxc import Credit2Params, CreditParams, RtdsParams, Scheduler
+
+CRASHES = (4, 14)
+"""This one does when an rtds pool loses its last cpu."""
+
+
+@pytest.fixture(params=[Scheduler.CREDIT, Scheduler.CREDIT2, Scheduler.RTDS, Scheduler.NULL])
+def pool(xen: pyxc.Xen, pv: pyxc.Domain, request: pytest.FixtureRequest) -> Iterator[pyxc.Pool | None]:
+    """A pool with cpu 1, into which the domain `pv` has moved; None where Xen lacks the scheduler."""
+    if request.param is Scheduler.RTDS and xen.interface.xen == CRASHES:
+        yield None
+        return
+    try:
+        pool = xen.pools.create(request.param)
+    except pyxc.HypercallError as error:
+        assert "built without this scheduler" in str(error)
+        yield None
+        return
+    xen.pools[0].remove_cpu(1)
+    pool.add_cpu(1)
+    pool.add_domain(pv)
+    yield pool
+    xen.pools[0].add_domain(pv)
+    pool.remove_cpu(1)
+    pool.destroy()
+    xen.pools[0].add_cpu(1)
+
+
+def test_default_pool(xen: pyxc.Xen) -> None:
+    (info,) = xen.pools.infos()
+    assert info.pool_id == 0 and info.cpus == set(range(xen.nr_cpus))
+    assert isinstance(info.scheduler, Scheduler) and info.scheduler.name.lower() == xen.scheduler
+    assert info.nr_domains == len(xen.domains)
+    assert xen.pools[0].scheduling() is not None
+
+
+def test_parameters_of_each_scheduler(pool: pyxc.Pool | None, pv: pyxc.Domain) -> None:
+    if pool is None:
+        return
+    assert (pv.pool, pv.scheduler, pool.info().nr_domains) == (pool, pool.scheduler, 1)
+    match pv.scheduling():
+        case CreditParams() | Credit2Params():
+            pv.set_scheduling(cap=150)
+            pv.set_scheduling(weight=512)
+            assert pv.scheduling() == (512, 150)
+            pool.set_scheduling(ratelimit_us=2000)
+            assert pool.scheduling() is not None and pool.scheduling().ratelimit_us == 2000
+        case RtdsParams():
+            pv.vcpu(1).set_scheduling(budget_us=1000, extratime=False)
+            pv.set_scheduling(period_us=20_000)
+            assert pv.vcpus.scheduling() == [
+                RtdsParams(20_000, 4_000, True),
+                RtdsParams(20_000, 1_000, False),
+            ]
+        case None:
+            assert pool.scheduler is Scheduler.NULL and pool.scheduling() is None
+
+
+def test_a_cap_that_is_too_high_changes_nothing(pv: pyxc.Domain) -> None:
+    before = pv.scheduling()
+    with pytest.raises(ValueError, match="from 0 to 200"):
+        pv.set_scheduling(weight=7, cap=201)
+    assert pv.scheduling() == before
