@@ -112,6 +112,8 @@ def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
     for verdict in verdicts:
         if not verdict.green:
             _show_output(verdict.lane)
+    for verdict in verdicts:
+        _show_differential(verdict.lane)
     print(report.text(report.LANES, verdicts, report.lane_row))
     return 0 if all(verdict.green for verdict in verdicts) else 1
 
@@ -120,6 +122,14 @@ def _show_output(lane: config.Lane) -> None:
     output = vm.console_log(lane).with_name("output")
     if output.exists():
         host.say(f"lab: {lane.name}: output of the tests\n{output.read_text(errors='replace')}")
+
+
+def _show_differential(lane: config.Lane) -> None:
+    """How libxc's own binding and pyxc's compare, where both were run: each method in a line."""
+    file = vm.console_log(lane).with_name("differential.txt")
+    if file.exists():
+        summary, _, _ = file.read_text().partition("\n\n")
+        print(f"{lane.name}: xen.lowlevel.xc, libxc's and pyxc's\n{summary}\n")
 
 
 def run_command(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:

@@ -189,6 +189,7 @@ SUITE = Suite(
         "pyproject.toml",
         "tests/conftest.py",
         "tests/callscripts",
+        "tests/programs",
         "tests/recordings",
         "tests/storescripts",
     ),

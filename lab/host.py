@@ -25,6 +25,7 @@ TOOLS = {
     "gcc": "gcc",
     "ld": "binutils",
     "setpriv": "util-linux",
+    "pip3": "python3-pip",
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 

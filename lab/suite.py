@@ -11,7 +11,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 from typing import NamedTuple
 
-from lab import config, host, packages, vm
+from lab import config, host, packages, programs, vm
 
 # Branch coverage of the installed package; the report is made where the sources are.
 SCRIPT = """
@@ -62,7 +62,10 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
     """Run the suite (tests that match pytest's -k EXPRESSION) in LANE; results go to build/lab/LANE."""
     archives = [packages.layer(lane.root.arch)] if with_package else []
     copied = {host.CHECKOUT / name: f"/job/{name}" for name in (config.SUITE.tests, *config.SUITE.helpers)}
-    boot = vm.Boot(lane, archives, {**copied, **files}, {"PYXC_TEST_XEN": "1", "PYXC_LANE": lane.name})
+    environment = {"PYXC_TEST_XEN": "1", "PYXC_LANE": lane.name}
+    if lane.peer:
+        copied[programs.directory()] = environment["PYXC_PROGRAMS"] = "/programs"
+    boot = vm.Boot(lane, archives, {**copied, **files}, environment)
     arguments = [config.SUITE.tests, *(["-k", expression] if expression else [])]
     with host.step(f"{lane.name}: testing"):
         result = vm.run(boot, SCRIPT.format(arguments=shlex.join(arguments)))

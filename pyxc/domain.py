@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 import uuid
 from collections.abc import Iterable
@@ -34,6 +35,7 @@ from pyxc.vcpu import Vcpu, Vcpus
 from pyxc.vnuma import Vnuma, read_vnuma, set_vnuma
 
 if TYPE_CHECKING:
+    from pyxc.dumpcore import CoreDump, Progress
     from pyxc.xen import Xen
 
 _POLL_S = 0.05
@@ -167,6 +169,29 @@ class Domain:
         else:
             cause = "another process or a backend still maps its memory or grants"
         return f"domain {self.domid} is still dying after {timeout:g} s: {cause}"
+
+    def dump_core(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pause: bool = True,
+        force: bool = False,
+        progress: Progress | None = None,
+        provenance: str = "attributes",
+    ) -> CoreDump:
+        """Write its memory and registers into a file, as `xl dump-core` does (dump-core-format.txt of Xen).
+
+        `pause` False lets it run meanwhile: the pages are of different moments then. `progress` is told how
+        many pages are done, and of how many. `provenance` says how the file tells where it comes from, see
+        pyxc.provenance_file; it has its name when it is complete. Unsupported for a PV domain whose p2m
+        cannot be read, and for one that is populated on demand, unless `force`: that populates it.
+        ValueError for the domain that this process runs in.
+        """
+        from pyxc import dumpcore  # it brings pyxattr along, which nothing else here needs
+
+        return dumpcore.dump_core(
+            self, path, pause=pause, force=force, progress=progress, provenance=provenance
+        )
 
     def set_max_memory(self, kb: int) -> None:
         """The KiB that it may own (domctl max_mem).

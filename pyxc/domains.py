@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyxc import check, errors
 from pyxc.abi import domctl, flask, sysctl
 from pyxc.abi.domctl import CreateFlag, EmulationFlag
-from pyxc.abi.domid import DOMID_ANY
+from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
 from pyxc.domain import Domain
 from pyxc.domain_info import INFO, MOST_VCPUS, DomainInfo, read_info
 
@@ -24,8 +24,8 @@ _DEFAULT_LIMITS = (1023, -1, -1)
 _IOMMU_AT_CREATION = (4, 13)
 _LAPIC_ALONE = (4, 8)
 """Since when an HVM domain may have a local APIC and nothing else emulated; 4.7 takes all devices or none."""
-_OLD_GRANT_FRAMES = 64
-_OLD_MAPTRACK_FRAMES = 1024
+_DEFAULT_GRANTS = {"max_grant_frames": -1, "max_maptrack_frames": -1}
+_OLD_DEFAULT_GRANTS = {"max_grant_frames": 64, "max_maptrack_frames": 1024}
 
 
 class Domains(Mapping[int, Domain]):
@@ -38,14 +38,22 @@ class Domains(Mapping[int, Domain]):
         self._xen = xen
         self._room = _ROOM
 
-    def infos(self) -> list[DomainInfo]:
-        """All domains at one moment, in order of their ids (sysctl getdomaininfolist, public/sysctl.h)."""
+    def infos(self, first: int = 0, most: int = DOMID_FIRST_RESERVED) -> list[DomainInfo]:
+        """All domains at one moment, in order of their ids (sysctl getdomaininfolist, public/sysctl.h).
+
+        Or at most so many of them, from an id on.
+        """
+        check.natural("most", most, DOMID_FIRST_RESERVED)
+        first = check.domid(first)
         size = domctl.GETDOMAININFO_STRUCT.at(self._xen.interface).size
         while True:
-            room = self._room
+            room = min(self._room, most)
             found = self._xen.caller.read_list(
-                sysctl.GETDOMAININFOLIST, INFO, size, room, "buffer", "num_domains", max_domains=room
-            )
+                sysctl.GETDOMAININFOLIST, INFO, size, room, "buffer", "num_domains",
+                first_domain=first, max_domains=room,
+            )  # fmt: skip
+            if room == most:
+                return found
             if len(found) < room:
                 self._room = len(found) + len(found) // 8 + _ROOM
                 return found
@@ -107,10 +115,8 @@ class Domains(Mapping[int, Domain]):
             "flags": int(flags),
             "max_vcpus": check.natural("max_vcpus", max_vcpus, MOST_VCPUS, 1),
             "max_evtchn_port": check.natural("max_evtchn_port", max_evtchn_port, _U32_MAX),
-            "max_grant_frames": self._limit("max_grant_frames", max_grant_frames, _OLD_GRANT_FRAMES),
-            "max_maptrack_frames": self._limit(
-                "max_maptrack_frames", max_maptrack_frames, _OLD_MAPTRACK_FRAMES
-            ),
+            "max_grant_frames": self._limit("max_grant_frames", max_grant_frames),
+            "max_maptrack_frames": self._limit("max_maptrack_frames", max_maptrack_frames),
             "arch.emulation_flags": int(EmulationFlag.LAPIC) if hvm and xen >= _LAPIC_ALONE else 0,
         }
         limits = (max_evtchn_port, max_grant_frames, max_maptrack_frames)
@@ -135,22 +141,33 @@ class Domains(Mapping[int, Domain]):
             return flask.default_ssidref(self._xen.interface.xen)
         return check.natural("ssidref", wanted, _U32_MAX)
 
-    def _limit(self, name: str, value: int, old_default: int) -> int:
-        """A limit of grants; -1 means the host's default to Xen, but has to be spelled out before 4.14."""
-        if value == -1:
-            return -1 if self._xen.interface.xen >= (4, 14) else old_default
-        return check.natural(name, value, 2**31 - 1)
+    def _limit(self, name: str, value: int) -> int:
+        """A limit of grants; -1 is the host's default."""
+        return self._default_limits[name] if value == -1 else check.natural(name, value, 2**31 - 1)
+
+    @property
+    def _default_limits(self) -> dict[str, int]:
+        """Limits of grants that are the host's defaults: -1, which has to be spelled out before Xen 4.14."""
+        return _DEFAULT_GRANTS if self._xen.interface.xen >= (4, 14) else _OLD_DEFAULT_GRANTS
 
     def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
-        layout = domctl.CREATEDOMAIN.at(self._xen.interface)
-        if "grant_opts" in layout.index:
+        if self._xen.caller.has_field(domctl.CREATEDOMAIN, "grant_opts"):
             fields["grant_opts"] = self._xen.grant_version
-        known = {name: value for name, value in fields.items() if name in layout.index}
-        reply = self._xen.call(domctl.CREATEDOMAIN, wanted, **known)
-        domain = Domain(self._xen, reply.field("domid"), handle)
+        domain = Domain(self._xen, self.create_bare(wanted, **fields), handle)
         try:
             domain.set_max_vcpus(max_vcpus)
         except BaseException:
             domain.destroy()
             raise
         return domain
+
+    def create_bare(self, domid: int = DOMID_ANY, /, **fields: Any) -> int:
+        """A new domain as the fields of createdomain say, and nothing more: it has no vcpus; answers its id.
+
+        For toolstacks that take the other steps themselves. Fields that this interface does not have are left
+        out; limits of grants that are not given are the host's defaults.
+        """
+        layout = domctl.CREATEDOMAIN.at(self._xen.interface)
+        wanted = {**self._default_limits, **fields}
+        known = {name: value for name, value in wanted.items() if name in layout.index}
+        return int(self._xen.call(domctl.CREATEDOMAIN, domid, **known).field("domid"))

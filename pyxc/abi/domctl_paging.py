@@ -64,6 +64,8 @@ def _shadow_op(name: str, op: ShadowOp, changes: bool = True) -> Operation:
     return Operation(DOMCTL, f"shadow_op_{name}", 10, SHADOW_OP_STRUCT, changes=changes, fixed={"op": op})
 
 
+SHADOW_OP = Operation(DOMCTL, "shadow_op", 10, SHADOW_OP_STRUCT, changes=True)
+"""Any of them, by `op`."""
 SHADOW_OP_OFF = _shadow_op("off", ShadowOp.OFF)
 SHADOW_OP_ENABLE_TEST = _shadow_op("enable_test", ShadowOp.ENABLE_TEST)
 SHADOW_OP_ENABLE_LOGDIRTY = _shadow_op("enable_logdirty", ShadowOp.ENABLE_LOGDIRTY)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Commands that change domains: pause, unpause, destroy, trigger, create-empty, mem-max."""
+"""Commands on domains: pause, unpause, destroy, trigger, create-empty, mem-max, dump-core."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def add(program: Program) -> None:
     limit = program.add("mem-max", set_max_memory, "set how much memory a domain may own")
     limit.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     limit.add_argument("memory_kb", metavar="MEM", type=memory_kb, help="MiB, or with b, k, m, g or t")
+    dump = program.add("dump-core", dump_core, "write a domain's memory and registers into a file")
+    dump.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    dump.add_argument("file", metavar="FILE", help="it is replaced when the dump is complete")
+    dump.add_argument("--live", action="store_true", help="let the domain run meanwhile")
+    dump.add_argument("--force", action="store_true", help="populate what is populated on demand")
 
 
 def _add_for_several(program: Program, name: str, action: Callable[[Domain], None], purpose: str) -> None:
@@ -98,6 +103,19 @@ def set_max_memory(args: argparse.Namespace) -> int:
         domain.set_max_memory(args.memory_kb)
         if args.json:
             output.as_json(**_identity(domain), max_memory_kb=domain.info().max_memory_kb)
+    return 0
+
+
+def dump_core(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        dump = domain.dump_core(
+            args.file, pause=not args.live, force=args.force, provenance=args.provenance
+        )
+    if args.json:
+        output.as_json(**_identity(domain), **dump._asdict())
+    elif dump.nr_missing:
+        output.lines([f"{dump.nr_missing} of {dump.nr_pages} pages could not be read"])
     return 0
 
 

@@ -23,6 +23,7 @@ EVERY_COMMAND = {
     "trigger": ["trigger", "web1", "nmi"],
     "create-empty": ["create-empty"],
     "mem-max": ["mem-max", "web1", "128"],
+    "dump-core": ["dump-core", "build", "CORE"],
     "vcpu-pin": ["vcpu-pin", "web1", "0", "0"],
     "context": ["context", "web1"],
     "frames": ["frames", "web1"],
@@ -65,6 +66,20 @@ EVERY_COMMAND = {
     "inspect": ["inspect", "CORE"],
     "verify": ["verify", "CORE"],
 }
+
+
+def test_dump_core(pyxc, host, tmp_path):
+    file = tmp_path / "core"
+    words = ("dump-core", "--provenance", "none", "--live", "web1", str(file))
+    assert pyxc(*words) == (0, "", "")
+    size = file.stat().st_size
+    assert size > host.domains[1].tot_pages * 4096
+    told = pyxc(*words, "--json").json
+    assert {name: told[name] for name in ("domid", "nr_pages", "nr_missing", "nr_vcpus")} == {
+        "domid": 1, "nr_pages": host.domains[1].tot_pages, "nr_missing": 0, "nr_vcpus": 2,
+    }  # fmt: skip
+    assert pyxc("dump-core", "nobody", str(file)).status != 0
+    assert file.stat().st_size == size
 
 
 @pytest.mark.parametrize("name", build().commands)

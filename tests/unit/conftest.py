@@ -8,7 +8,10 @@ from typing import Any
 
 import hosts
 import pytest
-from hosts import Boot, Host
+from hosts import Bind, Boot, Host
+
+from pyxc.compat import target
+from pyxc.compat.xc import xc
 
 
 @pytest.fixture
@@ -39,3 +42,27 @@ def host(boot: Boot) -> Host:
 def any_host(request: pytest.FixtureRequest, boot: Boot) -> Host:
     """A host of each release."""
     return boot(request.param)
+
+
+@pytest.fixture
+def bind(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bind]:
+    """A function that opens xen.lowlevel.xc on a freshly booted host: bind("4.20"). Checked for leaks."""
+    opened: list[xc] = []
+
+    def make(release: str = "4.17") -> xc:
+        monkeypatch.setenv("PYXC_TARGET", release if release.startswith("sim:") else f"sim:xen-{release}")
+        target._simulated.cache_clear()
+        opened.append(xc())
+        return opened[-1]
+
+    yield make
+    for binding in opened:
+        assert binding._open.link.pool.outstanding == 0, "a call kept its buffers"
+        assert binding._open.link.maps == [], "a mapping stayed open"
+    target._simulated.cache_clear()
+
+
+@pytest.fixture
+def libxc(bind: Bind) -> xc:
+    """xen.lowlevel.xc on a host of the default release."""
+    return bind()

@@ -13,6 +13,7 @@ from pyxc._core import ForeignMap
 from pyxc.abi import x86
 from pyxc.abi.layout import Interface
 from pyxc.abi.operation import Operation
+from pyxc.compat.xc import xc
 from pyxc.link.faults import FaultLink
 from pyxc.sim import Hypervisor, named
 
@@ -118,3 +119,13 @@ def start(
 
 Boot = Callable[..., Host]
 """What start() is; the fixture `boot` is one that also checks each host in the end."""
+
+Bind = Callable[..., xc]
+"""Opens xen.lowlevel.xc on a freshly booted host; see the fixture `bind`."""
+
+
+def truth_of(binding: xc) -> Hypervisor:
+    """The host behind a binding."""
+    link: Any = binding._open.link
+    found: Hypervisor = link.hypervisor
+    return found
