@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab import cache, host
@@ -102,13 +103,17 @@ def fetch_source(suite: str, package: str, into: Path) -> None:
     host.call(["apt-get", *_source_options(suite), "source", "--download-only", package], cwd=into)
 
 
-def fetch_upstream(suite: str, package: str, into: Path) -> None:
-    """Unpack what Debian's source PACKAGE is made from, without Debian's patches, INTO a directory."""
+def fetch_upstream(suite: str, package: str, into: Path, patches: Sequence[str] = ()) -> None:
+    """Unpack what Debian's source PACKAGE is made from INTO a directory; of its patches, PATCHES alone."""
     apt = _source_options(suite)
-    host.call(["apt-get", *apt, "source", "-q", "--download-only", "--tar-only", package], cwd=into)
+    for part in ("--tar-only", "--diff-only") if patches else ("--tar-only",):
+        host.call(["apt-get", *apt, "source", "-q", "--download-only", part, package], cwd=into)
     for packed in into.glob("*.orig.tar.*"):
         host.call(["tar", "-xf", packed, "--strip-components=1"], cwd=into)
-        packed.unlink()
+    for packed in into.glob("*.debian.tar.*"):
+        host.call(["tar", "-xf", packed], cwd=into)
+    for patch in patches:
+        host.call(["patch", "-p1", "-i", into / "debian/patches" / patch], cwd=into)
 
 
 def first_dependency(suite: str, arch: str, metapackage: str) -> str:

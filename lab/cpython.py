@@ -12,6 +12,8 @@ from lab import apt, cache, host
 SUITE = "bookworm"
 # Debian's names of the sources. Built here with the Python of the same minor version, which SUITE has.
 PYTHON, ZLIB, LIBFFI = "python3.11", "zlib", "libffi"
+# What made Python 3.11.2 wait for ever at its end, and crash: CPython's gh-102126 and gh-106092.
+PATCHES = {PYTHON: ("shutdown-deadlock.diff", "frame_dealloc-crash.diff")}
 BUILD_PYTHON = "/usr/bin/python3.11"
 BUILD_TRIPLET = "x86_64-linux-gnu"
 
@@ -47,7 +49,7 @@ def build(triplet: str) -> Path:
 def _source(name: str, scratch: Path) -> Path:
     directory = scratch / name
     directory.mkdir()
-    apt.fetch_upstream(SUITE, name, directory)
+    apt.fetch_upstream(SUITE, name, directory, PATCHES.get(name, ()))
     return directory
 
 

@@ -27,20 +27,14 @@ from lab.suite import Test
 
 OUTPUT = host.CHECKOUT / "build" / "foreign"
 JOBS = 2
-LIMIT_S = 3600
+LIMIT_S = 1800
 HEADER = ("python", "machine", "byte order", "bits", *report.STATES, "seconds")
 ABOUT = """
 import json, platform, struct, sys
 print(json.dumps([platform.python_version(), sys.implementation._multiarch,
                   sys.byteorder, 8 * struct.calcsize("P")]))
 """
-# Ends without the interpreter's own clearing up, in which qemu-user hangs or crashes now and then.
-PYTEST = """
-import os, sys, pytest
-code = pytest.main(sys.argv[1:])
-sys.stdout.flush()
-os._exit(code)
-"""
+INTERRUPTED_STATUS = 128 + signal.SIGINT
 TERMINATED_STATUS = 128 + signal.SIGTERM
 
 
@@ -129,7 +123,7 @@ def examine(python: Python) -> tuple[tuple[str, str, str, int], list[str]]:
 def run_suite(python: Python, expression: str | None) -> tuple[tuple[Test, ...], list[str]]:
     """What pytest says in PYTHON, and what is wrong beyond failed tests."""
     junit = OUTPUT / python.name / "junit.xml"
-    arguments = ["-c", PYTEST, "-q", "-p", "no:cacheprovider", f"--junitxml={junit}"]
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}"]
     code = write_output(python, [*arguments, *(["-k", expression] if expression else [])], "pytest")
     tests = suite.read_junit(junit.read_bytes() if junit.exists() else b"")
     return tests, suite.check(tests, code, python.skips, bool(expression))
@@ -142,7 +136,7 @@ def compare(python: Python) -> tuple[Test, ...]:
 
 def _compare(python: Python, name: str, arguments: Sequence[str]) -> Test:
     code = write_output(python, arguments, name)
-    if code:
+    if code != 0:
         return Test(name, "failed", f"exit code {code}, see {output_file(python, name)}")
     same = output_file(python, name).read_bytes() == output_file(config.REFERENCE, name).read_bytes()
     return Test(name, "passed" if same else "failed", f"see {output_file(python, name)}")
@@ -220,6 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except host.LabError as error:
         host.say(f"lab: {error}")
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED_STATUS
 
 
 if __name__ == "__main__":

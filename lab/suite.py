@@ -105,7 +105,7 @@ def check(
     problems = []
     if not tests and not (partial and exit_code == NOTHING_COLLECTED):
         problems.append(f"no tests ran, exit code {exit_code}")
-    elif tests and exit_code and not any(test.state == "failed" for test in tests):
+    elif tests and exit_code != 0 and not any(test.state == "failed" for test in tests):
         problems.append(f"no test failed, but the exit code is {exit_code}")
     return problems + _unexpected_skips(skips, tests) + ([] if partial else _missing_skips(skips, tests))
 
