@@ -11,7 +11,7 @@ from pyxc.abi.domid import DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.layout import Layout, Table
-from pyxc.sim import channels, debug_keys, grants, guests, guests_2006, hypfs
+from pyxc.sim import channels, debug_keys, grants, guests, guests_2006, hypfs, toolstack
 from pyxc.sim.access import ClientMemory, Refusal
 from pyxc.sim.console import ConsoleRing
 from pyxc.sim.cpupools import CpuPool
@@ -212,6 +212,11 @@ class Hypervisor:
             self.machine.memory.write(mfn, offset, data)
             if domain.dirty is not None:
                 domain.dirty.add(frame if domain.hvm else self.machine.pfn_of(mfn))
+
+    def introduce(self, domid: int, name: str) -> None:
+        """What a toolstack does for a new domain: it gets its nodes in xenstore, and is introduced there."""
+        with self.lock:
+            toolstack.introduce(self, self.domains[domid], name)
 
     def ring(self, domid: int, port: int) -> None:
         """What a guest does to ring the other end of one of its ports."""

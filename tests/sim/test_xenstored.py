@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+import pyxc
 from pyxc import sim
 from pyxc.sim.xenstored import Host, Xenstored
 from pyxc.sim.xenstored.channel import SimChannel
@@ -372,6 +373,21 @@ def test_a_domain_that_is_introduced_again_begins_afresh(dom0: Client, web1: Cli
     assert dom0.ask(INTRODUCE, b"1\0" + b"1\0" + b"1\0") == OK
     assert web1.ask(UNWATCH, b"data\0token\0") == b"!ENOENT"
     assert web1.ask(READ, b"name\0", transaction) == b"!ENOENT"
+
+
+def test_what_a_toolstack_does_for_a_new_domain(xen: sim.Hypervisor, dom0: Client) -> None:
+    with pyxc.connect(xen.connect(), names=False) as opened:
+        domid = opened.domains.create(max_vcpus=2).domid
+    dom0.ask(WATCH, b"@introduceDomain\0token\0")
+    dom0.news()
+    xen.introduce(domid, "new1")
+    assert dom0.news() == [b"@introduceDomain\0token\0"]
+    channel = xen.store.connect(domid)
+    guest = Client(channel)
+    assert guest.ask(READ, b"name\0") == b"new1"
+    assert guest.ask(DIRECTORY, b"cpu\0") == b"0\0" + b"1\0"
+    assert guest.ask(WRITE, b"control/shutdown\0") == OK
+    channel.close()
 
 
 def test_only_introduced_domains_connect(xen: sim.Hypervisor) -> None:
