@@ -56,14 +56,19 @@ class FileChannel:
 def connect() -> Channel:
     """To the xenstored of this host: XENSTORED_PATH of the environment, else the first that is there.
 
-    StoreError ENODEV where there is none.
+    StoreError: ENODEV where there is none, EPERM without permission.
     """
     chosen = os.environ.get("XENSTORED_PATH")
+    forbidden = ""
     for path in (chosen,) if chosen else (*SOCKETS, *DEVICES):
         try:
             return FileChannel(_open_socket(path) if _is_socket(path) else _open_device(path))
+        except PermissionError:
+            forbidden = path
         except OSError:
             continue
+    if forbidden:
+        raise StoreError(errno.EPERM, f"no permission to use xenstore ({forbidden})")
     where = f"at {chosen}" if chosen else "neither xenstored's socket nor the xenbus device is there"
     raise StoreError(errno.ENODEV, f"no xenstore: {where}")
 

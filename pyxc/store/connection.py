@@ -13,7 +13,8 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from pyxc._core import fork_count
@@ -22,6 +23,7 @@ from pyxc.store.channel import Channel
 from pyxc.store.wire import Kind, Message, Parser, split
 
 _NUMBER_MASK = 2**32 - 1
+_POLL_MOST_S = 86_400.0
 _SILENCE = "nothing answers on xenstore: is xenstored running?"
 _CLOSED = "xenstored closed the connection"
 
@@ -41,8 +43,8 @@ class Connection:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.lock = threading.Lock()
-        self._changed = threading.Condition(self.lock)
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._sending = threading.Lock()
         self._parser = Parser()
         self._answers: dict[int, Message | None] = {}
@@ -63,7 +65,7 @@ class Connection:
     def request(self, kind: Kind, payload: bytes, transaction: int, timeout: float) -> Message:
         """One request and its answer. StoreError: ETIMEDOUT, ECONNRESET, EPROTO."""
         deadline = time.monotonic() + timeout
-        with self.lock:
+        with self.locked():
             self.check()
             number = next(self._numbers) & _NUMBER_MASK
             self._answers[number] = None
@@ -72,7 +74,7 @@ class Connection:
             if not self.wait(lambda: self._answers[number] is not None, deadline):
                 raise StoreError(errno.ETIMEDOUT, _SILENCE)
         finally:
-            with self.lock:
+            with self._lock:
                 answer = self._answers.pop(number)
         assert answer is not None
         self.answered = True
@@ -95,7 +97,7 @@ class Connection:
 
         False when `deadline`, a time.monotonic() or None for never, has passed.
         """
-        with self.lock:
+        with self.locked():
             left = None
             while not ready():
                 self.check()
@@ -119,10 +121,16 @@ class Connection:
         """Whether this process is a child of the one that opened it."""
         return fork_count() != self._forks
 
-    def check(self) -> None:
-        """Refuse what cannot work any more: StoreError, ValueError (closed), RuntimeError (after a fork)."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The lock. RuntimeError after a fork, when nobody may be left to give it back."""
         if self.forked:
             raise RuntimeError("this xenstore client was opened before a fork: open another one in the child")
+        with self._lock:
+            yield
+
+    def check(self) -> None:
+        """Refuse what cannot work any more: StoreError, ValueError (closed); called with the lock held."""
         if self._closed:
             raise ValueError("this xenstore client is closed")
         if self._failure is not None:
@@ -132,11 +140,11 @@ class Connection:
         """Wait for bytes without the lock, then hand out what they are."""
         self._reading = True
         try:
-            self.lock.release()
+            self._lock.release()
             try:
                 data = self._receive(left)
             finally:
-                self.lock.acquire()
+                self._lock.acquire()
             if data is not None:
                 self._take(data)
         except OSError as error:
@@ -147,7 +155,7 @@ class Connection:
 
     def _receive(self, left: float | None) -> bytes | None:
         """Bytes, b"" at the end, None when there is nothing in that time."""
-        for descriptor, _ in self._poll.poll(None if left is None else left * 1000):
+        for descriptor, _ in self._poll.poll(None if left is None else min(left, _POLL_MOST_S) * 1000):
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
         try:
@@ -189,11 +197,11 @@ class Connection:
         except StoreError:
             raise
         except OSError as error:
-            with self.lock:
+            with self._lock:
                 raise self._fail(error) from error
         finally:
             if 0 < len(rest) < len(data):
-                with self.lock:
+                with self._lock:
                     self._fail(StoreError(errno.ECONNRESET, "a request was sent in part only"))
             self._sending.release()
 
@@ -210,7 +218,7 @@ class Connection:
     def close(self) -> None:
         """Wake whoever waits, then close. After a fork only what this process has of it."""
         if not self.forked:
-            with self.lock:
+            with self._lock:
                 self._closed = True
                 self.wake()
                 while self._reading:

@@ -13,7 +13,7 @@ from pyxc.store.channel import Channel
 from pyxc.store.client import StoreClient
 
 _PATIENCE_S = 1.0
-_NOBODY = (errno.ETIMEDOUT, errno.ENODEV, errno.ECONNRESET)
+_NOBODY = (errno.ETIMEDOUT, errno.ENODEV, errno.ECONNRESET, errno.EPERM)
 
 
 class Names:

@@ -55,7 +55,7 @@ class Watch:
         """Watch one more path; a token of any kind comes back in its events. StoreError, ValueError."""
         path_bytes(path, special=True)
         wire_token = self._connection.new_token()
-        with self._connection.lock:
+        with self._connection.locked():
             self._check()
             # It fires at once: the place for its events has to be there first.
             self._watched[wire_token] = path, token
@@ -68,7 +68,7 @@ class Watch:
 
     def remove(self, path: str, token: Any = None) -> None:
         """Watch it no more; events that still wait are dropped. KeyError when it is not watched so."""
-        with self._connection.lock:
+        with self._connection.locked():
             found = [key for key, (known, kept) in self._watched.items() if known == path and kept is token]
         if not found:
             raise KeyError(f"{path} is not watched here")
@@ -76,7 +76,7 @@ class Watch:
         self._client.request(Kind.UNWATCH, path, found[0].encode())
 
     def _forget(self, wire_token: str) -> None:
-        with self._connection.lock:
+        with self._connection.locked():
             self._connection.unsubscribe(wire_token)
             self._watched.pop(wire_token, None)
             for key in [key for key in self._events if key[1] == wire_token]:
@@ -139,7 +139,7 @@ class Watch:
 
     def fileno(self) -> int:
         """To wait with select and the like: readable when get(0) may have an event. Valid until closed."""
-        with self._connection.lock:
+        with self._connection.locked():
             self._check()
             if self._readiness is None:
                 self._readiness = _Readiness(self._connection.channel.fileno())
@@ -171,13 +171,13 @@ class Watch:
         """Watch nothing more, and end all waiting for it. May be called again."""
         if self._connection.forked:
             return
-        with self._connection.lock:
+        with self._connection.locked():
             watched = dict(self._watched)
         for wire_token, (path, _) in watched.items():
             self._forget(wire_token)
             with contextlib.suppress(StoreError, ValueError):
                 self._client.request(Kind.UNWATCH, path, wire_token.encode())
-        with self._connection.lock:
+        with self._connection.locked():
             self.end()
             self._connection.wake()
 

@@ -164,6 +164,20 @@ def test_without_any_store_names_are_none(tmp_path: Path, monkeypatch: pytest.Mo
         assert Names().domain_name(1) is None
 
 
+def test_without_permission_names_are_none(
+    xenstored: FakeXenstored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(channel, "_open_socket", refuse)
+    with StoreClient() as client, pytest.raises(errors.StoreError, match="no permission") as caught:
+        client.read("/empty")
+    assert caught.value.errno == errno.EPERM
+    with pytest.warns(RuntimeWarning, match="no permission to use xenstore .*socket"):
+        assert Names().domain_name(1) is None
+
+
 def test_the_device_takes_the_place_of_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = tmp_path / "xenbus"
     device.write_bytes(b"")
