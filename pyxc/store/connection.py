@@ -39,10 +39,14 @@ class Sink(Protocol):
 
 
 class Connection:
-    """Requests, answers and events over a channel. Threads: used by many. After a fork it refuses to work."""
+    """Requests, answers and events over a channel. Threads: used by many. After a fork it refuses to work.
+
+    `answered` says whether there is anybody at the other end.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
+        self.answered = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._sending = threading.Lock()
@@ -167,6 +171,7 @@ class Connection:
         if not data:
             raise StoreError(errno.ECONNRESET, _CLOSED)
         for message in self._parser.feed(data):
+            self.answered = True
             if message.kind == Kind.WATCH_EVENT:
                 self._deliver(message.payload)
             elif message.request in self._answers:

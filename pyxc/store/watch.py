@@ -54,6 +54,9 @@ class Watch:
     def add(self, path: str, token: Any = None) -> None:
         """Watch one more path; a token of any kind comes back in its events. StoreError, ValueError."""
         path_bytes(path, special=True)
+        if not self._connection.answered:
+            # Asked for a watch, Linux's device itself waits for xenstored: for ever, and no signal ends it.
+            self._client.domain_path(0)
         wire_token = self._connection.new_token()
         with self._connection.locked():
             self._check()

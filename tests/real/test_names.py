@@ -44,6 +44,12 @@ def test_given_up_after_a_second_once_per_process_with_one_warning() -> None:
     assert len(warned) == 1
 
 
+def test_a_watch_is_given_up_too() -> None:
+    """The kernel's device would wait for ever, in a way that no signal ends."""
+    with pyxc.StoreClient(timeout=1) as store, pytest.raises(pyxc.StoreError, match="nothing answers"):
+        store.watch("/local")
+
+
 def test_command_lists_with_one_warning(pyxc_command: Command, pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
     done = pyxc_command("list")
     assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [
