@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Write docs/supported.md: every operation by Xen release, and where each was shown.
 
-Called as tools/supported.py [--check]: with --check nothing is written, and the exit code tells whether the
-page is what it should be. It is made of the tables of pyxc.abi, the register of the simulator and the
-recordings of real Xen.
+Called as PYTHONPATH=. tools/supported.py. The page is made of the tables of pyxc.abi, the register of the
+simulator and the recordings of real Xen.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pyxc import sim
+from pyxc.abi import names, operation, versions
+from pyxc.abi.layout import Interface, NotInInterface, Release
+from pyxc.abi.operation import Family, Operation
+
 TOP = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TOP))
-
-from pyxc import sim  # noqa: E402 - the package of this checkout
-from pyxc.abi import names, operation, versions  # noqa: E402
-from pyxc.abi.layout import Interface, NotInInterface, Release  # noqa: E402
-from pyxc.abi.operation import Family, Operation  # noqa: E402
-
 PAGE = TOP / "docs" / "supported.md"
 INTERFACES = (*versions.BEFORE_DOMCTL, *versions.RELEASES)
 RELEASES = tuple(dict.fromkeys(interface.xen for interface in INTERFACES))
@@ -120,13 +116,5 @@ def _text(release: Release) -> str:
     return f"{release[0]}.{release[1]}"
 
 
-def main(arguments: list[str]) -> int:
-    """Write or check the page; return the exit code."""
-    if arguments == ["--check"]:
-        return 0 if PAGE.read_text(encoding="utf-8") == page() else 1
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    PAGE.write_text(page(), encoding="utf-8")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -68,3 +69,11 @@ def test_documents_are_found() -> None:
     assert DOCUMENTS[0] in WITH_PYTHON
     names = [document.name for document in WITH_COMMANDS]
     assert names == ["flask.md", "hypervisor.md", "labels.md", "scheduling.md", "xenstore.md"]
+
+
+def test_the_page_of_what_is_supported_is_what_the_tables_say() -> None:
+    spec = importlib.util.spec_from_file_location("supported", TOP / "tools" / "supported.py")
+    assert spec is not None and spec.loader is not None
+    supported = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(supported)
+    assert supported.page() == supported.PAGE.read_text(encoding="utf-8"), "write it: tools/supported.py"
