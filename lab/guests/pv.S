@@ -5,10 +5,12 @@
  *   y  yield the processor once             f  publish the p2m as a list of lists of frames
  *   w  spin for ever, counting in memory    b  block for ever
  *   q  power off                            c  crash
+ *   s  suspend, as a guest does that is to be saved or to go on elsewhere
  * Other letters do nothing; the end of the program powers off.
  *
  * What a test can rely on: from the first step on, r12 to r15 hold the MAGIC values below; the page at pfn
- * 1 holds the quadwords MAGIC_WORD + 0, 1, ... 511; the first quadword at pfn 2 grows while the guest spins.
+ * 1 holds the quadwords MAGIC_WORD + 0, 1, ... 511; the first quadword at pfn 2 grows while the guest spins, the
+ * second is what the last suspend returned.
  * The numbers are those of Xen's public headers (xen.h, sched.h, event_channel.h, arch-x86/xen.h, io/console.h).
  */
 #define VIRT_BASE       0xffffffff80000000
@@ -28,6 +30,7 @@
 #define SCHEDOP_POLL    3
 #define EVTCHNOP_SEND   4
 #define SHUTDOWN_POWEROFF 0
+#define SHUTDOWN_SUSPEND 2
 #define SHUTDOWN_CRASH  3
 #define UVMF_INVLPG     2
 #define PAGE_RW         3
@@ -35,6 +38,7 @@
 /* start_info */
 #define NR_PAGES        32
 #define SHARED_INFO     40
+#define STORE_MFN       56
 #define CONSOLE_MFN     72
 #define CONSOLE_EVTCHN  80
 #define PT_BASE         88
@@ -106,6 +110,39 @@ shutdown:
 
 spin:   incq    heartbeat(%rip)
         jmp     spin
+
+/* The frames in start_info become pfns, and its own frame is passed on: who resumes the guest makes mfns of them
+ * again, or returns 1, and it is left to the guest. */
+suspend:
+        lea     STORE_MFN(%rbx), %rdi
+        call    mfn_to_pfn
+        lea     CONSOLE_MFN(%rbx), %rdi
+        call    mfn_to_pfn
+        mov     %rbx, %rax
+        call    mfn_of
+        mov     %rax, %rdx
+        movl    $SHUTDOWN_SUSPEND, argument(%rip)
+        mov     $SCHEDOP_SHUTDOWN, %edi
+        call    sched_op_argument
+        mov     %rax, suspend_returned(%rip)
+        test    %rax, %rax
+        jz      1f
+        lea     STORE_MFN(%rbx), %rdi
+        call    pfn_to_mfn
+        lea     CONSOLE_MFN(%rbx), %rdi
+        call    pfn_to_mfn
+1:      ret
+
+mfn_to_pfn:
+        movabs  $M2P, %rdx
+        jmp     translate
+pfn_to_mfn:
+        mov     MFN_LIST(%rbx), %rdx
+translate:
+        mov     (%rdi), %rax
+        mov     (%rdx, %rax, 8), %rax
+        mov     %rax, (%rdi)
+        ret
 
 /* SCHEDOP_poll on no port, without a time: SCHEDOP_block would unmask events, and there is no handler for one. */
 block:  mov     $SCHEDOP_POLL, %edi
@@ -221,11 +258,14 @@ map_window:
         .section .heartbeat, "aw"
 heartbeat:
         .quad   0
+suspend_returned:
+        .quad   0
 
         .data
 actions:
         .quad   'p', print, 'm', publish_linear, 'f', publish_tree, 'y', yield
-        .quad   'w', spin, 'b', block, 'q', poweroff, 'c', crash, 0
+        .quad   'w', spin, 'b', block, 'q', poweroff, 'c', crash
+        .quad   's', suspend, 0
 line:   .ascii  "pyxc PV guest: line "
 line_digit:
         .asciz  "1\r\n"

@@ -8,7 +8,7 @@ from pyxc.abi import domctl, domctl_tsc
 from pyxc.abi.domctl import Trigger
 from pyxc.abi.domctl_tsc import TscMode
 
-VOLATILE = Volatile(fields=("elapsed_nsec", "gtsc_khz"))
+VOLATILE = Volatile(fields=("elapsed_nsec", "gtsc_khz", "target"))
 NOT_ON_DOM0 = (domctl.SETTIMEOFFSET,)
 
 

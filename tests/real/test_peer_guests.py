@@ -203,3 +203,34 @@ def test_a_suspended_guest_goes_on_where_it_was(domain: pyxc.Domain, name: str) 
     with _running(domain):
         time.sleep(0.3)
     assert domain.memory.read(PVH_HEARTBEAT, size=8) != before
+
+
+@pytest.fixture
+def suspender(xen: pyxc.Xen, peer: Peer) -> Iterator[pyxc.Domain]:
+    """A PV guest that suspends itself after its first and its second line, and then spins."""
+    peer.create("pv", 'name="suspender"', 'cmdline="mfpspspw"')
+    domain = xen.domains[peer.domid("suspender")]
+    yield domain
+    peer.xl("destroy", "suspender")
+
+
+def _wait_until_suspended(domain: pyxc.Domain) -> None:
+    deadline = time.monotonic() + 60
+    while domain.info().shutdown_reason is not pyxc.ShutdownReason.SUSPEND:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_guest_that_suspended_itself_is_told_how_it_goes_on(peer: Peer, suspender: pyxc.Domain) -> None:
+    """It prints its next line only if it finds its console: told as it was, or by what it was told."""
+
+    def returned() -> int:
+        page = suspender.memory.p2m().entries[PV_HEARTBEAT]
+        return int.from_bytes(suspender.memory.read(page, 8, 8), "little")
+
+    for fast, line, told in ((True, "line 2", 1), (False, "line 3", 0)):
+        _wait_until_suspended(suspender)
+        suspender.resume(fast=fast)
+        peer.wait_for("suspender", line)
+        assert returned() == told
+    assert suspender.info().shutdown_reason is None
