@@ -104,11 +104,7 @@ class StoreClient(Nodes):
 
     def watch(self, *paths: str) -> Watch:
         """Watch paths, or @introduceDomain and @releaseDomain; see Watch."""
-        connection = self._open()
-        if not connection.answered:
-            # Where no xenstored answers, the kernel's device waits for ever in a watch, beyond any signal.
-            self.read("/")
-        made = Watch(self, connection)
+        made = Watch(self, self._open())
         try:
             for path in paths:
                 made.add(path)

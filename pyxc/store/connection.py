@@ -58,7 +58,6 @@ class Connection:
         self._reading = False
         self._closed = False
         self._failure: StoreError | None = None
-        self.answered = False
         self._forks = fork_count()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
@@ -81,7 +80,6 @@ class Connection:
             with self._lock:
                 answer = self._answers.pop(number)
         assert answer is not None
-        self.answered = True
         return answer
 
     def new_token(self) -> str:
