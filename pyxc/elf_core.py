@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 _MACHINES = {"x86_64": 62, "ppc64": 21}
-_CLASS_64, _VERSION, _CORE = 2, 1, 4
+_CLASS_64, _VERSION, _SYSV, _CORE = 2, 1, 0, 4
 _PROGBITS, _STRTAB, _NOTE = 1, 3, 7
 _HEADER = "16sHHIQQQIHHHHHH"
 _SECTION = "IIQQQQIIQQ"
@@ -73,7 +73,7 @@ def begin(order: str, arch: str, sections: Sequence[Section]) -> bytes:
         )
         for section, place in zip(every, [0, at, *places])
     )  # fmt: skip
-    ident = b"\x7fELF" + bytes([_CLASS_64, 1 if order == "<" else 2, _VERSION])
+    ident = b"\x7fELF" + bytes([_CLASS_64, 1 if order == "<" else 2, _VERSION, _SYSV, _VERSION])
     header = struct.pack(
         order + _HEADER, ident, _CORE, _MACHINES[arch], _VERSION, 0, 0, _HEADER_SIZE, 0, _HEADER_SIZE,
         _PROGRAM_SIZE, 0, _SECTION_SIZE, len(every), _NAMES_INDEX,

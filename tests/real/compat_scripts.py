@@ -15,6 +15,8 @@ NOBODY = 32000
 HANDLE = list(range(1, 17))
 HVM_AND_HAP = 3
 CREDIT = 5
+XENS_OWN_PORT = 0x3F8
+"""The serial line, where its messages go."""
 
 LABEL = "system_u:system_r:domU_t"
 TRUNCATED = "an id of more than 16 bits was cut down to another domain's"
@@ -73,7 +75,7 @@ def lifecycle(side: Side) -> None:
     side.call("domain_getinfo", pv, 1)
     pvh = side.create(handle=HANDLE, flags=HVM_AND_HAP, max_vcpus=2, max_grant_version=1)
     side.call("domain_getinfo", pvh, 1)
-    made = side.call("domain_create", 0, side.world.ssidref, HANDLE, HVM_AND_HAP, pv, 1, 2)
+    made = side.call("domain_create", 0, side.world.ssidref, HANDLE, 0, pvh, 1, 2)
     side.adopt(made)
     side.call("domain_getinfo", made, 1)
     side.call("domain_create", domid=side.world.pv)
@@ -126,6 +128,7 @@ def memory(side: Side) -> None:
     side.call("domain_getinfo", pv, 1)
     side.call("domain_setmaxmem", pv, 2**31, fixed="no more than 2 TiB: OverflowError")
     side.call("domain_setmaxmem", NOBODY, 8192)
+    side.call("domain_setmaxmem", pvh, 8192)
     side.call("domain_set_target_mem", pvh, 4096)
     side.call("domain_set_target_mem", pvh, 2**31, fixed="no more than 2 TiB: OverflowError")
     side.call("domain_set_target_mem", pv, 4096)
@@ -188,6 +191,7 @@ def core(side: Side) -> None:
     content = path.read_bytes()
     pages = [content[start : start + 4096] for start in range(0, len(content), 4096)]
     side.note("size", len(content))
+    side.note("first page", [pages[0][start : start + 64].hex() for start in range(0, 4096, 64)])
     side.note("pages", [hashlib.sha256(page).hexdigest()[:16] for page in pages])
     side.call("domain_dumpcore", NOBODY, str(path))
     side.call("domain_dumpcore", pv, "/no/such/directory")
@@ -197,10 +201,11 @@ def core(side: Side) -> None:
 
 def devices(side: Side) -> None:
     pv, pvh = side.create(), side.create(flags=HVM_AND_HAP)
-    side.call("domain_ioport_permission", pv, 0x3F8, 8, 1)
-    side.call("domain_ioport_permission", domid=pv, first_port=0x3F8, nr_ports=8, allow_access=0)
+    side.call("domain_ioport_permission", pv, 0x300, 8, 1)
+    side.call("domain_ioport_permission", domid=pv, first_port=0x300, nr_ports=8, allow_access=0)
+    side.call("domain_ioport_permission", pv, XENS_OWN_PORT, 8, 1)
     side.call("domain_ioport_permission", pv, 65535, 5, 1)
-    side.call("domain_ioport_permission", NOBODY, 0x3F8, 8, 1)
+    side.call("domain_ioport_permission", NOBODY, 0x300, 8, 1)
     side.call("domain_irq_permission", pv, 4, 1)
     side.call("domain_irq_permission", domid=pv, pirq=17, allow_access=1)
     side.call("domain_irq_permission", pv, 100_000, 1)
@@ -276,7 +281,7 @@ def policy(side: Side) -> None:
     side.call("flask_context_to_sid", context=LABEL, fixed=lost)
     side.call("flask_sid_to_context", 1, fixed=lost)
     side.call("flask_access", LABEL, LABEL, 3, 0, fixed=lost)
-    side.call("flask_load", b"")
+    side.call("flask_load", b"no policy", fixed=lost)
 
 
 SCRIPTS = (

@@ -26,7 +26,6 @@ NOT_COMPARED = {
     "assign_device": "no IOMMU in this machine",
     "deassign_device": "no IOMMU in this machine",
     "physdev_pci_access_modify": "libxc has no such call any more: it always fails",
-    "flask_load": "Debian's Xen is built without FLASK",
 }
 
 

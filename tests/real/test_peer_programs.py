@@ -45,7 +45,7 @@ def victims(peer: Peer, guests: Guests) -> Iterator[dict[str, int]]:
     made = {}
     for kind in ("pv", "pvh"):
         name = f"victim-{kind}"
-        peer.create(kind, f'name="{name}"', 'cmdline="b"')
+        peer.create(kind, f'name="{name}"', 'cmdline="b"', 'on_poweroff="preserve"')
         made[name] = peer.domid(name)
     yield made
     left = peer.xl("list")
