@@ -27,7 +27,10 @@ if [ -e /lab/job/shell ]; then
 else
     # By its path: busybox takes its own shell, and its own tools in it, for a plain "sh".
     echo "lab: job starts"
-    /bin/sh /lab/job/run < /dev/null > /results/output 2>&1
+    # On the console too: of a boot that is lost, nothing else tells how far the job came.
+    : > /results/output
+    tail -f /results/output &
+    /bin/sh /lab/job/run < /dev/null >> /results/output 2>&1
     echo $? > /lab/exit-code
     echo "lab: job ends"
     # The exit code is last: where it is, the rest is complete.
