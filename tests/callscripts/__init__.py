@@ -35,6 +35,9 @@ ALWAYS_VOLATILE = IDS | {"cpu_time", "shared_info_frame", "outstanding_pages", "
 VOLATILE_OF_DOM0 = frozenset(("flags", "tot_pages", "max_pages", "running", "blocked"))
 """Fields that tell how large dom0 is and what it does; of domains that a script makes they are compared."""
 
+LAST = "rtds"
+"""The script that cannot leave things as they were: a cpu that joins its pool stays there."""
+
 POLICY_LABEL = 12
 """The label of guests (its sid) where there is a security policy; elsewhere nobody asks for one."""
 
@@ -51,8 +54,9 @@ class Volatile(NamedTuple):
 
 
 def names() -> list[str]:
-    """All scripts, in order."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """All scripts, in order; after the last one a hypervisor has to boot before it can run others."""
+    found = {module.name for module in pkgutil.iter_modules(__path__)}
+    return [*sorted(found - {LAST}), LAST]
 
 
 def release(xen: Xen) -> str:
@@ -113,13 +117,15 @@ class Script:
         return pool.pool_id
 
     def clean_up(self) -> None:
-        """Leave nothing behind: pool 0 has all cpus again."""
+        """Leave nothing behind: pool 0 has all cpus again, but for one of an rtds pool."""
         for domain in self.domains:
             domain.destroy()
         for pool in self.pools:
-            for cpu in pool.info().cpus:
-                pool.remove_cpu(cpu)
-            pool.destroy()
+            info = pool.info()
+            if info.scheduler is not Scheduler.RTDS:
+                for cpu in info.cpus:
+                    pool.remove_cpu(cpu)
+                pool.destroy()
         if self.pools:
             for cpu in self.xen.pools.free_cpus():
                 self.xen.pools[0].add_cpu(cpu)

@@ -15,6 +15,9 @@ import pytest
 import pyxc
 from pyxc.abi import domctl_paging
 
+ORDER = ("changed_xen", "peer", "changed_dom0")
+"""Fixtures whose tests come after all others, the last ones first."""
+
 HERE = Path(__file__).parent
 DEVICES = (Path("/dev/xen/privcmd"), Path("/proc/xen/privcmd"))
 
@@ -31,11 +34,11 @@ def _reason_to_skip() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Skip where there is no Xen. Tests with the peer come last: others want a dom0 without xenstored.
+    """Skip where there is no Xen. Tests with the peer come late: others want a dom0 without xenstored.
 
-    Before them those that leave dom0 other than they found it.
+    Before them those that leave dom0 other than they found it, and last those that do so to Xen.
     """
-    items.sort(key=lambda item: ("peer" in item.fixturenames, "changed_dom0" in item.fixturenames))
+    items.sort(key=lambda item: [name in item.fixturenames for name in ORDER])
     reason = _reason_to_skip()
     if reason is None:
         return
@@ -86,6 +89,11 @@ def pvh(xen: pyxc.Xen) -> Iterator[pyxc.Domain]:
 def _remove(domain: pyxc.Domain) -> None:
     if domain.exists():
         domain.destroy(timeout=10)
+
+
+@pytest.fixture
+def changed_xen() -> None:
+    """Nothing that changes Xen for good may come before other tests."""
 
 
 @pytest.fixture

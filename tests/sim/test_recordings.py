@@ -43,10 +43,6 @@ NOT_RECORDED = {
     "xsm_op.load": "the suite in dom0 loads the hypervisor's own policy, which is not ours to copy",
     "domctl.getmemlist": "Xen had it up to 4.10 only",
     "domctl.getpageframeinfo2": "Xen had it up to 4.5 only",
-    **dict.fromkeys(
-        (name for name in sim.operations() if name.endswith("_rtds")),
-        "Xen 4.14 has the scheduler, but its pools cannot be emptied; the others were built without it",
-    ),
     "sysctl.topologyinfo": "Xen had it from 4.1 to 4.5 only",
     **dict.fromkeys(
         (
