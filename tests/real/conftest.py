@@ -15,8 +15,8 @@ import pytest
 import pyxc
 from pyxc.abi import domctl_paging
 
-ORDER = ("changed_xen", "peer", "changed_dom0")
-"""Fixtures whose tests come after all others, the last ones first."""
+ORDER = ("changed_dom0", "peer", "changed_xen")
+"""Fixtures whose tests come after all others, in this order."""
 
 HERE = Path(__file__).parent
 DEVICES = (Path("/dev/xen/privcmd"), Path("/proc/xen/privcmd"))
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
     Before them those that leave dom0 other than they found it, and last those that do so to Xen.
     """
-    items.sort(key=lambda item: [name in item.fixturenames for name in ORDER])
+    items.sort(key=lambda item: max(name in item.fixturenames and rank for rank, name in enumerate(ORDER, 1)))
     reason = _reason_to_skip()
     if reason is None:
         return

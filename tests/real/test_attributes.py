@@ -41,6 +41,7 @@ def test_triggers(pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
         pv.send_trigger(Trigger.NMI, NO_SUCH_VCPU)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_debugging_shows_in_the_flags(pv: pyxc.Domain) -> None:
     pv.set_debugging(True)
     assert DomainFlag.DEBUGGED in pv.info().flags
@@ -48,6 +49,7 @@ def test_debugging_shows_in_the_flags(pv: pyxc.Domain) -> None:
     assert DomainFlag.DEBUGGED not in pv.info().flags
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_a_device_model_holds_its_guest(pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
     pv.set_target(pvh)
     with pytest.raises(pyxc.HypercallError, match="EINVAL"):
@@ -61,6 +63,7 @@ def test_a_device_model_holds_its_guest(pv: pyxc.Domain, pvh: pyxc.Domain) -> No
     assert not pvh.exists()
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_hardware_is_given_by_who_has_it(pv: pyxc.Domain) -> None:
     pv.permissions.allow_io_ports(COM2, 8)
     pv.permissions.deny_io_ports(COM2, 8)
@@ -86,6 +89,7 @@ def test_interrupts_by_their_number_on_the_machine(xen: pyxc.Xen, pv: pyxc.Domai
         pv.permissions.deny_gsi(9)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_a_device_is_mapped_into_a_translated_domain(pvh: pyxc.Domain) -> None:
     with pytest.raises(pyxc.PermissionDenied):
         pvh.memory.map_mmio(0xF0000, VGA)
@@ -95,6 +99,7 @@ def test_a_device_is_mapped_into_a_translated_domain(pvh: pyxc.Domain) -> None:
     pvh.memory.unmap_mmio(0xF0000, VGA)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_interrupt_lines(pv: pyxc.Domain) -> None:
     pirq = pv.map_pirq(17)
     assert pirq >= 16

@@ -55,6 +55,7 @@ def test_a_guests_console_by_its_grant(xen: pyxc.Xen, guests: Guests, name: str)
     assert said.startswith(f"pyxc {name.upper()} guest: line 1".encode())
 
 
+@pytest.mark.usefixtures("unguarded")
 @pytest.mark.parametrize("name", ["pv", "pvh", "linux"])
 def test_a_guests_connections_to_dom0(xen: pyxc.Xen, guests: Guests, name: str) -> None:
     domain = xen.domains[guests.domids[name]]
