@@ -38,7 +38,7 @@ def measure() -> list[report.Row]:
     """Boot once and bring the numbers back; LabError when it brought none."""
     with tempfile.TemporaryDirectory(prefix="pyxc-bench-") as scratch:
         files = {build_peer(Path(scratch)): "/root/peer", HERE: "/root/bench"}
-        boot = vm.Boot(LANE, [packages.layer(LANE.root.arch)], files)
+        boot = vm.Boot(LANE, packages.archives(LANE.root.arch), files)
         with host.step("measuring in one boot"):
             result = vm.run(boot, IN_DOM0)
     if result.outcome is not vm.Outcome.PASSED:

@@ -146,7 +146,7 @@ def run_command(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int
 
 
 def _boot(lane: config.Lane, chosen: argparse.Namespace) -> vm.Boot:
-    archives = [packages.layer(lane.root.arch)] if chosen.package else []
+    archives = packages.archives(lane.root.arch) if chosen.package else []
     return vm.Boot(lane, archives, dict(chosen.add))
 
 

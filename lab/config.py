@@ -58,7 +58,10 @@ class Skip(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """One boot: a hypervisor with a dom0 root; memory in MiB. XEN is a file to boot in its place."""
+    """One boot: a hypervisor with a dom0 root; memory in MiB. XEN is a file to boot in its place.
+
+    OPERATIONS is how many the test of endurance makes.
+    """
 
     hypervisor: Hypervisor
     root: Root
@@ -66,6 +69,7 @@ class Lane(NamedTuple):
     memory_mb: int = 2048
     dom0_memory_mb: int = 1200
     timeout_s: int = 900
+    operations: int = 10_000
     skips: tuple[Skip, ...] = ()
     xen: Path | None = None
 
@@ -178,7 +182,7 @@ LANES = (
     Lane(
         XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=OWN_MODULES + WITHOUT_XSM
     ),
-    Lane(XEN_4_20, I386, skips=WITHOUT_PEER + WITHOUT_XSM),
+    Lane(XEN_4_20, I386, operations=200_000, skips=WITHOUT_PEER + WITHOUT_XSM),
     XEN_4_17_AMD64,
     Lane(XEN_4_17_XSM, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=OWN_MODULES),
 )
@@ -196,8 +200,8 @@ SUITE = Suite(
     coverage=(("pyxc/link/privcmd.py", 90),),
 )
 
-# The project's package; a change in these parts of the checkout does not change it.
-PACKAGE = "python3-pyxc"
+# The project's packages; a change in these parts of the checkout does not change them.
+PACKAGES = ("python3-pyxc", "python3-pyxc-xen-lowlevel")
 NOT_PACKAGED = ("lab/", "bench/")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The project's Debian package, built from the working tree in a root of the architecture it is for."""
+"""The project's Debian packages, built from the working tree in a root of the architecture it is for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lab import cache, config, host, layers, roots
 BUILD = "cd /build/source && DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -b -us -uc"
 
 
-def build(arch: str) -> Path:
-    """The .deb of ARCH: from all files that git tracks or would track, as they are in the working tree."""
+def build(arch: str) -> list[Path]:
+    """The .debs for ARCH: from all files that git tracks or would track, as they are in the working tree."""
     listed = sources()
     if Path("debian/control") not in listed:
         raise host.LabError(
@@ -31,12 +31,12 @@ def build(arch: str) -> Path:
                 shutil.copy(deb, into)
 
     made = cache.entry(f"package-{arch}", (root, fingerprint(listed)), make)
-    return next(made.glob(f"{config.PACKAGE}_*.deb"))
+    return [next(made.glob(f"{package}_*.deb")) for package in config.PACKAGES]
 
 
-def layer(arch: str) -> Path:
-    """The package of ARCH as an archive for a dom0 image."""
-    return layers.of_package(build(arch))
+def archives(arch: str) -> list[Path]:
+    """The packages for ARCH as archives for a dom0 image."""
+    return [layers.of_package(deb) for deb in build(arch)]
 
 
 def build_depends(control: str) -> tuple[str, ...]:

@@ -60,9 +60,9 @@ class Verdict(NamedTuple):
 
 def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_package: bool) -> Verdict:
     """Run the suite (tests that match pytest's -k EXPRESSION) in LANE; results go to build/lab/LANE."""
-    archives = [packages.layer(lane.root.arch)] if with_package else []
+    archives = packages.archives(lane.root.arch) if with_package else []
     copied = {host.CHECKOUT / name: f"/job/{name}" for name in (config.SUITE.tests, *config.SUITE.helpers)}
-    environment = {"PYXC_TEST_XEN": "1", "PYXC_LANE": lane.name}
+    environment = {"PYXC_TEST_XEN": "1", "PYXC_LANE": lane.name, "PYXC_OPERATIONS": str(lane.operations)}
     if lane.peer:
         copied[programs.directory()] = environment["PYXC_PROGRAMS"] = "/programs"
     boot = vm.Boot(lane, archives, {**copied, **files}, environment)

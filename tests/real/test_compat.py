@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,13 @@ def test_scripts(world: World, script: Script) -> None:
     for event in side.events:
         assert event.outcome.error in ERRORS, event
         CALLED.setdefault(event.method, []).append(event)
+
+
+def test_programs_find_it_as_xen_lowlevel(xen: pyxc.Xen) -> None:
+    """Where its package is installed: they import what they always did."""
+    code = "from xen.lowlevel import xc; print(xc.Error.__module__, xc.xc().physinfo()['nr_cpus'])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["pyxc.compat.xc", str(xen.nr_cpus)]
 
 
 def test_core_dump(pvh: pyxc.Domain, tmp_path: Path) -> None:
