@@ -66,7 +66,8 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
     if lane.peer:
         copied[programs.directory()] = environment["PYXC_PROGRAMS"] = "/programs"
     boot = vm.Boot(lane, archives, {**copied, **files}, environment)
-    arguments = [config.SUITE.tests, *(["-k", expression] if expression else [])]
+    expressions = " and ".join(f"({part})" for part in (lane.expression, expression) if part)
+    arguments = [config.SUITE.tests, *(["-k", expressions] if expressions else [])]
     with host.step(f"{lane.name}: testing"):
         result = vm.run(boot, SCRIPT.format(arguments=shlex.join(arguments)))
     save(lane, result)
@@ -93,7 +94,7 @@ def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
         problems = [f"lost twice, see {vm.console_log(lane)}"]
     else:
         problems = check(tests, result.exit_code, lane.skips, partial)
-    if not (partial or lost):
+    if not (partial or lost or lane.expression):
         problems += _coverage_problems(result.files.get("coverage.json"))
     return Verdict(lane, tests, tuple(problems), result.seconds, lost)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from differential import Side
@@ -276,12 +277,18 @@ def credit2(side: Side) -> None:
 
 def policy(side: Side) -> None:
     lost = "every failure said EPERM"
-    now = side.call("flask_getenforce", fixed=lost)
-    side.call("flask_setenforce", mode=now or 0, fixed=lost)
-    side.call("flask_context_to_sid", context=LABEL, fixed=lost)
-    side.call("flask_sid_to_context", 1, fixed=lost)
-    side.call("flask_access", LABEL, LABEL, 3, 0, fixed=lost)
+    present = side.world.xen.flask.present
+    unless = "" if present else lost
+    now = side.call("flask_getenforce", fixed=unless)
+    side.call("flask_setenforce", mode=now or 0, fixed=unless)
+    sid = side.call("flask_context_to_sid", context=LABEL, fixed=unless)
+    side.call("flask_context_to_sid", "nobody", fixed=lost)
+    side.call("flask_sid_to_context", sid or 1, fixed=unless)
+    side.call("flask_sid_to_context", 2**31 - 1, fixed=lost)
+    side.call("flask_access", LABEL, LABEL, 3, 0, fixed=unless)
     side.call("flask_load", b"no policy", fixed=lost)
+    if present:
+        side.call("flask_load", policy=Path(os.environ["PYXC_POLICY"]).read_bytes())
 
 
 SCRIPTS = (
