@@ -150,8 +150,8 @@ def compare(theirs: Side, ours: Side) -> list[Row]:
 def _row(their: Event, our: Event) -> Row:
     if their.fixed:
         return Row(their.method, "fixed", their.shown, their.fixed)
-    failed = bool(their.outcome.error) or (their.method.endswith("assign_device") and their.outcome.value)
-    return Row(their.method, "failed" if failed else "same", their.shown, str(their.outcome))
+    verdict = "failed" if their.outcome.error else "same"
+    return Row(their.method, verdict, their.shown, str(their.outcome))
 
 
 def difference_of(theirs: Outcome, ours: Outcome) -> str:
@@ -217,6 +217,8 @@ class Report:
     def verdict(self, method: str) -> str:
         """ "same", "fixed bug" or "not compared", with the reason; "" for a method that nobody called."""
         rows = [row for row in self.rows if row.method == method]
+        if rows and method in self._reasons:
+            return f"not compared: {self._reasons[method]}"
         same = sum(row.verdict == "same" for row in rows)
         failed = sum(row.verdict == "failed" for row in rows)
         fixed = dict.fromkeys(row.note for row in rows if row.verdict == "fixed")
@@ -224,8 +226,7 @@ class Report:
         parts += [f"fixed bug: {bug}" for bug in fixed]
         if parts:
             return "; ".join([*parts, *([f"{failed} calls that both refuse alike"] if failed else [])])
-        reason = self._reasons.get(method)
-        return f"not compared: {reason}" if reason and rows else ""
+        return ""
 
     def write(self, path: Path, methods: Iterable[str]) -> None:
         detail = [f"  {row.verdict:6} {row.shown} -> {row.note}" for row in self.rows]

@@ -16,7 +16,7 @@ import pyxc
 
 PROGRAM = Path(__file__).parent.parent / "programs" / "endurance.py"
 GROWTH_KB = 1024
-"""What the interpreter itself may come to need; a leak of 8 bytes in each of 200,000 operations is more."""
+"""What the interpreter, and Xen, may come to need; a leak of 8 bytes in each of 200,000 operations is more."""
 
 
 @pytest.mark.usefixtures("unguarded")
@@ -32,6 +32,6 @@ def test_endurance(xen: pyxc.Xen) -> None:
     assert last["resident_kb"] <= first["resident_kb"] + GROWTH_KB
     assert [info.uuid for info in xen.domains.infos()] == uuids
     deadline = time.monotonic() + 10
-    while xen.physinfo().free_memory_kb != free_kb and time.monotonic() < deadline:
+    while xen.physinfo().free_memory_kb < free_kb - GROWTH_KB and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert xen.physinfo().free_memory_kb == free_kb
+    assert xen.physinfo().free_memory_kb >= free_kb - GROWTH_KB

@@ -108,7 +108,8 @@ def test_python_xen(peer: Peer, victims: dict[str, int], run: Run) -> None:
         word for word in told["virt_caps"].split() if word in ("hvm", "pv") or word.endswith("_directio")
     }
     assert report["dmesg"] > 1000
-    assert run("with_pyxen.py", "pause", "victim-pv") == ["paused"]
+    # It looks whether a domain is blocked first, which a paused one may be too.
+    assert run("with_pyxen.py", "pause", "victim-pv")[0] in ("blocked", "paused")
     assert "p" in state(peer, "victim-pv")
     run("with_pyxen.py", "shutdown", "victim-pvh")
     assert peer.read_store(f"/local/domain/{victims['victim-pvh']}/control/shutdown") == "poweroff"
