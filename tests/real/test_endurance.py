@@ -16,7 +16,7 @@ import pyxc
 
 PROGRAM = Path(__file__).parent.parent / "programs" / "endurance.py"
 GROWTH_KB = 1024
-"""What the interpreter, and Xen, may come to need; a leak of 8 bytes in each of 200,000 operations is more."""
+"""What Python and Xen may come to need meanwhile; a leak of 8 bytes in each of 200,000 operations is more."""
 
 
 @pytest.mark.usefixtures("unguarded")
