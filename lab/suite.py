@@ -19,7 +19,6 @@ cd /job
 export COVERAGE_FILE=/results/.coverage
 python3 -m coverage run -m pytest -v -p no:cacheprovider --junitxml=/results/junit.xml {arguments}
 code=$?
-python3 -m coverage report > /results/coverage.txt
 python3 -m coverage json -q -o /results/coverage.json
 exit $code
 """
