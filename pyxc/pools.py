@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pyxc import bitmap, check, errors, scheduling
@@ -13,7 +14,8 @@ from pyxc.abi import sysctl, sysctl_cpupool
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl_cpupool import CPUPOOL_ANY
-from pyxc.scheduling import PoolParams
+from pyxc.abi.sysctl_scheduler import TSLICE_MAX
+from pyxc.scheduling import CreditPoolParams, PoolParams
 
 if TYPE_CHECKING:
     from pyxc.caller import Reply
@@ -102,12 +104,21 @@ class Pool:
     def remove_cpu(self, cpu: int | None = None) -> None:
         """Take a cpu from it, its last one when None (sysctl cpupool_op rmcpu); it is free then.
 
-        Waits up to 5 s while a vcpu cannot leave the cpu. OSError EADDRNOTAVAIL: it is not in this pool;
+        Waits up to 5 s while a vcpu cannot leave the cpu. The last cpu of a pool under credit goes after one
+        time slice more, without which Xen may stand still. OSError EADDRNOTAVAIL: it is not in this pool;
         EBUSY, of pool 0 EINVAL: the pool has domains and no other cpu. From an rtds pool of a Xen that may
         crash of it, 4.14 to 4.22, none is taken: Unsupported, before anything is done.
         """
         number = self._cpu(cpu)
-        self._refuse_to_crash()
+        info = self.info()
+        self._refuse_to_crash(info)
+        if info.scheduler is Scheduler.CREDIT and len(info.cpus) == 1:
+            with self._without_accounting():
+                self._take(number)
+        else:
+            self._take(number)
+
+    def _take(self, number: int) -> None:
         hints = {
             **_NO_POOL,
             errno.EADDRNOTAVAIL: "the cpu is not in this pool",
@@ -124,15 +135,34 @@ class Pool:
                     raise
             time.sleep(_POLL_S)
 
-    def _refuse_to_crash(self) -> None:
+    def _refuse_to_crash(self, info: PoolInfo) -> None:
         """It does when the cpu has the timer of an rtds pool, which nobody can see from here.
 
         sr->cpupool is NULL in move_repl_timer(), xen/common/sched/rt.c; mended in Xen 4.23.
         """
-        if self.xen.interface.xen in _CRASHING and self.scheduler is Scheduler.RTDS:
+        if self.xen.interface.xen in _CRASHING and info.scheduler is Scheduler.RTDS:
             operation = sysctl_cpupool.CPUPOOL_OP_RMCPU.full_name
             hint = "Xen 4.14 to 4.22 crashes when the wrong cpu leaves an rtds pool"
             raise errors.Unsupported(errno.EOPNOTSUPP, operation, hint=hint)
+
+    @contextmanager
+    def _without_accounting(self) -> Iterator[None]:
+        """Keep the accounting of the credit scheduler away while a pool's last cpu leaves.
+
+        If both happen at once, the host stands still: csched_deinit_pdata() waits, with the lock that
+        csched_acct() waits for, until that has ended (xen/common/sched/credit.c, up to Xen 4.22 at least).
+        It comes once in a time slice: after one of the old length, the next takes as long as can be.
+        """
+        before = self.scheduling()
+        if not isinstance(before, CreditPoolParams):
+            yield
+            return
+        self.set_scheduling(tslice_ms=TSLICE_MAX)
+        try:
+            time.sleep(before.tslice_ms / 1000 + _POLL_S)
+            yield
+        finally:
+            self.set_scheduling(tslice_ms=before.tslice_ms)
 
     def add_domain(self, domain: Domain) -> None:
         """Move a domain here from its pool (sysctl cpupool_op movedomain).

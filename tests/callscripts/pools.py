@@ -17,7 +17,8 @@ ABSENT_POOL = 77
 ABSENT_CPU = 4096
 EMPTY_POOL = 4
 UNKNOWN_SCHEDULER = 99
-CREDIT = int(Scheduler.CREDIT)
+CREDIT2 = int(Scheduler.CREDIT2)
+"""A pool under credit would have to lose its last cpu with care, see Pool.remove_cpu()."""
 ROOM = {"cpumap.bitmap": 8, "cpumap.nr_bits": 64}
 CPU_0 = {**ALL_CPUS, "cpumap_hard.bitmap": b"\x01" + bytes(7), "cpumap_soft.bitmap": b"\x01" + bytes(7)}
 
@@ -28,7 +29,7 @@ def run(script: Script) -> None:
     script.pools.append(Pool(script.xen, EMPTY_POOL))
     script.xen.pools.create(Scheduler.CREDIT2, pool_id=EMPTY_POOL)
     script.pools.append(Pool(script.xen, POOL_ID))
-    script.step("success", sysctl_cpupool.CPUPOOL_OP_CREATE, sched_id=CREDIT, cpupool_id=POOL_ID)
+    script.step("success", sysctl_cpupool.CPUPOOL_OP_CREATE, sched_id=CREDIT2, cpupool_id=POOL_ID)
     cpus(script)
     domains(script)
     script.step("success", sysctl_cpupool.CPUPOOL_OP_ADDCPU, cpupool_id=0, cpu=1)
@@ -39,12 +40,12 @@ def pools_come_and_go(script: Script) -> None:
     script.step("missing pool", sysctl_cpupool.CPUPOOL_OP_INFO, cpupool_id=ABSENT_POOL, **ROOM)
     script.step("any", sysctl_cpupool.CPUPOOL_OP_INFO, cpupool_id=CPUPOOL_ANY, **ROOM)
     for case, taken, scheduler in (
-        ("taken id", 0, CREDIT),
+        ("taken id", 0, CREDIT2),
         ("unknown scheduler", POOL_ID, UNKNOWN_SCHEDULER),
         ("taken id, unknown scheduler", 0, UNKNOWN_SCHEDULER),
     ):
         script.step(case, sysctl_cpupool.CPUPOOL_OP_CREATE, sched_id=scheduler, cpupool_id=taken)
-    made = script.step("any", sysctl_cpupool.CPUPOOL_OP_CREATE, sched_id=CREDIT, cpupool_id=CPUPOOL_ANY)
+    made = script.step("any", sysctl_cpupool.CPUPOOL_OP_CREATE, sched_id=CREDIT2, cpupool_id=CPUPOOL_ANY)
     script.without_mistakes(sysctl_cpupool.CPUPOOL_OP_CREATE)
     script.step("next", sysctl_cpupool.CPUPOOL_OP_INFO, cpupool_id=1, **ROOM)
     if made is not None:

@@ -62,7 +62,7 @@ def test_a_pool_of_pyxcs(
 
 def test_a_pool_of_xls(xen: pyxc.Xen, peer: Peer, guests: Guests) -> None:
     xen.pools[0].remove_cpu(1)
-    peer.xl("cpupool-create", 'name="xls"', 'sched="credit"', 'cpus="1"')
+    peer.xl("cpupool-create", 'name="xls"', 'sched="credit2"', 'cpus="1"')
     try:
         with pyxc.open() as named:
             assert named.pools["xls"].info().cpus == {1}
