@@ -57,8 +57,9 @@ class Vcpu:
     def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
         """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
 
-        Answers what the hypervisor made of it: cpus outside the domain's pool are left out. ValueError for a
-        cpu that the host does not have and for an empty hard set. Unsupported for soft before Xen 4.5.
+        Answers both as the hypervisor keeps them then, also cpus outside the domain's pool, on which it does
+        not run. ValueError for a cpu that the host does not have and for an empty hard set; EINVAL when the
+        domain's pool has none of the hard set. Unsupported for soft before Xen 4.5.
         """
         count = self._xen.nr_cpus
         sets = [
@@ -105,7 +106,11 @@ class Vcpu:
         return VcpuContext.decode(reply.buffers["ctxt"], width, self._xen.interface)
 
     def set_context(self, context: VcpuContext) -> None:
-        """Replace all its registers and so initialise it (domctl setvcpucontext). Pause the domain first."""
+        """Replace all its registers (domctl setvcpucontext). Pause the domain first.
+
+        A PV vcpu is so initialised, an HVM one by Domain.set_hvm_context(). It is online afterwards if
+        ContextFlag.ONLINE (pyxc.abi.x86) is in the register "flags". EINVAL: Xen does not take them.
+        """
         width = self.domain.guest_bits()
         if context.width != width:
             raise ValueError(f"a {context.width}-bit context does not fit this {width}-bit guest")

@@ -23,7 +23,7 @@ def open_link() -> Link:
     """A new link to the hypervisor. NotXenError, ValueError for an unknown target."""
     target = os.environ.get("PYXC_TARGET") or None
     if target is not None and target.startswith(opening.SIMULATED):
-        return _simulated(target).connect(target)
+        return host(target).connect(target)
     return opening.open_link(target)
 
 
@@ -33,7 +33,8 @@ def connect_store() -> Channel:
 
 
 @cache
-def _simulated(target: str) -> Hypervisor:
+def host(target: str) -> Hypervisor:
+    """The simulated host of a target that this process has; after host.cache_clear() it has a new one."""
     from pyxc import sim
 
     return sim.Hypervisor(sim.named(target))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pyxc.abi.operation import DM_OP, DOM0_OP, DOMCTL, MULTICALL, SYSCTL, XSM_OP, Operation
@@ -14,37 +14,70 @@ from pyxc.link.wrapper import LinkWrapper
 _COMMAND_INSIDE = {family.hypercall for family in (DOM0_OP, DOMCTL, SYSCTL, XSM_OP)}
 
 
+Act = Callable[[], object]
+"""What happens just before a call."""
+
+
 class _Fault(NamedTuple):
+    """What befalls one call: something happens, and it fails where `errno` is not 0."""
+
+    errno: int
+    act: Act | None = None
+
+    def happen(self) -> int:
+        if self.act is not None:
+            self.act()
+        return -self.errno
+
+
+class _Awaited(NamedTuple):
     hypercall: int
     command: int | None
-    errno: int
+    fault: _Fault
 
 
 class FaultLink(LinkWrapper):
-    """A link that lets chosen calls fail before they reach the hypervisor. Of one thread."""
+    """A link that lets chosen calls fail before they reach the hypervisor, or something happen before them.
+
+    Of one thread.
+    """
 
     def __init__(self, inner: Link) -> None:
         super().__init__(inner)
-        self._faults: list[_Fault] = []
-        self._positions: dict[int, int] = {}
+        self._awaited: list[_Awaited] = []
+        self._positions: dict[int, _Fault] = {}
         self._calls = 0
 
     def fail(self, what: Operation | int, errno: int, times: int = 1) -> None:
-        """The next `times` calls of an operation, or of a hypercall number, fail with an errno."""
-        if isinstance(what, Operation):
-            fault = _Fault(what.family.hypercall, what.command, errno)
-        else:
-            fault = _Fault(what, None, errno)
-        self._faults += [fault] * times
+        """The next `times` calls of an operation, or of a hypercall number, fail with an errno.
+
+        Operations of which many go out at once, in a multicall, fail only all together, by its number.
+        """
+        self._await(what, _Fault(errno), times)
+
+    def before(self, what: Operation | int, act: Act) -> None:
+        """Just before the next call of an operation, or of a hypercall number, something happens."""
+        self._await(what, _Fault(0, act))
 
     def fail_call(self, position: int, errno: int) -> None:
         """Of the hypercalls that follow, whatever they ask, the one at a position (from 0) fails."""
-        self._positions[self._calls + position] = errno
+        self._positions[self._calls + position] = _Fault(errno)
+
+    def before_call(self, position: int, act: Act) -> None:
+        """Just before the one at a position something happens."""
+        self._positions[self._calls + position] = _Fault(0, act)
+
+    def _await(self, what: Operation | int, fault: _Fault, times: int = 1) -> None:
+        if isinstance(what, Operation):
+            awaited = _Awaited(what.family.hypercall, what.command, fault)
+        else:
+            awaited = _Awaited(what, None, fault)
+        self._awaited += [awaited] * times
 
     @property
     def pending(self) -> int:
         """Faults that did not happen yet."""
-        return len(self._faults) + len(self._positions)
+        return len(self._awaited) + len(self._positions)
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
         failed = self._failing(DM_OP.hypercall, int.from_bytes(buffers[0][:4], self.byteorder))
@@ -52,17 +85,16 @@ class FaultLink(LinkWrapper):
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         position, self._calls = self._calls, self._calls + 1
-        if position in self._positions:
-            return -self._positions.pop(position)
-        failed = self._failing(op, self._command(op, a1))
+        fault = self._positions.pop(position, None)
+        failed = (fault.happen() if fault else 0) or self._failing(op, self._command(op, a1))
         return failed or super().hypercall(op, a1, a2, a3, a4, a5)
 
     def _failing(self, op: int, command: int | None) -> int:
         """The negative errno with which a call is to fail, 0 when it is not."""
-        for fault in self._faults:
-            if fault.hypercall == op and fault.command in (None, command):
-                self._faults.remove(fault)
-                return -fault.errno
+        for awaited in self._awaited:
+            if awaited.hypercall == op and awaited.command in (None, command):
+                self._awaited.remove(awaited)
+                return awaited.fault.happen()
         return 0
 
     def _command(self, op: int, first: int) -> int | None:

@@ -19,11 +19,12 @@ _NOBODY = (errno.ETIMEDOUT, errno.ENODEV, errno.ECONNRESET, errno.EPERM)
 class Names:
     """Names of the domains and cpu pools of a target. Threads: may be used by many.
 
-    Where nothing answers it says so once in the life of the process, and knows no names from then on. Where
-    there is no xenstore at all, as with a recording, it has nothing to say.
+    Where nothing answers it says so once, and knows no names from then on. Where there is no xenstore at all,
+    as with a recording, it has nothing to say.
     """
 
     _silent: set[str] = set()
+    """Targets whose xenstored took a request and never answered: no other handle waits for it again."""
 
     def __init__(
         self, connect: Callable[[], Channel] = channel.connect, target: str = "", use: bool = True
@@ -58,7 +59,9 @@ class Names:
         return None if name is None else name.decode(errors="replace")
 
     def _give_up(self, error: StoreError) -> None:
-        Names._silent.add(self._target)
+        self._use = False
+        if error.errno == errno.ETIMEDOUT:
+            Names._silent.add(self._target)
         self.close()
         warnings.warn(f"domains show without names: {error.strerror}", RuntimeWarning, stacklevel=5)
 

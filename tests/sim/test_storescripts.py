@@ -24,7 +24,7 @@ def test_the_simulated_daemon_does_what_the_real_one_did(target: str) -> None:
 
 def test_the_module_for_old_programs_does_what_xens_own_did(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYXC_TARGET", "sim:")
-    target._simulated.cache_clear()
+    target.host.cache_clear()
     assert differences(compat.run(xs), recorded("compat")) == {}
 
 

@@ -51,7 +51,7 @@ def bind(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bind]:
 
     def make(release: str = "4.17") -> xc:
         monkeypatch.setenv("PYXC_TARGET", release if release.startswith("sim:") else f"sim:xen-{release}")
-        target._simulated.cache_clear()
+        target.host.cache_clear()
         opened.append(xc())
         return opened[-1]
 
@@ -59,7 +59,7 @@ def bind(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bind]:
     for binding in opened:
         assert binding._open.link.pool.outstanding == 0, "a call kept its buffers"
         assert binding._open.link.maps == [], "a mapping stayed open"
-    target._simulated.cache_clear()
+    target.host.cache_clear()
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ class HostLink(FaultLink):
         super().__init__(hypervisor.connect(target))
         self._interface = interface
         self._lies: dict[Operation, _Lie] = {}
-        self._acts: dict[int, Callable[[], object]] = {}
         self.guest_acts: Callable[[], None] | None = None
         self.hypercalls = 0
         self.largest_arena = 0
@@ -44,15 +43,8 @@ class HostLink(FaultLink):
         """From now on this operation's result, or some fields of its answer, are not the truth."""
         self._lies[operation] = _Lie(result, fields)
 
-    def before_call(self, position: int, act: Callable[[], object]) -> None:
-        """Do something before one of the hypercalls that follow, counted from 0."""
-        self._acts[self.hypercalls + position] = act
-
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
-        act = self._acts.pop(self.hypercalls, None)
         self.hypercalls += 1
-        if act is not None:
-            act()
         self.largest_arena = max([self.largest_arena, *(size for _, size in self.pool.live())])
         result = super().hypercall(op, a1, a2, a3, a4, a5)
         for operation, lie in self._lies.items():

@@ -32,9 +32,9 @@ except RuntimeError as error:
 def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A fresh simulated host for all handles of a test."""
     monkeypatch.setenv("PYXC_TARGET", "sim:xen-4.17")
-    target._simulated.cache_clear()
+    target.host.cache_clear()
     yield
-    target._simulated.cache_clear()
+    target.host.cache_clear()
 
 
 def test_an_error_has_its_number() -> None:

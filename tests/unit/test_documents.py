@@ -5,55 +5,95 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import inspect
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import pyxc
 from pyxc.cli import main
+from pyxc.link.faults import FaultLink
 
 TOP = Path(__file__).parent.parent.parent
+INDEX = TOP / "docs" / "README.md"
 DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
-OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
+WITHOUT_EXAMPLES = {
+    "docs/README.md": "a list of pages",
+    "docs/benchmarks.md": "times of a machine, written by make bench",
+    "docs/supported.md": "tables, written by tools/supported.py and compared below",
+}
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+FILE = re.compile(r"# (\w+\.py)\n")
+"""The first line of a block of Python that is a file; the others are sessions."""
+PACKAGES = Path(pyxc.__file__).parent.parent
 
 
 def _blocks(document: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    text = document.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-WITH_PYTHON = [document for document in DOCUMENTS if _blocks(document, "python")]
-# README's commands are for a machine without Xen, where they are shown; those of docs are for any.
-WITH_COMMANDS = [document for document in DOCUMENTS[1:] if _blocks(document, "console")]
+def _sessions(document: Path) -> list[str]:
+    return [block for block in _blocks(document, "python") if not FILE.match(block)]
+
+
+def _name(document: Path) -> str:
+    return document.relative_to(TOP).as_posix()
+
+
+WITH_PYTHON = [document for document in DOCUMENTS if _sessions(document)]
+WITH_COMMANDS = [document for document in DOCUMENTS if _blocks(document, "console")]
 
 
 @pytest.fixture(autouse=True)
-def directory_of_the_examples(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is an empty disk.img."""
+def directory_of_the_examples(image: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where there is an empty disk.img. Programs that are started there find the same pyxc."""
     monkeypatch.chdir(image.parent)
-    monkeypatch.delenv("PYXC_TARGET", raising=False)
+    for name in ("PYXC_TARGET", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGES))
+    return image.parent
 
 
-@pytest.mark.parametrize("document", WITH_PYTHON, ids=lambda document: document.name)
-def test_python_does_what_is_shown(document: Path) -> None:
+def _write_files(document: Path, directory: Path) -> None:
+    for block in _blocks(document, "python"):
+        if named := FILE.match(block):
+            (directory / named[1]).write_text(block, encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", WITH_PYTHON, ids=_name)
+def test_python_does_what_is_shown(document: Path, directory_of_the_examples: Path) -> None:
+    _write_files(document, directory_of_the_examples)
     variables: dict[str, object] = {}
-    for session in _blocks(document, "python"):
+    for session in _sessions(document):
         examples = doctest.DocTestParser().get_doctest(session, variables, document.name, str(document), 0)
+        assert examples.examples, f"no example, and no file, whose first line would be its name:\n{session}"
         assert doctest.DocTestRunner(optionflags=OPTIONS).run(examples, clear_globs=False).failed == 0
         variables = examples.globs
 
 
-@pytest.mark.parametrize("document", WITH_COMMANDS, ids=lambda document: document.name)
-def test_commands_print_what_is_shown(document: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("document", WITH_COMMANDS, ids=_name)
+def test_commands_print_what_is_shown(
+    document: Path, directory_of_the_examples: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if _name(document) == "README.md" and any(map(os.path.exists, ("/dev/xen/privcmd", "/proc/xen/privcmd"))):
+        pytest.skip("README shows a machine without Xen, and this one has it")
+    _write_files(document, directory_of_the_examples)
     for session in _blocks(document, "console"):
         for line, expected in _commands(session):
             words = shlex.split(line)
             if words[0] == "pyxc":
                 main(words[1:])
             else:
-                subprocess.run(line, shell=True, check=True)
+                python = shlex.quote(sys.executable)
+                subprocess.run(re.sub(r"\bpython3(?= )", python, line), shell=True, check=True)
             out, err = capfd.readouterr()
             assert doctest.OutputChecker().check_output(expected, out + err, OPTIONS), f"{line}\n{out}{err}"
 
@@ -67,8 +107,103 @@ def _commands(session: str) -> Iterator[tuple[str, str]]:
 
 def test_documents_are_found() -> None:
     assert DOCUMENTS[0] in WITH_PYTHON
-    names = [document.name for document in WITH_COMMANDS]
-    assert names == ["flask.md", "hypervisor.md", "labels.md", "scheduling.md", "xenstore.md"]
+    names = {document.name for document in WITH_COMMANDS}
+    assert names >= {"README.md", "flask.md", "hypervisor.md", "labels.md", "scheduling.md", "xenstore.md"}
+
+
+def test_each_page_has_an_example_that_runs() -> None:
+    without = {_name(page) for page in DOCUMENTS if page not in (*WITH_PYTHON, *WITH_COMMANDS)}
+    assert without == set(WITHOUT_EXAMPLES)
+
+
+def test_each_page_is_in_the_index() -> None:
+    listed = re.findall(r"^\| \[.*\]\((.*\.md)\) \| .", INDEX.read_text(encoding="utf-8"), re.MULTILINE)
+    pages = [document.name for document in DOCUMENTS[1:] if document != INDEX]
+    assert sorted(listed) == pages
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, TOP / "CONTRIBUTING.md"], ids=_name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, heading = link.partition("#")
+        if "://" in path:
+            continue
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not heading or heading in _anchors(target), link
+
+
+def _anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_each_public_name_is_on_a_page() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in DOCUMENTS[1:])
+    unknown = [name for name in pyxc.__all__ if not re.search(rf"\b{name}\b", text)]
+    assert unknown == []
+
+
+PATH = re.compile(r"(?<![\w./:-])(%s)((?:\.[a-z]\w*)+)(\(([^()]*)\))?")
+"""`domain.resume(fast=...)`: an object, a way from there, arguments."""
+
+
+@pytest.fixture
+def objects() -> Iterator[dict[str, Any]]:
+    """What pages call the objects that they tell of."""
+    with pyxc.open("sim:xen-4.17-xsm") as xen, xen.events() as channels, xen.watch_domains() as watcher:
+        domain = xen.domains["db1"]
+        simulated: Any = xen.link
+        with xen.store.watch("/tool") as watch:
+            yield {
+                "xen": xen,
+                "domain": domain,
+                "vcpu": domain.vcpu(0),
+                "pool": xen.pools[0],
+                "store": xen.store,
+                "watch": watch,
+                "watcher": watcher,
+                "channels": channels,
+                "context": domain.vcpu(0).context(),
+                "hypervisor": simulated.hypervisor,
+                "link": FaultLink(simulated),
+                "pyxc": pyxc,
+            }
+
+
+def test_names_and_arguments_that_pages_mention_exist(objects: dict[str, Any]) -> None:
+    pattern = re.compile(PATH.pattern % "|".join(objects))
+    found = 0
+    for page in DOCUMENTS:
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for span in re.findall(r"`([^`\n]+)`", prose):
+            for root, way, _, arguments in pattern.findall(span):
+                if (root, way.split(".")[1]) != ("xen", "lowlevel"):
+                    _check(f"{page.name}: {root}{way}", objects[root], way.split(".")[1:], arguments)
+                    found += 1
+    assert found > 200
+
+
+def _check(where: str, value: Any, way: list[str], arguments: str) -> None:
+    for name in way:
+        missing = inspect.getattr_static(value, name, value) is value
+        assert not missing or _is_module(f"{getattr(value, '__name__', '')}.{name}"), where
+        if missing:
+            value = importlib.import_module(f"{value.__name__}.{name}")
+            continue
+        try:
+            value = getattr(value, name)
+        except pyxc.Error:
+            return
+    if callable(value):
+        parameters = inspect.signature(value).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            assert set(re.findall(r"(\w+)=", arguments)) <= set(parameters), f"{where}({arguments})"
+
+
+def _is_module(name: str) -> bool:
+    return name.startswith("pyxc.") and importlib.util.find_spec(name) is not None
 
 
 def test_the_page_of_what_is_supported_is_what_the_tables_say() -> None:

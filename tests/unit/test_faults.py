@@ -19,6 +19,7 @@ from hosts import Boot, Host
 
 import pyxc
 from pyxc import errors
+from pyxc.abi import domctl
 from pyxc.abi.cpu_policy import Policy
 
 ERRNOS = ["EINTR", "EAGAIN", "EFAULT", "EBUSY", "ENOMEM", "EACCES", "ESRCH", "EPERM", "ENOSYS"]
@@ -220,3 +221,16 @@ def _rename(host: Host) -> None:
     """Other domains have the ids of those that were there."""
     for domid in (WEB1, DB1, BUILD):
         host.truth.domains[domid].handle = bytes(16)
+
+
+def test_something_happens_just_before_a_call(host: Host) -> None:
+    web1 = host.xen.domains[WEB1]
+    host.link.before(domctl.PAUSEDOMAIN, lambda: host.truth.kill(host.truth.domains[WEB1]))
+    host.link.fail(domctl.PAUSEDOMAIN, errno.EBUSY)
+    assert web1.exists()
+    assert host.link.pending == 2
+    with pytest.raises(errors.DomainNotFound):
+        web1.pause()
+    with pytest.raises(errors.HypercallError, match="EBUSY"):
+        host.xen.domains[DB1].pause()
+    assert host.link.pending == 0

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+import pyxc
 from pyxc import errors
+from pyxc.sim import Hypervisor, named
 from pyxc.store import Names, StoreClient, channel
 
 HEADER = struct.Struct("=IIII")
@@ -154,6 +156,16 @@ def test_a_refused_name_is_an_error(xenstored: FakeXenstored) -> None:
     with pytest.raises(errors.StoreError):
         names.domain_name(1)
     names.close()
+
+
+def test_one_host_without_a_store_takes_no_names_from_another() -> None:
+    without = Hypervisor(named("sim:xen-4.17"), with_store=False)
+    with pyxc.connect(without.connect("sim:xen-4.17")) as xen:
+        with pytest.warns(RuntimeWarning, match="no xenstored runs"):
+            assert xen.domains[1].name is None
+        assert xen.domains[1].name is None, "it is said once"
+    with pyxc.open("sim:xen-4.17") as xen:
+        assert xen.domains[1].name == "web1"
 
 
 def test_without_any_store_names_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
