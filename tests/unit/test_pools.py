@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hosts import Boot, Host
 
 from pyxc import Affinity, PoolInfo, Scheduler, errors
+from pyxc.abi import sysctl_cpupool, sysctl_scheduler
+from pyxc.abi.operation import Operation
 
 
 def test_every_host_has_pool_0(any_host: Host) -> None:
@@ -143,3 +147,22 @@ def test_a_scheduler_that_pyxc_has_no_name_for(host: Host) -> None:
     host.truth.pools[0].scheduler = 42
     assert host.xen.pools[0].scheduler == 42
     assert host.xen.domains["web1"].scheduling() is None
+
+
+def test_the_last_cpu_of_a_credit_pool_leaves_far_from_its_accounting(host: Host) -> None:
+    """Which comes once in a time slice; when both meet, a real host stands still."""
+    pool = host.xen.pools.create(Scheduler.CREDIT)
+    host.xen.pools[0].remove_cpu(1)
+    pool.add_cpu(1)
+    slices = []
+
+    def watch(operation: Operation, sent: Mapping[str, Any], *_: object) -> None:
+        if operation is sysctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT:
+            slices.append(sent["u.sched_credit.tslice_ms"])
+        elif operation is sysctl_cpupool.CPUPOOL_OP_RMCPU:
+            slices.append("cpu leaves")
+
+    host.xen.caller.trace = watch
+    pool.remove_cpu(1)
+    assert slices == [1000, "cpu leaves", 30]
+    assert host.xen.pools.free_cpus() == {1}
