@@ -29,7 +29,7 @@ def world(xen: pyxc.Xen, pv: pyxc.Domain) -> World:
     return World(xen, pv.domid, pv.domid, label)
 
 
-@pytest.mark.usefixtures("unguarded")
+@pytest.mark.usefixtures("unguarded", "free_cpu")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_scripts(world: World, script: Script) -> None:
     side = Side(ours, "ours", world)

@@ -13,16 +13,16 @@ from pyxc import Scheduler
 
 
 @pytest.fixture
-def old_pool(xen: pyxc.Xen) -> Iterator[pyxc.Pool]:
+def old_pool(xen: pyxc.Xen, free_cpu: int) -> Iterator[pyxc.Pool]:
     """A pool under credit with cpu 1, which xl knows by its name."""
     with pyxc.open() as named:
         pool = named.pools.create(Scheduler.CREDIT, name="old")
-        named.pools[0].remove_cpu(1)
-        pool.add_cpu(1)
+        named.pools[0].remove_cpu(free_cpu)
+        pool.add_cpu(free_cpu)
         yield pool
-        pool.remove_cpu(1)
+        pool.remove_cpu(free_cpu)
         pool.destroy()
-        named.pools[0].add_cpu(1)
+        named.pools[0].add_cpu(free_cpu)
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_a_pool_of_pyxcs(
     assert domain.info().cpupool == 0
 
 
-def test_a_pool_of_xls(xen: pyxc.Xen, peer: Peer, guests: Guests) -> None:
-    xen.pools[0].remove_cpu(1)
-    peer.xl("cpupool-create", 'name="xls"', 'sched="credit2"', 'cpus="1"')
+def test_a_pool_of_xls(xen: pyxc.Xen, peer: Peer, guests: Guests, free_cpu: int) -> None:
+    xen.pools[0].remove_cpu(free_cpu)
+    peer.xl("cpupool-create", 'name="xls"', 'sched="credit2"', f'cpus="{free_cpu}"')
     try:
         with pyxc.open() as named:
-            assert named.pools["xls"].info().cpus == {1}
+            assert named.pools["xls"].info().cpus == {free_cpu}
             named.pools["xls"].rename("ours")
         assert "ours " in peer.xl("cpupool-list")
     finally:
         peer.xl("cpupool-destroy", "ours")
-        xen.pools[0].add_cpu(1)
+        xen.pools[0].add_cpu(free_cpu)
     assert list(xen.pools) == [0]

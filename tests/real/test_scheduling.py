@@ -11,38 +11,42 @@ import pyxc
 from pyxc import Credit2Params, CreditParams, RtdsParams, Scheduler
 
 
-def make(xen: pyxc.Xen, scheduler: Scheduler) -> pyxc.Pool | None:
-    """A pool with cpu 1; None where Xen lacks the scheduler."""
+def make(xen: pyxc.Xen, scheduler: Scheduler, cpu: int) -> pyxc.Pool | None:
+    """A pool with one cpu; None where Xen lacks the scheduler."""
     try:
         pool = xen.pools.create(scheduler)
     except pyxc.HypercallError as error:
         assert "built without this scheduler" in str(error)
         return None
-    xen.pools[0].remove_cpu(1)
-    pool.add_cpu(1)
+    xen.pools[0].remove_cpu(cpu)
+    pool.add_cpu(cpu)
     return pool
 
 
 @pytest.fixture(params=[Scheduler.CREDIT, Scheduler.CREDIT2, Scheduler.NULL])
-def pool(xen: pyxc.Xen, pv: pyxc.Domain, request: pytest.FixtureRequest) -> Iterator[pyxc.Pool | None]:
+def pool(
+    xen: pyxc.Xen, pv: pyxc.Domain, free_cpu: int, request: pytest.FixtureRequest
+) -> Iterator[pyxc.Pool | None]:
     """A pool into which the domain `pv` has moved; None where Xen lacks the scheduler."""
-    pool = make(xen, request.param)
+    pool = make(xen, request.param, free_cpu)
     if pool is None:
         yield None
         return
     pool.add_domain(pv)
     yield pool
     xen.pools[0].add_domain(pv)
-    pool.remove_cpu(1)
+    pool.remove_cpu(free_cpu)
     pool.destroy()
-    xen.pools[0].add_cpu(1)
+    xen.pools[0].add_cpu(free_cpu)
 
 
 @pytest.fixture
-def rtds_pool(xen: pyxc.Xen, pv: pyxc.Domain, changed_xen: None) -> Iterator[pyxc.Pool | None]:
+def rtds_pool(
+    xen: pyxc.Xen, pv: pyxc.Domain, free_cpu: int, changed_xen: None
+) -> Iterator[pyxc.Pool | None]:
     """A pool that no cpu can leave, with the domain `pv` in it; None where Xen lacks the scheduler."""
     made = [info.pool_id for info in xen.pools.infos() if info.scheduler is Scheduler.RTDS]
-    pool = xen.pools[made[0]] if made else make(xen, Scheduler.RTDS)
+    pool = xen.pools[made[0]] if made else make(xen, Scheduler.RTDS, free_cpu)
     if pool is None:
         yield None
         return
