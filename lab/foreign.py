@@ -27,7 +27,7 @@ from lab.suite import Test
 
 OUTPUT = host.CHECKOUT / "build" / "foreign"
 JOBS = 2
-LIMIT_S = 1800
+LIMIT_S = 2700
 HEADER = ("python", "machine", "byte order", "bits", *report.STATES, "seconds")
 ABOUT = """
 import json, platform, struct, sys
@@ -123,7 +123,7 @@ def examine(python: Python) -> tuple[tuple[str, str, str, int], list[str]]:
 def run_suite(python: Python, expression: str | None) -> tuple[tuple[Test, ...], list[str]]:
     """What pytest says in PYTHON, and what is wrong beyond failed tests."""
     junit = OUTPUT / python.name / "junit.xml"
-    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}"]
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", *python.tests]
     code = write_output(python, [*arguments, *(["-k", expression] if expression else [])], "pytest")
     tests = suite.read_junit(junit.read_bytes() if junit.exists() else b"")
     return tests, suite.check(tests, code, python.skips, bool(expression))

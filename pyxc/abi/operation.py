@@ -86,6 +86,7 @@ class Operation:
         span = Span.of(start, stop)
         self.span = span.within(body.span) if body else span
         self.before = before
+        self._layouts: dict[Interface, Layout] = {}
 
     def spoken(self, interface: Interface) -> Operation:
         """The operation by which one interface asks for this: itself, or its dom0_op."""
@@ -97,6 +98,12 @@ class Operation:
 
     def at(self, interface: Interface) -> Layout:
         """Envelope, body and tail padding as one structure. NotInInterface where this Xen has none."""
+        layout = self._layouts.get(interface)
+        if layout is None:
+            layout = self._layouts[interface] = self._made(interface)
+        return layout
+
+    def _made(self, interface: Interface) -> Layout:
         spoken = self.spoken(interface)
         if spoken is not self:
             return spoken.at(interface)

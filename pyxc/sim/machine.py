@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 from pyxc._core import PAGE_SIZE, SharedMemory
@@ -25,6 +25,20 @@ def _within(run: range, marked: Collection[int]) -> list[int]:
     """Those of some frames that are in a run, looked for from the shorter side."""
     some, others = (run, marked) if len(run) < len(marked) else (marked, run)
     return [mfn for mfn in some if mfn in others]
+
+
+def _runs(frames: Iterable[int]) -> Iterator[range]:
+    """The same, consecutive ones together."""
+    run = range(0)
+    for frame in frames:
+        if frame == run.stop and run:
+            run = range(run.start, frame + 1)
+            continue
+        if run:
+            yield run
+        run = range(frame, frame + 1)
+    if run:
+        yield run
 
 
 class Machine:
@@ -118,12 +132,9 @@ class Machine:
 
     def set_m2p_run(self, first_mfn: int, pfns: Sequence[int]) -> None:
         """The pfns of consecutive frames, on a machine that has an M2P."""
-        at = 0
-        while self.m2p_frames and at < len(pfns):
-            page, index = divmod(first_mfn + at, WORDS_PER_PAGE)
-            part = pfns[at : at + WORDS_PER_PAGE - index]
-            self.memory.write(self.m2p_frames[page], index * 8, self.words.pack(part))
-            at += len(part)
+        if self.m2p_frames:
+            words = self.words.pack_run(pfns) if isinstance(pfns, range) else self.words.pack(pfns)
+            self.memory.write(self.m2p_frames.start, first_mfn * 8, words)
 
     def pfn_of(self, mfn: int) -> int:
         """What the M2P says of a frame."""
@@ -131,10 +142,12 @@ class Machine:
 
     def write_pages(self, frames: Iterable[int], data: bytes) -> None:
         """Bytes into frames, one after the other; the rest of the last one stays as it is."""
-        for index, frame in enumerate(frames):
-            part = data[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
+        written, parts = 0, memoryview(data)
+        for run in _runs(frames):
+            part = parts[written : written + len(run) * PAGE_SIZE]
             if part:
-                self.memory.write(frame, 0, part)
+                self.memory.write(run.start, 0, part)
+            written += len(part)
 
     def word(self, mfn: int, index: int) -> int:
         """The u64 at a place in a frame."""

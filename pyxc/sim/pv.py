@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from pyxc.abi.x86 import ContextFlag
 from pyxc.sim.context import CR0, CR4
 from pyxc.sim.domain import Domain
 from pyxc.sim.machine import WORDS_PER_PAGE
+from pyxc.sim.words import Words
 
 if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor
@@ -24,6 +26,7 @@ _KERNEL = 0xFFFF_FFFF_8100_0000
 _TABLE_BITS = 0x67
 _PAGE_BITS = 0x23
 _GREETING = b"Linux version 6.1 (simulated)\r\n"
+_NATIVE = Words(sys.byteorder)
 _START_INFO_PFN, _STORE_PFN, _CONSOLE_PFN = 11, 12, 13
 
 _CONSOLE = Table(
@@ -48,7 +51,7 @@ class P2m:
         """Runs of consecutive frames at the next pfns."""
         for frames in runs:
             self.runs.append((len(self.entries), frames))
-            self.entries.extend(array("Q", frames))
+            self.entries.frombytes(_NATIVE.pack_run(frames))
 
     def hold(self, entries: Iterable[int]) -> None:
         """Entries that are no frames of the guest's own."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache
 from typing import Literal
 
 _BLOCK = 1 << 16
@@ -37,16 +37,12 @@ class Words:
         while start < run.stop:
             upper, lower = divmod(start, _BLOCK)
             count = min(_BLOCK - lower, run.stop - start)
-            piece = self._first_block[8 * lower : 8 * (lower + count)]
+            piece = bytearray(_first_block(self._byteorder)[8 * lower : 8 * (lower + count)])
             for place, value in enumerate(upper.to_bytes(6, "little"), start=2):
                 if value:
                     piece[place if self._byteorder == "little" else 7 - place :: 8] = bytes((value,)) * count
             yield piece
             start += count
-
-    @cached_property
-    def _first_block(self) -> bytearray:
-        return bytearray(self.pack(range(_BLOCK)))
 
     def pack32(self, words: Iterable[int]) -> bytes:
         """The same of u32."""
@@ -59,3 +55,8 @@ class Words:
         if self._swapped:
             cells.byteswap()
         return cells
+
+
+@cache
+def _first_block(byteorder: Literal["little", "big"]) -> memoryview:
+    return memoryview(Words(byteorder).pack(range(_BLOCK)))
