@@ -98,7 +98,8 @@ class Python(NamedTuple):
 
     TRIPLET is Debian's name of the kind in paths, COMPILER the prefix of its compiler, LOADER the program
     that loads others. The Python is that of Debian's packages in ROOT; without a root, it is built from
-    Debian's sources. EMULATOR runs what this machine's processor cannot. TESTS are directories, all when empty.
+    Debian's sources. EMULATOR runs what this machine's processor cannot. TESTS are directories, all of them
+    when empty.
     """
 
     name: str

@@ -42,7 +42,8 @@ def home(kind: Python) -> Path:
         program.write_text(_wrapper(kind))
         program.chmod(0o755)
 
-    recipe = (kind._replace(tests=(), skips=()), config.PURE_MODULES, WRAPPER, extensions.RECIPE, apt.mirror())
+    built = kind._replace(tests=(), skips=())
+    recipe = (built, config.PURE_MODULES, WRAPPER, extensions.RECIPE, apt.mirror())
     return cache.entry(f"python-{kind.name}", (*recipe, None if kind.root else cpython.RECIPE), make)
 
 

@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from differential import Side
+from differential import GUEST, Side
 
 import pyxc
 from pyxc.abi.memory import Resource
@@ -20,7 +20,6 @@ CREDIT = 5
 XENS_OWN_PORT = 0x3F8
 """The serial line, where its messages go."""
 
-LABEL = "system_u:system_r:domU_t"
 TRUNCATED = "an id of more than 16 bits was cut down to another domain's"
 
 
@@ -285,11 +284,11 @@ def policy(side: Side) -> None:
     unless = "" if present else lost
     now = side.call("flask_getenforce", fixed=unless)
     side.call("flask_setenforce", mode=now or 0, fixed=unless)
-    sid = side.call("flask_context_to_sid", context=LABEL, fixed=unless)
+    sid = side.call("flask_context_to_sid", context=GUEST, fixed=unless)
     side.call("flask_context_to_sid", "nobody", fixed=lost)
     side.call("flask_sid_to_context", sid or 1, fixed=unless)
-    side.call("flask_sid_to_context", 2**31 - 1, fixed=lost)
-    side.call("flask_access", LABEL, LABEL, 3, 0, fixed=unless)
+    side.call("flask_sid_to_context", 2**31 - 1, fixed=unless)
+    side.call("flask_access", GUEST, GUEST, 3, 0, fixed=unless)
     side.call("flask_load", b"no policy", fixed=lost)
     if present:
         side.call("flask_load", policy=Path(os.environ["PYXC_POLICY"]).read_bytes())

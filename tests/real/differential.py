@@ -19,6 +19,7 @@ MOVING = {
     "node_to_dma32_mem": 8,
 }
 """Numbers that go on, and how far they may be apart: nanoseconds, KiB, MiB."""
+GUEST = "system_u:system_r:domU_t"
 OF_THE_MOMENT = {"running", "blocked", "cpu"}
 """What is another thing at every look, of a domain that runs."""
 
@@ -46,12 +47,16 @@ class Event(NamedTuple):
 
 
 class World(NamedTuple):
-    """What there is beside the domains that a script makes: a hypervisor, two guests, a label for domains."""
+    """What there is beside the domains that a script makes: a hypervisor and two guests."""
 
     xen: pyxc.Xen
     pv: int
     linux: int
-    ssidref: int = 0
+
+    @property
+    def ssidref(self) -> int:
+        """The label of new domains where there is a security policy."""
+        return self.xen.flask.sid(GUEST) if self.xen.flask.present else 0
 
 
 class Side:

@@ -25,8 +25,7 @@ ERRORS = {"", "Error", "TypeError", "OverflowError"}
 
 @pytest.fixture
 def world(xen: pyxc.Xen, pv: pyxc.Domain) -> World:
-    label = xen.flask.sid("system_u:system_r:domU_t") if xen.flask.present else 0
-    return World(xen, pv.domid, pv.domid, label)
+    return World(xen, pv.domid, pv.domid)
 
 
 @pytest.mark.usefixtures("unguarded", "free_cpu")

@@ -49,7 +49,7 @@ def report(theirs: Any) -> Iterator[Report]:
     made.write(RESULTS, methods(theirs))
 
 
-@pytest.mark.usefixtures("free_cpu")
+@pytest.mark.usefixtures("unguarded", "free_cpu")
 @pytest.mark.parametrize("script", [*SCRIPTS, core], ids=lambda script: script.__name__)
 def test_scripts(report: Report, theirs: Any, xen: pyxc.Xen, guests: Guests, script: Script) -> None:
     world = World(xen, guests.domids["pv"], guests.domids["linux"])
