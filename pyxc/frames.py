@@ -15,7 +15,7 @@ from pyxc import errors
 from pyxc._core import byteswap64, select_frames
 from pyxc.abi import dom0_ops, domctl, memory
 from pyxc.abi.domctl import PageType
-from pyxc.p2m import P2mReader, open_p2m
+from pyxc.p2m import PIECE_WORDS, P2mReader, open_p2m
 
 if TYPE_CHECKING:
     from pyxc.domain import Domain
@@ -103,14 +103,14 @@ def _from_p2m(form: str | None, domain: Domain, info: DomainInfo) -> FrameList:
 
 def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
     """The plain entries of a p2m, piece by piece. A guest that lists more than it owns is not believed."""
-    frames = array("Q", (0,)) * (info.tot_pages + _SLACK)
-    count = 0
+    frames = array("Q")
+    window = array("Q", (0,)) * PIECE_WORDS
+    window_bytes = memoryview(window).cast("B")
     for piece in reader.pieces():
-        try:
-            count += select_frames(piece, frames, count)[0]
-        except ValueError as error:
-            raise _too_many("the p2m", info) from error
-    del frames[count:]
+        count = select_frames(piece, window, 0)[0]
+        if len(frames) + count > info.tot_pages + _SLACK:
+            raise _too_many("the p2m", info)
+        frames.frombytes(window_bytes[: 8 * count])
     return frames
 
 
