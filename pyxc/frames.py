@@ -7,11 +7,11 @@ import errno
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from operator import ne
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pyxc import errors
+from pyxc import errors, told
 from pyxc._core import byteswap64, select_frames
 from pyxc.abi import dom0_ops, domctl, memory
 from pyxc.abi.domctl import PageType
@@ -20,6 +20,7 @@ from pyxc.p2m import PIECE_WORDS, P2mReader, open_p2m
 if TYPE_CHECKING:
     from pyxc.domain import Domain
     from pyxc.domain_info import DomainInfo
+    from pyxc.xen import Xen
 
 _TYPES_AT_ONCE = 1024
 _PIECE = (1 << 20) // 8 - 512
@@ -147,8 +148,12 @@ def _getmemlist(domain: Domain, info: DomainInfo) -> FrameList:
 
 def _by_type(domain: Domain, info: DomainInfo) -> FrameList:
     """By asking for the type of every frame: of a translated guest its own, else of the whole host."""
-    last = domain.memory.maximum_gpfn() if info.is_hvm else domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
+    last = domain.memory.maximum_gpfn() if info.is_hvm else _last_of_the_host(domain.xen)
     return FrameList(_scan(domain, last, info.tot_pages, _with_type), "getpageframeinfo3", info.is_hvm)
+
+
+def _last_of_the_host(xen: Xen) -> int:
+    return told.number("maximum_ram_page", xen.call(memory.MAXIMUM_RAM_PAGE).result, told.MOST_FRAME)
 
 
 def _by_mapping(domain: Domain, info: DomainInfo) -> FrameList:
@@ -180,7 +185,7 @@ def _scan(
     """
     found = array("Q")
     top = last - last % _TYPES_AT_ONCE
-    for start in (top, *range(0, top, _TYPES_AT_ONCE)):
+    for start in chain((top,), range(0, top, _TYPES_AT_ONCE)):
         found.extend(which(domain, range(start, min(start + _TYPES_AT_ONCE, last + 1))))
         if len(found) >= owned:
             break
