@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-from pyxc import Domain, HvmParam, ShutdownReason, Virq, Xen, probe, trace
+from pyxc import Domain, HvmParam, Scheduler, ShutdownReason, Virq, Xen, probe, trace
 from pyxc.abi import x86
 from pyxc.abi.cpu_policy import Featureset, Policy
 from pyxc.caller import Caller
@@ -60,7 +60,7 @@ HOST: dict[str, Question] = {
     "cpu_policies.featureset": lambda xen: xen.cpu_policies.featureset(Featureset.HOST),
     "cpu_policies.levelling_caps": lambda xen: xen.cpu_policies.levelling_caps(),
     "flask": lambda xen: (xen.flask.present, xen.flask.enforcing, xen.flask.policy_version),
-    "flask.access": lambda xen: xen.flask.access("a:b:c", 1, "domain"),
+    "flask.access": lambda xen: (xen.flask.access(1, 2, "domain"), xen.flask.sid("a:b:c")),
     "flask.context": lambda xen: xen.flask.context(1),
     "flask.booleans": lambda xen: (dict(xen.flask.booleans), xen.flask.booleans.set("a", True)),
     "hypfs.walk": lambda xen: list(xen.hypfs.walk()),
@@ -98,10 +98,13 @@ DOMAINS: dict[str, Question] = {
     "set_scheduling": lambda xen: pv(xen).set_scheduling(weight=300),
     "map_pirq": lambda xen: hvm(xen).map_pirq(16),
     "resume": lambda xen: pv(xen).resume(fast=False),
+    "resume.fast": lambda xen: pv(xen).resume(fast=True),
     "hvm_context": lambda xen: hvm(xen).hvm_context(),
     "hvm_record": lambda xen: hvm(xen).hvm_record(2),
     "hvm_params": lambda xen: (hvm(xen).hvm_params(), hvm(xen).hvm_param(HvmParam.STORE_PFN)),
     "vcpus": lambda xen: (pv(xen).vcpus.infos(), pv(xen).vcpus.scheduling()),
+    "rtds": lambda xen: (pv(xen).scheduling(), pv(xen).vcpus.scheduling()),
+    "rtds.set": lambda xen: pv(xen).set_scheduling(period_us=20000),
     "vcpu.info": lambda xen: (pv(xen).vcpu(0).info(), pv(xen).vcpu(0).affinity()),
     "vcpu.context": lambda xen: pv(xen).vcpu(0).context(),
     "channels": lambda xen: (pv(xen).channels.status(1), pv(xen).channels.ports()),
@@ -110,7 +113,8 @@ DOMAINS: dict[str, Question] = {
     "grants.map": lambda xen: _contents(pv(xen).grants.map([1, 2])),
     "grants.lend": lambda xen: pv(xen).grants.lend(2),
     "grants.seed": lambda xen: pv(xen).grants.seed(console=1, store=2),
-    "pci": lambda xen: (pv(xen).pci.group("0000:03:00.0"), pv(xen).pci.can_assign("0000:03:00.0")),
+    "pci.group": lambda xen: xen.pci_group("0000:03:00.0"),
+    "pci.can_assign": lambda xen: pv(xen).pci.can_assign("0000:03:00.0"),
     "log_dirty": lambda xen: _dirty(hvm(xen)),
     "dm_op": lambda xen: xen.dm_op("track_dirty_vram", 2, bytes(8), first_pfn=0, nr=64).fields(),
     "memory": lambda xen: (pv(xen).memory.info(), pv(xen).memory.maximum_gpfn()),
@@ -121,7 +125,8 @@ DOMAINS: dict[str, Question] = {
     "memory.decrease": lambda xen: pv(xen).memory.decrease([1, 2, 3]),
     "memory.frames": lambda xen: pv(xen).memory.frames(),
     "memory.frames.getmemlist": lambda xen: pv(xen).memory.frames(source="getmemlist"),
-    "memory.frames.types": lambda xen: small(xen).memory.frames(types=True, force=True),
+    "memory.frames.types": lambda xen: pv(xen).memory.frames(types=True),
+    "memory.frames.types.hvm": lambda xen: small(xen).memory.frames(types=True, force=True),
     "memory.p2m": lambda xen: pv(xen).memory.p2m(),
     "memory.p2m.tree": lambda xen: pv(xen).memory.p2m("frame_list_list"),
     "dump_core": lambda xen: _dump(pv(xen)),
@@ -163,10 +168,14 @@ BEFORE: dict[str, Question] = {
     "dump_core": lambda xen: _publish_little(xen),
     "dump_core.hvm": lambda xen: _make_small(xen),
     "memory.frames": lambda xen: _publish_little(xen),
-    "memory.frames.types": lambda xen: _make_small(xen),
+    "memory.frames.types": lambda xen: _publish_little(xen),
+    "memory.frames.types.hvm": lambda xen: _make_small(xen),
     "memory.p2m": lambda xen: _publish_little(xen),
     "memory.p2m.tree": lambda xen: _publish_little(xen),
-    "resume": lambda xen: pv(xen).shutdown(ShutdownReason.SUSPEND),
+    "resume": lambda xen: _suspend(xen),
+    "resume.fast": lambda xen: pv(xen).shutdown(ShutdownReason.SUSPEND),
+    "rtds": lambda xen: _move_to_rtds(xen),
+    "rtds.set": lambda xen: _move_to_rtds(xen),
 }
 """What has to be done to a host before there is an answer."""
 
@@ -177,8 +186,11 @@ REFUSES: dict[str, tuple[type[Exception], ...]] = {
     "map_pirq": (ValueError,),
     "memory.frames": (MemoryError,),
     "memory.frames.getmemlist": (MemoryError,),
+    "memory.frames.types": (MemoryError,),
     "pools.scheduling": (KeyError,),
     "resume": (ValueError,),
+    "resume.fast": (ValueError,),
+    "rtds.set": (ValueError,),
     "set_scheduling": (ValueError,),
 }
 """What is documented to be raised besides pyxc's errors, as when by the answer the question was wrong."""
@@ -215,6 +227,22 @@ def _publish_little(xen: Xen) -> None:
     offset = x86.SHARED_INFO_STRUCT.at(xen.interface).offsets["arch.max_pfn"]
     page = pv(xen).info().shared_info_frame
     pv(xen).memory.write(page, _FEW_PFNS.to_bytes(8, "little"), offset)
+
+
+def _suspend(xen: Xen) -> None:
+    """As a guest suspends itself: with the frame of its start_info, which names pfns then, in rdx."""
+    domain, page = pv(xen), pv(xen).memory.p2m().entries[5]
+    domain.shutdown(ShutdownReason.SUSPEND)
+    start_info = x86.START_INFO_STRUCT.at(xen.interface).pack({"store_mfn": 1, "console.domU.mfn": 2})
+    domain.memory.write(page, start_info)
+    domain.vcpu(0).set_context(domain.vcpu(0).context().replace(rdx=page))
+
+
+def _move_to_rtds(xen: Xen) -> None:
+    pool = xen.pools.create(Scheduler.RTDS)
+    xen.pools[0].remove_cpu(1)
+    pool.add_cpu(1)
+    pool.add_domain(pv(xen))
 
 
 def _make_small(xen: Xen) -> None:

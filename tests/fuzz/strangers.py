@@ -22,7 +22,7 @@ from pyxc.link import EventDevice, Link
 from pyxc.link.wrapper import LinkWrapper
 from pyxc.store.channel import Channel
 
-ROOM_MOST = 64 << 20
+ROOM_MOST = 65 << 20
 """Bytes of hypercall-safe memory that no answer may make the library ask for at once."""
 _HEAD = struct.Struct("<iI")
 

@@ -85,7 +85,7 @@ def _booted(release: str, name: str) -> sim.Hypervisor:
     """A host for all questions, or for the one that wants it to be prepared."""
     host = sim.Hypervisor(sim.named(f"sim:{release}"))
     if name:
-        with suppress(errors.Unsupported, KeyError):
+        with suppress(errors.HypercallError, KeyError):
             questions.BEFORE[name](pyxc.connect(host.connect()))
     return host
 
