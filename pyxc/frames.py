@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyxc.xen import Xen
 
 _TYPES_AT_ONCE = 1024
+_TYPE_MOST = 15
 _PIECE = (1 << 20) // 8 - 512
 """Entries of a list to ask for at once: with the structure beside them they take 1 MiB."""
 _SLACK = 1 << 10
@@ -209,7 +210,9 @@ def _with_memory(domain: Domain, frames: range) -> Iterable[int]:
 def _types(domain: Domain, frames: array[int]) -> Iterator[int]:
     """PageType >> 28 of each frame."""
     for start in range(0, len(frames), _TYPES_AT_ONCE):
-        for word in _type_words(domain, frames[start : start + _TYPES_AT_ONCE]):
+        words = _type_words(domain, frames[start : start + _TYPES_AT_ONCE])
+        told.number("the type of a frame", max(words) >> 28, _TYPE_MOST)
+        for word in words:
             yield word >> 28
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,12 @@ def test_a_guests_tree_may_name_frames_that_no_machine_has(host: Host) -> None:
     host.publish(3, pfn_to_mfn_frame_list_list=2**60)
     with pytest.raises(errors.DecodeError, match="a frame of the p2m"):
         host.xen.domains[3].memory.frames()
+
+
+def test_a_type_that_no_frame_can_have_is_none(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyxc.frames._type_words", lambda domain, frames: array("Q", [1 << 40]))
+    with pytest.raises(errors.DecodeError, match="the type of a frame"):
+        host.xen.domains[1].memory.frames(types=True)
 
 
 def test_vcpus_of_domains_that_nobody_listed_are_nobodys(host: Host) -> None:
