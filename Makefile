@@ -13,7 +13,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) git mandoc python3-hypothesis python3-pip pyth
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
 
-.PHONY: help demo test lab foreign bench deb test-trixie clean
+.PHONY: help demo test fuzz lab foreign bench deb test-trixie clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,11 @@ test:  ## All that needs no Xen: tests with old and current tools, coverage, lin
 	@tools/need $(TEST_PACKAGES)
 	@mkdir -p $(TOX_DIRECTORY)
 	flock $(TOX_DIRECTORY) $(TOX) --workdir $(TOX_DIRECTORY) $(ARGS)
+
+fuzz:  ## Look for bytes that do harm to a decoder, a second for each, e.g. ARGS='--seconds 60 xenstored'
+	@tools/need $(TEST_PACKAGES)
+	@mkdir -p $(TOX_DIRECTORY)
+	flock $(TOX_DIRECTORY) $(TOX) --workdir $(TOX_DIRECTORY) -e fuzz -- $(ARGS)
 
 lab:  ## Real Xen in QEMU: tests/real in every dom0
 	$(PYTHON) -m lab $(ARGS)

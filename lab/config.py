@@ -98,8 +98,7 @@ class Python(NamedTuple):
 
     TRIPLET is Debian's name of the kind in paths, COMPILER the prefix of its compiler, LOADER the program
     that loads others. The Python is that of Debian's packages in ROOT; without a root, it is built from
-    Debian's sources. EMULATOR runs what this machine's processor cannot. TESTS are directories, all of them
-    when empty.
+    Debian's sources. EMULATOR runs what this machine's processor cannot. TESTS are its directories of tests.
     """
 
     name: str
@@ -243,7 +242,7 @@ ARMHF = Python(
 )  # fmt: skip
 I386_PYTHON = Python(
     "i386", "i386-linux-gnu", "i686-linux-gnu", "ld-linux.so.2", "little", 32,
-    Root("python-i386", "i386", "extract", TESTED_PYTHON),
+    Root("python-i386", "i386", "extract", TESTED_PYTHON), tests=(*EMULATED_TESTS, "tests/cli"),
 )  # fmt: skip
 AMD64_PYTHON = Python(
     "amd64", "x86_64-linux-gnu", "x86_64-linux-gnu", "ld-linux-x86-64.so.2", "little", 64,

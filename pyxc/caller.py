@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
-from pyxc import batch, errors
+from pyxc import batch, errors, told
 from pyxc.abi.layout import Interface, Layout, NotInInterface
 from pyxc.abi.operation import MULTICALL, Operation
 from pyxc.batch import Batch, Column
@@ -39,6 +39,14 @@ class Reply(NamedTuple):
 
     def field(self, name: str) -> Any:
         return self.layout.codec.unpack(self.answer)[self.layout.index[name]]
+
+    def buffer(self, name: str) -> bytes:
+        """What a buffer holds; of one of no bytes Xen got the null handle."""
+        return self.buffers.get(name, b"")
+
+    def told(self, name: str, most: int, least: int = 0) -> int:
+        """A field that says how much there is. DecodeError where that makes no sense."""
+        return told.number(name, self.field(name), most, least)
 
     def fields(self) -> dict[str, Any]:
         """All fields by name."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
-from pyxc import check
+from pyxc import check, told
 from pyxc.abi import event_channel
 from pyxc.abi.event_channel import Status
 
@@ -94,13 +94,13 @@ class Channels:
         self._xen.call(event_channel.RESET, self._domain.domid)
 
     def _channel(self, port: int, answer: Mapping[str, Any]) -> Channel:
-        status = Status(answer["status"])
+        status = told.member(Status, answer["status"])
         if status not in _DETAILS:
             return Channel(port, status, answer["vcpu"])
         table, names = _DETAILS[status]
         layout = table.at(self._xen.interface)
-        told = layout.unpack(answer["u"][: layout.size])
-        return Channel(port, status, answer["vcpu"], **{ours: told[name] for name, ours in names.items()})
+        fields = layout.unpack(answer["u"][: layout.size])
+        return Channel(port, status, answer["vcpu"], **{ours: fields[name] for name, ours in names.items()})
 
     def __repr__(self) -> str:
         return f"<Channels of domain {self._domain.domid}>"

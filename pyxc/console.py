@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from pyxc import errors
+from pyxc import errors, told
 from pyxc.abi import sysctl
 from pyxc.abi.operation import Operation
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pyxc.xen import Xen
 
 _ROOM = 1 << 14
+_MOST_ROOM = 1 << 26
 _COUNTER = 2**32
 
 
@@ -74,7 +75,7 @@ class Console:
             data, end = self._read(sysctl.READCONSOLE, room)
             if len(data) < room:
                 return data, end
-            room *= 2
+            room = told.number("size of the ring", room * 2, _MOST_ROOM)
 
     def _read(self, operation: Operation, room: int, **fields: int) -> tuple[bytes, int | None]:
         """One call: what was read, and the index behind it where there is one."""

@@ -44,6 +44,10 @@ class CpuPolicy(NamedTuple):
         return next((found for found in self.leaves if (found.leaf, found.subleaf) == (leaf, wanted)), None)
 
 
+_LEAVES_MOST = 1 << 12
+_MSRS_MOST = 1 << 12
+_WORDS_MOST = 1 << 8
+"""More than any policy and any featureset has."""
 _LEAF = Record(CpuidLeaf, cpu_policy.LEAF_STRUCT)
 _MSR = Record(Msr, cpu_policy.MSR_STRUCT)
 
@@ -65,9 +69,9 @@ class CpuPolicies:
     def featureset(self, wanted: Featureset) -> tuple[int, ...]:
         """A featureset as words of 32 bits, in Xen's order (sysctl get_cpu_featureset, Xen 4.7)."""
         xen, index = self._xen, int(wanted)
-        count = xen.call(cpu_policy.GET_CPU_FEATURESET, index=index).field("nr_features")
+        count = xen.call(cpu_policy.GET_CPU_FEATURESET, index=index).told("nr_features", _WORDS_MOST)
         reply = xen.call(cpu_policy.GET_CPU_FEATURESET, index=index, nr_features=count, features=4 * count)
-        return tuple(xen.words32(reply.buffers["features"]))
+        return tuple(xen.words32(reply.buffer("features")))
 
     def levelling_caps(self) -> LevellingCap:
         """What Xen can hide of CPUID from PV domains (sysctl get_cpu_levelling_caps, Xen 4.7 to 4.21)."""
@@ -86,13 +90,13 @@ def _read(xen: Xen, operation: Operation, domid: int | None, **fields: int) -> C
     """Ask how much there is, then for all of it: what a policy may at most hold never changes."""
     most = xen.call(operation, domid, **fields)
     leaf, msr = cpu_policy.LEAF_STRUCT.at(xen.interface), cpu_policy.MSR_STRUCT.at(xen.interface)
-    leaves, msrs = most.field("nr_leaves"), most.field("nr_msrs")
+    leaves, msrs = most.told("nr_leaves", _LEAVES_MOST), most.told("nr_msrs", _MSRS_MOST)
     reply = xen.call(
         operation, domid, **fields, nr_leaves=leaves, nr_msrs=msrs,
         leaves=leaves * leaf.size, msrs=msrs * msr.size,
     )  # fmt: skip
-    leaf_data = reply.buffers["leaves"][: reply.field("nr_leaves") * leaf.size]
-    msr_data = reply.buffers["msrs"][: reply.field("nr_msrs") * msr.size]
+    leaf_data = reply.buffer("leaves")[: reply.field("nr_leaves") * leaf.size]
+    msr_data = reply.buffer("msrs")[: reply.field("nr_msrs") * msr.size]
     return CpuPolicy(
         tuple(_LEAF.at(xen.interface).all(leaf_data)), tuple(_MSR.at(xen.interface).all(msr_data))
     )

@@ -96,9 +96,12 @@ class Domain:
         From 4.14 on Xen refuses the question for HVM guests; before 3.1 there were 64-bit guests only.
         """
         try:
-            return int(self.xen.call(domctl.GET_ADDRESS_SIZE, self.domid).field("size"))
+            bits = int(self.xen.call(domctl.GET_ADDRESS_SIZE, self.domid).field("size"))
         except errors.Unsupported:
             return 64
+        if bits not in (32, 64):
+            raise errors.DecodeError(f"domain {self.domid} is told to be of {bits} bits")
+        return bits
 
     def info(self) -> DomainInfo:
         """What it is now (domctl getdomaininfo). DomainNotFound: the id is free; DomainGone: not its."""

@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyxc import check, errors
+from pyxc import check, errors, told
 from pyxc.abi import flask, flask_vectors
 from pyxc.abi.operation import Operation
 
@@ -153,7 +153,7 @@ class Booleans(Mapping[str, Boolean]):
                 if error.errno != errno.ENOENT:
                     raise
                 return
-            name = reply.buffers["name"][: reply.field("size")].decode("ascii", "replace")
+            name = told.name("a boolean", reply.buffers["name"][: reply.field("size")])
             yield Boolean(name, bool(reply.field("enforcing")), bool(reply.field("pending")))
             number += 1
 

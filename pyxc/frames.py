@@ -7,21 +7,23 @@ import errno
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from operator import ne
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pyxc import errors
+from pyxc import errors, told
 from pyxc._core import byteswap64, select_frames
 from pyxc.abi import dom0_ops, domctl, memory
 from pyxc.abi.domctl import PageType
-from pyxc.p2m import P2mReader, open_p2m
+from pyxc.p2m import PIECE_WORDS, P2mReader, open_p2m
 
 if TYPE_CHECKING:
     from pyxc.domain import Domain
     from pyxc.domain_info import DomainInfo
+    from pyxc.xen import Xen
 
 _TYPES_AT_ONCE = 1024
+_TYPE_MOST = 15
 _PIECE = (1 << 20) // 8 - 512
 """Entries of a list to ask for at once: with the structure beside them they take 1 MiB."""
 _SLACK = 1 << 10
@@ -103,14 +105,14 @@ def _from_p2m(form: str | None, domain: Domain, info: DomainInfo) -> FrameList:
 
 def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
     """The plain entries of a p2m, piece by piece. A guest that lists more than it owns is not believed."""
-    frames = array("Q", (0,)) * (info.tot_pages + _SLACK)
-    count = 0
+    frames = array("Q")
+    window = array("Q", (0,)) * PIECE_WORDS
+    window_bytes = memoryview(window).cast("B")
     for piece in reader.pieces():
-        try:
-            count += select_frames(piece, frames, count)[0]
-        except ValueError as error:
-            raise _too_many("the p2m", info) from error
-    del frames[count:]
+        count = select_frames(piece, window, 0)[0]
+        if len(frames) + count > info.tot_pages + _SLACK:
+            raise _too_many("the p2m", info)
+        frames.frombytes(window_bytes[: 8 * count])
     return frames
 
 
@@ -147,8 +149,12 @@ def _getmemlist(domain: Domain, info: DomainInfo) -> FrameList:
 
 def _by_type(domain: Domain, info: DomainInfo) -> FrameList:
     """By asking for the type of every frame: of a translated guest its own, else of the whole host."""
-    last = domain.memory.maximum_gpfn() if info.is_hvm else domain.xen.call(memory.MAXIMUM_RAM_PAGE).result
+    last = domain.memory.maximum_gpfn() if info.is_hvm else _last_of_the_host(domain.xen)
     return FrameList(_scan(domain, last, info.tot_pages, _with_type), "getpageframeinfo3", info.is_hvm)
+
+
+def _last_of_the_host(xen: Xen) -> int:
+    return told.number("maximum_ram_page", xen.call(memory.MAXIMUM_RAM_PAGE).result, told.MOST_FRAME)
 
 
 def _by_mapping(domain: Domain, info: DomainInfo) -> FrameList:
@@ -180,7 +186,7 @@ def _scan(
     """
     found = array("Q")
     top = last - last % _TYPES_AT_ONCE
-    for start in (top, *range(0, top, _TYPES_AT_ONCE)):
+    for start in chain((top,), range(0, top, _TYPES_AT_ONCE)):
         found.extend(which(domain, range(start, min(start + _TYPES_AT_ONCE, last + 1))))
         if len(found) >= owned:
             break
@@ -204,7 +210,9 @@ def _with_memory(domain: Domain, frames: range) -> Iterable[int]:
 def _types(domain: Domain, frames: array[int]) -> Iterator[int]:
     """PageType >> 28 of each frame."""
     for start in range(0, len(frames), _TYPES_AT_ONCE):
-        for word in _type_words(domain, frames[start : start + _TYPES_AT_ONCE]):
+        words = _type_words(domain, frames[start : start + _TYPES_AT_ONCE])
+        told.number("the type of a frame", max(words) >> 28, _TYPE_MOST)
+        for word in words:
             yield word >> 28
 
 

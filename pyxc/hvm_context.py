@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _U16_MAX = 2**16 - 1
 _TRIES = 3
+_SIZE_MOST = 1 << 26
+"""Bytes of a context; that of 8192 vcpus has a quarter of it."""
 
 
 class HvmRecord(NamedTuple):
@@ -106,7 +108,7 @@ def read_context(domain: Domain) -> HvmContext:
     """Asks for the size first; it can grow until the context itself is asked for."""
     xen = domain.xen
     for left in reversed(range(_TRIES)):
-        size = xen.call(domctl_hvm.GETHVMCONTEXT, domain.domid).field("size")
+        size = xen.call(domctl_hvm.GETHVMCONTEXT, domain.domid).told("size", _SIZE_MOST)
         try:
             reply = xen.call(domctl_hvm.GETHVMCONTEXT, domain.domid, size=size, buffer=size)
         except errors.HypercallError as error:
@@ -116,7 +118,7 @@ def read_context(domain: Domain) -> HvmContext:
         told = reply.field("size")
         if told > size:
             raise errors.DecodeError(f"the hypervisor claims a context of {told} bytes in room for {size}")
-        return HvmContext(reply.buffers["buffer"][:told], xen.interface)
+        return HvmContext(reply.buffer("buffer")[:told], xen.interface)
     raise AssertionError("unreachable")
 
 
@@ -138,10 +140,10 @@ def read_record(domain: Domain, type: HvmRecordType | int, instance: int) -> byt
     if not xen.caller.supports(partial) or not xen.caller.has_field(partial, "bufsz"):
         return bytes(read_context(domain).record(type, instance))
     try:
-        size = xen.call(partial, domain.domid, **fields).field("bufsz")
+        size = xen.call(partial, domain.domid, **fields).told("bufsz", _SIZE_MOST)
         reply = xen.call(partial, domain.domid, bufsz=size, buffer=size, **fields)
     except errors.HypercallError as error:
         if error.errno in (errno.ENOENT, errno.ENODATA):
             raise KeyError((type, instance)) from error
         raise
-    return reply.buffers["buffer"][: reply.field("bufsz")]
+    return reply.buffer("buffer")[: reply.field("bufsz")]

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyxc import check, errors
+from pyxc import check, errors, told
 from pyxc.abi import hypfs
 from pyxc.abi.hypfs import Encoding, Type
 
@@ -20,6 +20,7 @@ _ROOM = 1 << 14
 _MOST_ROOM = 1 << 26
 _GZIP = zlib.MAX_WBITS | 16
 _NUMBERS = (Type.UINT, Type.INT)
+_NUMBER_BYTES_MOST = 8
 
 
 class Entry(NamedTuple):
@@ -118,11 +119,12 @@ class Hypfs:
         at = 0
         while at + layout.size <= len(data):
             fields = layout.unpack(data, at)
-            name = data[at + name_at :].split(b"\0", 1)[0].decode("ascii", "replace")
-            yield _entry(f"{parent}/{name}", {key.removeprefix("e."): fields[key] for key in fields})
-            if not fields["off_next"]:
+            size = fields["off_next"] and told.number("off_next", fields["off_next"], len(data), layout.size)
+            name = data[at + name_at : at + size if size else None]
+            yield _entry(_below(parent, name), {key.removeprefix("e."): fields[key] for key in fields})
+            if not size:
                 return
-            at += fields["off_next"]
+            at += size
 
     def _value(self, entry: Entry, data: bytes) -> Value:
         if entry.encoding is Encoding.GZIP:
@@ -132,6 +134,7 @@ class Hypfs:
         if entry.type is Type.BOOL:
             return any(data)
         if entry.type in _NUMBERS:
+            told.number(f"size of {entry.path}", len(data), _NUMBER_BYTES_MOST)
             return int.from_bytes(data, self._xen.link.byteorder, signed=entry.type is Type.INT)
         return data
 
@@ -140,7 +143,7 @@ class Hypfs:
         if entry.type is Type.BOOL and isinstance(value, bool):
             return bytes([value])
         if entry.type in _NUMBERS and isinstance(value, int) and not isinstance(value, bool):
-            bits = entry.size_bytes * 8
+            bits = told.number(f"size of {entry.path}", entry.size_bytes, _NUMBER_BYTES_MOST, 1) * 8
             signed = entry.type is Type.INT
             least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
             check.natural(entry.path, value, most, least)
@@ -155,6 +158,15 @@ class Hypfs:
 
     def __repr__(self) -> str:
         return f"<Hypfs of {self._xen.link.target}>"
+
+
+def _below(parent: str, data: bytes) -> str:
+    """The path of what is in a directory: longer than the directory's own, so that no tree is endless."""
+    name = told.name(f"an entry of {parent}/", data)
+    path = f"{parent}/{name}"
+    if "/" in name or len(path) >= hypfs.XEN_HYPFS_MAX_PATHLEN:
+        raise errors.DecodeError(f"{path} is no path of hypfs")
+    return path
 
 
 def _entry(path: str, fields: dict[str, int]) -> Entry:

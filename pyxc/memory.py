@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyxc import check, errors
+from pyxc import check, errors, told
 from pyxc._core import PAGE_SIZE, ForeignMap
 from pyxc.abi import domctl_paging, domctl_permissions, domctl_sharing, memory
 from pyxc.abi.domid import DOMID_SELF
@@ -253,11 +253,12 @@ class Memory:
         0 where it says nothing; before Xen 4.3 the answer then was -1, which reads as EPERM.
         """
         try:
-            return self._xen.call(memory.MAXIMUM_GPFN, self._domain.domid).result
+            highest = self._xen.call(memory.MAXIMUM_GPFN, self._domain.domid).result
         except errors.PermissionDenied:
             if self._xen.interface.xen >= (4, 3):
                 raise
             return 0
+        return told.number("maximum_gpfn", highest, told.MOST_FRAME)
 
     def frames(self, types: bool = False, force: bool = False, source: str | None = None) -> FrameList:
         """The frames that the domain owns; see FrameList. Pause it for a list that is of one moment.

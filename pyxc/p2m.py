@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pyxc import errors
+from pyxc import errors, told
 from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
 from pyxc.abi import x86
 
@@ -27,7 +27,11 @@ FOREIGN_BIT = 1 << 63
 IDENTITY_BIT = 1 << 62
 _WORDS = PAGE_SIZE // 8
 _WINDOW = 256
+PIECE_WORDS = _WINDOW * _WORDS
+"""The most entries in a piece."""
 _PFN_LIMIT = 1 << 32
+_HOLES_MOST = 1 << 24
+"""Pfns that a guest may have beyond its memory: holes cost it nothing, and us 8 bytes each."""
 _TRIES = 5
 _SINCE_4_6 = {"p2m_cr3": 0, "p2m_vaddr": 0, "p2m_generation": 0}
 """Fields of shared_info.arch that were padding before: no list there, and no count of its changes."""
@@ -54,12 +58,14 @@ class P2m(NamedTuple):
 class P2mReader:
     """Reads the p2m of one domain in pieces of bounded size. Of one thread."""
 
-    def __init__(self, domain: Domain, shared_info: ForeignMap, source: str | None) -> None:
+    def __init__(
+        self, domain: Domain, info: DomainInfo, shared_info: ForeignMap, source: str | None
+    ) -> None:
         self._domain = domain
         self._shared_info = shared_info
         arch = self._arch()
         self.pfns: int = arch["max_pfn"]
-        if not 0 < self.pfns <= _PFN_LIMIT:
+        if not 0 < self.pfns <= min(info.max_pages + _HOLES_MOST, _PFN_LIMIT):
             raise unreadable(domain, "it publishes none" if not self.pfns else f"it claims {self.pfns} pfns")
         self._roots = {
             "p2m_vaddr": arch["p2m_cr3"] and arch["p2m_vaddr"],
@@ -149,6 +155,7 @@ class P2mReader:
             yield self._page(frame)[:count] if frame != ABSENT else array("Q", [ABSENT]) * count
 
     def _page(self, frame: int) -> array[int]:
+        told.number("a frame of the p2m", frame, told.MOST_FRAME)
         return self._domain.xen.words(self._domain.memory.read(frame))
 
     def _arch(self) -> dict[str, int]:
@@ -170,8 +177,9 @@ def open_p2m(domain: Domain, info: DomainInfo, source: str | None = None) -> Ite
         raise unreadable(domain, "only guests on x86 keep one")
     if domain.guest_bits() != 64:
         raise unreadable(domain, "it is a 32-bit guest")
+    told.number("shared_info_frame", info.shared_info_frame, told.MOST_FRAME)
     with domain.memory.map(info.shared_info_frame) as shared_info:
-        yield P2mReader(domain, shared_info, source)
+        yield P2mReader(domain, info, shared_info, source)
 
 
 def unreadable(domain: Domain, why: str) -> errors.Unsupported:
@@ -186,7 +194,7 @@ def read_p2m(domain: Domain, source: str | None = None) -> P2m:
 
 def _gather(reader: P2mReader) -> P2m:
     entries, identity, foreign = array("Q"), array("Q"), list[tuple[int, int]]()
-    unread = array("Q", (0,)) * (_WINDOW * _WORDS)
+    unread = array("Q", (0,)) * PIECE_WORDS
     for piece in reader.pieces():
         start = len(entries)
         entries.frombytes(piece)

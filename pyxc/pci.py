@@ -8,7 +8,7 @@ import re
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyxc import check, errors
+from pyxc import check, errors, told
 from pyxc.abi import domctl_pci as operations
 from pyxc.abi.domctl_pci import DEV_PCI, DEV_RDM_RELAXED
 from pyxc.abi.operation import Operation
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
 _GROUP_ROOM = 64
+_GROUP_MOST = 1 << 16
+"""Functions of a segment."""
 _FORMER = "machine_bdf"
 """The field's name up to Xen 4.1, where a device is packed otherwise and has no segment."""
 _NAMES = ("u.pci.machine_sbdf", "machine_sbdf", _FORMER)
@@ -105,7 +107,7 @@ class Pci:
             found = self._xen.words32(reply.buffers["sdev_array"][: 4 * reply.field("num_sdevs")])
             if len(found) < room:
                 return _group(found, address.segment)
-            room *= 4
+            room = told.number("size of a group", room * 4, _GROUP_MOST)
 
     def __repr__(self) -> str:
         return f"<Pci of domain {self._domain.domid}>"

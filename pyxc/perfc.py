@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pyxc.xen import Xen
 
 _VALUE_BYTES = 4
+_COUNTERS_MOST = 1 << 14
+_VALUES_MOST = 1 << 22
+"""More than any Xen has: a value for each counter and cpu."""
 _ROOM = 2
 """How often the room that was needed is offered: Xen asks for no size, and cpus may come in between."""
 
@@ -43,16 +46,17 @@ class PerformanceCounters:
 
     def read(self) -> list[Counter]:
         """Every counter with its values."""
-        description = perfc.DESC_STRUCT.at(self._xen.interface)
         sizes = self._xen.call(perfc.PERFC_OP_QUERY)
-        counters, room = sizes.field("nr_counters"), sizes.field("nr_vals") * _ROOM
+        description = perfc.DESC_STRUCT.at(self._xen.interface)
+        counters = sizes.told("nr_counters", _COUNTERS_MOST)
+        room = sizes.told("nr_vals", _VALUES_MOST) * _ROOM
         reply = self._xen.call(
             perfc.PERFC_OP_QUERY, desc=counters * description.size, val=room * _VALUE_BYTES
         )
         if reply.field("nr_counters") != counters or reply.field("nr_vals") > room:
             raise errors.DecodeError("there are suddenly other performance counters")
-        words = iter(self._xen.words32(reply.buffers["val"]))
-        rows = description.codec.iter_unpack(reply.buffers["desc"])
+        words = iter(self._xen.words32(reply.buffer("val")))
+        rows = description.codec.iter_unpack(reply.buffer("desc"))
         return [Counter(text(name), tuple(islice(words, count))) for name, count in rows]
 
     def reset(self) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pyxc.xen import Xen
 
 _WORD = 8
+_STATES_MOST = 1 << 8
+"""Performance or idle states of a cpu, frequencies, governors: no cpu has nearly so many."""
 
 
 class PState(NamedTuple):
@@ -95,14 +97,14 @@ class PowerManagement:
     def p_states(self, cpu: int) -> PStates:
         """Performance states and how they were used (sysctl get_pmstat pxstat; Xen 3.3)."""
         self._check(cpu)
-        count = self._xen.call(pm.GET_PMSTAT_MAX_PX, cpuid=cpu).field("u.getpx.total")
+        count = self._xen.call(pm.GET_PMSTAT_MAX_PX, cpuid=cpu).told("u.getpx.total", _STATES_MOST)
         size = pm.PX_VAL_STRUCT.at(self._xen.interface).size
         reply = self._xen.call(
             pm.GET_PMSTAT_PXSTAT, cpuid=cpu,
             **{"u.getpx.total": count, "u.getpx.trans_pt": count * count * _WORD, "u.getpx.pt": count * size},
         )  # fmt: skip
         return PStates(
-            tuple(_PX_VAL.at(self._xen.interface).all(reply.buffers["u.getpx.pt"])),
+            tuple(_PX_VAL.at(self._xen.interface).all(reply.buffer("u.getpx.pt"))),
             reply.field("u.getpx.usable"),
             reply.field("u.getpx.last"),
             reply.field("u.getpx.cur"),
@@ -111,14 +113,14 @@ class PowerManagement:
     def c_states(self, cpu: int) -> CStates:
         """Idle states and how they were used (sysctl get_pmstat cxstat; Xen 3.3)."""
         self._check(cpu)
-        count = self._xen.call(pm.GET_PMSTAT_MAX_CX, cpuid=cpu).field("u.getcx.nr")
+        count = self._xen.call(pm.GET_PMSTAT_MAX_CX, cpuid=cpu).told("u.getcx.nr", _STATES_MOST)
         reply = self._xen.call(
             pm.GET_PMSTAT_CXSTAT, cpuid=cpu,
             **{"u.getcx.nr": count},
             **{"u.getcx.triggers": count * _WORD, "u.getcx.residencies": count * _WORD},
         )  # fmt: skip
-        entered = self._xen.words(reply.buffers["u.getcx.triggers"])
-        residencies = self._xen.words(reply.buffers["u.getcx.residencies"])
+        entered = self._xen.words(reply.buffer("u.getcx.triggers"))
+        residencies = self._xen.words(reply.buffer("u.getcx.residencies"))
         return CStates(
             tuple(map(CState, entered, residencies)),
             reply.field("u.getcx.last"),

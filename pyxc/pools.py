@@ -301,7 +301,7 @@ def _next_info(xen: Xen, pool_id: int) -> PoolInfo | None:
             return None
         raise
     return PoolInfo(
-        reply.field("cpupool_id"),
+        reply.told("cpupool_id", CPUPOOL_ANY, pool_id),
         scheduler_named(reply.field("sched_id")),
         reply.field("n_dom"),
         bitmap.unpack(reply.buffers["cpumap.bitmap"]),

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import TYPE_CHECKING
 
-from pyxc import errors
+from pyxc import errors, told
 from pyxc.abi import domctl, x86
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
@@ -24,6 +25,9 @@ def resume(domain: Domain, fast: bool | None) -> None:
     info = domain.info()
     if fast is not None and info.shutdown_reason is not ShutdownReason.SUSPEND:
         raise ValueError(f"domain {domain.domid} is not suspended: {info.shutdown_reason!r}")
+    if fast is not None and domain.xen.interface.arch != "x86_64":
+        hint = "what a guest finds when it goes on is known on x86 only"
+        raise errors.Unsupported(errno.EOPNOTSUPP, domctl.RESUMEDOMAIN.full_name, domain.domid, hint=hint)
     if fast:
         if not info.is_hvm or domain.hvm_param(HvmParam.CALLBACK_IRQ):
             _return_cancelled(domain)
@@ -46,6 +50,7 @@ def _restore_start_info(domain: Domain) -> None:
     """A guest that suspends makes pfns of the frames in start_info, and passes its own frame in rdx."""
     context = domain.vcpu(0).context()
     frame = context["rdx" if context.width == 64 else "edx"]
+    told.number("the frame of start_info", frame, told.MOST_FRAME)
     layout = _START_INFO[context.width].at(domain.xen.interface)
     entries = domain.memory.p2m().entries
     with domain.memory.map(frame, writable=True) as mapped, memoryview(mapped) as view:

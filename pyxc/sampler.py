@@ -55,7 +55,7 @@ class Sample(NamedTuple):
             return None if then_ns is None or domid not in lived else 100 * (now_ns - then_ns) / elapsed_ns
 
         of_domain: dict[int, list[VcpuUsage]] = {info.domid: [] for info in self.domains}
-        for vcpu in self.vcpus:
+        for vcpu in [one for one in self.vcpus if one.domid in of_domain]:
             used = percent(vcpu.cpu_time_ns, vcpu_ns.get((vcpu.domid, vcpu.vcpu)), vcpu.domid)
             of_domain[vcpu.domid].append(VcpuUsage(vcpu, used))
         return [

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, SupportsIndex
 
-from pyxc import bitmap, check
+from pyxc import bitmap, check, told
 from pyxc.abi import domctl, sysctl
 from pyxc.host import CpuTopology, NumaNode
 
@@ -96,17 +96,22 @@ def set_node_affinity(domain: Domain, wanted: Iterable[SupportsIndex] | None) ->
 
 def _node_places(xen: Xen) -> int:
     """How many nodes there could be: the most that this Xen was built for."""
-    most = xen.physinfo().max_node_id
-    return _MOST_NODES if most is None else most + 1
+    return _nodes_told(xen.physinfo().max_node_id) or _MOST_NODES
+
+
+def _nodes_told(max_node_id: int | None) -> int | None:
+    """How many nodes there are up to the highest."""
+    if max_node_id is None:
+        return None
+    return told.number("number of nodes", max_node_id + 1, told.MOST_NODES, 1)
 
 
 def nodes(xen: Xen) -> list[NumaNode]:
     """Memory of each node and distances between them."""
     if not xen.caller.supports(sysctl.NUMAINFO):
         return _free_memory(xen)
-    info = xen.physinfo()
-    assert info.max_node_id is not None, "every Xen with numainfo tells how many nodes there can be"
-    count = info.max_node_id + 1
+    count = _nodes_told(xen.physinfo().max_node_id)
+    assert count is not None, "every Xen with numainfo tells how many nodes there can be"
     one_list = xen.caller.has_field(sysctl.NUMAINFO, "meminfo")
     return _meminfo(xen, count) if one_list else _node_to_memory(xen, count)
 
@@ -151,11 +156,11 @@ def _nodes(xen: Xen, memory: list[tuple[int, int]], matrix: bytes) -> list[NumaN
 def _free_memory(xen: Xen) -> list[NumaNode]:
     """From 3.2 to 4.0 only how much is free. Unsupported before."""
     info = xen.physinfo()
-    count = info.nr_nodes if info.max_node_id is None else info.max_node_id + 1
-    far = (None,) * (count or 0)
+    count = _nodes_told(info.max_node_id) or told.number("nr_nodes", info.nr_nodes or 0, told.MOST_NODES)
+    far = (None,) * count
     return [
         NumaNode(node, None, xen.call(sysctl.AVAILHEAP, node=node).field("avail_bytes"), far)
-        for node in range(count or 0)
+        for node in range(count)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyxc import check
+from pyxc import check, told
 from pyxc.abi import domctl_tsc
 from pyxc.abi.domctl_tsc import TscMode
 
@@ -32,12 +32,13 @@ def read_tsc(domain: Domain) -> TscInfo:
     """Up to Xen 4.5 the hypervisor writes the answer elsewhere than into the question."""
     xen = domain.xen
     if not xen.caller.has_field(domctl_tsc.GETTSCINFO, "out_info"):
-        told = xen.call(domctl_tsc.GETTSCINFO, domain.domid).fields()
+        fields = xen.call(domctl_tsc.GETTSCINFO, domain.domid).fields()
     else:
         layout = domctl_tsc.GUEST_TSC_INFO_STRUCT.at(xen.interface)
         reply = xen.call(domctl_tsc.GETTSCINFO, domain.domid, out_info=layout.size)
-        told = layout.unpack(reply.buffers["out_info"])
-    return TscInfo(TscMode(told["tsc_mode"]), told["gtsc_khz"], told["incarnation"], told["elapsed_nsec"])
+        fields = layout.unpack(reply.buffers["out_info"])
+    mode = told.member(TscMode, fields["tsc_mode"])
+    return TscInfo(mode, fields["gtsc_khz"], fields["incarnation"], fields["elapsed_nsec"])
 
 
 def set_tsc(domain: Domain, mode: TscMode, khz: int, incarnation: int, elapsed_ns: int) -> None:

@@ -58,7 +58,7 @@ def read_vnuma(domain: Domain) -> Vnuma | None:
         if error.errno == errno.EOPNOTSUPP:
             return None
         raise
-    nodes, vcpus, ranges = (reply.field(name) for name in room)
+    nodes, vcpus, ranges = (reply.told(name, most) for name, most in room.items())
     distances = struct.unpack_from(f"{layout.order}{nodes * nodes}I", reply.buffers["vdistance.h"])
     found = [layout.unpack(reply.buffers["vmemrange.h"], index * layout.size) for index in range(ranges)]
     return Vnuma(

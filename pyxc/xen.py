@@ -9,7 +9,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, SupportsIndex
 
-from pyxc import affinity, check, errors, sampler, topology
+from pyxc import affinity, check, errors, sampler, told, topology
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import dom0_ops, names, sysctl, version
 from pyxc.abi.domctl import Scheduler
@@ -133,7 +133,8 @@ class Xen:
     def nr_cpus(self) -> int:
         """Physical cpus, counting up to the highest id."""
         info = self.physinfo()
-        return info.nr_cpus if info.max_cpu_id is None else info.max_cpu_id + 1
+        count = info.nr_cpus if info.max_cpu_id is None else info.max_cpu_id + 1
+        return told.number("number of cpus", count, told.MOST_CPUS, 1)
 
     @property
     def platform(self) -> Capability:

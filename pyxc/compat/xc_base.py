@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, SupportsIndex, TypeVar
 
 from pyxc import errors
+from pyxc.abi.errno import describe
 from pyxc.abi.layout import NotInInterface
 from pyxc.compat import target
 from pyxc.domain import Domain
@@ -48,9 +49,14 @@ class Error(RuntimeError):
 
 def failed(number: int, reason: str | None = None) -> Error:
     """An Error with args (errno, text): the C library's text unless there is a reason to tell."""
-    made = Error(number, os.strerror(number) if reason is None else reason)
+    made = Error(number, _reason(number) if reason is None else reason)
     made.errno = number
     return made
+
+
+def _reason(number: int) -> str:
+    """The C library's text; a number that is no C int has none."""
+    return os.strerror(number) if number <= _INT_MOST else describe(number)
 
 
 def _failed_to_open(error: Exception) -> Error:

@@ -143,6 +143,7 @@ def test_a_guest_that_claims_to_be_huge_is_refused(host: Host, max_pfn: int) -> 
 
 
 def test_a_tree_too_small_for_what_is_claimed_is_refused(host: Host) -> None:
+    host.xen.domains[3].set_max_memory(2**33)
     host.publish(3, max_pfn=2**31)
     with pytest.raises(errors.Unsupported, match="larger than a tree"):
         host.xen.domains[3].memory.frames()

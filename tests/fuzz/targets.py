@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: MIT
+"""Every decoder: what makes objects of bytes that come from outside, under a name.
+
+A target takes any bytes. What it may raise is what its documentation says: pyxc's own errors, and OSError
+where a mapping fails; `refuses` names what else. All other exceptions are bugs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tempfile
+import threading
+import warnings
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import questions
+from questions import Question
+from strangers import Enough, HonestLink, StrangeLink, answer
+
+import pyxc
+from pyxc import errors, labels, p2m, provenance, sim
+from pyxc._core import Pool, RecordReader, byteswap64, lay_batch, select_frames
+from pyxc.caller import Caller
+from pyxc.compat.xc import Error as CompatError
+from pyxc.compat.xc import xc
+from pyxc.context import VcpuContext
+from pyxc.hvm_context import HvmContext
+from pyxc.link.evtchn import EvtchnDevice
+from pyxc.link.record import RecordLink
+from pyxc.link.replay import ReplayLink
+from pyxc.provenance import Digest, Origin
+from pyxc.sim.xenstored import Host, Xenstored
+from pyxc.store import Names, Permission
+from pyxc.store.channel import FileChannel
+from pyxc.store.wire import Kind, Message, Parser, error_of, join, split
+from pyxc.xattrs import Attributes
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+RELEASES = ("xen-4.17-xsm", "xen-4.22", "ppc64", "xen-3.1", "xen-4.1", "xen-4.10", "xen-3.0", "xen-4.17-pci")
+"""Simulated hosts whose interfaces are spoken; the first byte of the data chooses one."""
+_INTERFACES = [sim.named(f"sim:{release}").interface for release in RELEASES]
+_PATIENCE_S = 0.05
+
+p2m._PFN_LIMIT = 1 << 20
+"""To find the holes of a guest of 16 TiB takes minutes, whoever claims it."""
+
+
+class Target(NamedTuple):
+    """One decoder; `samples` makes valid inputs, to begin with."""
+
+    run: Callable[[bytes], object]
+    samples: Callable[[], list[bytes]]
+    refuses: tuple[type[Exception], ...] = ()
+
+    def feed(self, data: bytes) -> None:
+        """Decode, look at what came out, and let pass what may be raised."""
+        with suppress(Enough, errors.Error, *self.refuses):
+            repr(self.run(data))
+
+
+def _asked(question: Question, data: bytes) -> object:
+    """Of a hypervisor of which nothing is known but its interface."""
+    interface = _INTERFACES[data[0] % len(RELEASES)] if data else _INTERFACES[0]
+    link = StrangeLink(data[1:], interface.byteorder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        xen = pyxc.Xen(link, Caller(link, interface))
+        xen.store.timeout = _PATIENCE_S
+        try:
+            return question(xen)
+        finally:
+            Names._silent.discard(link.target)
+            xen.close()
+
+
+@cache
+def _booted(release: str, name: str) -> sim.Hypervisor:
+    """A host for all questions, or for the one that wants it to be prepared."""
+    host = sim.Hypervisor(sim.named(f"sim:{release}"))
+    if name:
+        with suppress(errors.HypercallError, KeyError):
+            questions.BEFORE[name](pyxc.connect(host.connect()))
+    return host
+
+
+def _truth(name: str, question: Question) -> list[bytes]:
+    """What each simulated host answers."""
+    found = []
+    for number, release in enumerate(RELEASES):
+        host = _booted(release, name if name in questions.BEFORE else "")
+        link = HonestLink(host.connect())
+        xen = pyxc.Xen(link, Caller(link, _INTERFACES[number]))
+        with suppress(errors.Error, OSError, *questions.REFUSES.get(name, ())):
+            question(xen)
+        found.append(bytes([number]) + link.told)
+        xen.close()
+    return found
+
+
+def _old(question: Callable[[xc], object], xen: pyxc.Xen) -> object:
+    """A question through the binding of old; closing the handle is not left to it."""
+    binding = object.__new__(xc)
+    binding._xen = xen
+    try:
+        return question(binding)
+    except CompatError as error:
+        raise errors.Error(*error.args) from error
+    finally:
+        binding._xen = None
+
+
+def _of(group: str, all_of: dict[str, Question]) -> dict[str, Target]:
+    return {
+        f"{group}.{name}": Target(
+            partial(_asked, question),
+            partial(_truth, name, question),
+            (OSError, *questions.REFUSES.get(name, ())),
+        )
+        for name, question in all_of.items()
+    }
+
+
+# xenstore: what a client understands, and what a simulated xenstored does.
+
+
+def _parse(data: bytes) -> list[Message]:
+    """In pieces of a size that the first byte says."""
+    parser, size = Parser(), data[0] + 1 if data else 1
+    pieces = range(1, len(data), size)
+    return [message for start in pieces for message in parser.feed(data[start : start + size])]
+
+
+_MESSAGES = [
+    Message(Kind.READ, 1, 0, b"/a\0"),
+    Message(Kind.WATCH, 2, 0, join([b"/a", b"token"])),
+    Message(Kind.TRANSACTION_START, 3, 0, b"\0"),
+    Message(Kind.WRITE, 4, 1, b"/a/b\0value"),
+    Message(Kind.SET_PERMS, 5, 1, join([b"/a", b"n0", b"r1"])),
+    Message(Kind.DIRECTORY, 6, 1, b"/\0"),
+    Message(Kind.DIRECTORY_PART, 7, 1, join([b"/", b"0"])),
+    Message(Kind.GET_PERMS, 8, 1, b"/a\0"),
+    Message(Kind.TRANSACTION_END, 9, 1, b"T\0"),
+    Message(Kind.MKDIR, 10, 0, b"a/c\0"),
+    Message(Kind.RM, 11, 0, b"/a\0"),
+    Message(Kind.UNWATCH, 12, 0, join([b"/a", b"token"])),
+    Message(Kind.SET_PERMS, 13, 0, join([b"@releaseDomain", b"n0", b"r1"])),
+    Message(Kind.WATCH, 14, 0, join([b"@releaseDomain", b"t"])),
+    Message(Kind.INTRODUCE, 15, 0, join([b"1", b"5", b"1"])),
+    Message(Kind.IS_DOMAIN_INTRODUCED, 16, 0, b"1\0"),
+    Message(Kind.SET_TARGET, 17, 0, join([b"1", b"2"])),
+    Message(Kind.RELEASE, 18, 0, b"1\0"),
+    Message(Kind.RESUME, 19, 0, b"2\0"),
+    Message(Kind.GET_DOMAIN_PATH, 20, 0, b"1\0"),
+    Message(Kind.CONTROL, 21, 0, b"help\0"),
+    Message(Kind.RESET_WATCHES, 22, 0, b"\0"),
+]
+
+
+def _conversation(first: bytes) -> list[bytes]:
+    return [first + b"".join(message.encode() for message in _MESSAGES), *(
+        first + message.encode() for message in _MESSAGES
+    )]  # fmt: skip
+
+
+@cache
+def _host() -> sim.Hypervisor:
+    return sim.Hypervisor(sim.named("sim:"), with_store=False)
+
+
+def _serve(data: bytes) -> list[bytes]:
+    """Requests to a simulated xenstored, of dom0 or of the guest that the first byte names."""
+    xenstored = Xenstored(Host(_host()), threading.RLock())
+    xenstored.add(1, 0)
+    xenstored.write("/a", "1", [Permission.parse("n1"), Permission.parse("r2")])
+    told: list[bytes] = []
+    session = xenstored.attach(data[0] % 2 if data else 0, told.append, lambda: None)
+    session.feed(data[1:])
+    parser = Parser()
+    return [message.payload for text in told for message in parser.feed(text)]
+
+
+def _received(data: bytes) -> object:
+    """What a socket brings."""
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as end, open(writing, "wb", buffering=0) as other:
+        other.write(data[:4096])
+        os.set_blocking(reading, False)
+        return FileChannel(end).receive() if data else None
+
+
+def _ports(data: bytes) -> int:
+    """What the event channel device says."""
+    device = object.__new__(EvtchnDevice)
+    device._file = io.BytesIO(data)  # type: ignore[assignment]
+    return device.take()
+
+
+def _by_xenstored() -> list[bytes]:
+    """A xenstored that answers requests 1 to 3, in one piece."""
+    values = [Message(Kind.READ, number, 0, b"value").encode() for number in (1, 2, 3)]
+    return [bytes([0]) + answer(0, b"".join(values))]
+
+
+# Files: recordings, provenance, labels.
+
+
+def _replayed(data: bytes) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        link = ReplayLink(data.decode("ascii", "replace").splitlines(), "strange")
+        try:
+            return _recordable(pyxc.connect(link, names=False))
+        finally:
+            link.close()
+
+
+def _recordable(xen: pyxc.Xen) -> object:
+    """What a recording is asked: calls, multicalls, mappings, devices."""
+    domain = questions.pv(xen)
+    found: list[object] = [xen.physinfo(), xen.vcpus(), domain.memory.frames(), xen.sample()]
+    with xen.events() as channels:
+        found += [channels.bind_unbound(1), channels.wait(0)]
+    xen.store.timeout = _PATIENCE_S
+    found.append(xen.store.read("/local/domain/1/name"))
+    return found
+
+
+def _recordings() -> list[bytes]:
+    stream = io.StringIO()
+    inner = sim.Hypervisor(sim.named("sim:")).connect()
+    with pyxc.connect(RecordLink(inner, stream), names=False) as xen:
+        _recordable(xen)
+    real = RECORDINGS / "xen-4.17" / "pools.calls"
+    return [stream.getvalue().encode("ascii"), real.read_bytes()]
+
+
+_ORIGIN = Origin(
+    "core", provenance.State.COMPLETE, "pyxc 0.1.0", "host", 1, 2, 3,
+    provenance.DomainOrigin(1, "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01", "web1", "a:b:c"),
+    provenance.XenOrigin("4.17", "changeset", 0x15),
+)  # fmt: skip
+_DIGEST = Digest("0" * 64, 3, 4)
+
+
+def _beside(data: bytes) -> object:
+    """A file with nothing but a file beside it."""
+    with tempfile.TemporaryDirectory(prefix="pyxc-fuzz-") as directory:
+        file = Path(directory) / "core"
+        file.write_bytes(b"abc")
+        file.with_name(file.name + provenance.SIDECAR).write_bytes(data)
+        return provenance.verify(file)
+
+
+def _labelled(data: bytes) -> object:
+    return labels._decoded(Attributes(-1, "strange"), data)
+
+
+# Structures by themselves, and the loops of the native core.
+
+
+def _contexts() -> list[bytes]:
+    link = sim.Hypervisor(sim.named("sim:")).connect()
+    xen = pyxc.connect(link, names=False)
+    return [bytes([0]) + bytes(questions.hvm(xen).hvm_context())]
+
+
+def _registers(data: bytes) -> object:
+    interface = _INTERFACES[data[0] % len(RELEASES)] if data else _INTERFACES[0]
+    width = 32 if data[:1] > b"\x80" and interface.arch != "ppc64" else 64
+    context = VcpuContext.decode(data[1:], width, interface)
+    assert VcpuContext.decode(context.encode(), width, interface) == context
+    return context
+
+
+def _records(data: bytes) -> object:
+    """Records of a layout that the data itself describes, read from anywhere in the rest."""
+    class_of = pyxc.DomainInfo
+    size, at, swapped, count = struct.unpack_from("<HhBB", data.ljust(6, b"\0"))
+    rest = data[6:]
+    places = [
+        (offset, "BbHhIiQq?"[code % 9], length)
+        for offset, code, length in struct.iter_unpack("<HBB", rest[: 4 * count].ljust(4 * count, b"\0"))
+    ]
+    reader = RecordReader(class_of, size, tuple(places[: len(class_of._fields)]), bool(swapped & 1))
+    every = reader.all(rest) if swapped & 2 and size else []
+    return [tuple(record) for record in [*every, reader.one(rest, at)]]
+
+
+def _selected(data: bytes) -> object:
+    """A p2m's entries, from an odd address, into a list with some room."""
+    room, at = struct.unpack_from("<Bb", data.ljust(2, b"\0"))
+    frames = array("Q", bytes(8 * room))
+    entries = memoryview(data)[3 : 3 + len(data[3:]) // 8 * 8]
+    swapped = bytearray(entries)
+    byteswap64(swapped)
+    byteswap64(swapped)
+    assert swapped == entries
+    return select_frames(entries, frames, at), frames
+
+
+@contextmanager
+def _an_arena(size: int) -> Iterator[Any]:
+    arena = Pool(locked=False).take(size)
+    try:
+        yield arena
+    finally:
+        arena.release()
+
+
+def _laid(data: bytes) -> object:
+    """A multicall whose sizes and columns are anything."""
+    count, stride, size, offset, width = struct.unpack_from("<HhHhB", data.ljust(9, b"\0"))
+    with _an_arena(4096) as arena:
+        column = array("Q", data[9 : 9 + len(data[9:]) // 8 * 8].ljust(8 * count, b"\0"))
+        columns = ((offset, width & 15, column),)
+        lay_batch(arena, count, bytes(size), stride, (7, -1, 1), columns, bool(width & 16))
+        return bytes(arena.view)
+
+
+TARGETS: dict[str, Target] = {
+    **_of("xen", questions.HOST),
+    **_of("domain", questions.DOMAINS),
+    **_of("store", questions.STORE),
+    **_of("compat", {name: partial(_old, question) for name, question in questions.COMPAT.items()}),
+    "store.wire.parser": Target(_parse, lambda: _conversation(b"\x05")),
+    "store.wire.split": Target(split, lambda: [b"a\0b\0", b""]),
+    "store.wire.error": Target(error_of, lambda: [b"ENOENT\0", b"EFOO\0"]),
+    "store.wire.permission": Target(
+        lambda data: Permission.parse(data.decode("latin-1")), lambda: [b"r3", b"b65535"], (ValueError,)
+    ),
+    "store.channel": Target(_received, lambda: [b"bytes"]),
+    "xenstored": Target(_serve, lambda: [*_conversation(b"\0"), *_conversation(b"\1")]),
+    "evtchn": Target(_ports, lambda: [struct.pack("=I", 5), b""]),
+    "replay": Target(_replayed, _recordings, (ValueError, OSError)),
+    "provenance.origin": Target(Origin.decode, lambda: [_ORIGIN.encode()]),
+    "provenance.digest": Target(Digest.decode, lambda: [_DIGEST.encode()]),
+    "provenance.sidecar": Target(_beside, lambda: [provenance.sidecar(_ORIGIN, _DIGEST)]),
+    "labels": Target(_labelled, lambda: [b"tenant1:vm_r:disk_t:s0"]),
+    "hvm_context": Target(
+        lambda data: list(HvmContext(data[1:], _INTERFACES[data[0] % 8 if data else 0])), _contexts
+    ),
+    "vcpu_context": Target(_registers, lambda: [b"\0" + bytes(5168), b"\x88" + bytes(2800)]),
+    "core.records": Target(
+        _records,
+        lambda: [struct.pack("<HhBBHBBHBB", 16, 0, 2, 2, 0, 6, 1, 8, 2, 4) + bytes(24)],
+        (ValueError,),
+    ),
+    "core.select_frames": Target(
+        _selected, lambda: [struct.pack("<BbB4Q", 4, 0, 0, 5, 2**64 - 1, 1 << 63, 1 << 62)], (ValueError,)
+    ),
+    "core.lay_batch": Target(
+        _laid, lambda: [struct.pack("<HhHhBQQ", 2, 144, 144, 8, 2, 1, 2)], (ValueError, OverflowError)
+    ),
+}
+"""Name to decoder."""
