@@ -59,7 +59,7 @@ class Machine:
         self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + m2p_pages)
         self.heap = Heap(range(self.m2p_frames.stop, frames))
         self._owned = {DOMID_XEN: FrameSet(self.m2p_frames)}
-        self._listed: tuple[list[range], bytes] = ([], b"")
+        self._listed: tuple[list[range], bytearray] = ([], bytearray())
         self.write_pages(self.m2p_frames, b"\xff" * (len(self.m2p_frames) * PAGE_SIZE))
 
     def valid(self, mfn: int) -> bool:
@@ -84,7 +84,7 @@ class Machine:
         again and again."""
         runs = self.memory_of(domid).runs
         if self._listed[0] != runs:
-            self._listed = (runs, b"".join(self.words.pack_run(run) for run in runs))
+            self._listed = (runs, self.words.pack_runs(*runs))
         return memoryview(self._listed[1])
 
     def allocate(self, domid: int, order: int = 0) -> int | None:
@@ -133,7 +133,7 @@ class Machine:
     def set_m2p_run(self, first_mfn: int, pfns: Sequence[int]) -> None:
         """The pfns of consecutive frames, on a machine that has an M2P."""
         if self.m2p_frames:
-            words = self.words.pack_run(pfns) if isinstance(pfns, range) else self.words.pack(pfns)
+            words = self.words.pack_runs(pfns) if isinstance(pfns, range) else self.words.pack(pfns)
             self.memory.write(self.m2p_frames.start, first_mfn * 8, words)
 
     def pfn_of(self, mfn: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from dom0_op_bytes import OldXen, u16, u32, u64
+from emulation import needs_the_kernel
 
 from pyxc import sim
 from pyxc.sim import Hypervisor
@@ -159,6 +160,7 @@ def test_destroying_a_guest_of_64_gib(old_of: Any) -> None:
     assert old.xen.machine.heap.free == free + 16_777_216 + 5, "its memory, shared_info and four grant frames"
 
 
+@needs_the_kernel
 def test_frames_of_a_guest_are_mapped_wherever_they_are(old_of: Any) -> None:
     old = old_of("sim:ppc64-64g")
     last = old.xen.machine.memory_of(LARGE1).runs[-1][-1]
