@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from pathlib import Path
 
 from lab import config, host, packages, report, suite, vm
 
-# Two boots at a time on two cores take little more than half the time of one after the other.
-JOBS = 2
+# Each machine has two processors, and keeps them busy: more machines than fit take longer than in turn.
+JOBS = max(1, (os.cpu_count() or 1) // 2)
 # Whose place an own hypervisor takes when no lane is named.
 DEFAULT_VERSION = "4.17"
 LOST_STATUS = 128
