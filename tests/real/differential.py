@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ MOVING = {
     "node_to_dma32_mem": 8,
 }
 """Numbers that go on, and how far they may be apart: nanoseconds, KiB, MiB."""
+PATIENCE_S = 10
 GUEST = "system_u:system_r:domU_t"
 OF_THE_MOMENT = {"running", "blocked", "cpu"}
 """What is another thing at every look, of a domain that runs."""
@@ -114,12 +116,15 @@ class Side:
         return value
 
     def clean(self) -> None:
-        """Destroy the domains that are left."""
+        """Destroy the domains that are left. A dead one still counts in its pool until it is gone."""
         for domid in self.domids:
             try:
                 self._xc.domain_destroy(domid)
             except RuntimeError as error:
                 assert _number(error) == errno.ESRCH, error
+        deadline = time.monotonic() + PATIENCE_S
+        while set(self.domids) & set(self.world.xen.domains) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def _number(error: Exception) -> int | None:
