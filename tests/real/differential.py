@@ -116,15 +116,18 @@ class Side:
         return value
 
     def clean(self) -> None:
-        """Destroy the domains that are left. A dead one still counts in its pool until it is gone."""
+        """Destroy the domains that are left. A dead one still counts in its pool after it left all lists."""
         for domid in self.domids:
             try:
                 self._xc.domain_destroy(domid)
             except RuntimeError as error:
                 assert _number(error) == errno.ESRCH, error
         deadline = time.monotonic() + PATIENCE_S
-        while set(self.domids) & set(self.world.xen.domains) and time.monotonic() < deadline:
+        while self._counted() > len(self.world.xen.domains) and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    def _counted(self) -> int:
+        return sum(info.nr_domains for info in self.world.xen.pools.infos())
 
 
 def _number(error: Exception) -> int | None:
