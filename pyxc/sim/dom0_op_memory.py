@@ -34,10 +34,12 @@ def _list(call: Call, first: int) -> None:
     """The answer to a fault (EFAULT) says, too, how many entries were written before it."""
     if call["domid"] not in call.xen.domains:
         raise Refusal(XenErrno.EINVAL)
-    owned = call.xen.machine.list_of(call["domid"])
-    asked = min(call["max_pfns"], max(0, len(owned) // 8 - first))
-    written = min(asked, call.memory.room(call["buffer"]) // 8)
-    call.memory.write(call["buffer"], owned[8 * first : 8 * (first + written)])
+    machine, place = call.xen.machine, call["buffer"]
+    asked = min(call["max_pfns"], max(0, len(machine.memory_of(call["domid"])) - first))
+    written = min(asked, call.memory.room(place) // 8)
+    for part in machine.list_of(call["domid"], first, written):
+        call.memory.write(place, part)
+        place += len(part)
     call.answer(num_pfns=written)
     if written < asked:
         raise Refusal(XenErrno.EFAULT)

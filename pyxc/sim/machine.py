@@ -59,7 +59,7 @@ class Machine:
         self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + m2p_pages)
         self.heap = Heap(range(self.m2p_frames.stop, frames))
         self._owned = {DOMID_XEN: FrameSet(self.m2p_frames)}
-        self._listed: tuple[list[range], bytearray] = ([], bytearray())
+        self._listed: tuple[list[range], list[bytearray]] = ([], [])
         self.write_pages(self.m2p_frames, b"\xff" * (len(self.m2p_frames) * PAGE_SIZE))
 
     def valid(self, mfn: int) -> bool:
@@ -79,13 +79,21 @@ class Machine:
             memory.remove(range(mfn, mfn + 1))
         return memory
 
-    def list_of(self, domid: int) -> memoryview:
-        """The same as the machine writes it. The latest is kept: a list that is read in pieces is asked for
-        again and again."""
+    def list_of(self, domid: int, first: int, count: int) -> Iterator[memoryview]:
+        """Some entries of the same list as the machine writes it, in pieces.
+
+        The latest list is kept, for it is read bit by bit; not in one, which a 32-bit process may have no
+        room for.
+        """
         runs = self.memory_of(domid).runs
         if self._listed[0] != runs:
-            self._listed = (runs, self.words.pack_runs(*runs))
-        return memoryview(self._listed[1])
+            self._listed = (runs, [block for run in runs for block in self.words.blocks(run)])
+        start, stop = 8 * first, 8 * (first + count)
+        for block in self._listed[1]:
+            part = memoryview(block)[max(0, start) : max(0, stop)]
+            if part:
+                yield part
+            start, stop = start - len(block), stop - len(block)
 
     def allocate(self, domid: int, order: int = 0) -> int | None:
         """2**order aligned frames for a domain; None when there is no such block."""
@@ -133,7 +141,7 @@ class Machine:
     def set_m2p_run(self, first_mfn: int, pfns: Sequence[int]) -> None:
         """The pfns of consecutive frames, on a machine that has an M2P."""
         if self.m2p_frames:
-            words = self.words.pack_runs(pfns) if isinstance(pfns, range) else self.words.pack(pfns)
+            words = self.words.pack_run(pfns) if isinstance(pfns, range) else self.words.pack(pfns)
             self.memory.write(self.m2p_frames.start, first_mfn * 8, words)
 
     def pfn_of(self, mfn: int) -> int:

@@ -51,7 +51,7 @@ class P2m:
         """Runs of consecutive frames at the next pfns."""
         for frames in runs:
             self.runs.append((len(self.entries), frames))
-            self.entries.frombytes(_NATIVE.pack_runs(frames))
+            self.entries.frombytes(_NATIVE.pack_run(frames))
 
     def hold(self, entries: Iterable[int]) -> None:
         """Entries that are no frames of the guest's own."""

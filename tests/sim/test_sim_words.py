@@ -29,4 +29,4 @@ def test_a_run_is_packed_as_its_numbers_are() -> None:
     runs = (range(7, 7), range(3), range(0xFFFE, 0x1_0002), range(0x12_3456_FFFF, 0x12_3458_0001))
     for words in (Words("little"), Words("big")):
         for run in runs:
-            assert words.pack_runs(run) == words.pack(run)
+            assert words.pack_run(run) == words.pack(run)
