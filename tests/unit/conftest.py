@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,3 +67,12 @@ def bind(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bind]:
 def libxc(bind: Bind) -> xc:
     """xen.lowlevel.xc on a host of the default release."""
     return bind()
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """No hosts of before are taken away meanwhile, with their descriptors."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

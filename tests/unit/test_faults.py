@@ -8,10 +8,9 @@ domain is left half built.
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -126,15 +125,6 @@ def calls_of(boot: Boot, name: str) -> int:
     with suppress(pyxc.Error):
         OPERATIONS[name](host)
     return host.link.hypercalls - before
-
-
-@pytest.fixture
-def no_collection() -> Iterator[None]:
-    """No hosts of before are taken away meanwhile, with their descriptors."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collection")

@@ -201,6 +201,7 @@ def test_a_read_only_handle_watches(boot: Boot, source: str) -> None:
         assert watcher.source == source
 
 
+@pytest.mark.usefixtures("no_collection")
 @each_source
 def test_closing_gives_everything_back(boot: Boot, source: str) -> None:
     host = host_with(boot, source)
