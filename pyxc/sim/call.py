@@ -67,10 +67,6 @@ class Call:
         assert self.target is not None
         return self.target
 
-    def seen_as(self, operation: Operation) -> Call:
-        """The same call, its structure read as that of another operation of its command."""
-        return Call(self.xen, self.memory, operation.at(self.xen.interface), self.address, self.target)
-
     def answer(self, **fields: Any) -> None:
         """Copy the structure back with some fields changed."""
         self.memory.write(self.address, self.layout.pack({**self.fields, **fields}))

@@ -54,9 +54,9 @@ def of_domain(call: Call) -> None:
     if op in (SchedulerOp.GETVCPUINFO, SchedulerOp.PUTVCPUINFO):
         if scheduler != Scheduler.RTDS:
             raise Refusal(XenErrno.EINVAL)
-        _vcpus(call.seen_as(domctl_scheduler.SCHEDULER_OP_GETVCPUINFO_RTDS))
+        _vcpus(call.reading(domctl_scheduler.SCHEDULER_OP_GETVCPUINFO_RTDS))
         return
-    view = call.seen_as(_OF_DOMAINS[scheduler])
+    view = call.reading(_OF_DOMAINS[scheduler])
     if scheduler == Scheduler.RTDS:
         _reservation(view)
     else:
@@ -143,7 +143,7 @@ def of_pool(call: Call) -> None:
     if call["sched_id"] != pool.scheduler:
         raise Refusal(XenErrno.EINVAL)
     if pool.params:
-        _pool_params(call.seen_as(_OF_POOLS[pool.scheduler]), pool)
+        _pool_params(call.reading(_OF_POOLS[pool.scheduler]), pool)
     else:
         call.answer()
 
