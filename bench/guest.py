@@ -6,7 +6,7 @@ from __future__ import annotations
 from array import array
 
 import pyxc
-from pyxc.abi import x86
+from pyxc.abi.arch import x86
 
 _PAGE = 4096
 _WORDS = _PAGE // 8

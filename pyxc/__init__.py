@@ -19,12 +19,25 @@ from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
-from pyxc.affinity import Affinity
-from pyxc.channels import Channel
-from pyxc.context import VcpuContext
-from pyxc.domain import Domain
-from pyxc.domain_info import DomainInfo
-from pyxc.domains import Domains
+from pyxc.domain.affinity import Affinity
+from pyxc.domain.channels import Channel
+from pyxc.domain.domain import Domain
+from pyxc.domain.domains import Domains
+from pyxc.domain.frames import FrameList
+from pyxc.domain.grants import GrantInfo, Lent
+from pyxc.domain.hvm_context import HvmContext, HvmRecord
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.log_dirty import DirtyPages, LogDirty
+from pyxc.domain.memory import E820Entry, Memory, MemoryInfo, PodTarget
+from pyxc.domain.p2m import P2m
+from pyxc.domain.pci import Pci, PciAddress
+from pyxc.domain.permissions import Permissions
+from pyxc.domain.registers import VcpuContext
+from pyxc.domain.tsc import TscInfo
+from pyxc.domain.usage import DomainUsage, Sample, VcpuUsage
+from pyxc.domain.vcpus import Vcpu, VcpuInfo
+from pyxc.domain.vnuma import Vnuma, VnumaRange
+from pyxc.domain.watcher import DomainChange, DomainEvent, DomainWatcher
 from pyxc.errors import (
     DecodeError,
     DomainGone,
@@ -40,32 +53,13 @@ from pyxc.errors import (
     Unsupported,
     VersionMismatch,
 )
-from pyxc.events import EventChannels
-from pyxc.frames import FrameList
-from pyxc.grants import GrantInfo, Lent
-from pyxc.host import Build, CpuTopology, NumaNode, PhysInfo, Version
-from pyxc.hvm_context import HvmContext, HvmRecord
-from pyxc.log_dirty import DirtyPages, LogDirty
-from pyxc.memory import E820Entry, Memory, MemoryInfo, PodTarget
+from pyxc.host.events import EventChannels
+from pyxc.host.pools import Pool, PoolInfo, Pools
+from pyxc.host.records import Build, CpuTopology, NumaNode, PhysInfo, Version
+from pyxc.host.scheduling import Credit2Params, Credit2PoolParams, CreditParams, CreditPoolParams, RtdsParams
 from pyxc.opening import connect, open_store
 from pyxc.opening import open_xen as open
-from pyxc.p2m import P2m
-from pyxc.pci import Pci, PciAddress
-from pyxc.permissions import Permissions
-from pyxc.pools import Pool, PoolInfo, Pools
-from pyxc.sampler import DomainUsage, Sample, VcpuUsage
-from pyxc.scheduling import (
-    Credit2Params,
-    Credit2PoolParams,
-    CreditParams,
-    CreditPoolParams,
-    RtdsParams,
-)
 from pyxc.store import Permission, StoreClient
-from pyxc.tsc import TscInfo
-from pyxc.vcpu import Vcpu, VcpuInfo
-from pyxc.vnuma import Vnuma, VnumaRange
-from pyxc.watcher import DomainChange, DomainEvent, DomainWatcher
 from pyxc.xen import Xen
 
 __version__ = "0.1.0"

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 
-from pyxc import probe, trace
 from pyxc.abi.layout import Release
-from pyxc.caller import Caller
+from pyxc.call import probe, trace
+from pyxc.call.caller import Caller
 from pyxc.link import Link
 from pyxc.link.privcmd import PrivcmdLink
 from pyxc.store import StoreClient
@@ -38,7 +38,7 @@ def open_xen(
     kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22),
     whose interface is used without asking. `record` is a file into which everything is recorded; it has its
     name once the hypervisor is closed. `provenance` says how the file tells where it comes from:
-    "attributes", "required", "sidecar" or "none", see pyxc.provenance_file. PYXC_TRACE=1 in the environment
+    "attributes", "required", "sidecar" or "none", see pyxc.files.writer. PYXC_TRACE=1 in the environment
     prints each call, decoded, to standard error. Raises NotXenError, VersionMismatch, and ValueError for an
     unknown target.
     """
@@ -48,7 +48,7 @@ def open_xen(
     try:
         if record is None:
             return connect(link, readonly=readonly, names=names, assume=assume)
-        from pyxc.recording import Recorder
+        from pyxc.files.recording import Recorder
 
         link = recorder = Recorder(link, record, provenance)
         xen = connect(link, readonly=readonly, names=names, assume=assume)
@@ -80,7 +80,7 @@ def open_link(target: str | None, gate: str = "auto") -> Link:
 
         return sim.connect(target)
     if target.startswith(REPLAYED):
-        from pyxc.recording import replayed
+        from pyxc.files.recording import replayed
 
         return replayed(target.removeprefix(REPLAYED), target)
     known = f'None for the real hypervisor, or "{SIMULATED}PROFILE", or "{REPLAYED}FILE"'

@@ -9,32 +9,34 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, SupportsIndex
 
-from pyxc import affinity, check, errors, sampler, told, topology
+from pyxc import answers, arguments, errors
 from pyxc._core import PAGE_SIZE
-from pyxc.abi import dom0_ops, names, sysctl, version
+from pyxc.abi import dom0_ops, registry, sysctl, version
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.operation import DM_OP, DOM0_OP, DOMCTL, SYSCTL, Family, Operation
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
-from pyxc.affinity import Affinity
-from pyxc.caller import Caller, Reply
-from pyxc.console import Console
-from pyxc.cpu_policy import CpuPolicies
-from pyxc.domains import Domains
-from pyxc.events import EventChannels
-from pyxc.flask import Flask
-from pyxc.host import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, counted, text
-from pyxc.hypfs import Hypfs
+from pyxc.call.caller import Caller, Reply
+from pyxc.domain import affinity, usage
+from pyxc.domain.affinity import Affinity
+from pyxc.domain.domains import Domains
+from pyxc.domain.pci import PciAddress
+from pyxc.domain.usage import Sample
+from pyxc.domain.vcpus import VcpuInfo, read_infos
+from pyxc.domain.watcher import DomainWatcher
+from pyxc.host import topology
+from pyxc.host.console import Console
+from pyxc.host.cpu_policy import CpuPolicies
+from pyxc.host.events import EventChannels
+from pyxc.host.flask import Flask
+from pyxc.host.hypfs import Hypfs
+from pyxc.host.livepatches import Livepatches
+from pyxc.host.perfc import PerformanceCounters
+from pyxc.host.pm import PowerManagement
+from pyxc.host.pools import Pools
+from pyxc.host.records import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, counted, text
 from pyxc.link import Link
-from pyxc.livepatch import Livepatches
-from pyxc.pci import PciAddress
-from pyxc.perfc import PerformanceCounters
-from pyxc.pm import PowerManagement
-from pyxc.pools import Pools
-from pyxc.sampler import Sample
 from pyxc.store import Names, StoreClient
-from pyxc.vcpu import VcpuInfo, read_infos
-from pyxc.watcher import DomainWatcher
 
 _DEBUG_KEYS_MOST = 1024
 
@@ -134,7 +136,7 @@ class Xen:
         """Physical cpus, counting up to the highest id."""
         info = self.physinfo()
         count = info.nr_cpus if info.max_cpu_id is None else info.max_cpu_id + 1
-        return told.number("number of cpus", count, told.MOST_CPUS, 1)
+        return answers.number("number of cpus", count, answers.MOST_CPUS, 1)
 
     @property
     def platform(self) -> Capability:
@@ -192,7 +194,7 @@ class Xen:
     def debug_keys(self, keys: str) -> None:
         """Press debug keys (sysctl debug_keys): what they print is in the console ring. "h" lists them."""
         pressed = keys.encode("ascii")
-        check.natural("number of keys", len(pressed), _DEBUG_KEYS_MOST)
+        arguments.natural("number of keys", len(pressed), _DEBUG_KEYS_MOST)
         if not pressed:
             raise ValueError("no debug key is given")
         self.call(sysctl.DEBUG_KEYS, keys=pressed, nr_keys=len(pressed))
@@ -211,7 +213,7 @@ class Xen:
 
     def sample(self) -> Sample:
         """All domains and vcpus with the time: two of them tell what each used, `now.since(before)`."""
-        return sampler.sample(self)
+        return usage.sample(self)
 
     def events(self) -> EventChannels:
         """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""
@@ -261,7 +263,7 @@ class Xen:
         Xen trusts a device model: on a domain without those devices some have brought down the whole host.
         """
         asked = self._asked(DM_OP, operation)
-        return self.caller.dm_op(asked, check.domid(domid), *buffers, **fields)
+        return self.caller.dm_op(asked, arguments.domid(domid), *buffers, **fields)
 
     def restrict(self, domid: SupportsIndex) -> None:
         """Give up everything but one domain, for good: as a process should before it reads a guest's data.
@@ -271,7 +273,7 @@ class Xen:
         channels are restricted by themselves (EventChannels.restrict). Should the id be used again, the new
         domain is meant.
         """
-        self.caller.restrict(check.domid(domid))
+        self.caller.restrict(arguments.domid(domid))
 
     def _raw(
         self, family: Family, operation: str | Operation, domid: int | None, fields: dict[str, Any]
@@ -279,7 +281,7 @@ class Xen:
         return self.call(self._asked(family, operation), domid, **fields)
 
     def _asked(self, family: Family, operation: str | Operation) -> Operation:
-        asked = names.named(family, operation) if isinstance(operation, str) else operation
+        asked = registry.named(family, operation) if isinstance(operation, str) else operation
         if asked.family is not family:
             raise ValueError(f"{asked.full_name} is not a {family.name}")
         return asked

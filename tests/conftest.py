@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pyxc import labels
+from pyxc.files import labels
 
 try:
     from hypothesis import settings

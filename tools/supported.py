@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pyxc import sim
-from pyxc.abi import names, operation, versions
+from pyxc.abi import operation, registry, releases
 from pyxc.abi.layout import Interface, NotInInterface, Release
 from pyxc.abi.operation import Family, Operation
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "supported.md"
-INTERFACES = (*versions.BEFORE_DOMCTL, *versions.RELEASES)
+INTERFACES = (*releases.BEFORE_DOMCTL, *releases.RELEASES)
 RELEASES = tuple(dict.fromkeys(interface.xen for interface in INTERFACES))
 
 RECORDED, REFUSED, SIMULATED, KNOWN, ABSENT = "R", "r", "s", "+", " "
@@ -99,7 +99,7 @@ def page() -> str:
     matrix = Matrix()
     text = HEAD.format(simulated=", ".join(map(_text, matrix.simulated())))
     for family in families():
-        text += "\n" + "\n".join(_section(family, names.of_family(family).values(), matrix)) + "\n"
+        text += "\n" + "\n".join(_section(family, registry.of_family(family).values(), matrix)) + "\n"
     return text
 
 

@@ -7,7 +7,7 @@ import argparse
 import re
 from collections.abc import Iterable, Sequence
 
-from pyxc.host import CpuTopology
+from pyxc.host.records import CpuTopology
 
 _SIZE = re.compile(r"([0-9]+)([bkmgt]?)")
 _SECONDS_MOST = 10**6

@@ -11,8 +11,8 @@ import pyxc
 from pyxc import errors
 from pyxc.cli import output
 from pyxc.cli.status import NoSuchDomain, Status, describe, status_of
-from pyxc.domain import Domain
-from pyxc.domain_info import DomainInfo
+from pyxc.domain.domain import Domain
+from pyxc.domain.info import DomainInfo
 from pyxc.xen import Xen
 
 T = TypeVar("T")

@@ -7,9 +7,9 @@ which several links may lead. Every run of one program sees the same host.
 
 from __future__ import annotations
 
-from pyxc.sim.call import REGISTER
 from pyxc.sim.hypervisor import Hypervisor
 from pyxc.sim.link import SimLink
+from pyxc.sim.ops.call import REGISTER
 from pyxc.sim.profiles import DEFAULT, PROFILES, Profile, named
 
 __all__ = ["DEFAULT", "PROFILES", "Hypervisor", "Profile", "SimLink", "connect", "named", "operations"]

@@ -11,7 +11,9 @@ from pyxc.abi import domctl as domctl_abi
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout, NotInInterface
 from pyxc.abi.operation import DM_OP, DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family
-from pyxc.sim import (
+from pyxc.sim.model.access import ClientMemory, Refusal
+from pyxc.sim.model.domain import Domain
+from pyxc.sim.ops import (
     cpu_policy,
     dm_op,
     dom0_op,
@@ -21,6 +23,7 @@ from pyxc.sim import (
     domctl,
     domctl_hvm,
     domctl_memory,
+    domctl_nodes,
     domctl_paging,
     domctl_pci,
     domctl_permissions,
@@ -33,23 +36,20 @@ from pyxc.sim import (
     hvm,
     hypfs,
     livepatch,
+    memory,
     memory_claims,
     memory_map,
-    memory_op,
-    nodes,
     perfc,
     physdev,
     pm,
     sched,
-    scheduler_op,
+    scheduler,
     sysctl,
     sysctl_cpupool,
     version,
     vnuma,
 )
-from pyxc.sim.access import ClientMemory, Refusal
-from pyxc.sim.call import REGISTER, Call, Handler
-from pyxc.sim.domain import Domain
+from pyxc.sim.ops.call import REGISTER, Call, Handler
 
 if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor
@@ -77,13 +77,13 @@ HANDLERS = (
     livepatch,
     memory_claims,
     memory_map,
-    memory_op,
-    nodes,
+    memory,
+    domctl_nodes,
     perfc,
     physdev,
     pm,
     sched,
-    scheduler_op,
+    scheduler,
     sysctl,
     sysctl_cpupool,
     version,

@@ -11,21 +11,23 @@ from pyxc.abi.domid import DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.layout import Layout, Table
-from pyxc.sim import channels, debug_keys, grants, guests, guests_2006, hypfs, toolstack
-from pyxc.sim.access import ClientMemory, Refusal
-from pyxc.sim.console import ConsoleRing
-from pyxc.sim.cpupools import CpuPool
 from pyxc.sim.dispatch import Dispatch
-from pyxc.sim.domain import Domain, Vcpu
-from pyxc.sim.frame_set import FrameSet
-from pyxc.sim.holdings import Holdings
-from pyxc.sim.livepatch import Patch
-from pyxc.sim.machine import Machine
-from pyxc.sim.perfc import Counters
-from pyxc.sim.pm import Frequencies
-from pyxc.sim.policy import Policy
+from pyxc.sim.guests import residents, residents_2006, toolstack
+from pyxc.sim.model import channels, debug_keys, grants
+from pyxc.sim.model.access import ClientMemory, Refusal
+from pyxc.sim.model.console import ConsoleRing
+from pyxc.sim.model.cpupools import CpuPool
+from pyxc.sim.model.domain import Domain, Vcpu
+from pyxc.sim.model.frame_set import FrameSet
+from pyxc.sim.model.holdings import Holdings
+from pyxc.sim.model.machine import Machine
+from pyxc.sim.model.policy import Policy
+from pyxc.sim.model.scheduler import schedule
+from pyxc.sim.ops import hypfs
+from pyxc.sim.ops.livepatch import Patch
+from pyxc.sim.ops.perfc import Counters
+from pyxc.sim.ops.pm import Frequencies
 from pyxc.sim.profiles import Profile
-from pyxc.sim.scheduler import schedule
 from pyxc.sim.xenstored import Host, Xenstored
 
 if TYPE_CHECKING:
@@ -71,14 +73,14 @@ class Hypervisor:
         self.lock = RLock()
         self.store = Xenstored(Host(self), self.lock)
         self._dispatch = Dispatch(self)
-        residents = guests_2006 if profile.dom0_op else guests
-        residents.start_dom0(self)
+        inhabitants = residents_2006 if profile.dom0_op else residents
+        inhabitants.start_dom0(self)
         self.store_runs = with_store
         if with_store:
             channels.listen_to_virq(self, Virq.DOM_EXC, self.store.check_domains)
         self.console.print(debug_keys.boot_log(self))
         if with_guests:
-            residents.start_guests(self)
+            inhabitants.start_guests(self)
 
     def layout(self, table: Table) -> Layout:
         """The layout of a structure in this release."""

@@ -15,12 +15,13 @@ from pyxc.abi.memory import Resource
 from pyxc.abi.operation import DM_OP
 from pyxc.errors import StoreError
 from pyxc.link.exchange import exchange_buffers
-from pyxc.sim import grant_table, grants
-from pyxc.sim.access import ClientMemory, Refusal
-from pyxc.sim.domain import Domain
-from pyxc.sim.evtchn import SimEvtchn
-from pyxc.sim.holdings import Holding
+from pyxc.sim.event_device import SimEvtchn
 from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.model import grants
+from pyxc.sim.model.access import ClientMemory, Refusal
+from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.holdings import Holding
+from pyxc.sim.ops import grant_table
 from pyxc.sim.xenstored.channel import SimChannel
 
 _INT_RANGE = 1 << 32

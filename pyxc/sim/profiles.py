@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pyxc.abi import versions
+from pyxc.abi import releases
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.layout import Interface, Release
 from pyxc.abi.sysctl import Capability
@@ -74,7 +74,7 @@ class Profile(NamedTuple):
     def interface(self) -> Interface:
         if self.dom0_op:
             return Interface(self.xen, dom0_op=self.dom0_op, arch=self.arch, byteorder=self.byteorder)
-        return Interface(self.xen, *versions.numbers(self.xen))
+        return Interface(self.xen, *releases.numbers(self.xen))
 
     @property
     def description(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-from pyxc import check
+from pyxc import arguments
 from pyxc.errors import ReadOnlyError, StoreError
 from pyxc.store import channel
 from pyxc.store.channel import Channel
@@ -115,29 +115,29 @@ class StoreClient(Nodes):
 
     def introduce(self, domid: int, frame: int, port: int) -> None:
         """Let a domain use xenstore: over its frame (gfn) of ring and its unbound event channel port."""
-        check.natural("frame", frame, 2**63 - 1)
-        check.natural("port", port, 2**31 - 1)
-        self.request(Kind.INTRODUCE, None, *_numbers(check.domid(domid), frame, port))
+        arguments.natural("frame", frame, 2**63 - 1)
+        arguments.natural("port", port, 2**31 - 1)
+        self.request(Kind.INTRODUCE, None, *_numbers(arguments.domid(domid), frame, port))
 
     def release(self, domid: int) -> None:
         """End a domain's use of xenstore; fires @releaseDomain."""
-        self.request(Kind.RELEASE, None, *_numbers(check.domid(domid)))
+        self.request(Kind.RELEASE, None, *_numbers(arguments.domid(domid)))
 
     def resume(self, domid: int) -> None:
         """Let @releaseDomain fire anew when a domain that was shut down and resumed shuts down again."""
-        self.request(Kind.RESUME, None, *_numbers(check.domid(domid)))
+        self.request(Kind.RESUME, None, *_numbers(arguments.domid(domid)))
 
     def set_target(self, domid: int, target: int) -> None:
         """Give a domain, such as a device model's, the rights that another one has."""
-        self.request(Kind.SET_TARGET, None, *_numbers(check.domid(domid), check.domid(target)))
+        self.request(Kind.SET_TARGET, None, *_numbers(arguments.domid(domid), arguments.domid(target)))
 
     def is_introduced(self, domid: int) -> bool:
         """Whether a domain can use xenstore."""
-        return self._strings(Kind.IS_DOMAIN_INTRODUCED, *_numbers(check.domid(domid)), most=1) == ["T"]
+        return self._strings(Kind.IS_DOMAIN_INTRODUCED, *_numbers(arguments.domid(domid)), most=1) == ["T"]
 
     def domain_path(self, domid: int) -> str:
         """A domain's home, "/local/domain/3"; xenstore does not ask whether there is such a domain."""
-        (path,) = self._strings(Kind.GET_DOMAIN_PATH, *_numbers(check.domid(domid)), most=1)
+        (path,) = self._strings(Kind.GET_DOMAIN_PATH, *_numbers(arguments.domid(domid)), most=1)
         return path
 
     def control(self, *words: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pyxc.abi
 from pyxc.abi.layout import Interface, Release, Table
 from pyxc.abi.operation import Operation
-from pyxc.abi.versions import RELEASES
+from pyxc.abi.releases import RELEASES
 
 HERE = Path(__file__).parent
 
@@ -129,8 +129,8 @@ def newest(name: str) -> int | None:
 
 
 def modules() -> Iterator[ModuleType]:
-    for info in pkgutil.iter_modules(pyxc.abi.__path__):
-        yield importlib.import_module(f"pyxc.abi.{info.name}")
+    for info in sorted(pkgutil.walk_packages(pyxc.abi.__path__, "pyxc.abi."), key=lambda info: info.ispkg):
+        yield importlib.import_module(info.name)
 
 
 def _defined(kind: type) -> dict[str, Any]:

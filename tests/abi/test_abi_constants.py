@@ -10,11 +10,11 @@ from enum import IntEnum
 import goldens
 import pytest
 
-from pyxc import domain_info
-from pyxc.abi import domctl, errno, names, operation, versions
+from pyxc.abi import domctl, errno, operation, registry, releases
 from pyxc.abi.layout import Interface, NotInInterface
 from pyxc.abi.operation import Family, Operation
-from pyxc.abi.versions import RELEASES
+from pyxc.abi.releases import RELEASES
+from pyxc.domain.info import INFO
 
 COMMANDS = {
     "domctl": "XEN_DOMCTL_",
@@ -271,7 +271,7 @@ FLAGS = {"pvh_guest": domctl.DomainFlag.HVM_GUEST, **{flag.name.lower(): flag fo
 def test_the_flags_of_a_domain_mean_what_the_release_says(name: str, interface: Interface) -> None:
     value = goldens.constant(f"XEN_DOMINF_{name}", interface.xen)
     if value is not None:
-        info = domain_info.INFO.at(interface).one(
+        info = INFO.at(interface).one(
             domctl.GETDOMAININFO_STRUCT.at(interface).pack({"flags": value | 3 << 16})
         )
         assert info.flags == FLAGS[name]
@@ -307,7 +307,7 @@ def test_releases_are_in_order_and_without_gap() -> None:
     known = [*((3, minor) for minor in range(1, 5)), *((4, minor) for minor in range(23))]
     assert sorted({interface.xen for interface in RELEASES}) == known
     assert list(RELEASES) == sorted(RELEASES)
-    assert (versions.OLDEST, versions.NEWEST) == ((3, 1), (4, 22))
+    assert (releases.OLDEST, releases.NEWEST) == ((3, 1), (4, 22))
 
 
 @pytest.mark.parametrize(
@@ -324,12 +324,12 @@ def test_releases_are_in_order_and_without_gap() -> None:
     ],
 )
 def test_the_first_guess_for_a_release(release: tuple[int, int], numbers: tuple[int, int]) -> None:
-    assert versions.numbers(release) == numbers
+    assert releases.numbers(release) == numbers
 
 
 def test_candidates_for_probing_go_from_newest_to_oldest() -> None:
-    assert versions.candidates("domctl") == tuple(range(0x18, 0x4, -1))
-    assert versions.candidates("sysctl") == (*range(0x16, 0x5, -1), 0x3)
+    assert releases.candidates("domctl") == tuple(range(0x18, 0x4, -1))
+    assert releases.candidates("sysctl") == (*range(0x16, 0x5, -1), 0x3)
 
 
 def test_the_errno_list_is_linux_where_both_have_a_name() -> None:
@@ -345,4 +345,4 @@ def test_names_and_descriptions_of_errnos() -> None:
 
 def test_every_operation_is_found_by_its_name() -> None:
     for asked in goldens.operations().values():
-        assert names.named(asked.family, asked.name) is asked
+        assert registry.named(asked.family, asked.name) is asked

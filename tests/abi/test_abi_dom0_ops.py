@@ -8,10 +8,11 @@ import re
 import goldens
 import pytest
 
-from pyxc.abi import dom0_ops, domctl, ppc64, sysctl
+from pyxc.abi import dom0_ops, domctl, sysctl
+from pyxc.abi.arch import ppc64
 from pyxc.abi.layout import Interface, NotInInterface
 from pyxc.abi.operation import DOM0_OP, Operation
-from pyxc.abi.versions import BEFORE_DOMCTL, RELEASES
+from pyxc.abi.releases import BEFORE_DOMCTL, RELEASES
 
 APRIL, JUNE, AUGUST = BEFORE_DOMCTL
 OPERATIONS = {name: asked for name, asked in goldens.operations().items() if asked.family is DOM0_OP}

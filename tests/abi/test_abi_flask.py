@@ -10,7 +10,7 @@ import pytest
 
 from pyxc.abi import flask_vectors
 from pyxc.abi.layout import Release
-from pyxc.abi.versions import RELEASES
+from pyxc.abi.releases import RELEASES
 
 CHANGES = json.loads((goldens.HERE / "flask-vectors.json").read_text())["since"]
 STRUCTURED = (4, 2)

@@ -9,7 +9,7 @@ import goldens
 import pytest
 
 from pyxc.abi.layout import BOOL, HANDLE, U8, Interface, NotInInterface, Row
-from pyxc.abi.versions import RELEASES
+from pyxc.abi.releases import RELEASES
 
 pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings

@@ -8,9 +8,10 @@ import re
 import goldens
 import pytest
 
-from pyxc.abi import dom0_ops, layout, x86
+from pyxc.abi import dom0_ops, layout
+from pyxc.abi.arch import x86
 from pyxc.abi.layout import Interface, NotInInterface, Row, Table
-from pyxc.abi.versions import BEFORE_DOMCTL, RELEASES
+from pyxc.abi.releases import BEFORE_DOMCTL, RELEASES
 
 # Arrays, and records of which the headers have a type or nothing, or the goldens nothing: only a size.
 NOT_STRUCTURES = {

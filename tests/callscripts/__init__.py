@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pyxc import Domain, Pool, Scheduler, Xen, errors
 from pyxc.abi import domctl
 from pyxc.abi.operation import DOMCTL, SYSCTL, Operation
-from pyxc.caller import Address, Reply
+from pyxc.call.caller import Address, Reply
 
 UUIDS = {"pv": "11111111-2222-4333-8444-555555555501", "pvh": "11111111-2222-4333-8444-555555555502"}
 MEMORY_KB = 8192

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pyxc import labels, opening, sim
+from pyxc import opening, sim
 from pyxc.cli import main
-from pyxc.provenance import DomainOrigin, XenOrigin
-from pyxc.provenance_file import ProvenanceFile
+from pyxc.files import labels
+from pyxc.files.provenance import DomainOrigin, XenOrigin
+from pyxc.files.writer import ProvenanceFile
 
 
 class Outcome(NamedTuple):

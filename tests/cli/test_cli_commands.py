@@ -9,7 +9,7 @@ import pytest
 
 from pyxc import HvmParam, Scheduler, ShutdownReason, connect
 from pyxc.cli.commands import build
-from pyxc.sim.cpupools import CpuPool
+from pyxc.sim.model.cpupools import CpuPool
 
 WEB1 = "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"
 EVERY_COMMAND = {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pyxc import errors, labels, opening, provenance, provenance_file
+from pyxc import errors, opening
+from pyxc.files import labels, provenance, writer
 
 WEB, DB = "tenant1:vm_r:web_t:s0", "tenant2:vm_r:db_t:s0"
 
@@ -210,7 +211,7 @@ def test_verify_has_a_status_for_each_verdict(pyxc, core):
     other = Path(f"{core}.other")
     other.touch()
     assert pyxc("verify", str(other)).status == 10
-    provenance_file.ProvenanceFile(other, "core").close()
+    writer.ProvenanceFile(other, "core").close()
     assert pyxc("verify", f"{other}.part").status == 12
     outcome = pyxc("verify", core, str(other), f"{other}.part", f"{other}.not", "--json")
     assert outcome.status == 12

@@ -13,7 +13,7 @@ import warnings
 import pytest
 
 from pyxc import errors, opening
-from pyxc.cli import host_commands
+from pyxc.cli.commands import host as host_commands
 from pyxc.cli.status import status_of
 
 SIM = "--target=sim:xen-4.17"

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from pyxc.cli.store_commands import escaped, unescaped
+from pyxc.cli.commands.store import escaped, unescaped
 from pyxc.store import StoreClient
 
 SIM = ("--target", "sim:xen-4.17")

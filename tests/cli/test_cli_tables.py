@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from pyxc import Affinity, DomainInfo, VcpuInfo
-from pyxc.cli import listing
+from pyxc.cli.commands import list
 
 HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)\n"
 VCPU_HEADER = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)\n"
@@ -47,30 +47,30 @@ def test_list_is_what_xl_prints(pyxc, host):
     ],
 )
 def test_letters_of_the_state(flags, letters):
-    row = listing._domain_row(_info(flag_bits=flags), "x")
+    row = list._domain_row(_info(flag_bits=flags), "x")
     assert row.split()[4] == letters
 
 
 def test_memory_counts_what_is_claimed():
-    row = listing._domain_row(_info(tot_pages=256, outstanding_pages=511), "x")
+    row = list._domain_row(_info(tot_pages=256, outstanding_pages=511), "x")
     assert row.split()[2] == "2"
 
 
 def test_a_long_name_pushes_the_columns():
-    row = listing._domain_row(_info(domid=12345, nr_online_vcpus=128), "n" * 45)
+    row = list._domain_row(_info(domid=12345, nr_online_vcpus=128), "n" * 45)
     assert row == "n" * 45 + " 12345     0   128     ------       0.0"
 
 
 def test_cpu_time_goes_through_single_precision():
     """100000.049 s is 100000.0 exactly rounded, but the float that xl holds is nearer to 100000.1."""
-    assert listing._domain_row(_info(cpu_time_ns=100_000_049_000_000), "x").endswith(" 100000.1")
+    assert list._domain_row(_info(cpu_time_ns=100_000_049_000_000), "x").endswith(" 100000.1")
 
 
 def test_verbose_list_has_uuid_and_reason(pyxc, host):
     lines = pyxc("list", "-v", "web1").out.splitlines()
     assert lines[0] == HEADER.rstrip("\n") + "   UUID                            Reason-Code\tSecurity Label"
     assert lines[1].endswith("  11.0 6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01        -                -")
-    crashed = listing._verbose_part(_info(flag_bits=1 << 2 | 3 << 16), None)
+    crashed = list._verbose_part(_info(flag_bits=1 << 2 | 3 << 16), None)
     assert crashed.endswith(" 00000000-0000-0000-0000-000000000005        3                -")
 
 
@@ -101,7 +101,7 @@ def test_vcpu_list_is_what_xl_prints(pyxc, host):
 
 def test_an_offline_vcpu():
     info = VcpuInfo(7, 3, False, False, False, 0, 2)
-    row = listing._vcpu_row(info, "web1", Affinity(frozenset({1}), frozenset()), 4)
+    row = list._vcpu_row(info, "web1", Affinity(frozenset({1}), frozenset()), 4)
     assert row == "web1                                 7     3    -   --p       0.0  1 / none"
 
 

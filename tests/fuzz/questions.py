@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-from pyxc import Domain, HvmParam, Scheduler, ShutdownReason, Virq, Xen, probe, trace
-from pyxc.abi import x86
+from pyxc import Domain, HvmParam, Scheduler, ShutdownReason, Virq, Xen
+from pyxc.abi.arch import x86
 from pyxc.abi.cpu_policy import Featureset, Policy
-from pyxc.caller import Caller
+from pyxc.call import probe, trace
+from pyxc.call.caller import Caller
 from pyxc.compat.xc import xc
 
 Question = Callable[[Xen], object]

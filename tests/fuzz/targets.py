@@ -25,22 +25,24 @@ from questions import Question
 from strangers import Enough, HonestLink, StrangeLink, answer
 
 import pyxc
-from pyxc import errors, labels, p2m, provenance, sim
+from pyxc import errors, sim
 from pyxc._core import Pool, RecordReader, byteswap64, lay_batch, select_frames
-from pyxc.caller import Caller
+from pyxc.call.caller import Caller
 from pyxc.compat.xc import Error as CompatError
 from pyxc.compat.xc import xc
-from pyxc.context import VcpuContext
-from pyxc.hvm_context import HvmContext
+from pyxc.domain import p2m
+from pyxc.domain.hvm_context import HvmContext
+from pyxc.domain.registers import VcpuContext
+from pyxc.files import labels, provenance
+from pyxc.files.provenance import Digest, Origin
+from pyxc.files.xattrs import Attributes
 from pyxc.link.evtchn import EvtchnDevice
 from pyxc.link.record import RecordLink
 from pyxc.link.replay import ReplayLink
-from pyxc.provenance import Digest, Origin
 from pyxc.sim.xenstored import Host, Xenstored
 from pyxc.store import Names, Permission
 from pyxc.store.channel import FileChannel
 from pyxc.store.wire import Kind, Message, Parser, error_of, join, split
-from pyxc.xattrs import Attributes
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 RELEASES = ("xen-4.17-xsm", "xen-4.22", "ppc64", "xen-3.1", "xen-4.1", "xen-4.10", "xen-3.0", "xen-4.17-pci")

@@ -12,7 +12,7 @@ import pytest
 from ground_truth import machine_to_physical, own_frame
 
 import pyxc
-from pyxc.p2m import ABSENT
+from pyxc.domain.p2m import ABSENT
 
 
 @pytest.fixture(scope="module")

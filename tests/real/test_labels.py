@@ -12,9 +12,10 @@ import pytest
 from ground_truth import Command
 
 import pyxc
-from pyxc import errors, labels
-from pyxc.provenance import Verdict, verify
-from pyxc.provenance_file import Keep, ProvenanceFile
+from pyxc import errors
+from pyxc.files import labels
+from pyxc.files.provenance import Verdict, verify
+from pyxc.files.writer import Keep, ProvenanceFile
 
 WEB, DB = "tenant1:vm_r:web_t", "tenant2:vm_r:db_t"
 DISK = Path("/dev/vda")

@@ -15,7 +15,7 @@ from ground_truth import Guests, Peer, machine_to_physical
 import pyxc
 from pyxc import HvmParam, PageType
 from pyxc.abi.domctl import PAGE_PINNED
-from pyxc.p2m import ABSENT
+from pyxc.domain.p2m import ABSENT
 
 PV_REGISTERS = {f"r{number}": 0x7079786372313021 + ((number % 10) << 8) for number in (12, 13, 14, 15)}
 PVH_REGISTERS = {"rsi": 0x70796573, "rdi": 0x70796564, "rbp": 0x70796562}

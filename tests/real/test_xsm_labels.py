@@ -10,8 +10,9 @@ import pytest
 from ground_truth import Command
 
 import pyxc
-from pyxc import errors, labels
-from pyxc.labels import Source, policy_access
+from pyxc import errors
+from pyxc.files import labels
+from pyxc.files.labels import Source, policy_access
 
 DOM0, GUEST = "system_u:system_r:dom0_t", "system_u:system_r:domU_t"
 DISK, UNKNOWN = "system_u:object_r:domU_t", "system_u:object_r:nobody_t"

@@ -13,7 +13,7 @@ from ground_truth import Peer
 
 import pyxc
 from pyxc import errors
-from pyxc.flask import Flask
+from pyxc.host.flask import Flask
 
 DOM0, GUEST = "system_u:system_r:dom0_t", "system_u:system_r:domU_t"
 BUILDING, BUILT = "system_u:system_r:nomigrate_t_building", "system_u:system_r:nomigrate_t"

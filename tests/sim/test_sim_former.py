@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pyxc.abi import domctl, event_channel, grant_table, hvm, memory, sched, sysctl, x86
+from pyxc.abi import domctl, event_channel, grant_table, hvm, memory, sched, sysctl
+from pyxc.abi.arch import x86
 from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType
 from pyxc.abi.domid import DOMID_ANY, DOMID_INVALID, DOMID_SELF
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 
-from pyxc.sim.frame_set import FrameSet, Heap
+from pyxc.sim.model.frame_set import FrameSet, Heap
 
 
 def test_runs_agree_with_a_set_of_numbers() -> None:

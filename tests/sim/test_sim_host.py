@@ -14,8 +14,8 @@ from pyxc.abi import domctl, event_channel, hvm, sysctl, sysctl_cpupool, version
 from pyxc.abi.event_channel import Status
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sysctl import Capability
-from pyxc.sim.access import ClientMemory
-from pyxc.sim.console import RING_SIZE, ConsoleRing
+from pyxc.sim.model.access import ClientMemory
+from pyxc.sim.model.console import RING_SIZE, ConsoleRing
 
 
 def text(value: bytes) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from pyxc._core import PAGE_SIZE
-from pyxc.abi import domctl, domctl_paging, grant_table, memory, x86
+from pyxc.abi import domctl, domctl_paging, grant_table, memory
+from pyxc.abi.arch import x86
 from pyxc.abi.domctl import PAGE_PINNED, CreateFlag, PageType
 from pyxc.abi.domid import DOMID_SELF, DOMID_XEN
-from pyxc.sim.words import Words
+from pyxc.sim.model.words import Words
 
 ABSENT = 2**64 - 1
 WORDS = PAGE_SIZE // 8

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from pyxc.abi import domctl, domctl_paging, memory, x86
+from pyxc.abi import domctl, domctl_paging, memory
+from pyxc.abi.arch import x86
+from pyxc.abi.arch.x86 import ContextFlag
 from pyxc.abi.domctl import AffinityFlag
-from pyxc.abi.x86 import ContextFlag
 
 HARD, SOFT = int(AffinityFlag.HARD), int(AffinityFlag.SOFT)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from array import array
 
-from pyxc.sim.machine import Machine
-from pyxc.sim.words import Words
+from pyxc.sim.model.machine import Machine
+from pyxc.sim.model.words import Words
 
 NUMBERS = array("Q", [0x0102030405060708, 1])
 LITTLE = bytes.fromhex("0807060504030201 0100000000000000")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyxc
 from pyxc._core import ForeignMap
-from pyxc.abi import x86
+from pyxc.abi.arch import x86
 from pyxc.abi.layout import Interface
 from pyxc.abi.operation import Operation
 from pyxc.compat.xc import xc

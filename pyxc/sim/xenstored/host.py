@@ -6,8 +6,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pyxc.sim import channels
-from pyxc.sim.access import Refusal
+from pyxc.sim.model import channels
+from pyxc.sim.model.access import Refusal
 
 if TYPE_CHECKING:
     from pyxc.sim.hypervisor import Hypervisor

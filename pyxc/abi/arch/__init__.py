@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What differs by architecture in Xen's public headers."""

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT
+"""The one place where operations become hypercalls: picks the layout, packs, traces, retries, raises."""
+
+from __future__ import annotations
+
+import errno
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+from pyxc import answers, errors
+from pyxc.abi.layout import Interface, Layout, NotInInterface
+from pyxc.abi.operation import MULTICALL, Operation
+from pyxc.call import batch
+from pyxc.call.batch import Batch, Column
+from pyxc.call.plan import Address, Plan
+from pyxc.call.records import R, Reader, Record
+from pyxc.link import Link
+from pyxc.link.exchange import Placement, exchange_by_value, exchanger
+
+__all__ = ["Address", "Batch", "Caller", "Reply", "Trace"]
+
+ERESTART = 85
+_EFAULT_TRIES = 2
+_ARGUMENTS_AT = 16
+
+Trace = Callable[[Operation, Mapping[str, Any], int, Mapping[str, Any], float], None]
+"""Told of every call: operation, fields that went in, result, fields that came out, seconds."""
+
+
+class Reply(NamedTuple):
+    """What came back: the hypercall's result, the structure as bytes, and the buffers' contents by name."""
+
+    result: int
+    answer: bytes
+    layout: Layout
+    buffers: Mapping[str, bytes]
+
+    def field(self, name: str) -> Any:
+        return self.layout.codec.unpack(self.answer)[self.layout.index[name]]
+
+    def buffer(self, name: str) -> bytes:
+        """What a buffer holds; of one of no bytes Xen got the null handle."""
+        return self.buffers.get(name, b"")
+
+    def told(self, name: str, most: int, least: int = 0) -> int:
+        """A field that says how much there is. DecodeError where that makes no sense."""
+        return answers.number(name, self.field(name), most, least)
+
+    def fields(self) -> dict[str, Any]:
+        """All fields by name."""
+        return self.layout.unpack(self.answer)
+
+    def record(self, reader: Reader[R]) -> R:
+        """The structure behind the envelope as a record."""
+        return reader.one(self.answer, self.layout.body)
+
+
+class Caller:
+    """Issues operations on one link with one interface. Threads: may be used by many."""
+
+    def __init__(
+        self, link: Link, interface: Interface, readonly: bool = False, trace: Trace | None = None
+    ) -> None:
+        self.link = link
+        self.interface = interface
+        self.readonly = readonly
+        self.trace = trace
+        self.restricted_to: int | None = None
+        self._exchange = exchanger(link)
+        self._plans: dict[Operation, Plan] = {}
+        self._questions: dict[Operation, Callable[[int | None], Any]] = {}
+
+    def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Reply:
+        """Ask the hypervisor for one operation.
+
+        Fields carry their C names (nested ones, as "arch.flags", through **{...}). A field that is a guest
+        handle takes bytes (the buffer's contents), an int (a buffer of so many zero bytes; 0 is the null
+        handle), or an Address. Raises ReadOnlyError, TypeError for an unknown field, ValueError for a value
+        that does not fit, and a HypercallError when the hypervisor refuses.
+        """
+        plan = self._ready(operation)
+        if plan.in_buffers:
+            return self.dm_op(operation, domid or 0, **fields)
+        values = plan.zero.copy()
+        if domid is not None and plan.domain is not None:
+            values[plan.domain] = domid
+        placements = plan.fill(values, fields) if fields else ()
+        if self.trace:
+            reply = self._traced(plan, values, placements, domid, fields)
+        else:
+            result, answer, buffers = self._issue(plan, values, placements)
+            named = dict(zip(plan.buffer_names(fields), buffers)) if placements else {}
+            reply = Reply(result, answer, plan.layout, named)
+        if reply.result < 0:
+            raise self.error(operation, -reply.result, domid)
+        return reply
+
+    def dm_op(self, operation: Operation, domid: int, /, *buffers: bytes, **fields: Any) -> Reply:
+        """Ask for a device model operation. Buffers behind its structure come back as "1", "2" and so on."""
+        plan = self._ready(operation)
+        values = plan.zero.copy()
+        plan.fill(values, fields)
+        started = time.perf_counter()
+        result, (answer, *rest) = self.link.dm_op(domid, (plan.request(values), *buffers))
+        if self.trace:
+            elapsed = time.perf_counter() - started
+            self.trace(operation, {"domain": domid, **fields}, result, plan.body(answer), elapsed)
+        if result < 0:
+            raise self.error(operation, -result, domid)
+        named = {str(number): content for number, content in enumerate(rest, 1)}
+        return Reply(result, answer, plan.layout, named)
+
+    def restrict(self, domid: int) -> None:
+        """Leave the link nothing but the memory and the device model operations of one domain, for good."""
+        result = self.link.restrict(domid)
+        if result < 0:
+            hint = "it is restricted to another domain already" if result == -errno.EINVAL else ""
+            raise errors.from_errno(-result, "privcmd.restrict", domid, hint=hint)
+        self.restricted_to = domid
+
+    def _traced(
+        self,
+        plan: Plan,
+        values: list[Any],
+        placements: tuple[Placement, ...],
+        domid: int | None,
+        fields: Mapping[str, Any],
+    ) -> Reply:
+        assert self.trace
+        started = time.perf_counter()
+        result, answer, buffers = self._issue(plan, values, placements)
+        elapsed = time.perf_counter() - started
+        sent = fields if domid is None else {"domain": domid, **fields}
+        self.trace(plan.operation, sent, result, plan.body(answer), elapsed)
+        return Reply(result, answer, plan.layout, dict(zip(plan.buffer_names(fields), buffers)))
+
+    def _issue(
+        self, plan: Plan, values: list[Any], placements: tuple[Placement, ...]
+    ) -> tuple[int, bytes, Sequence[bytes]]:
+        """Call until there is an answer, each time from the same bytes: Xen leaves progress in its copy."""
+        request = plan.request(values)
+        tries = 0
+        while True:
+            if plan.wide:
+                result, answer, buffers = self._multicall_of_one(plan, request)
+            elif plan.by_value:
+                result, answer, buffers = exchange_by_value(
+                    self.link, plan.number, request, placements, plan.before
+                )
+            elif plan.size:
+                result, answer, buffers = self._exchange(
+                    plan.number, request, placements, plan.before, plan.after
+                )
+            else:
+                result, answer, buffers = self.link.hypercall(plan.number, plan.before), b"", ()
+            tries += 1
+            if result >= 0 or not _again(plan.operation, -result, tries):
+                return result, answer, buffers
+
+    def _multicall_of_one(self, plan: Plan, request: bytes) -> tuple[int, bytes, Sequence[bytes]]:
+        """A call whose result needs 64 bits: the entry of a multicall has room for it."""
+        entry = struct.Struct("<Qq6Q" if self.interface.byteorder == "little" else ">Qq6Q")
+        asked = entry.pack(plan.number, 0, plan.before, 0, 0, 0, 0, 0)
+        placements = ((_ARGUMENTS_AT + 8, request),) if plan.size else ()
+        failed, answer, buffers = self._exchange(MULTICALL, asked, placements, after=1)
+        result = failed if failed < 0 else int(entry.unpack(answer)[1])
+        return result, buffers[0] if buffers else b"", ()
+
+    def read(self, operation: Operation, record: Record[R], domid: int | None = None) -> R:
+        """Ask for an operation that takes no more than a domain, and answer a record of its body."""
+        question = self._questions.get(operation)
+        if question is None:
+            question = self._questions[operation] = self._question(operation, record)
+        answer = question(domid)
+        if isinstance(answer, int):
+            raise self.error(operation, -answer, domid)
+        return cast("R", answer)
+
+    def read_list(
+        self,
+        operation: Operation,
+        record: Record[R],
+        size: int,
+        room: int,
+        handle: str,
+        count: str,
+        **fields: Any,
+    ) -> list[R]:
+        """Ask for a list of at most `room` records of `size` bytes, and make them where they were written.
+
+        `handle` is the field for the list's buffer, `count` the one that says how many records are in it.
+        """
+        with self.listing(operation, None, size, room, handle, count) as ask:
+            return record.at(self.interface).all(ask(**fields))
+
+    @contextmanager
+    def listing(
+        self, operation: Operation, domid: int | None, size: int, room: int, handle: str, count: str
+    ) -> Iterator[Callable[..., memoryview]]:
+        """A way to ask for lists of at most `room` items of `size` bytes, each time into the same memory.
+
+        `ask(**fields)` answers the items as bytes, where the hypervisor wrote them, until it is asked again.
+        `handle` is the field for the list's buffer, `count` the one that says how many items are in it.
+        """
+        plan = self._ready(operation)
+        start = (plan.size + 63) & ~63
+        arena = self.link.pool.take(start + room * size)
+        given = {handle: Address(arena.address + start)}
+
+        def ask(**fields: Any) -> memoryview:
+            values = plan.zero.copy()
+            if domid is not None and plan.domain is not None:
+                values[plan.domain] = domid
+            plan.fill(values, {**fields, **given})
+            arena.view[: plan.size] = plan.request(values)
+            started = time.perf_counter()
+            result = self.link.hypercall(plan.number, arena.address)
+            answer = bytes(arena.view[: plan.size])
+            if self.trace:
+                elapsed = time.perf_counter() - started
+                self.trace(plan.operation, fields, result, plan.body(answer), elapsed)
+            if result < 0:
+                raise self.error(operation, -result, domid)
+            found: int = plan.layout.codec.unpack(answer)[plan.layout.index[count]]
+            if found > room:
+                raise errors.DecodeError(f"the hypervisor claims {found} items in room for {room}")
+            return arena.view[start : start + found * size]
+
+        try:
+            yield ask
+        finally:
+            arena.release()
+
+    def _question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
+        """What asks: the device itself, where it can and nobody wants a trace: these are asked most often."""
+        plan = self._ready(operation)
+        reader = record.at(self.interface)
+        prepare = getattr(self.link, "prepare", None)
+        if prepare is None or self.trace or operation.changes or operation.family.command_argument:
+            return lambda domid: self.call(operation, domid).record(reader)
+        domid_at = -1 if plan.domain is None else plan.layout.offsets[plan.layout.names[plan.domain]]
+        request = plan.request(plan.zero)
+        asked: Callable[[int | None], R | int] = prepare(
+            plan.number, request, domid_at, reader, plan.layout.body
+        )
+        return asked
+
+    def batch(
+        self, operation: Operation, count: int, record: Record[R] | None = None, /, **columns: Column
+    ) -> Batch:
+        """Ask for one operation many times, in as few hypercalls as possible (multicall).
+
+        A column is a sequence of `count` ints, or one int for all. For a guest handle it is the size in bytes
+        of the zeroed buffer that each call gets. With `record`, which binds the operation itself, the answers
+        come as records. Failures are in the results; nothing is raised for them.
+        """
+        plan = self._ready(operation)
+        self._check_kernel(operation, fixed_width=False)
+        reader = None if record is None else record.at(self.interface)
+
+        def refuse(number: int) -> errors.HypercallError:
+            return self.error(operation, number, None)
+
+        if not self.trace:
+            return batch.run(self.link, plan, count, columns, reader, refuse)
+        started = time.perf_counter()
+        found = batch.run(self.link, plan, count, columns, None, refuse)
+        elapsed = (time.perf_counter() - started) / max(count, 1)
+        for index, (result, answer) in enumerate(zip(found.results, found.answers)):
+            sent = {
+                name: value if isinstance(value, int) else value[index] for name, value in columns.items()
+            }
+            self.trace(operation, sent, result, plan.body(answer), elapsed)
+        return found if reader is None else found._replace(records=[reader.one(a) for a in found.answers])
+
+    def supports(self, operation: Operation) -> bool:
+        """Whether this hypervisor's interface, and the kernel between, have an operation."""
+        try:
+            self._plan(operation)
+        except errors.Unsupported:
+            return False
+        return True
+
+    def has_field(self, operation: Operation, field: str) -> bool:
+        """Whether an operation has a field in this interface. Unsupported where there is no operation."""
+        return field in (self._plans.get(operation) or self._plan(operation)).layout.index
+
+    def _ready(self, operation: Operation) -> Plan:
+        """An operation's plan; ReadOnlyError when it changes something and the handle may not."""
+        plan = self._plans.get(operation) or self._plan(operation)
+        if plan.refused:
+            raise errors.ReadOnlyError(
+                f"{operation.full_name} changes something and this handle is read-only"
+            )
+        return plan
+
+    def _plan(self, operation: Operation) -> Plan:
+        self._check_kernel(operation, operation.family.fixed_width and not operation.wide)
+        try:
+            plan = Plan(operation, self.interface, self.readonly and operation.changes)
+        except NotInInterface as error:
+            raise errors.Unsupported(errno.ENOSYS, operation.full_name, hint=str(error)) from error
+        self._plans[operation] = plan
+        return plan
+
+    def _check_kernel(self, operation: Operation, fixed_width: bool) -> None:
+        if self.link.kernel_bits == 32 and not fixed_width:
+            hint = "its structures follow the kernel's width, and this is a 32-bit kernel"
+            raise errors.Unsupported(errno.ENOSYS, operation.full_name, hint=hint)
+
+    def error(self, operation: Operation, number: int, domid: int | None) -> errors.HypercallError:
+        """The exception for an errno that an operation came back with."""
+        spoken = operation.spoken(self.interface)
+        version = self.interface.number(spoken.family.name)
+        hint = self.restriction if number == errno.EPERM else ""
+        return errors.from_errno(number, spoken.full_name, domid, version, hint)
+
+    @property
+    def restriction(self) -> str:
+        """Why a restricted handle is refused things, "" for one that is not."""
+        if self.restricted_to is None:
+            return ""
+        return (
+            f"this handle is restricted to domain {self.restricted_to}: only its memory and its device model "
+            "operations are left"
+        )
+
+
+def _again(operation: Operation, number: int, tries: int) -> bool:
+    """Whether an answer asks for the same call once more.
+
+    Destroying a domain gives EAGAIN up to Xen 4.5; ERESTART is Xen's own and should never get here. Only
+    getpageframeinfo3 may be repeated after EFAULT: it reads, and anonymous buffers can fault for a moment.
+    """
+    if number == ERESTART or (number == errno.EAGAIN and operation.name == "destroydomain"):
+        time.sleep(0)
+        return True
+    return number == errno.EFAULT and operation.name == "getpageframeinfo3" and tries <= _EFAULT_TRIES

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""All commands, put together."""
+
+from __future__ import annotations
+
+from pyxc.cli.commands import (
+    demo,
+    domain,
+    file,
+    host,
+    hypervisor,
+    label,
+    list,
+    memory,
+    policy,
+    pool,
+    scheduler,
+    store,
+    top,
+    vcpu,
+)
+from pyxc.cli.parser import Program
+
+
+def build() -> Program:
+    """The whole command line, as the help shows it."""
+    program = Program()
+    for module in (
+        list, top, domain, vcpu, memory, scheduler, pool,
+        host, hypervisor, policy, store, label, file,
+        demo,
+    ):  # fmt: skip
+        module.add(program)
+    return program

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""Commands on domains: pause, unpause, destroy, trigger, create-empty, mem-max, dump-core."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from pyxc.abi.domctl import Trigger
+from pyxc.abi.hvm import HvmParam
+from pyxc.cli import output
+from pyxc.cli.arguments import memory_kb, number
+from pyxc.cli.parser import Program
+from pyxc.cli.session import Attempt, find, opened
+from pyxc.domain.domain import Domain
+
+_RESUME = "s3resume"
+_TRIGGERS = (*(trigger.name.lower() for trigger in Trigger), _RESUME)
+
+
+def add(program: Program) -> None:
+    _add_for_several(program, "pause", Domain.pause, "take domains off the cpus; pauses nest")
+    _add_for_several(program, "unpause", Domain.unpause, "undo one pause of domains")
+    _add_for_several(program, "destroy", Domain.destroy, "end domains at once and wait until they are gone")
+    _add_trigger(program)
+    _add_create_empty(program)
+    limit = program.add("mem-max", set_max_memory, "set how much memory a domain may own")
+    limit.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    limit.add_argument("memory_kb", metavar="MEM", type=memory_kb, help="MiB, or with b, k, m, g or t")
+    dump = program.add("dump-core", dump_core, "write a domain's memory and registers into a file")
+    dump.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    dump.add_argument("file", metavar="FILE", help="it is replaced when the dump is complete")
+    dump.add_argument("--live", action="store_true", help="let the domain run meanwhile")
+    dump.add_argument("--force", action="store_true", help="populate what is populated on demand")
+
+
+def _add_for_several(program: Program, name: str, action: Callable[[Domain], None], purpose: str) -> None:
+    parser = program.add(name, change, purpose)
+    parser.add_argument("domains", metavar="DOMAIN", nargs="+", help="id, name or UUID")
+    parser.set_defaults(action=action)
+
+
+def _add_trigger(program: Program) -> None:
+    parser = program.add("trigger", trigger, "press a button of a domain's virtual machine")
+    parser.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    parser.add_argument("trigger", metavar="TRIGGER", choices=_TRIGGERS, help=", ".join(_TRIGGERS))
+    parser.add_argument("vcpu", metavar="VCPU", nargs="?", type=number, default=0, help="0 if not given")
+
+
+def _add_create_empty(program: Program) -> None:
+    parser = program.add("create-empty", create_empty, "create a paused domain without memory, print its id")
+    parser.add_argument("--hvm", action="store_true", help="HVM; PV without this option")
+    parser.add_argument("--hap", action="store_true", help="with --hvm: paging by hardware, as PVH has it")
+    parser.add_argument("--uuid", help="its UUID; a random one without")
+    parser.add_argument("--vcpus", type=number, default=1, metavar="N", help="how many vcpus; 1 without")
+    parser.add_argument("--seclabel", metavar="LABEL", help="its security label; that of guests without")
+
+
+def change(args: argparse.Namespace) -> int:
+    """Do args.action to every domain that is named."""
+    with opened(args) as xen:
+
+        def change_one(text: str) -> Domain:
+            domain = find(xen, text)
+            args.action(domain)
+            return domain
+
+        attempt = Attempt(args.domains, change_one)
+    if args.json:
+        output.as_json(done=[_identity(domain) for domain in attempt.results], failed=attempt.failures)
+    return attempt.status
+
+
+def trigger(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        if args.trigger == _RESUME:
+            domain.set_hvm_param(HvmParam.ACPI_S_STATE, 0)
+        else:
+            domain.send_trigger(Trigger[args.trigger.upper()], args.vcpu)
+    if args.json:
+        output.as_json(**_identity(domain), trigger=args.trigger, vcpu=args.vcpu)
+    return 0
+
+
+def create_empty(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        ssidref = xen.flask.sid(args.seclabel) if args.seclabel else None
+        domain = xen.domains.create(
+            hvm=args.hvm, hap=args.hap, uuid=args.uuid, max_vcpus=args.vcpus, ssidref=ssidref
+        )
+    if args.json:
+        output.as_json(**_identity(domain))
+    else:
+        output.lines([str(domain.domid)])
+    return 0
+
+
+def set_max_memory(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        domain.set_max_memory(args.memory_kb)
+        if args.json:
+            output.as_json(**_identity(domain), max_memory_kb=domain.info().max_memory_kb)
+    return 0
+
+
+def dump_core(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        dump = domain.dump_core(
+            args.file, pause=not args.live, force=args.force, provenance=args.provenance
+        )
+    if args.json:
+        output.as_json(**_identity(domain), **dump._asdict())
+    elif dump.nr_missing:
+        output.lines([f"{dump.nr_missing} of {dump.nr_pages} pages could not be read"])
+    return 0
+
+
+def _identity(domain: Domain) -> dict[str, Any]:
+    return {"domid": domain.domid, "uuid": str(domain.uuid)}

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""Commands about the host and its hypervisor: info, dmesg, debug-keys."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import pyxc
+from pyxc._core import PAGE_SIZE
+from pyxc.abi.sysctl import Capability
+from pyxc.cli import output
+from pyxc.cli.parser import Program
+from pyxc.cli.session import opened
+from pyxc.cli.status import UsageError
+from pyxc.host.records import PhysInfo, pages_kb
+from pyxc.opening import ELSEWHERE
+from pyxc.xen import Xen
+
+_FOLLOW_S = 0.5
+_INTERFACES = ("domctl_version", "sysctl_version", "dom0_op_version")
+_MB_PAGES = 2**20 // PAGE_SIZE
+
+
+def add(program: Program) -> None:
+    info = program.add("info", show_info, "describe the host and its hypervisor")
+    info.add_argument("-v", "--verbose", action="store_true", help="show the interface that pyxc found, too")
+    dmesg = program.add("dmesg", show_console, "print the hypervisor's messages")
+    dmesg.add_argument("-c", "--clear", action="store_true", help="forget them once they are printed")
+    dmesg.add_argument("-f", "--follow", action="store_true", help="go on with new ones, until interrupted")
+    keys = program.add("debug-keys", press_keys, "press debug keys; the answers are in dmesg")
+    keys.add_argument("keys", metavar="KEYS", help="h prints which there are")
+
+
+def show_info(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        host, physical = _host(xen), xen.physinfo()
+        virtual = _virt_caps(xen.platform)
+        if args.json:
+            output.as_json(
+                **host, **_physical_json(physical, virtual), **_hypervisor_json(xen), **_interface(xen)
+            )
+            return 0
+        _print(host)
+        _print(_physical(physical))
+        output.lines([f"{'virt_caps':<23}:{''.join(f' {name}' for name in virtual)}"])
+        _print(_memory(physical))
+        _print(_hypervisor(xen))
+        if args.verbose:
+            _print({key: _spelled(key, value) for key, value in _interface(xen).items()})
+    return 0
+
+
+def _print(fields: Mapping[str, object]) -> None:
+    """A line for everything that is told."""
+    output.lines(f"{key:<23}: {value}" for key, value in fields.items() if value is not None)
+
+
+def _host(xen: Xen) -> dict[str, str | None]:
+    """What the kernel says of itself; a simulated host has no kernel, that of a recorded one is unknown."""
+    if xen.link.target.startswith(ELSEWHERE):
+        return {"host": xen.link.target, "release": None, "version": None, "machine": None}
+    name = os.uname()
+    return {"host": name.nodename, "release": name.release, "version": name.version, "machine": name.machine}
+
+
+def _physical(info: PhysInfo) -> dict[str, object]:
+    return {
+        "nr_cpus": info.nr_cpus,
+        "max_cpu_id": info.max_cpu_id,
+        "nr_nodes": info.nr_nodes,
+        "cores_per_socket": info.cores_per_socket,
+        "threads_per_core": info.threads_per_core,
+        "cpu_mhz": f"{info.cpu_khz // 1000}.{info.cpu_khz % 1000:03}",
+        "hw_caps": ":".join(f"{word:08x}" for word in info.hw_cap),
+    }
+
+
+def _memory(info: PhysInfo) -> dict[str, object]:
+    """In MiB, as xl."""
+    claimed = info.outstanding_pages
+    return {
+        "total_memory": info.total_pages // _MB_PAGES,
+        "free_memory": (info.free_pages - (claimed or 0)) // _MB_PAGES,
+        "outstanding_claims": None if claimed is None else claimed // _MB_PAGES,
+    }
+
+
+def _physical_json(info: PhysInfo, virt_caps: list[str]) -> dict[str, object]:
+    fields = _physical(info)
+    del fields["cpu_mhz"]
+    return fields | {
+        "cpu_khz": info.cpu_khz,
+        "hw_caps": list(info.hw_cap),
+        "virt_caps": virt_caps,
+        "total_memory_kb": info.total_memory_kb,
+        "free_memory_kb": info.free_memory_kb,
+        "scrub_memory_kb": pages_kb(info.scrub_pages),
+        "outstanding_memory_kb": pages_kb(info.outstanding_pages),
+    }
+
+
+def _virt_caps(found: Capability) -> list[str]:
+    """Names that xl has for capabilities, in its order."""
+    direct = Capability.DIRECTIO
+    names = {
+        "pv": Capability.PV,
+        "hvm": Capability.HVM,
+        "hvm_directio": Capability.HVM | direct,
+        "pv_directio": Capability.PV | direct,
+        "hap": Capability.HAP,
+        "shadow": Capability.SHADOW,
+        "iommu_hap_pt_share": Capability.IOMMU_HAP_PT_SHARE,
+        "vmtrace": Capability.VMTRACE,
+        "vpmu": Capability.VPMU,
+        "gnttab-v1": Capability.GNTTAB_V1,
+        "gnttab-v2": Capability.GNTTAB_V2,
+    }
+    return [name for name, wanted in names.items() if found & wanted == wanted]
+
+
+def _hypervisor(xen: Xen) -> dict[str, object]:
+    build = xen.build
+    return {
+        "xen_major": xen.version.major,
+        "xen_minor": xen.version.minor,
+        "xen_extra": xen.version.extra,
+        "xen_version": xen.version,
+        "xen_caps": " ".join(xen.capabilities),
+        "xen_scheduler": xen.scheduler,
+        "xen_pagesize": PAGE_SIZE,
+        "platform_params": f"virt_start={xen.virt_start:#x}",
+        "xen_changeset": build.changeset,
+        "xen_commandline": xen.commandline,
+        "cc_compiler": build.compiler,
+        "cc_compile_by": build.compile_by,
+        "cc_compile_domain": build.compile_domain,
+        "cc_compile_date": build.compile_date,
+        "build_id": build.build_id or "",
+    }
+
+
+def _hypervisor_json(xen: Xen) -> dict[str, object]:
+    fields = _hypervisor(xen)
+    del fields["platform_params"], fields["xen_pagesize"]
+    return fields | {
+        "xen_version": str(xen.version),
+        "xen_caps": list(xen.capabilities),
+        "xen_pagesize_bytes": PAGE_SIZE,
+        "virt_start": xen.virt_start,
+        "build_id": xen.build.build_id,
+    }
+
+
+def _interface(xen: Xen) -> dict[str, Any]:
+    """How pyxc speaks with it."""
+    return {
+        "pyxc_version": pyxc.__version__,
+        "pyxc_target": xen.link.target,
+        "domctl_version": xen.interface.domctl or None,
+        "sysctl_version": xen.interface.sysctl or None,
+        "dom0_op_version": xen.interface.dom0_op or None,
+        "kernel_bits": xen.link.kernel_bits,
+        "gated": getattr(xen.link, "gated", False),
+    }
+
+
+def _spelled(key: str, value: object) -> object:
+    """Interface versions are hexadecimal in Xen's headers."""
+    return f"{value:#x}" if value and key in _INTERFACES else value
+
+
+def show_console(args: argparse.Namespace) -> int:
+    if args.follow and (args.clear or args.json):
+        raise UsageError("--follow goes with neither --clear nor --json")
+    with opened(args) as xen:
+        if args.follow:
+            _follow(xen)
+        text = _text(xen.console.clear() if args.clear else xen.console.read())
+    if args.json:
+        output.as_json(text=text)
+    else:
+        output.write(text)
+    return 0
+
+
+def _follow(xen: Xen) -> NoReturn:
+    """Ends by an interrupt only."""
+    index = None
+    while True:
+        data, index = xen.console.read_from(index)
+        output.write(_text(data))
+        output.flush()
+        time.sleep(_FOLLOW_S)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def press_keys(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        xen.debug_keys(args.keys)
+    if args.json:
+        output.as_json(keys=args.keys)
+    return 0

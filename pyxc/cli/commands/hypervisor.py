@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""What is inside the hypervisor: perf, hypfs, livepatch, cpu-policy."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pyxc.abi.cpu_policy import XEN_CPUID_NO_SUBLEAF, Policy
+from pyxc.abi.hypfs import Type
+from pyxc.cli import output
+from pyxc.cli.parser import Program
+from pyxc.cli.session import find, opened
+from pyxc.cli.status import UsageError
+from pyxc.host.cpu_policy import CpuPolicy
+from pyxc.host.hypfs import Entry, Value
+from pyxc.host.livepatches import Livepatch
+from pyxc.host.perfc import Counter
+
+_POLICIES = {policy.name.lower().replace("_", "-"): policy for policy in Policy}
+
+
+def add(program: Program) -> None:
+    perf = program.add("perf", show_counters, "show the hypervisor's performance counters")
+    perf.add_argument("-f", "--full", action="store_true", help="show each value, not only the sums")
+    perf.add_argument("-r", "--reset", action="store_true", help="set them to zero in place of that")
+    program.add_group("hypfs", "look into the hypervisor's file system, and write to it")
+    ls = program.add("hypfs ls", list_entries, "list what is in a directory of the hypervisor's")
+    ls.add_argument("path", metavar="PATH", nargs="?", default="/", help="the root without")
+    program.add("hypfs tree", list_tree, "list all of the hypervisor's file system")
+    cat = program.add("hypfs cat", show_value, "print a value of the hypervisor's")
+    cat.add_argument("path", metavar="PATH")
+    write = program.add("hypfs write", write_value, "change a value of the hypervisor's")
+    write.add_argument("path", metavar="PATH")
+    write.add_argument("value", metavar="VALUE", help="a number, 1 or 0 for on or off, or text")
+    program.add_group("livepatch", "look at the patches of the running hypervisor")
+    program.add("livepatch list", list_patches, "list the patches that were uploaded")
+    policy = program.add("cpu-policy", show_policy, "show what cpus tell of themselves: CPUID and MSRs")
+    policy.add_argument("domain", metavar="DOMAIN", nargs="?", help="id, name or UUID: what they tell it")
+    policy.add_argument("--policy", choices=sorted(_POLICIES), help="a policy of the host (host)")
+
+
+def show_counters(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        if args.reset:
+            xen.perfc.reset()
+        counters = [] if args.reset else xen.perfc.read()
+        nr_cpus = xen.nr_cpus
+    if args.json:
+        output.as_json(counters=[counter._asdict() for counter in counters])
+    else:
+        output.lines(_counter(counter, args.full, nr_cpus) for counter in counters)
+    return 0
+
+
+def _counter(counter: Counter, full: bool, nr_cpus: int) -> str:
+    """The sum, and the values of counters that have one for each cpu, unless all are zero."""
+    shown = full or (counter.total and len(counter.values) <= nr_cpus)
+    values = "".join(f" {value:10}" for value in counter.values) if shown else ""
+    return f"{counter.name:<35} T={counter.total:10} {values}"
+
+
+def list_entries(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        entries = xen.hypfs.entries(args.path)
+    if args.json:
+        output.as_json(entries=[_entry_json(entry) for entry in entries])
+    else:
+        output.lines(
+            f"{f'<{entry.type.name.lower()}>':<8} r{'w' if entry.writable else '-'} {entry.name}"
+            for entry in entries
+        )
+    return 0
+
+
+def list_tree(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        entries = list(xen.hypfs.walk())
+    if args.json:
+        output.as_json(entries=[_entry_json(entry) for entry in entries])
+    else:
+        output.lines(["/", *map(_branch, entries)])
+    return 0
+
+
+def _branch(entry: Entry) -> str:
+    """A name, further to the right the deeper it is."""
+    slash = "/" if entry.type is Type.DIR else ""
+    return f"{'  ' * entry.path.count('/')}{entry.name}{slash}"
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    return {
+        **entry._asdict(),
+        "type": entry.type.name.lower(),
+        "encoding": entry.encoding.name.lower(),
+    }
+
+
+def show_value(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        value = xen.hypfs.read(args.path)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if args.json:
+        output.as_json(path=args.path, value=text)
+    else:
+        output.lines([str(int(text) if isinstance(text, bool) else text)])
+    return 0
+
+
+def write_value(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        kind = xen.hypfs.entry(args.path).type
+        xen.hypfs.write(args.path, _value(kind, args.value))
+    if args.json:
+        output.as_json(path=args.path)
+    return 0
+
+
+def _value(kind: Type, text: str) -> Value:
+    """What a word on the command line means for an entry of some type. UsageError when it is none."""
+    if kind in (Type.UINT, Type.INT, Type.BOOL):
+        try:
+            number = int(text, 0)
+        except ValueError as error:
+            raise UsageError(f"{text!r} is not a number") from error
+        return bool(number) if kind is Type.BOOL else number
+    return text.encode() if kind is Type.BLOB else text
+
+
+def list_patches(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        patches = xen.livepatches.all()
+    if args.json:
+        output.as_json(livepatches=[_patch_json(patch) for patch in patches])
+        return 0
+    output.lines([f"{'ID':<40}| status     | metadata", f"{'-' * 40}+------------+{'-' * 15}"])
+    output.lines(map(_patch, patches))
+    return 0
+
+
+def _patch(patch: Livepatch) -> str:
+    state = patch.status.state.name + ("" if not patch.status.error else f" ({patch.status.error})")
+    return f"{patch.name:<40}| {state:<11}| {';'.join(patch.metadata or ())}".rstrip()
+
+
+def _patch_json(patch: Livepatch) -> dict[str, Any]:
+    metadata = None if patch.metadata is None else list(patch.metadata)
+    status = {"state": patch.status.state.name.lower(), "error": patch.status.error}
+    return {"name": patch.name, **status, "metadata": metadata}
+
+
+def show_policy(args: argparse.Namespace) -> int:
+    if args.domain and args.policy:
+        raise UsageError("a domain has its own policy: --policy goes without DOMAIN")
+    with opened(args) as xen:
+        if args.domain:
+            policy = find(xen, args.domain).cpu_policy()
+        else:
+            policy = xen.cpu_policies.host(_POLICIES[args.policy or "host"])
+    if args.json:
+        leaves = [_leaf_json(leaf._asdict()) for leaf in policy.leaves]
+        output.as_json(leaves=leaves, msrs=[msr._asdict() for msr in policy.msrs])
+    else:
+        output.lines(_policy_lines(policy))
+    return 0
+
+
+def _leaf_json(fields: dict[str, int]) -> dict[str, int | None]:
+    return {name: None if value == XEN_CPUID_NO_SUBLEAF and name == "subleaf" else value
+            for name, value in fields.items()}  # fmt: skip
+
+
+def _policy_lines(policy: CpuPolicy) -> list[str]:
+    """As `xen-cpuid -p` prints them."""
+    leaves = [
+        f"  {leaf.leaf:08x}:{leaf.subleaf:08x} -> {leaf.a:08x}:{leaf.b:08x}:{leaf.c:08x}:{leaf.d:08x}"
+        for leaf in policy.leaves
+    ]
+    msrs = [f"  {msr.idx:08x} -> {msr.val:016x}" for msr in policy.msrs]
+    return [" CPUID:", "  leaf     subleaf  -> eax      ebx      ecx      edx", *leaves,
+            " MSRs:", "  index    -> value", *msrs]  # fmt: skip

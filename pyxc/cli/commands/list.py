@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""`list`, `claims` and `vcpu-list`: the tables of xl, byte for byte, and the same as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from pyxc.abi.domctl import DomainFlag
+from pyxc.abi.sched import ShutdownReason
+from pyxc.cli import output
+from pyxc.cli.arguments import cpu_list, cpu_text
+from pyxc.cli.parser import Program
+from pyxc.cli.session import infos, opened, shown
+from pyxc.domain import affinity
+from pyxc.domain.affinity import Affinity
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.vcpus import VcpuInfo, read_infos
+from pyxc.host.records import pages_kb
+from pyxc.xen import Xen
+
+_DOMAINS_HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
+_VERBOSE_HEADER = "   UUID                            Reason-Code\tSecurity Label"
+_CLAIMS_HEADER = "  Claimed"
+_VCPUS_HEADER = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)"
+_STATES = (
+    (DomainFlag.RUNNING, "r"),
+    (DomainFlag.BLOCKED, "b"),
+    (DomainFlag.PAUSED, "p"),
+    (DomainFlag.SHUTDOWN, "s"),
+)
+_REASONS = "-rscwS"
+
+
+def add(program: Program) -> None:
+    listing = program.add("list", list_domains, "list domains, as xl does")
+    listing.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
+    listing.add_argument("-v", "--verbose", action="store_true", help="show UUIDs and shutdown reasons too")
+    claims = program.add("claims", list_claims, "list domains with the memory that they claim, as xl does")
+    claims.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
+    vcpus = program.add("vcpu-list", list_vcpus, "list vcpus with their affinities, as xl does")
+    vcpus.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
+
+
+def list_domains(args: argparse.Namespace) -> int:
+    if args.verbose:
+        return _list(args, _VERBOSE_HEADER, _verbose_part)
+    return _list(args, "", lambda info, label: "")
+
+
+def list_claims(args: argparse.Namespace) -> int:
+    return _list(args, _CLAIMS_HEADER, _claim_part)
+
+
+def _list(
+    args: argparse.Namespace, more_header: str, more_columns: Callable[[DomainInfo, str | None], str]
+) -> int:
+    """The domains that are named, or all, with more columns on the right."""
+    with opened(args) as xen:
+        found, status = infos(xen, args.domains)
+        names = {info.domid: xen.names.domain_name(info.domid) for info in found}
+        labelled = args.json or more_columns is _verbose_part
+        labels = _labels(xen, {info.ssidref for info in found}) if labelled else {}
+    if args.json:
+        rows = [_domain_json(info, names[info.domid], labels.get(info.ssidref)) for info in found]
+        output.as_json(domains=rows)
+    else:
+        output.lines([_DOMAINS_HEADER + more_header])
+        for info in found:
+            row = _domain_row(info, names[info.domid])
+            output.lines([row + more_columns(info, labels.get(info.ssidref))])
+    return status
+
+
+def _labels(xen: Xen, sids: set[int]) -> dict[int, str]:
+    """Labels by their numbers; none where there is no security policy."""
+    return {sid: xen.flask.context(sid) for sid in sids} if xen.flask.present else {}
+
+
+def list_vcpus(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        found, status = infos(xen, args.domains)
+        pairs = [(info.domid, vcpu) for info in found for vcpu in range(info.nr_vcpus)]
+        domids, indices = [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
+        affinities = affinity.read_many(xen, domids, indices)
+        vcpus = read_infos(xen, domids, indices)
+        names = {info.domid: xen.names.domain_name(info.domid) for info in found}
+        rows = [(vcpu, names[vcpu.domid], affinities[vcpu[:2]]) for vcpu in vcpus if vcpu[:2] in affinities]
+        nr_cpus = xen.nr_cpus
+    if args.json:
+        output.as_json(vcpus=[_vcpu_json(*row, nr_cpus) for row in rows])
+    else:
+        output.lines([_VCPUS_HEADER])
+        output.lines(_vcpu_row(*row, nr_cpus) for row in rows)
+    return status
+
+
+def _domain_row(info: DomainInfo, name: str | None) -> str:
+    states = "".join(letter if info.flags & flag else "-" for flag, letter in _STATES)
+    memory_mb = (info.tot_pages + (info.outstanding_pages or 0)) * 4 // 1024
+    return (
+        f"{shown(name):<40} {info.domid:5} {memory_mb:5} {info.nr_online_vcpus:5}"
+        f"     {states}{_reason_letter(info)}{'d' if info.dying else '-'}  {_seconds(info.cpu_time_ns):8.1f}"
+    )
+
+
+def _verbose_part(info: DomainInfo, label: str | None) -> str:
+    return f" {info.uuid} {_reason_code(info)} {label or '-':>16}"
+
+
+def _claim_part(info: DomainInfo, label: str | None) -> str:
+    return f" {(info.outstanding_pages or 0) * 4 // 1024:5}"
+
+
+def _reason_letter(info: DomainInfo) -> str:
+    reason = info.shutdown_reason or 0
+    return _REASONS[reason] if reason < len(_REASONS) else "?"
+
+
+def _reason_code(info: DomainInfo) -> str:
+    return f"{'-':>8}" if info.shutdown_reason is None else f"{info.shutdown_reason:8x}"
+
+
+def _seconds(cpu_time_ns: int) -> float:
+    """Through single precision, as xl computes it: the digit that is shown can depend on that."""
+    single: float = struct.unpack("f", struct.pack("f", cpu_time_ns))[0]
+    return single / 1e9
+
+
+def _vcpu_row(vcpu: VcpuInfo, name: str | None, affinity: Affinity, nr_cpus: int) -> str:
+    if vcpu.online:
+        place = f"{vcpu.cpu:5} {'r' if vcpu.running else '-':>3}{'b' if vcpu.blocked else '-'}-"
+    else:
+        place = f"{'-':>5} {'-':>3}-p"
+    hard, soft = (cpu_text(cpus, nr_cpus) for cpus in affinity)
+    which = f"{shown(name):<32} {vcpu.domid:5} {vcpu.vcpu:5}"
+    return f"{which}{place} {_seconds(vcpu.cpu_time_ns):9.1f}  {hard} / {soft}"
+
+
+def _domain_json(info: DomainInfo, name: str | None, label: str | None) -> dict[str, Any]:
+    return {
+        "domid": info.domid,
+        "name": name,
+        "uuid": str(info.uuid),
+        "type": "hvm" if info.is_hvm else "pv",
+        "flags": [flag.name.lower() for flag in DomainFlag if info.flags & flag and flag.name],
+        "shutdown_reason": _reason_name(info.shutdown_reason),
+        "memory_kb": info.memory_kb,
+        "outstanding_memory_kb": pages_kb(info.outstanding_pages),
+        "max_memory_kb": info.max_memory_kb,
+        "vcpus": info.nr_vcpus,
+        "online_vcpus": info.nr_online_vcpus,
+        "cpu_time_ns": info.cpu_time_ns,
+        "cpupool": info.cpupool,
+        "ssidref": info.ssidref,
+        "label": label,
+    }
+
+
+def _reason_name(reason: ShutdownReason | int | None) -> str | int | None:
+    return reason.name.lower() if isinstance(reason, ShutdownReason) else reason
+
+
+def _vcpu_json(vcpu: VcpuInfo, name: str | None, affinity: Affinity, nr_cpus: int) -> dict[str, Any]:
+    return {
+        "domid": vcpu.domid,
+        "name": name,
+        "vcpu": vcpu.vcpu,
+        "online": vcpu.online,
+        "blocked": vcpu.blocked,
+        "running": vcpu.running,
+        "cpu": vcpu.cpu if vcpu.online else None,
+        "cpu_time_ns": vcpu.cpu_time_ns,
+        "hard_affinity": cpu_list(affinity.hard, nr_cpus),
+        "soft_affinity": cpu_list(affinity.soft, nr_cpus),
+    }

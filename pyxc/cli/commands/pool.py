@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""`cpupool-list` and the commands that change cpu pools, as xl has them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from pyxc.abi.domctl import Scheduler
+from pyxc.cli import output
+from pyxc.cli.arguments import cpu_set
+from pyxc.cli.parser import Parser, Program
+from pyxc.cli.session import Attempt, find, opened, shown
+from pyxc.cli.status import Failed
+from pyxc.host.pools import Pool, PoolInfo
+from pyxc.xen import Xen
+
+_SCHEDULERS = [scheduler.name.lower() for scheduler in Scheduler]
+
+
+def add(program: Program) -> None:
+    listing = program.add("cpupool-list", list_pools, "list cpu pools, as xl does")
+    listing.add_argument("pools", metavar="CPUPOOL", nargs="*", help="id or name; all pools without")
+    listing.add_argument("-c", "--cpus", action="store_true", help="show which cpus a pool has")
+    create = program.add("cpupool-create", create_pool, "make a cpu pool, and print its id")
+    create.add_argument("-n", "--name", help="its name in xenstore")
+    create.add_argument("-s", "--sched", choices=_SCHEDULERS, help="its scheduler; the default one without")
+    create.add_argument("-c", "--cpus", metavar="CPUS", help='free cpus that it gets: "2-3", all, nodes:1')
+    _add(program, "cpupool-destroy", destroy_pool, "remove a cpu pool that has no domains")
+    _add(program, "cpupool-rename", rename_pool, "give a cpu pool another name").add_argument(
+        "name", metavar="NAME", help="the new one"
+    )
+    for verb, run, purpose in (
+        ("add", add_cpus, "give free cpus to a cpu pool"),
+        ("remove", remove_cpus, "take cpus from a cpu pool"),
+    ):
+        _add(program, f"cpupool-cpu-{verb}", run, purpose).add_argument(
+            "cpus", metavar="CPUS", help='like 0-3,5; those of a node with "node:1"'
+        )
+    migrate = program.add("cpupool-migrate", migrate_domain, "move a domain into a cpu pool")
+    migrate.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    migrate.add_argument("pool", metavar="CPUPOOL", help="id or name")
+
+
+def _add(program: Program, name: str, run: Callable[[argparse.Namespace], int], purpose: str) -> Parser:
+    command = program.add(name, run, purpose)
+    command.add_argument("pool", metavar="CPUPOOL", help="id or name")
+    return command
+
+
+def find_pool(xen: Xen, text: str) -> Pool:
+    """The pool with an id or a name. Failed when there is none."""
+    try:
+        return xen.pools[int(text) if text.isascii() and text.isdigit() else text]
+    except KeyError as error:
+        raise Failed(error.args[0]) from error
+
+
+def list_pools(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        wanted = {find_pool(xen, text).pool_id for text in args.pools}
+        infos = [info for info in xen.pools.infos() if not wanted or info.pool_id in wanted]
+        pools = [(info, xen.pools[info.pool_id].name) for info in infos]
+    if args.json:
+        output.as_json(pools=[_json(info, name) for info, name in pools])
+        return 0
+    output.lines([f"{'Name':<19}" + ("CPU list" if args.cpus else "CPUs   Sched     Active   Domain count")])
+    output.lines(_row(info, name, args.cpus) for info, name in pools)
+    return 0
+
+
+def _row(info: PoolInfo, name: str | None, cpus: bool) -> str:
+    if cpus:
+        return f"{shown(name):<19}{','.join(map(str, sorted(info.cpus)))}"
+    counts = f"{len(info.cpus):3} {_scheduler(info):>9}       y       {info.nr_domains:4}"
+    return f"{shown(name):<19}{counts}"
+
+
+def _scheduler(info: PoolInfo) -> str:
+    return info.scheduler.name.lower() if isinstance(info.scheduler, Scheduler) else "unknown"
+
+
+def _json(info: PoolInfo, name: str | None) -> dict[str, Any]:
+    known = isinstance(info.scheduler, Scheduler)
+    return {
+        "pool_id": info.pool_id,
+        "name": name,
+        "scheduler": _scheduler(info) if known else int(info.scheduler),
+        "domains": info.nr_domains,
+        "cpus": sorted(info.cpus),
+    }
+
+
+def create_pool(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        cpus = cpu_set(args.cpus, xen.topology()) if args.cpus else frozenset()
+        taken = sorted(cpus - xen.pools.free_cpus())
+        if taken:
+            raise Failed(f"cpu {taken[0]} belongs to a pool already")
+        pool = xen.pools.create(Scheduler[args.sched.upper()] if args.sched else None, name=args.name)
+        for cpu in sorted(cpus):
+            pool.add_cpu(cpu)
+        if not args.json:
+            output.lines([str(pool.pool_id)])
+        return _report(args, pool)
+
+
+def _report(args: argparse.Namespace, pool: Pool) -> int:
+    """What a change made of a pool: JSON only."""
+    if args.json:
+        output.as_json(**_json(pool.info(), pool.name))
+    return 0
+
+
+def destroy_pool(args: argparse.Namespace) -> int:
+    """Its cpus become free first, as with xl; not while it has domains."""
+    with opened(args) as xen:
+        pool = find_pool(xen, args.pool)
+        info, name = pool.info(), pool.name
+        if info.nr_domains == 0:
+            for cpu in sorted(info.cpus):
+                pool.remove_cpu(cpu)
+        pool.destroy()
+    if args.json:
+        output.as_json(pool_id=info.pool_id, name=name)
+    return 0
+
+
+def rename_pool(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        pool = find_pool(xen, args.pool)
+        pool.rename(args.name)
+        return _report(args, pool)
+
+
+def add_cpus(args: argparse.Namespace) -> int:
+    return _change_cpus(args, Pool.add_cpu)
+
+
+def remove_cpus(args: argparse.Namespace) -> int:
+    return _change_cpus(args, Pool.remove_cpu)
+
+
+def _change_cpus(args: argparse.Namespace, change: Callable[[Pool, int], None]) -> int:
+    with opened(args) as xen:
+        pool = find_pool(xen, args.pool)
+        attempt = Attempt(sorted(cpu_set(args.cpus, xen.topology())), lambda cpu: change(pool, cpu))
+        if args.json:
+            output.as_json(**_json(pool.info(), pool.name), failed=attempt.failures)
+    return attempt.status
+
+
+def migrate_domain(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        pool, domain = find_pool(xen, args.pool), find(xen, args.domain)
+        pool.add_domain(domain)
+        return _report(args, pool)

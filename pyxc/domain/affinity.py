@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""On which physical cpus vcpus may and prefer to run, as each Xen says it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc import errors
+from pyxc.abi import bitmap, dom0_ops, domctl
+from pyxc.abi.domctl import AffinityFlag
+
+if TYPE_CHECKING:
+    from pyxc.xen import Xen
+
+_BOTH = (int(AffinityFlag.HARD), int(AffinityFlag.SOFT))
+
+Cpus = frozenset[int]
+
+
+class Affinity(NamedTuple):
+    """Physical cpus on which a vcpu may run (hard) and prefers to run (soft: None before Xen 4.5)."""
+
+    hard: Cpus
+    soft: Cpus | None
+
+
+def read(xen: Xen, domid: int, vcpu: int) -> Affinity:
+    """Of one vcpu (domctl getvcpuaffinity)."""
+    if xen.interface.dom0_op:
+        reply = xen.call(domctl.GETVCPUINFO, domid, vcpu=vcpu)
+        return Affinity(_members(reply.field("cpumap"), xen.nr_cpus), None)
+    maps = _Maps(xen)
+    reply = xen.call(domctl.GETVCPUAFFINITY, domid, vcpu=vcpu, **maps.wanted())
+    return maps.affinity(reply.buffers[name] for name in maps.names)
+
+
+def read_many(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
+    """Of many vcpus in one multicall, by (domid, vcpu); those that vanished are left out."""
+    if xen.interface.dom0_op:
+        return _read_many_words(xen, domids, vcpus)
+    maps = _Maps(xen)
+    columns: dict[str, Sequence[int] | int] = {"domid": domids, "vcpu": vcpus, **maps.wanted()}
+    batch = xen.caller.batch(domctl.GETVCPUAFFINITY, len(vcpus), **columns)
+    rows = zip(*(batch.buffers[name] for name in maps.names))
+    return {
+        key: maps.affinity(row)
+        for key, result, row in zip(zip(domids, vcpus), batch.results, rows)
+        if result == 0
+    }
+
+
+def _read_many_words(
+    xen: Xen, domids: Sequence[int], vcpus: Sequence[int]
+) -> dict[tuple[int, int], Affinity]:
+    """In 2006 getvcpuinfo told the affinity, in one word."""
+    batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
+    words = (batch.layout.unpack(answer)["cpumap"] for answer in batch.answers)
+    return {
+        key: Affinity(_members(word, xen.nr_cpus), None)
+        for key, result, word in zip(zip(domids, vcpus), batch.results, words)
+        if result == 0
+    }
+
+
+def write(xen: Xen, domid: int, vcpu: int, hard: Cpus | None, soft: Cpus | None) -> None:
+    """Set what is not None (domctl setvcpuaffinity)."""
+    if soft is not None and not _has_soft(xen):
+        hint = "soft affinity came with Xen 4.5"
+        raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
+    if xen.interface.dom0_op:
+        xen.call(dom0_ops.SETVCPUAFFINITY, domid, vcpu=vcpu, cpumap=bitmap.bits(hard or ()))
+    else:
+        xen.call(domctl.SETVCPUAFFINITY, domid, vcpu=vcpu, **_Maps(xen).given(hard, soft))
+
+
+def _has_soft(xen: Xen) -> bool:
+    return not xen.interface.dom0_op and xen.caller.has_field(domctl.SETVCPUAFFINITY, "flags")
+
+
+class _Maps:
+    """The cpumaps of vcpuaffinity: two and flags that choose, or before Xen 4.5 only the hard one.
+
+    `names` are the fields of their buffers.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._nr_cpus = xen.nr_cpus
+        self._chosen = _has_soft(xen)
+        maps = ("cpumap_hard", "cpumap_soft") if self._chosen else ("cpumap",)
+        self.names = tuple(f"{name}.bitmap" for name in maps)
+        self._wanted = {
+            field: size for name in maps for field, size in bitmap.wanted(name, self._nr_cpus).items()
+        }
+
+    def wanted(self) -> dict[str, int]:
+        """Fields that ask for all maps: enough room for every cpu of the host, in whole u64."""
+        flags = {"flags": sum(_BOTH)} if self._chosen else {}
+        return {**flags, **self._wanted}
+
+    def given(self, hard: Cpus | None, soft: Cpus | None) -> dict[str, int | bytes]:
+        """Fields that set what is not None. A map has its cpus in order of bytes, lowest bit first."""
+        flags = {"flags": sum(flag for flag, cpus in zip(_BOTH, (hard, soft)) if cpus is not None)}
+        maps = {
+            name: bitmap.pack(cpus or (), self._nr_cpus) for name, cpus in zip(self.names, (hard, soft))
+        }
+        return {**(flags if self._chosen else {}), **self._wanted, **maps}
+
+    def affinity(self, maps: Iterable[bytes]) -> Affinity:
+        """What came back in the buffers."""
+        hard, *soft = (_members(int.from_bytes(data, "little"), self._nr_cpus) for data in maps)
+        return Affinity(hard, soft[0] if soft else None)
+
+
+def _members(bits: int, nr_cpus: int) -> Cpus:
+    """The cpus that there are: up to Xen 4.1 a set may have all that Xen was built for."""
+    return frozenset(cpu for cpu in range(nr_cpus) if bits >> cpu & 1)

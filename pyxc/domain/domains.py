@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""All domains of a host: finding, listing and creating them."""
+
+from __future__ import annotations
+
+import errno
+import uuid as uuids
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyxc import arguments, errors
+from pyxc.abi import domctl, flask, sysctl
+from pyxc.abi.domctl import CreateFlag, EmulationFlag
+from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
+from pyxc.domain.domain import Domain
+from pyxc.domain.info import INFO, MOST_VCPUS, DomainInfo, read_info
+
+if TYPE_CHECKING:
+    from pyxc.xen import Xen
+
+_ROOM = 8
+_U32_MAX = 2**32 - 1
+_DEFAULT_LIMITS = (1023, -1, -1)
+_IOMMU_AT_CREATION = (4, 13)
+_LAPIC_ALONE = (4, 8)
+"""Since when an HVM domain may have a local APIC and nothing else emulated; 4.7 takes all devices or none."""
+_DEFAULT_GRANTS = {"max_grant_frames": -1, "max_maptrack_frames": -1}
+_OLD_DEFAULT_GRANTS = {"max_grant_frames": 64, "max_maptrack_frames": 1024}
+
+
+class Domains(Mapping[int, Domain]):
+    """All domains: `xen.domains[3]`, `xen.domains["web1"]`, `xen.domains[UUID]`. Iterates over ids, in order.
+
+    Threads: may be used by many.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+        self._room = _ROOM
+
+    def infos(self, first: int = 0, most: int = DOMID_FIRST_RESERVED) -> list[DomainInfo]:
+        """All domains at one moment, in order of their ids (sysctl getdomaininfolist, public/sysctl.h).
+
+        Or at most so many of them, from an id on.
+        """
+        arguments.natural("most", most, DOMID_FIRST_RESERVED)
+        first = arguments.domid(first)
+        size = domctl.GETDOMAININFO_STRUCT.at(self._xen.interface).size
+        while True:
+            room = min(self._room, most)
+            found = self._xen.caller.read_list(
+                sysctl.GETDOMAININFOLIST, INFO, size, room, "buffer", "num_domains",
+                first_domain=first, max_domains=room,
+            )  # fmt: skip
+            if room == most:
+                return found
+            if len(found) < room:
+                self._room = len(found) + len(found) // 8 + _ROOM
+                return found
+            self._room = room * 4
+
+    def __getitem__(self, key: int | str | uuids.UUID) -> Domain:
+        """KeyError (for an id DomainNotFound, which is one) when there is none; ValueError for a bad id."""
+        if isinstance(key, int):
+            info = read_info(self._xen, arguments.domid(key))
+            return Domain(self._xen, info.domid, info.uuid)
+        wanted = arguments.uuid_or_none(key) if isinstance(key, str) else key
+        for info in self.infos():
+            if info.uuid == wanted or (wanted is None and self._xen.names.domain_name(info.domid) == key):
+                return Domain(self._xen, info.domid, info.uuid)
+        raise KeyError(f"no domain has the {'name' if wanted is None else 'UUID'} {key}")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([info.domid for info in self.infos()])
+
+    def __len__(self) -> int:
+        return len(self.infos())
+
+    def __repr__(self) -> str:
+        return f"<Domains of {self._xen.link.target}>"
+
+    def create(
+        self,
+        *,
+        hvm: bool = False,
+        hap: bool = False,
+        iommu: bool = False,
+        uuid: uuids.UUID | str | bytes | None = None,
+        max_vcpus: int = 1,
+        max_evtchn_port: int = _DEFAULT_LIMITS[0],
+        max_grant_frames: int = _DEFAULT_LIMITS[1],
+        max_maptrack_frames: int = _DEFAULT_LIMITS[2],
+        ssidref: int | None = None,
+        domid: int = DOMID_ANY,
+    ) -> Domain:
+        """A new domain with its vcpus, paused, without memory (domctl createdomain, max_vcpus).
+
+        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. `iommu` is for one that gets PCI devices;
+        before Xen 4.13 every domain can. -1 takes the host's default. The UUID is random unless given. The
+        hypervisor chooses the id unless `domid` names a free one. `ssidref` is the number of its label
+        (xen.flask.sid()), the one that guests have by default when None; a hypervisor without FLASK ignores
+        it. Nothing stays behind when the second step fails. Unsupported: limits before Xen 4.12, `hap` before
+        3.3, and `hvm` before 3.1.
+        """
+        if hap and not hvm:
+            raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
+        handle = uuids.uuid4() if uuid is None else arguments.handle(uuid)
+        xen = self._xen.interface.xen
+        flags = (CreateFlag.HVM if hvm else CreateFlag(0)) | (CreateFlag.HAP if hap else CreateFlag(0))
+        if iommu and xen >= _IOMMU_AT_CREATION:
+            flags |= CreateFlag.IOMMU
+        fields = {
+            "ssidref": self._ssidref(ssidref),
+            "handle": handle.bytes,
+            "flags": int(flags),
+            "max_vcpus": arguments.natural("max_vcpus", max_vcpus, MOST_VCPUS, 1),
+            "max_evtchn_port": arguments.natural("max_evtchn_port", max_evtchn_port, _U32_MAX),
+            "max_grant_frames": self._limit("max_grant_frames", max_grant_frames),
+            "max_maptrack_frames": self._limit("max_maptrack_frames", max_maptrack_frames),
+            "arch.emulation_flags": int(EmulationFlag.LAPIC) if hvm and xen >= _LAPIC_ALONE else 0,
+        }
+        limits = (max_evtchn_port, max_grant_frames, max_maptrack_frames)
+        self._refuse_newer(hvm, hap, limits != _DEFAULT_LIMITS)
+        wanted = domid if domid == DOMID_ANY else arguments.domid(domid)
+        return self._create(handle, wanted, fields, max_vcpus)
+
+    def _refuse_newer(self, hvm: bool, hap: bool, limits: bool) -> None:
+        """Unsupported for what this Xen cannot make a domain with."""
+        newer = (
+            (hvm, (3, 1), "a toolstack says that a domain is translated"),
+            (hap, (3, 3), "a toolstack chooses hap"),
+            (limits, (4, 12), "a new domain has limits of its own"),
+        )
+        for wanted, since, what in newer:
+            if wanted and self._xen.interface.xen < since:
+                hint = f"{what} from Xen {since[0]}.{since[1]} on"
+                raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
+
+    def _ssidref(self, wanted: int | None) -> int:
+        if wanted is None:
+            return flask.default_ssidref(self._xen.interface.xen)
+        return arguments.natural("ssidref", wanted, _U32_MAX)
+
+    def _limit(self, name: str, value: int) -> int:
+        """A limit of grants; -1 is the host's default."""
+        return self._default_limits[name] if value == -1 else arguments.natural(name, value, 2**31 - 1)
+
+    @property
+    def _default_limits(self) -> dict[str, int]:
+        """Limits of grants that are the host's defaults: -1, which has to be spelled out before Xen 4.14."""
+        return _DEFAULT_GRANTS if self._xen.interface.xen >= (4, 14) else _OLD_DEFAULT_GRANTS
+
+    def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
+        if self._xen.caller.has_field(domctl.CREATEDOMAIN, "grant_opts"):
+            fields["grant_opts"] = self._xen.grant_version
+        domain = Domain(self._xen, self.create_bare(wanted, **fields), handle)
+        try:
+            domain.set_max_vcpus(max_vcpus)
+        except BaseException:
+            domain.destroy()
+            raise
+        return domain
+
+    def create_bare(self, domid: int = DOMID_ANY, /, **fields: Any) -> int:
+        """A new domain as the fields of createdomain say, and nothing more: it has no vcpus; answers its id.
+
+        For toolstacks that take the other steps themselves. Fields that this interface does not have are left
+        out; limits of grants that are not given are the host's defaults.
+        """
+        layout = domctl.CREATEDOMAIN.at(self._xen.interface)
+        wanted = {**self._default_limits, **fields}
+        known = {name: value for name, value in wanted.items() if name in layout.index}
+        return int(self._xen.call(domctl.CREATEDOMAIN, domid, **known).field("domid"))

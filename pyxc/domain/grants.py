@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""Grants: pages that domains lend each other, which both then have in their memory."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
+
+from pyxc import arguments, errors
+from pyxc._core import ForeignMap
+from pyxc.abi import grant_table
+from pyxc.abi.grant_table import PERMIT_ACCESS, Reserved, Status
+from pyxc.abi.memory import Resource
+
+if TYPE_CHECKING:
+    from pyxc.domain.domain import Domain
+
+_REF_MAX = 2**32 - 1
+_FRAME_MAX = 2**32 - 1
+_PAGES_MOST = 1 << 16
+_SHARED = 0
+"""The id of the table itself among the resources of a domain."""
+
+
+class GrantInfo(NamedTuple):
+    """A domain's grant table: frames that it has and may have, and the version of its entries.
+
+    (GNTTABOP_query_size, GNTTABOP_get_version)
+    """
+
+    nr_frames: int
+    max_nr_frames: int
+    version: int
+
+
+class Lent(NamedTuple):
+    """Pages of this process that another domain may map by `refs`, one reference for each page.
+
+    `pages` is their memory here, writable; closing it ends the loan, once nobody has them mapped any more.
+    """
+
+    refs: tuple[int, ...]
+    pages: ForeignMap
+
+
+class Grants:
+    """What one domain lends to this one, and this one to it. Threads: may be used by many."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._xen = domain.xen
+
+    def info(self) -> GrantInfo:
+        reply = self._xen.call(grant_table.QUERY_SIZE, self._domain.domid)
+        if reply.field("status") != Status.OKAY:
+            denied = reply.field("status") == Status.PERMISSION_DENIED
+            number = errno.EACCES if denied else errno.ESRCH
+            raise self._xen.caller.error(grant_table.QUERY_SIZE, number, self._domain.domid)
+        version = self._xen.call(grant_table.GET_VERSION, self._domain.domid).field("version")
+        return GrantInfo(reply.field("nr_frames"), reply.field("max_nr_frames"), version)
+
+    def map(self, refs: int | Iterable[int], writable: bool = False) -> ForeignMap:
+        """Pages that the domain lends to this one, one after the other, without a copy: memoryview(map).
+
+        By their references, through the kernel's grant device. Close it, or use it in a `with`; an open
+        mapping keeps a destroyed domain from going away. EINVAL when one of them is not lent to this domain,
+        or not to be written.
+        """
+        wanted = _refs(refs)
+        if writable:
+            self._xen.check_writable("mapping a grant writable")
+            self._domain.info()
+        with self._named("gntdev.map", f"grants {wanted.tolist()} are not all lent to this domain"):
+            return self._xen.link.map_grants(self._domain.domid, wanted, writable)
+
+    def lend(self, count: int = 1, writable: bool = False) -> Lent:
+        """New pages of zeros for the domain to map, and to write when `writable` (the kernel's gntalloc)."""
+        self._xen.check_writable("lending pages")
+        arguments.natural("count", count, _PAGES_MOST, 1)
+        self._domain.info()
+        with self._named("gntalloc.lend"):
+            refs, pages = self._xen.link.lend_pages(self._domain.domid, count, writable)
+        return Lent(tuple(refs), pages)
+
+    def seed(
+        self,
+        console: int | None = None,
+        store: int | None = None,
+        console_domid: SupportsIndex = 0,
+        store_domid: SupportsIndex = 0,
+    ) -> None:
+        """Lend the console's and xenstore's ring of a new domain to those that serve them.
+
+        `console` and `store` are frames of the domain, None leaves a ring alone; who serves them is dom0
+        unless told. The references are Reserved's. It writes into the domain's grant table, which is of
+        version 1 until the guest changes that (acquire_resource: Unsupported before Xen 4.12).
+        """
+        self._xen.check_writable("writing a grant table")
+        rings = ((Reserved.CONSOLE, console, console_domid), (Reserved.XENSTORE, store, store_domid))
+        entries = [
+            (ref, arguments.natural("frame", frame, _FRAME_MAX), arguments.domid(server))
+            for ref, frame, server in rings
+            if frame is not None
+        ]
+        self._domain.info()
+        layout = grant_table.ENTRY_V1_STRUCT.at(self._xen.interface)
+        with self._table() as table, memoryview(table) as view:
+            for ref, frame, server in entries:
+                entry = layout.pack({"flags": PERMIT_ACCESS, "domid": server, "frame": frame})
+                view[ref * layout.size : (ref + 1) * layout.size] = entry
+
+    def _table(self) -> ForeignMap:
+        """The first frame of the domain's table, to be written."""
+        domid, kind = self._domain.domid, int(Resource.GRANT_TABLE)
+        with self._named("memory_op.acquire_resource"):
+            return self._xen.link.map_resource(domid, kind, _SHARED, 0, 1, writable=True)
+
+    @contextmanager
+    def _named(self, operation: str, hint: str = "") -> Iterator[None]:
+        """Errors of devices with what they were about."""
+        try:
+            yield
+        except errors.Error:
+            raise
+        except OSError as error:
+            raise errors.from_errno(error.errno or 0, operation, self._domain.domid, hint=hint) from error
+
+    def __repr__(self) -> str:
+        return f"<Grants of domain {self._domain.domid}>"
+
+
+def _refs(refs: int | Iterable[int]) -> array[int]:
+    wanted = (refs,) if isinstance(refs, int) else refs
+    found = array("I", [arguments.natural("ref", ref, _REF_MAX) for ref in wanted])
+    arguments.natural("number of refs", len(found), _PAGES_MOST, 1)
+    return found

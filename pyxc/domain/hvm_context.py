@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""The virtual hardware of an HVM or PVH domain, as Xen saves and loads it: a stream of records."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc import arguments, errors
+from pyxc.abi import domctl_hvm, hvm_save
+from pyxc.abi.hvm_save import HVM_FILE_MAGIC, HvmRecordType
+from pyxc.abi.layout import Interface
+
+if TYPE_CHECKING:
+    from pyxc.domain.domain import Domain
+
+_U16_MAX = 2**16 - 1
+_TRIES = 3
+_SIZE_MOST = 1 << 26
+"""Bytes of a context; that of 8192 vcpus has a quarter of it."""
+
+
+class HvmRecord(NamedTuple):
+    """One record of an HVM context: which part of the hardware, of which vcpu or device, and its bytes.
+
+    `type` is a plain int for a type that pyxc has no name for. `data` is a view into the context.
+    """
+
+    type: HvmRecordType | int
+    instance: int
+    data: memoryview
+
+    def __repr__(self) -> str:
+        name = self.type.name if isinstance(self.type, HvmRecordType) else str(self.type)
+        return f"<HvmRecord {name} {self.instance}, {len(self.data)} bytes>"
+
+
+class HvmContext:
+    """A whole HVM context (public/hvm/save.h). Iterates over its records, from HEADER to END.
+
+    `bytes(context)` is the stream as Xen made it. Frozen: safe in any thread. DecodeError for bytes that are
+    none: no record reaches beyond them, the first is a HEADER of Xen's, the last an END.
+    """
+
+    def __init__(self, data: bytes, interface: Interface) -> None:
+        self._data = bytes(data)
+        self._records = list(_records(memoryview(self._data), interface))
+        first = self._records[0] if self._records else None
+        if first is None or first.type is not HvmRecordType.HEADER or not _is_header(first.data, interface):
+            raise errors.DecodeError("an HVM context begins with a HEADER record of Xen's, this one does not")
+        if self._records[-1].type is not HvmRecordType.END:
+            raise errors.DecodeError("an HVM context ends with an END record, this one does not")
+
+    def __iter__(self) -> Iterator[HvmRecord]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        """How many records it has."""
+        return len(self._records)
+
+    def __bytes__(self) -> bytes:
+        return self._data
+
+    def record(self, type: HvmRecordType | int, instance: int = 0) -> memoryview:
+        """The bytes of one record. KeyError when there is none."""
+        for found in self._records:
+            if (found.type, found.instance) == (type, instance):
+                return found.data
+        raise KeyError((type, instance))
+
+    def __repr__(self) -> str:
+        return f"<HvmContext of {len(self._records)} records, {len(self._data)} bytes>"
+
+
+def _records(data: memoryview, interface: Interface) -> Iterator[HvmRecord]:
+    """Up to the END; what follows it is nobody's."""
+    layout = hvm_save.DESCRIPTOR_STRUCT.at(interface)
+    place, kind = 0, None
+    while place < len(data) and kind is not HvmRecordType.END:
+        start = place + layout.size
+        if start > len(data):
+            raise errors.DecodeError(f"the HVM context ends in a record's head, at byte {place}")
+        found = layout.unpack(data, place)
+        stop = start + found["length"]
+        if stop > len(data):
+            raise errors.DecodeError(
+                f"the HVM record at byte {place} claims {found['length']} bytes, {len(data) - start} are left"
+            )
+        kind = _named(found["typecode"])
+        yield HvmRecord(kind, found["instance"], data[start:stop])
+        place = stop
+
+
+def _named(code: int) -> HvmRecordType | int:
+    try:
+        return HvmRecordType(code)
+    except ValueError:
+        return code
+
+
+def _is_header(data: memoryview, interface: Interface) -> bool:
+    layout = hvm_save.HEADER_STRUCT.at(interface)
+    return len(data) >= layout.size and layout.unpack(data)["magic"] == HVM_FILE_MAGIC
+
+
+def read_context(domain: Domain) -> HvmContext:
+    """Asks for the size first; it can grow until the context itself is asked for."""
+    xen = domain.xen
+    for left in reversed(range(_TRIES)):
+        size = xen.call(domctl_hvm.GETHVMCONTEXT, domain.domid).told("size", _SIZE_MOST)
+        try:
+            reply = xen.call(domctl_hvm.GETHVMCONTEXT, domain.domid, size=size, buffer=size)
+        except errors.HypercallError as error:
+            if error.errno != errno.ENOSPC or not left:
+                raise
+            continue
+        told = reply.field("size")
+        if told > size:
+            raise errors.DecodeError(f"the hypervisor claims a context of {told} bytes in room for {size}")
+        return HvmContext(reply.buffer("buffer")[:told], xen.interface)
+    raise AssertionError("unreachable")
+
+
+def load_context(domain: Domain, context: HvmContext | bytes) -> None:
+    data = bytes(context)
+    HvmContext(data, domain.xen.interface)
+    domain.info()
+    domain.xen.call(domctl_hvm.SETHVMCONTEXT, domain.domid, size=len(data), buffer=data)
+
+
+def read_record(domain: Domain, type: HvmRecordType | int, instance: int) -> bytes:
+    """Before Xen 4.10 nobody said how long a record is: there it is taken from the whole context."""
+    xen = domain.xen
+    fields = {
+        "type": arguments.natural("type", type, _U16_MAX),
+        "instance": arguments.natural("instance", instance, _U16_MAX),
+    }
+    partial = domctl_hvm.GETHVMCONTEXT_PARTIAL
+    if not xen.caller.supports(partial) or not xen.caller.has_field(partial, "bufsz"):
+        return bytes(read_context(domain).record(type, instance))
+    try:
+        size = xen.call(partial, domain.domid, **fields).told("bufsz", _SIZE_MOST)
+        reply = xen.call(partial, domain.domid, bufsz=size, buffer=size, **fields)
+    except errors.HypercallError as error:
+        if error.errno in (errno.ENOENT, errno.ENODATA):
+            raise KeyError((type, instance)) from error
+        raise
+    return reply.buffer("buffer")[: reply.field("bufsz")]

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""What a domain is at one moment."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc.abi import domctl
+from pyxc.abi.domctl import DomainFlag
+from pyxc.abi.layout import Span
+from pyxc.abi.sched import ShutdownReason
+from pyxc.call.records import Record
+
+if TYPE_CHECKING:
+    from pyxc.xen import Xen
+
+MOST_VCPUS = 8192
+"""More than that no domain has."""
+
+
+class DomainInfo(NamedTuple):
+    """A domain at one moment (domctl getdomaininfo, public/domctl.h). Frozen: safe in any thread.
+
+    `*_pages` count pages of 4096 bytes, `cpu_time_ns` is nanoseconds on all vcpus together. None: this
+    hypervisor does not tell.
+    """
+
+    domid: int
+    flag_bits: int
+    tot_pages: int
+    max_pages: int
+    outstanding_pages: int | None
+    shr_pages: int | None
+    paged_pages: int | None
+    shared_info_frame: int
+    cpu_time_ns: int
+    nr_online_vcpus: int
+    max_vcpu_id: int
+    ssidref: int
+    handle: bytes
+    cpupool: int | None
+    gpaddr_bits: int | None
+    emulation_flags: int | None
+    misc_flags: int | None
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        return uuid.UUID(bytes=self.handle)
+
+    @property
+    def flags(self) -> DomainFlag:
+        """State and kind, without the shutdown reason."""
+        return DomainFlag(self.flag_bits & 0xFFFF)
+
+    @property
+    def shutdown_reason(self) -> ShutdownReason | int | None:
+        """Why it shut down, None while it has not; a plain int for a reason that pyxc has no name for."""
+        if not self.flag_bits & DomainFlag.SHUTDOWN:
+            return None
+        reason = self.flag_bits >> 16 & 0xFF
+        try:
+            return ShutdownReason(reason)
+        except ValueError:
+            return reason
+
+    @property
+    def is_hvm(self) -> bool:
+        """HVM or PVH: its frames are guest frames (gfn), translated by hardware or shadow."""
+        return bool(self.flags & DomainFlag.HVM_GUEST)
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.flag_bits & DomainFlag.PAUSED)
+
+    @property
+    def dying(self) -> bool:
+        return bool(self.flag_bits & DomainFlag.DYING)
+
+    @property
+    def memory_kb(self) -> int:
+        """KiB that it owns."""
+        return self.tot_pages * 4
+
+    @property
+    def max_memory_kb(self) -> int:
+        """KiB that it may own."""
+        return self.max_pages * 4
+
+    @property
+    def nr_vcpus(self) -> int:
+        """Vcpus that it has, online or not.
+
+        Before Xen 4.5 `max_vcpu_id` of a domain without vcpus is anything, and this at most MOST_VCPUS.
+        """
+        return self.max_vcpu_id + 1 if self.max_vcpu_id < MOST_VCPUS else 0
+
+    def __repr__(self) -> str:
+        fields = [f"{name}={value!r}" for name, value in zip(self._fields, self) if name not in _SHOWN_BETTER]
+        shown = [f"domid={self.domid}", f"uuid={str(self.uuid)!r}", f"flags={self.flags!r}"]
+        return f"DomainInfo({', '.join([*shown, f'shutdown_reason={self.shutdown_reason!r}', *fields])})"
+
+
+_SHOWN_BETTER = ("domid", "flag_bits", "handle")
+
+
+class FormerDomainInfo(DomainInfo):
+    """The same of Xen 4.4 to 4.8, whose `flag_bits` are numbered otherwise."""
+
+    __slots__ = ()
+
+    @property
+    def flags(self) -> DomainFlag:
+        """State and kind, without the shutdown reason."""
+        return domctl.former_flags(self.flag_bits)
+
+
+INFO = Record(
+    DomainInfo,
+    domctl.GETDOMAININFO_STRUCT,
+    (Span.of(0x9, 0xD), FormerDomainInfo),
+    domid="domain",
+    flag_bits="flags",
+    cpu_time_ns="cpu_time",
+    emulation_flags="arch_config.emulation_flags",
+    misc_flags="arch_config.misc_flags",
+)
+
+
+def read_info(xen: Xen, domid: int) -> DomainInfo:
+    """One domain (domctl getdomaininfo). Up to 4.17 Xen answers with the next one when the id is free."""
+    info = xen.caller.read(domctl.GETDOMAININFO, INFO, domid)
+    if info.domid != domid:
+        raise xen.caller.error(domctl.GETDOMAININFO, errno.ESRCH, domid)
+    return info

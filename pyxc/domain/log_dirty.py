@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Which pages a domain writes: log-dirty mode, on which live migration rests."""
+
+from __future__ import annotations
+
+from array import array
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc import arguments
+from pyxc.abi import domctl_paging as operations
+from pyxc.abi.domctl_paging import LOGDIRTY_FINAL
+from pyxc.abi.operation import Operation
+
+if TYPE_CHECKING:
+    from pyxc.domain.domain import Domain
+
+_PAGES_MAX = 2**40
+_BITS_IN_BYTE = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
+
+
+class DirtyPages(NamedTuple):
+    """Pages that were written (domctl shadow_op, public/domctl.h). Frozen.
+
+    `bitmap` has a bit for each of `pages` frames, in the order of their numbers, the lowest bit of a byte
+    first; pfns of a PV domain, gfns of an HVM or PVH domain. `fault_count` and `dirty_count` are Xen's own
+    statistics since the bits were last cleared.
+    """
+
+    bitmap: bytes
+    pages: int
+    fault_count: int
+    dirty_count: int
+
+    @property
+    def dirty(self) -> int:
+        """How many of the pages are dirty."""
+        return int.from_bytes(self.bitmap, "little").bit_count()
+
+    def frames(self) -> array[int]:
+        """The numbers of the dirty pages, as u64, in order."""
+        return array(
+            "Q",
+            [
+                place * 8 + bit
+                for place, byte in enumerate(self.bitmap)
+                if byte
+                for bit in _BITS_IN_BYTE[byte]
+            ],
+        )
+
+    def __repr__(self) -> str:
+        return f"<DirtyPages: {self.dirty} of {self.pages}>"
+
+
+class LogDirty:
+    """Log-dirty mode of one domain: `with domain.log_dirty as log: ... log.clean()`. Threads: used by one.
+
+    A PV domain gets shadow page tables for it, which Xen may be built without (Unsupported). The domain runs
+    slower meanwhile. What dom0 writes through a mapping is not seen.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._xen = domain.xen
+
+    def enable(self) -> None:
+        """Begin (ENABLE_LOGDIRTY): no page is dirty. EINVAL when it is on already, or with a PCI device."""
+        self._domain.info()
+        self._xen.call(operations.SHADOW_OP_ENABLE_LOGDIRTY, self._domain.domid)
+
+    def disable(self) -> None:
+        """End it (OFF)."""
+        self._domain.info()
+        self._xen.call(operations.SHADOW_OP_OFF, self._domain.domid)
+
+    def peek(self, pages: int | None = None) -> DirtyPages:
+        """The pages written since the last clean(), which stay dirty (PEEK).
+
+        `pages`: how many from frame 0 on, up to the highest that the domain has unless given. No page is
+        dirty while the mode is off.
+        """
+        return self._read(operations.SHADOW_OP_PEEK, pages, 0)
+
+    def clean(self, pages: int | None = None, *, final: bool = False) -> DirtyPages:
+        """The pages written since the last clean(), and begin anew (CLEAN).
+
+        `final`: for a domain that has stopped; counts pages that its device model may write any time (Xen 4.7
+        on).
+        """
+        mode = LOGDIRTY_FINAL if final and self._xen.interface.xen >= (4, 7) else 0
+        return self._read(operations.SHADOW_OP_CLEAN, pages, mode)
+
+    def _read(self, operation: Operation, pages: int | None, mode: int) -> DirtyPages:
+        self._domain.info()
+        if pages is None:
+            pages = self._domain.memory.maximum_gpfn() + 1
+        arguments.natural("pages", pages, _PAGES_MAX, 1)
+        size = (pages + 7) // 8
+        reply = self._xen.call(operation, self._domain.domid, mode=mode, pages=pages, dirty_bitmap=size)
+        told = min(reply.field("pages"), pages)
+        bitmap = _first_bits(reply.buffers["dirty_bitmap"], told)
+        return DirtyPages(bitmap, told, reply.field("stats.fault_count"), reply.field("stats.dirty_count"))
+
+    def __enter__(self) -> LogDirty:
+        self.enable()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.disable()
+
+    def __repr__(self) -> str:
+        return f"<LogDirty of domain {self._domain.domid}>"
+
+
+def _first_bits(bitmap: bytes, count: int) -> bytes:
+    """Xen writes whole bytes: the last one may tell of more pages than were asked for."""
+    whole, rest = divmod(count, 8)
+    return bitmap[:whole] + (bytes((bitmap[whole] & (1 << rest) - 1,)) if rest else b"")

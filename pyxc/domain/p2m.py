@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""The p2m of a PV guest: the map from pfn to machine frame that the guest itself keeps and publishes.
+
+shared_info.arch (public/arch-x86/xen.h) says where: a linear list at p2m_vaddr in the page tables of p2m_cr3,
+or, in older guests, a tree of frames under pfn_to_mfn_frame_list_list. Whatever is read there is the guest's
+word.
+"""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pyxc import answers, errors
+from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
+from pyxc.abi.arch import x86
+
+if TYPE_CHECKING:
+    from pyxc.domain.domain import Domain
+    from pyxc.domain.info import DomainInfo
+
+ABSENT = 2**64 - 1
+FOREIGN_BIT = 1 << 63
+IDENTITY_BIT = 1 << 62
+_WORDS = PAGE_SIZE // 8
+_WINDOW = 256
+PIECE_WORDS = _WINDOW * _WORDS
+"""The most entries in a piece."""
+_PFN_LIMIT = 1 << 32
+_HOLES_MOST = 1 << 24
+"""Pfns that a guest may have beyond its memory: holes cost it nothing, and us 8 bytes each."""
+_TRIES = 5
+_SINCE_4_6 = {"p2m_cr3": 0, "p2m_vaddr": 0, "p2m_generation": 0}
+"""Fields of shared_info.arch that were padding before: no list there, and no count of its changes."""
+T = TypeVar("T")
+
+
+class P2m(NamedTuple):
+    """Where a PV domain believes its memory to be.
+
+    `entries`: array of u64, entries[pfn] is the machine frame, 2**64-1 where there is none. `identity`: array
+    of pfns that Linux maps one to one (its bit 62); `foreign`: (pfn, frame) of frames of other domains (its
+    bit 63); both are absent in `entries`. `source` is "p2m_vaddr" or "frame_list_list".
+    """
+
+    entries: array[int]
+    identity: array[int]
+    foreign: list[tuple[int, int]]
+    source: str
+
+    def __repr__(self) -> str:
+        return f"<P2m of {len(self.entries)} pfns from {self.source}>"
+
+
+class P2mReader:
+    """Reads the p2m of one domain in pieces of bounded size. Of one thread."""
+
+    def __init__(
+        self, domain: Domain, info: DomainInfo, shared_info: ForeignMap, source: str | None
+    ) -> None:
+        self._domain = domain
+        self._shared_info = shared_info
+        arch = self._arch()
+        self.pfns: int = arch["max_pfn"]
+        if not 0 < self.pfns <= min(info.max_pages + _HOLES_MOST, _PFN_LIMIT):
+            raise unreadable(domain, "it publishes none" if not self.pfns else f"it claims {self.pfns} pfns")
+        self._roots = {
+            "p2m_vaddr": arch["p2m_cr3"] and arch["p2m_vaddr"],
+            "frame_list_list": arch["pfn_to_mfn_frame_list_list"],
+        }
+        self._cr3 = arch["p2m_cr3"]
+        names = [name for name in self._roots if self._roots[name] and source in (None, name)]
+        if not names:
+            raise unreadable(domain, f"it publishes no {source or 'p2m'}")
+        self.source = names[0]
+
+    def steadily(self, read: Callable[[], T]) -> T:
+        """Run `read` until the guest left its list alone meanwhile (p2m_generation, odd during a change)."""
+        for _ in range(_TRIES):
+            before = self._arch()["p2m_generation"]
+            result = read()
+            if before % 2 == 0 and before == self._arch()["p2m_generation"]:
+                return result
+        hint = "the guest changes its p2m all the time: pause it first"
+        raise errors.from_errno(errno.EAGAIN, "p2m", self._domain.domid, hint=hint)
+
+    def pieces(self) -> Iterator[Any]:
+        """The entries in order of pfn: buffers of native u64, each valid until the next is asked for."""
+        left = 8 * self.pfns
+        for leaves in self._leaves():
+            for start in range(0, len(leaves), _WINDOW):
+                window = leaves[start : start + _WINDOW]
+                size = min(left, PAGE_SIZE * len(window))
+                left -= size
+                yield from self._with_holes(window, size) if ABSENT in window else self._mapped(window, size)
+
+    def _mapped(self, leaves: array[int], size: int) -> Iterator[Any]:
+        """The first `size` bytes of some pages of entries, in place."""
+        with self._domain.memory.map(leaves) as mapped, memoryview(mapped) as view, view[:size] as piece:
+            yield (
+                memoryview(self._domain.xen.words(piece.tobytes())).cast("B")
+                if self._domain.xen.swapped
+                else piece
+            )
+
+    def _with_holes(self, leaves: array[int], size: int) -> Iterator[Any]:
+        """The same, page by page, where some do not exist: their entries are all absent."""
+        for start, leaf in zip(range(0, size, PAGE_SIZE), leaves):
+            page = b"\xff" * PAGE_SIZE if leaf == ABSENT else self._page(leaf).tobytes()
+            yield page[: size - start]
+
+    def _leaves(self) -> Iterator[array[int]]:
+        """The frames that hold the entries, in order, ABSENT for holes; one table's worth at a time."""
+        pages = -(-self.pfns // _WORDS)
+        return self._linear_leaves(pages) if self.source == "p2m_vaddr" else self._tree_leaves(pages)
+
+    def _linear_leaves(self, pages: int) -> Iterator[array[int]]:
+        """Walk the page tables once for every L1 table that maps a part of the list."""
+        page = self._roots["p2m_vaddr"] >> 12
+        stop = page + pages
+        while page < stop:
+            first = page % _WORDS
+            count = min(_WORDS - first, stop - page)
+            table = self._l1_table(page << 12)
+            yield array("Q", [self._target(entry) for entry in table[first : first + count]])
+            page += count
+
+    def _l1_table(self, address: int) -> array[int]:
+        table = self._page(self._cr3 >> 12)
+        for shift in (39, 30, 21):
+            entry = table[address >> shift & (_WORDS - 1)]
+            frame = self._target(entry)
+            if frame == ABSENT:
+                return array("Q", bytes(PAGE_SIZE))
+            if entry & x86.PTE_PSE and shift != 39:
+                raise errors.DecodeError(f"domain {self._domain.domid} maps its p2m with large pages")
+            table = self._page(frame)
+        return table
+
+    @staticmethod
+    def _target(entry: int) -> int:
+        return (entry & x86.PTE_FRAME_MASK) >> 12 if entry & x86.PTE_PRESENT else ABSENT
+
+    def _tree_leaves(self, pages: int) -> Iterator[array[int]]:
+        """Three levels of plain frame numbers: list of lists, lists, pages of entries."""
+        root = self._page(self._roots["frame_list_list"])
+        if pages > _WORDS * _WORDS:
+            raise unreadable(self._domain, "it is larger than a tree of frames can say")
+        for frame in root[: -(-pages // _WORDS)]:
+            count = min(_WORDS, pages)
+            pages -= count
+            yield self._page(frame)[:count] if frame != ABSENT else array("Q", [ABSENT]) * count
+
+    def _page(self, frame: int) -> array[int]:
+        answers.number("a frame of the p2m", frame, answers.MOST_FRAME)
+        return self._domain.xen.words(self._domain.memory.read(frame))
+
+    def _arch(self) -> dict[str, int]:
+        interface = self._domain.xen.interface
+        offset = x86.SHARED_INFO_STRUCT.at(interface).offsets["arch.max_pfn"]
+        fields = x86.ARCH_SHARED_INFO_STRUCT.at(interface).unpack(self._shared_info, offset)
+        return {**_SINCE_4_6, **fields}
+
+
+@contextmanager
+def open_p2m(domain: Domain, info: DomainInfo, source: str | None = None) -> Iterator[P2mReader]:
+    """A reader of a PV domain's p2m, as long as its shared_info is mapped.
+
+    `source` forces "p2m_vaddr" or "frame_list_list". Unsupported when there is no such p2m.
+    """
+    if info.is_hvm:
+        raise unreadable(domain, "only PV domains keep one")
+    if domain.xen.interface.arch != "x86_64":
+        raise unreadable(domain, "only guests on x86 keep one")
+    if domain.guest_bits() != 64:
+        raise unreadable(domain, "it is a 32-bit guest")
+    answers.number("shared_info_frame", info.shared_info_frame, answers.MOST_FRAME)
+    with domain.memory.map(info.shared_info_frame) as shared_info:
+        yield P2mReader(domain, info, shared_info, source)
+
+
+def unreadable(domain: Domain, why: str) -> errors.Unsupported:
+    return errors.Unsupported(errno.EOPNOTSUPP, "p2m", domain.domid, hint=f"no readable p2m: {why}")
+
+
+def read_p2m(domain: Domain, source: str | None = None) -> P2m:
+    """The whole p2m of a PV domain."""
+    with open_p2m(domain, domain.info(), source) as reader:
+        return reader.steadily(lambda: _gather(reader))
+
+
+def _gather(reader: P2mReader) -> P2m:
+    entries, identity, foreign = array("Q"), array("Q"), list[tuple[int, int]]()
+    unread = array("Q", (0,)) * PIECE_WORDS
+    for piece in reader.pieces():
+        start = len(entries)
+        entries.frombytes(piece)
+        _, _, nr_foreign, nr_identity = select_frames(piece, unread, 0)
+        if nr_foreign or nr_identity:
+            _set_apart(entries, start, identity, foreign)
+    return P2m(entries, identity, foreign, reader.source)
+
+
+def _set_apart(entries: array[int], start: int, identity: array[int], foreign: list[tuple[int, int]]) -> None:
+    """Move the entries that are not plain frames out of a piece."""
+    for pfn in range(start, len(entries)):
+        entry = entries[pfn]
+        if entry == ABSENT or not entry & (FOREIGN_BIT | IDENTITY_BIT):
+            continue
+        if entry & FOREIGN_BIT:
+            foreign.append((pfn, entry & ~(FOREIGN_BIT | IDENTITY_BIT)))
+        else:
+            identity.append(pfn)
+        entries[pfn] = ABSENT

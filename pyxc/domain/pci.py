@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""PCI devices: giving them to domains, and their interrupts."""
+
+from __future__ import annotations
+
+import errno
+import re
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc import answers, arguments, errors
+from pyxc.abi import domctl_pci as operations
+from pyxc.abi.domctl_pci import DEV_PCI, DEV_RDM_RELAXED
+from pyxc.abi.operation import Operation
+
+if TYPE_CHECKING:
+    from pyxc.domain.domain import Domain
+    from pyxc.xen import Xen
+
+_ADDRESS = re.compile(r"(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
+_GROUP_ROOM = 64
+_GROUP_MOST = 1 << 16
+"""Functions of a segment."""
+_FORMER = "machine_bdf"
+"""The field's name up to Xen 4.1, where a device is packed otherwise and has no segment."""
+_NAMES = ("u.pci.machine_sbdf", "machine_sbdf", _FORMER)
+
+
+class PciAddress(NamedTuple):
+    """Where a PCI device sits. str() is as lspci -D prints it: 0000:03:00.0."""
+
+    segment: int
+    bus: int
+    device: int
+    function: int
+
+    @classmethod
+    def parse(cls, text: str) -> PciAddress:
+        """ "0000:03:00.0", or "03:00.0" in segment 0; all hexadecimal. ValueError for another syntax."""
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match[3], 16) > 31:
+            raise ValueError(f"{text!r} is no PCI address like 0000:03:00.0")
+        return cls(int(match[1] or "0", 16), int(match[2], 16), int(match[3], 16), int(match[4], 16))
+
+    @property
+    def sbdf(self) -> int:
+        """As Xen packs it since 4.2."""
+        return self.segment << 16 | self.bus << 8 | self.device << 3 | self.function
+
+    def __str__(self) -> str:
+        return f"{self.segment:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
+
+
+class Pci:
+    """The PCI devices of a domain. Threads: may be used by many.
+
+    A device must have been taken from its driver in dom0 (xen-pciback, `xl pci-assignable-add`), and the host
+    needs an IOMMU: Unsupported without one. From Xen 4.13 on a domain is made for it, see Domains.create().
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._xen = domain.xen
+
+    def assign(self, device: PciAddress | str, rdm_relaxed: bool = False) -> None:
+        """Give it a device (domctl assign_device). ENODEV: there is none; EBUSY: another domain has it.
+
+        `rdm_relaxed`: take a device even if the guest's memory is where the firmware says that it must not
+        be; ignored before Xen 4.6, which always did.
+        """
+        fields = _device(self._xen, operations.ASSIGN_DEVICE, _address(device))
+        if rdm_relaxed:
+            fields |= {
+                name: DEV_RDM_RELAXED
+                for name in ("flag", "flags")
+                if self._xen.caller.has_field(operations.ASSIGN_DEVICE, name)
+            }
+        self._domain.info()
+        self._xen.call(operations.ASSIGN_DEVICE, self._domain.domid, **fields)
+
+    def can_assign(self, device: PciAddress | str) -> bool:
+        """Whether a device exists and no domain but dom0 has it (domctl test_assign_device)."""
+        fields = _device(self._xen, operations.TEST_ASSIGN_DEVICE, _address(device))
+        try:
+            self._xen.call(operations.TEST_ASSIGN_DEVICE, self._domain.domid, **fields)
+        except errors.HypercallError as error:
+            if error.errno in (errno.EINVAL, errno.ENODEV, errno.EBUSY):
+                return False
+            raise
+        return True
+
+    def deassign(self, device: PciAddress | str) -> None:
+        """Take a device back (domctl deassign_device). ENODEV when the domain does not have it."""
+        fields = _device(self._xen, operations.DEASSIGN_DEVICE, _address(device))
+        self._domain.info()
+        self._xen.call(operations.DEASSIGN_DEVICE, self._domain.domid, **fields)
+
+    def group(self, device: PciAddress | str) -> list[PciAddress]:
+        """The domain's other devices that the IOMMU cannot tell from this one (domctl get_device_group)."""
+        address = _address(device)
+        fields = _device(self._xen, operations.GET_DEVICE_GROUP, address)
+        room = _GROUP_ROOM
+        while True:
+            reply = self._xen.call(
+                operations.GET_DEVICE_GROUP, self._domain.domid, max_sdevs=room, sdev_array=4 * room, **fields
+            )
+            found = self._xen.words32(reply.buffers["sdev_array"][: 4 * reply.field("num_sdevs")])
+            if len(found) < room:
+                return _group(found, address.segment)
+            room = answers.number("size of a group", room * 4, _GROUP_MOST)
+
+    def __repr__(self) -> str:
+        return f"<Pci of domain {self._domain.domid}>"
+
+
+def _address(device: PciAddress | str) -> PciAddress:
+    address = PciAddress.parse(device) if isinstance(device, str) else PciAddress(*device)
+    for name, value, most in zip(address._fields, address, (0xFFFF, 0xFF, 0x1F, 0x7)):
+        arguments.natural(name, value, most)
+    return address
+
+
+def _device(xen: Xen, operation: Operation, address: PciAddress) -> dict[str, int]:
+    """The fields that name a device, in the packing of this Xen."""
+    name = next(name for name in _NAMES if xen.caller.has_field(operation, name))
+    kind = {"dev": DEV_PCI} if xen.caller.has_field(operation, "dev") else {}
+    if name != _FORMER:
+        return {name: address.sbdf, **kind}
+    if address.segment:
+        raise ValueError(f"{address}: Xen knows devices of segment 0 only before 4.2")
+    return {name: address.sbdf << 8}
+
+
+def _group(found: array[int], segment: int) -> list[PciAddress]:
+    """Members are told as bus << 16 | device << 11 | function << 8 by every release."""
+    return [
+        PciAddress(segment, word >> 16 & 0xFF, word >> 11 & 0x1F, word >> 8 & 0x7) for word in sorted(found)
+    ]

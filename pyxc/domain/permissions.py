@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Which hardware of the host a domain may use itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyxc import arguments
+from pyxc.abi import domctl_permissions as operations
+from pyxc.abi.operation import Operation
+
+if TYPE_CHECKING:
+    from pyxc.domain.domain import Domain
+
+_PORTS = 1 << 16
+_FRAME_MAX = 2**52 - 1
+_U32_MAX = 2**32 - 1
+
+
+class Permissions:
+    """What a domain may use of the host's hardware. Threads: may be used by many.
+
+    Nobody can give what he has not: each call is a PermissionDenied (EPERM) for what dom0 itself may not use,
+    such as Xen's own timer and console. Xen tells nobody what a domain may use.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+
+    def allow_io_ports(self, first: int, count: int = 1) -> None:
+        """Ports of x86's I/O space (domctl ioport_permission)."""
+        self._io_ports(first, count, True)
+
+    def deny_io_ports(self, first: int, count: int = 1) -> None:
+        self._io_ports(first, count, False)
+
+    def allow_memory(self, mfn: int, count: int = 1) -> None:
+        """Machine frames of devices (domctl iomem_permission). An HVM domain must also have them mapped."""
+        self._memory(mfn, count, True)
+
+    def deny_memory(self, mfn: int, count: int = 1) -> None:
+        self._memory(mfn, count, False)
+
+    def allow_irq(self, pirq: int) -> None:
+        """An interrupt, by dom0's number for it (domctl irq_permission). EINVAL: dom0 can have no such.
+
+        Numbers above 255 are a ValueError before Xen 4.16.
+        """
+        self._irq(pirq, True)
+
+    def deny_irq(self, pirq: int) -> None:
+        self._irq(pirq, False)
+
+    def allow_gsi(self, gsi: int) -> None:
+        """An interrupt by its number on the machine (domctl gsi_permission). Unsupported before Xen 4.20."""
+        self._gsi(gsi, True)
+
+    def deny_gsi(self, gsi: int) -> None:
+        self._gsi(gsi, False)
+
+    def _io_ports(self, first: int, count: int, allow: bool) -> None:
+        arguments.natural("first", first, _PORTS - 1)
+        arguments.natural("count", count, _PORTS - first, 1)
+        self._set(operations.IOPORT_PERMISSION, first_port=first, nr_ports=count, allow_access=allow)
+
+    def _memory(self, mfn: int, count: int, allow: bool) -> None:
+        arguments.natural("mfn", mfn, _FRAME_MAX)
+        arguments.natural("count", count, _FRAME_MAX - mfn + 1, 1)
+        self._set(operations.IOMEM_PERMISSION, first_mfn=mfn, nr_mfns=count, allow_access=allow)
+
+    def _irq(self, pirq: int, allow: bool) -> None:
+        arguments.natural("pirq", pirq, _U32_MAX)
+        self._set(operations.IRQ_PERMISSION, pirq=pirq, allow_access=allow)
+
+    def _gsi(self, gsi: int, allow: bool) -> None:
+        arguments.natural("gsi", gsi, _U32_MAX)
+        self._set(operations.GSI_PERMISSION, gsi=gsi, flags=int(allow))
+
+    def _set(self, operation: Operation, **fields: int) -> None:
+        self._domain.info()
+        self._domain.xen.call(operation, self._domain.domid, **fields)
+
+    def __repr__(self) -> str:
+        return f"<Permissions of domain {self._domain.domid}>"

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""The registers of a vcpu, by name, in the width of the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pyxc import errors
+from pyxc.abi.arch import ppc64, x86
+from pyxc.abi.layout import Interface, Layout, Table
+
+_TABLES: dict[tuple[str, int], Table] = {
+    ("x86_64", 64): x86.VCPU_GUEST_CONTEXT_STRUCT,
+    ("x86_64", 32): x86.VCPU_GUEST_CONTEXT_32_STRUCT,
+    ("ppc64", 64): ppc64.VCPU_GUEST_CONTEXT_STRUCT,
+}
+_ARRAYS = {"ctrlreg": "cr", "debugreg": "dr", "gprs": "gpr"}
+_GENERAL = "user_regs."
+_BLOCKS = ("fpu_ctxt", "trap_ctxt", "gdt_frames")
+
+
+class VcpuContext(Mapping[str, int]):
+    """All registers of a vcpu (struct vcpu_guest_context, public/arch-x86/xen.h and arch-powerpc.h).
+
+    `context["rip"]`: names are those of the guest's width: rax, rip, rflags, cs, cr3, dr7, fs_base ... or
+    eax, eip, eflags ...; on PowerPC gpr0 to gpr31, lr, ctr, pc, msr ... `block(NAME)` gives what is not a
+    register: "fpu_ctxt" and "trap_ctxt" as bytes, "gdt_frames" as a tuple.
+    Frozen: `replace()` makes a changed one. Safe in any thread.
+    """
+
+    def __init__(self, width: int, layout: Layout, fields: Mapping[str, Any]) -> None:
+        self.width = width
+        self._layout = layout
+        self._fields = fields
+        self._places = dict(_places(layout))
+
+    @staticmethod
+    def size(width: int, interface: Interface) -> int:
+        """Bytes of the structure: on x86 5168 for 64-bit guests, 2800 for 32-bit ones."""
+        return _TABLES[interface.arch, width].at(interface).size
+
+    @classmethod
+    def decode(cls, data: bytes, width: int, interface: Interface) -> VcpuContext:
+        layout = _TABLES[interface.arch, width].at(interface)
+        if len(data) < layout.size:
+            raise errors.DecodeError(f"a {width}-bit vcpu context has {layout.size} bytes, not {len(data)}")
+        return cls(width, layout, layout.unpack(data))
+
+    @classmethod
+    def zero(cls, width: int, interface: Interface) -> VcpuContext:
+        """One with all registers 0."""
+        return cls.decode(bytes(cls.size(width, interface)), width, interface)
+
+    def encode(self) -> bytes:
+        return self._layout.pack(self._fields)
+
+    def block(self, name: str) -> Any:
+        if name not in _BLOCKS:
+            raise KeyError(name)
+        return self._fields[name]
+
+    def replace(self, **registers: int) -> VcpuContext:
+        """A copy with some registers changed. KeyError for an unknown name, ValueError for a bad value."""
+        fields = dict(self._fields)
+        for name, value in registers.items():
+            field, position = self._places[name]
+            if position is None:
+                fields[field] = value
+            else:
+                items = list(fields[field])
+                items[position] = value
+                fields[field] = tuple(items)
+            self._check_fits(name, field, value)
+        return VcpuContext(self.width, self._layout, fields)
+
+    def _check_fits(self, name: str, field: str, value: int) -> None:
+        size = self._layout.sizes[field] // self._layout.places[field][2]
+        if not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"{name} has {8 * size} bits: {value:#x} does not fit")
+
+    def __getitem__(self, name: str) -> int:
+        field, position = self._places[name]
+        value = self._fields[field]
+        return int(value if position is None else value[position])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        registers = ", ".join(f"{name}={value:#x}" for name, value in self.items())
+        return f"VcpuContext({self.width}-bit, {registers})"
+
+
+def _places(layout: Layout) -> Iterator[tuple[str, tuple[str, int | None]]]:
+    """Where each register lives: (name, (field, index in an array))."""
+    for field in layout.names:
+        register = field.removeprefix(_GENERAL)
+        if register in _ARRAYS:
+            for position in range(layout.places[field][2]):
+                yield f"{_ARRAYS[register]}{position}", (field, position)
+        elif field not in _BLOCKS:
+            yield register, (field, None)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""The time stamp counter that a domain sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc import answers, arguments
+from pyxc.abi import domctl_tsc
+from pyxc.abi.domctl_tsc import TscMode
+
+if TYPE_CHECKING:
+    from pyxc.domain.domain import Domain
+
+_U32_MAX = 2**32 - 1
+
+
+class TscInfo(NamedTuple):
+    """How a domain's time stamp counter runs (domctl gettscinfo, public/domctl.h). Frozen.
+
+    `khz` is how fast, `elapsed_ns` how far it has come; both are 0 with NEVER_EMULATE. `incarnation` counts
+    how often it was set, as it is for each new domain and each that is restored.
+    """
+
+    mode: TscMode
+    khz: int
+    incarnation: int
+    elapsed_ns: int
+
+
+def read_tsc(domain: Domain) -> TscInfo:
+    """Up to Xen 4.5 the hypervisor writes the answer elsewhere than into the question."""
+    xen = domain.xen
+    if not xen.caller.has_field(domctl_tsc.GETTSCINFO, "out_info"):
+        fields = xen.call(domctl_tsc.GETTSCINFO, domain.domid).fields()
+    else:
+        layout = domctl_tsc.GUEST_TSC_INFO_STRUCT.at(xen.interface)
+        reply = xen.call(domctl_tsc.GETTSCINFO, domain.domid, out_info=layout.size)
+        fields = layout.unpack(reply.buffers["out_info"])
+    mode = answers.member(TscMode, fields["tsc_mode"])
+    return TscInfo(mode, fields["gtsc_khz"], fields["incarnation"], fields["elapsed_nsec"])
+
+
+def set_tsc(domain: Domain, mode: TscMode, khz: int, incarnation: int, elapsed_ns: int) -> None:
+    xen = domain.xen
+    fields = {
+        "tsc_mode": int(TscMode(mode)),
+        "gtsc_khz": arguments.natural("khz", khz, _U32_MAX),
+        "incarnation": arguments.natural("incarnation", incarnation, _U32_MAX),
+        "elapsed_nsec": arguments.natural("elapsed_ns", elapsed_ns, 2**64 - 1),
+    }
+    nested = "info." if xen.caller.has_field(domctl_tsc.SETTSCINFO, "out_info") else ""
+    domain.info()
+    xen.call(
+        domctl_tsc.SETTSCINFO, domain.domid, **{f"{nested}{name}": value for name, value in fields.items()}
+    )

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Virtual cpus: where they run, where they may run, and what is in their registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, overload
+
+from pyxc import arguments
+from pyxc.abi import domctl
+from pyxc.call.records import Record
+from pyxc.domain import affinity
+from pyxc.domain.affinity import Affinity
+from pyxc.domain.registers import VcpuContext
+from pyxc.host import scheduling
+from pyxc.host.scheduling import RtdsParams
+
+if TYPE_CHECKING:
+    from pyxc.domain.domain import Domain
+    from pyxc.xen import Xen
+
+
+class VcpuInfo(NamedTuple):
+    """A vcpu at one moment (domctl getvcpuinfo). `cpu` is the physical cpu it runs or last ran on."""
+
+    domid: int
+    vcpu: int
+    online: bool
+    blocked: bool
+    running: bool
+    cpu_time_ns: int
+    cpu: int
+
+
+INFO = Record(VcpuInfo, domctl.GETVCPUINFO, cpu_time_ns="cpu_time")
+
+
+class Vcpu:
+    """One vcpu of a domain. Threads: may be used by many."""
+
+    def __init__(self, domain: Domain, index: int) -> None:
+        self.domain = domain
+        self.index = index
+
+    def info(self) -> VcpuInfo:
+        """What it does now (domctl getvcpuinfo). DomainNotFound when the domain or the vcpu is not there."""
+        reply = self._xen.call(domctl.GETVCPUINFO, self.domain.domid, vcpu=self.index)
+        return INFO.at(self._xen.interface).one(reply.answer)
+
+    @property
+    def online(self) -> bool:
+        """Whether the guest has brought it up (domctl getvcpuinfo)."""
+        return self.info().online
+
+    def affinity(self) -> Affinity:
+        """Where it may and prefers to run (domctl getvcpuaffinity)."""
+        return affinity.read(self._xen, self.domain.domid, self.index)
+
+    def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
+        """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
+
+        Answers both as the hypervisor keeps them then, also cpus outside the domain's pool, on which it does
+        not run. ValueError for a cpu that the host does not have and for an empty hard set; EINVAL when the
+        domain's pool has none of the hard set. Unsupported for soft before Xen 4.5.
+        """
+        count = self._xen.nr_cpus
+        sets = [
+            None if wanted is None else arguments.cpus(name, wanted, count)
+            for name, wanted in (("hard", hard), ("soft", soft))
+        ]
+        if sets == [None, None]:
+            raise ValueError("neither hard nor soft affinity is given")
+        if sets[0] is not None and not sets[0]:
+            raise ValueError("hard names no cpu")
+        affinity.write(self._xen, self.domain.domid, self.index, *sets)
+        return self.affinity()
+
+    def scheduling(self) -> RtdsParams | None:
+        """Its time under rtds (domctl scheduler_op getvcpuinfo). None elsewhere, and before Xen 4.7."""
+        found = scheduling.of_vcpus(self.domain, [self.index])
+        return None if found is None else found[0]
+
+    def set_scheduling(
+        self,
+        *,
+        period_us: int | None = None,
+        budget_us: int | None = None,
+        extratime: bool | None = None,
+    ) -> None:
+        """Change its time under rtds; None leaves as it is (domctl scheduler_op putvcpuinfo).
+
+        ValueError under another scheduler and before Xen 4.7, for less than 10 microseconds, and for more
+        budget than period.
+        """
+        scheduling.set_of_vcpu(
+            self.domain, self.index, period_us=period_us, budget_us=budget_us, extratime=extratime
+        )
+
+    def context(self) -> VcpuContext:
+        """Its registers (domctl getvcpucontext): 32- or 64-bit, as the guest is. The vcpu is held for the
+        moment.
+
+        OSError EINVAL for the vcpu that asks, ENODATA for one that was never initialised.
+        """
+        width = self.domain.guest_bits()
+        size = VcpuContext.size(64, self._xen.interface)
+        reply = self._xen.call(domctl.GETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=size)
+        return VcpuContext.decode(reply.buffers["ctxt"], width, self._xen.interface)
+
+    def set_context(self, context: VcpuContext) -> None:
+        """Replace all its registers (domctl setvcpucontext). Pause the domain first.
+
+        A PV vcpu is so initialised, an HVM one by Domain.set_hvm_context(). It is online afterwards if
+        ContextFlag.ONLINE (pyxc.abi.arch.x86) is in the register "flags". EINVAL: Xen does not take them.
+        """
+        width = self.domain.guest_bits()
+        if context.width != width:
+            raise ValueError(f"a {context.width}-bit context does not fit this {width}-bit guest")
+        self.domain.info()
+        self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=context.encode())
+
+    def reset(self) -> None:
+        """Take it back to how it was made: offline, without registers (domctl setvcpucontext without one)."""
+        self.domain.info()
+        self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index)
+
+    @property
+    def _xen(self) -> Xen:
+        return self.domain.xen
+
+    def __str__(self) -> str:
+        return f"vcpu {self.index} of domain {self.domain.domid}"
+
+    def __repr__(self) -> str:
+        return f"<Vcpu {self.index} of domain {self.domain.domid}>"
+
+
+class Vcpus(Sequence[Vcpu]):
+    """The vcpus of a domain, online or not. Threads: may be used by many."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+
+    def __len__(self) -> int:
+        return self._domain.info().nr_vcpus
+
+    @overload
+    def __getitem__(self, index: int) -> Vcpu: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Vcpu]: ...
+    def __getitem__(self, index: int | slice) -> Vcpu | list[Vcpu]:
+        chosen = range(len(self))[index]
+        return (
+            Vcpu(self._domain, chosen) if isinstance(chosen, int) else [Vcpu(self._domain, i) for i in chosen]
+        )
+
+    def scheduling(self) -> list[RtdsParams] | None:
+        """Their times under rtds (domctl scheduler_op getvcpuinfo). None elsewhere, and before Xen 4.7."""
+        return scheduling.of_vcpus(self._domain, range(len(self)))
+
+    def infos(self) -> list[VcpuInfo]:
+        """All of them at once (domctl getvcpuinfo, in one multicall)."""
+        info = self._domain.info()
+        return read_infos(self._domain.xen, [info.domid] * info.nr_vcpus, list(range(info.nr_vcpus)))
+
+    def __repr__(self) -> str:
+        return f"<Vcpus of domain {self._domain.domid}>"
+
+
+def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[VcpuInfo]:
+    """Many vcpus in one multicall; those that vanished meanwhile are left out."""
+    batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), INFO, domid=domids, vcpu=vcpus)
+    if not any(batch.results):
+        return batch.records
+    return [info for info, result in zip(batch.records, batch.results) if result == 0]

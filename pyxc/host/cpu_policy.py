@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""What cpus show of themselves to Xen and to domains: CPUID leaves, MSRs, and bitmaps of features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc.abi import cpu_policy
+from pyxc.abi.cpu_policy import Featureset, LevellingCap, Policy
+from pyxc.abi.operation import Operation
+from pyxc.call.records import Record
+
+if TYPE_CHECKING:
+    from pyxc.xen import Xen
+
+
+class CpuidLeaf(NamedTuple):
+    """What one leaf of CPUID answers; the subleaf of a leaf that has none is 0xffffffff."""
+
+    leaf: int
+    subleaf: int
+    a: int
+    b: int
+    c: int
+    d: int
+
+
+class Msr(NamedTuple):
+    """A model-specific register and what a domain reads from it."""
+
+    idx: int
+    val: int
+
+
+class CpuPolicy(NamedTuple):
+    """All that a policy says. Frozen: safe in any thread."""
+
+    leaves: tuple[CpuidLeaf, ...]
+    msrs: tuple[Msr, ...]
+
+    def leaf(self, leaf: int, subleaf: int | None = None) -> CpuidLeaf | None:
+        """What one leaf answers, None where the policy has none."""
+        wanted = cpu_policy.XEN_CPUID_NO_SUBLEAF if subleaf is None else subleaf
+        return next((found for found in self.leaves if (found.leaf, found.subleaf) == (leaf, wanted)), None)
+
+
+_LEAVES_MOST = 1 << 12
+_MSRS_MOST = 1 << 12
+_WORDS_MOST = 1 << 8
+"""More than any policy and any featureset has."""
+_LEAF = Record(CpuidLeaf, cpu_policy.LEAF_STRUCT)
+_MSR = Record(Msr, cpu_policy.MSR_STRUCT)
+
+
+class CpuPolicies:
+    """What the host's cpus show, and at most may show, to whom. Threads: may be used by many.
+
+    Unsupported in releases before those that are named, and where the hypervisor was built without a kind of
+    guest (EOPNOTSUPP).
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+
+    def host(self, policy: Policy) -> CpuPolicy:
+        """A policy of the host (sysctl get_cpu_policy, Xen 4.12)."""
+        return _read(self._xen, cpu_policy.GET_HOST_CPU_POLICY, None, index=int(policy))
+
+    def featureset(self, wanted: Featureset) -> tuple[int, ...]:
+        """A featureset as words of 32 bits, in Xen's order (sysctl get_cpu_featureset, Xen 4.7)."""
+        xen, index = self._xen, int(wanted)
+        count = xen.call(cpu_policy.GET_CPU_FEATURESET, index=index).told("nr_features", _WORDS_MOST)
+        reply = xen.call(cpu_policy.GET_CPU_FEATURESET, index=index, nr_features=count, features=4 * count)
+        return tuple(xen.words32(reply.buffer("features")))
+
+    def levelling_caps(self) -> LevellingCap:
+        """What Xen can hide of CPUID from PV domains (sysctl get_cpu_levelling_caps, Xen 4.7 to 4.21)."""
+        return LevellingCap(self._xen.call(cpu_policy.GET_CPU_LEVELLING_CAPS).field("caps"))
+
+    def __repr__(self) -> str:
+        return f"<CpuPolicies of {self._xen.link.target}>"
+
+
+def domain_policy(xen: Xen, domid: int) -> CpuPolicy:
+    """What cpus show to a domain (domctl get_cpu_policy, Xen 4.12)."""
+    return _read(xen, cpu_policy.GET_DOMAIN_CPU_POLICY, domid)
+
+
+def _read(xen: Xen, operation: Operation, domid: int | None, **fields: int) -> CpuPolicy:
+    """Ask how much there is, then for all of it: what a policy may at most hold never changes."""
+    most = xen.call(operation, domid, **fields)
+    leaf, msr = cpu_policy.LEAF_STRUCT.at(xen.interface), cpu_policy.MSR_STRUCT.at(xen.interface)
+    leaves, msrs = most.told("nr_leaves", _LEAVES_MOST), most.told("nr_msrs", _MSRS_MOST)
+    reply = xen.call(
+        operation, domid, **fields, nr_leaves=leaves, nr_msrs=msrs,
+        leaves=leaves * leaf.size, msrs=msrs * msr.size,
+    )  # fmt: skip
+    leaf_data = reply.buffer("leaves")[: reply.field("nr_leaves") * leaf.size]
+    msr_data = reply.buffer("msrs")[: reply.field("nr_msrs") * msr.size]
+    return CpuPolicy(
+        tuple(_LEAF.at(xen.interface).all(leaf_data)), tuple(_MSR.at(xen.interface).all(msr_data))
+    )

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Patches that the running hypervisor was given."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc import arguments, errors
+from pyxc.abi import livepatch
+from pyxc.abi.livepatch import State
+
+if TYPE_CHECKING:
+    from pyxc.xen import Xen
+
+_AT_ONCE = 64
+_METADATA_BYTES = 1 << 16
+
+
+class Status(NamedTuple):
+    """What became of a patch. `error` is 0, or the errno of the last action on it; EAGAIN: still at it."""
+
+    state: State
+    error: int
+
+    @property
+    def busy(self) -> bool:
+        return self.error == errno.EAGAIN
+
+
+class Livepatch(NamedTuple):
+    """A patch in the list. `metadata` is what it says of itself ("key=value"), None before Xen 4.14."""
+
+    name: str
+    status: Status
+    metadata: tuple[str, ...] | None
+
+
+class Livepatches:
+    """The patches of the hypervisor, as `xen-livepatch list` (sysctl livepatch_op; Xen 4.7).
+
+    Threads: may be used by many. Unsupported in older releases and where it was built without.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+
+    def all(self) -> list[Livepatch]:
+        """Every patch that was uploaded, in order. The list may change between two of its pieces."""
+        found: list[Livepatch] = []
+        while True:
+            piece, remaining = self._piece(len(found))
+            found += piece
+            if not remaining or not piece:
+                return found
+
+    def status(self, name: str) -> Status:
+        """What became of a patch. ENOENT: there is none of this name."""
+        text = name.encode()
+        arguments.natural("length of the name", len(text), livepatch.XEN_LIVEPATCH_NAME_SIZE - 1, 1)
+        reply = self._xen.call(
+            livepatch.LIVEPATCH_OP_GET, **{"u.get.name.name": text + b"\0", "u.get.name.size": len(text) + 1}
+        )
+        return _status(reply.field("u.get.status.state"), reply.field("u.get.status.rc"))
+
+    def _piece(self, index: int) -> tuple[list[Livepatch], int]:
+        """Patches from an index on, and how many follow them."""
+        told = self._xen.caller.has_field(livepatch.LIVEPATCH_OP_LIST, "u.list.metadata")
+        status = livepatch.STATUS_STRUCT.at(self._xen.interface)
+        fields: dict[str, int] = {
+            "u.list.idx": index,
+            "u.list.nr": _AT_ONCE,
+            "u.list.status": _AT_ONCE * status.size,
+            "u.list.name": _AT_ONCE * livepatch.XEN_LIVEPATCH_NAME_SIZE,
+            "u.list.len": _AT_ONCE * 4,
+        }
+        if told:
+            fields |= {"u.list.metadata": _METADATA_BYTES, "u.list.metadata_len": _AT_ONCE * 4}
+        reply = self._xen.call(livepatch.LIVEPATCH_OP_LIST, **fields)
+        count = _checked(reply.result)
+        states = list(status.codec.iter_unpack(reply.buffers["u.list.status"]))[:count]
+        lengths = self._xen.words32(reply.buffers["u.list.len"])[:count]
+        names = _split(reply.buffers["u.list.name"], lengths)
+        metadata: list[bytes] | list[None] = [None] * count
+        if told:
+            sizes = self._xen.words32(reply.buffers["u.list.metadata_len"])[:count]
+            metadata = _split(reply.buffers["u.list.metadata"], sizes)
+        patches = [
+            Livepatch(_text(name), _status(*state), None if data is None else _lines(data))
+            for name, state, data in zip(names, states, metadata)
+        ]
+        return patches, reply.field("u.list.nr")
+
+    def __repr__(self) -> str:
+        return f"<Livepatches of {self._xen.link.target}>"
+
+
+def _checked(count: int) -> int:
+    """How many entries the hypervisor claims to have written. DecodeError when there was no room for them."""
+    if count > _AT_ONCE:
+        raise errors.DecodeError(f"the hypervisor claims {count} patches in room for {_AT_ONCE}")
+    return count
+
+
+def _status(state: int, error: int) -> Status:
+    try:
+        return Status(State(state), -error)
+    except ValueError as unknown:
+        raise errors.DecodeError(f"a patch is in state {state}") from unknown
+
+
+def _split(data: bytes, lengths: array[int]) -> list[bytes]:
+    """Consecutive pieces."""
+    pieces, at = [], 0
+    for length in lengths:
+        pieces.append(data[at : at + length])
+        at += length
+    return pieces
+
+
+def _text(data: bytes) -> str:
+    return data.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+def _lines(data: bytes) -> tuple[str, ...]:
+    return tuple(_text(piece) for piece in data.split(b"\0") if piece)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""The performance counters of a hypervisor that was built with them."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyxc import errors
+from pyxc.abi import perfc
+from pyxc.host.records import text
+
+if TYPE_CHECKING:
+    from pyxc.xen import Xen
+
+_VALUE_BYTES = 4
+_COUNTERS_MOST = 1 << 14
+_VALUES_MOST = 1 << 22
+"""More than any Xen has: a value for each counter and cpu."""
+_ROOM = 2
+"""How often the room that was needed is offered: Xen asks for no size, and cpus may come in between."""
+
+
+class Counter(NamedTuple):
+    """A counter at one moment: one value for each online cpu, or for each element of an array.
+
+    Values are 32 bits wide and wrap.
+    """
+
+    name: str
+    values: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.values)
+
+
+class PerformanceCounters:
+    """All counters of the hypervisor, as `xenperf` (sysctl perfc_op). Threads: may be used by many.
+
+    Unsupported where it was built without (CONFIG_PERF_COUNTERS), as distributions do.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+
+    def read(self) -> list[Counter]:
+        """Every counter with its values."""
+        sizes = self._xen.call(perfc.PERFC_OP_QUERY)
+        description = perfc.DESC_STRUCT.at(self._xen.interface)
+        counters = sizes.told("nr_counters", _COUNTERS_MOST)
+        room = sizes.told("nr_vals", _VALUES_MOST) * _ROOM
+        reply = self._xen.call(
+            perfc.PERFC_OP_QUERY, desc=counters * description.size, val=room * _VALUE_BYTES
+        )
+        if reply.field("nr_counters") != counters or reply.field("nr_vals") > room:
+            raise errors.DecodeError("there are suddenly other performance counters")
+        words = iter(self._xen.words32(reply.buffer("val")))
+        rows = description.codec.iter_unpack(reply.buffer("desc"))
+        return [Counter(text(name), tuple(islice(words, count))) for name, count in rows]
+
+    def reset(self) -> None:
+        """Set all to zero but those that show a state (sysctl perfc_op reset)."""
+        self._xen.call(perfc.PERFC_OP_RESET)
+
+    def __repr__(self) -> str:
+        return f"<PerformanceCounters of {self._xen.link.target}>"

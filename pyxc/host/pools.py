@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: MIT
+"""Cpu pools: sets of physical cpus, each with a scheduler and domains of its own."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pyxc import arguments, errors
+from pyxc.abi import bitmap, sysctl, sysctl_cpupool
+from pyxc.abi.domctl import Scheduler
+from pyxc.abi.operation import Operation
+from pyxc.abi.sysctl_cpupool import CPUPOOL_ANY
+from pyxc.abi.sysctl_scheduler import TSLICE_MAX
+from pyxc.host import scheduling
+from pyxc.host.scheduling import CreditPoolParams, PoolParams
+
+if TYPE_CHECKING:
+    from pyxc.call.caller import Reply
+    from pyxc.domain.domain import Domain
+    from pyxc.xen import Xen
+
+_LAST_ID: Final = CPUPOOL_ANY - 1
+_BUSY_FOR_A_MOMENT = (errno.EAGAIN, errno.EADDRINUSE)
+_PATIENCE_S = 5.0
+_POLL_S = 0.05
+_CRASHING: Final = frozenset((4, minor) for minor in range(14, 23))
+_NO_POOL = {errno.ENOENT: "there is no such pool"}
+_NO_CPUS = {errno.ENOENT: "there is no such pool, or it has no cpu"}
+
+
+class PoolInfo(NamedTuple):
+    """A pool at one moment (sysctl cpupool_op info, public/sysctl.h). Frozen: safe in any thread.
+
+    `scheduler` is a plain int where pyxc has no name for it.
+    """
+
+    pool_id: int
+    scheduler: Scheduler | int
+    nr_domains: int
+    cpus: frozenset[int]
+
+
+class Pool:
+    """One cpu pool, known by its id, which a later pool may have again. Threads: may be used by many."""
+
+    def __init__(self, xen: Xen, pool_id: int) -> None:
+        self.xen = xen
+        self.pool_id = pool_id
+
+    @property
+    def name(self) -> str | None:
+        """Its name in xenstore, None when it has none or nothing answers there. Pool 0 is "Pool-0"."""
+        return self.xen.names.pool_name(self.pool_id)
+
+    def info(self) -> PoolInfo:
+        """What it is now (sysctl cpupool_op info). HypercallError ENOENT when there is no such pool."""
+        info = _next_info(self.xen, self.pool_id)
+        if info is None or info.pool_id != self.pool_id:
+            error = self.xen.caller.error(sysctl_cpupool.CPUPOOL_OP_INFO, errno.ENOENT, None)
+            error.hint = _NO_POOL[errno.ENOENT]
+            raise error
+        return info
+
+    @property
+    def scheduler(self) -> Scheduler | int:
+        """Which scheduler it has (sysctl cpupool_op info)."""
+        return self.info().scheduler
+
+    def scheduling(self) -> PoolParams | None:
+        """What its scheduler does (sysctl scheduler_op getinfo).
+
+        None for a scheduler without such parameters, and where this Xen cannot tell: before 4.2 for credit,
+        before 4.8 for credit2.
+        """
+        return scheduling.of_pool(self)
+
+    def set_scheduling(
+        self,
+        *,
+        tslice_ms: int | None = None,
+        ratelimit_us: int | None = None,
+        vcpu_migr_delay_us: int | None = None,
+    ) -> None:
+        """Change what its scheduler does; None leaves as it is (sysctl scheduler_op putinfo).
+
+        credit has all three, credit2 has `ratelimit_us`. ValueError for one that its scheduler does not have,
+        and for values that Xen would refuse: see scheduling.CreditPoolParams.
+        """
+        scheduling.set_of_pool(
+            self, tslice_ms=tslice_ms, ratelimit_us=ratelimit_us, vcpu_migr_delay_us=vcpu_migr_delay_us
+        )
+
+    def add_cpu(self, cpu: int | None = None) -> None:
+        """Give it a cpu that is in no pool, any when None (sysctl cpupool_op addcpu).
+
+        OSError ENODEV: the cpu is not free, or none is.
+        """
+        hints = {**_NO_POOL, errno.ENODEV: "the cpu belongs to a pool, or no cpu is free"}
+        self._call(sysctl_cpupool.CPUPOOL_OP_ADDCPU, hints, cpu=self._cpu(cpu))
+
+    def remove_cpu(self, cpu: int | None = None) -> None:
+        """Take a cpu from it, its last one when None (sysctl cpupool_op rmcpu); it is free then.
+
+        Waits up to 5 s while a vcpu cannot leave the cpu. The last cpu of a pool under credit goes after one
+        time slice more, without which Xen may stand still. OSError EADDRNOTAVAIL: it is not in this pool;
+        EBUSY, of pool 0 EINVAL: the pool has domains and no other cpu. From an rtds pool of a Xen that may
+        crash of it, 4.14 to 4.22, none is taken: Unsupported, before anything is done.
+        """
+        number = self._cpu(cpu)
+        info = self.info()
+        self._refuse_to_crash(info)
+        if info.scheduler is Scheduler.CREDIT and len(info.cpus) == 1:
+            with self._without_accounting():
+                self._take(number)
+        else:
+            self._take(number)
+
+    def _take(self, number: int) -> None:
+        hints = {
+            **_NO_POOL,
+            errno.EADDRNOTAVAIL: "the cpu is not in this pool",
+            errno.EBUSY: "it is the pool's last cpu, and the pool has domains",
+            errno.EINVAL: "the pool has no cpu that it could do without",
+        }
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                self._call(sysctl_cpupool.CPUPOOL_OP_RMCPU, hints, cpu=number)
+                return
+            except errors.HypercallError as error:
+                if error.errno not in _BUSY_FOR_A_MOMENT or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_POLL_S)
+
+    def _refuse_to_crash(self, info: PoolInfo) -> None:
+        """It does when the cpu has the timer of an rtds pool, which nobody can see from here.
+
+        sr->cpupool is NULL in move_repl_timer(), xen/common/sched/rt.c; mended in Xen 4.23.
+        """
+        if self.xen.interface.xen in _CRASHING and info.scheduler is Scheduler.RTDS:
+            operation = sysctl_cpupool.CPUPOOL_OP_RMCPU.full_name
+            hint = "Xen 4.14 to 4.22 crashes when the wrong cpu leaves an rtds pool"
+            raise errors.Unsupported(errno.EOPNOTSUPP, operation, hint=hint)
+
+    @contextmanager
+    def _without_accounting(self) -> Iterator[None]:
+        """Keep the accounting of the credit scheduler away while a pool's last cpu leaves.
+
+        If both happen at once, the host stands still: csched_deinit_pdata() waits, with the lock that
+        csched_acct() waits for, until that has ended (xen/common/sched/credit.c, up to Xen 4.22 at least).
+        It comes once in a time slice: after one of the old length, the next takes as long as can be.
+        """
+        before = self.scheduling()
+        if not isinstance(before, CreditPoolParams):
+            yield
+            return
+        self.set_scheduling(tslice_ms=TSLICE_MAX)
+        try:
+            time.sleep(before.tslice_ms / 1000 + _POLL_S)
+            yield
+        finally:
+            self.set_scheduling(tslice_ms=before.tslice_ms)
+
+    def add_domain(self, domain: Domain) -> None:
+        """Move a domain here from its pool (sysctl cpupool_op movedomain).
+
+        Its vcpus may run on all cpus of the pool then, and have the usual parameters of the pool's scheduler
+        unless that is the same. OSError ENOENT: this pool has no cpu; EPERM: dom0 stays where it is.
+        """
+        domain.info()
+        hints = {**_NO_CPUS, errno.EPERM: "the domain that asks cannot be moved"}
+        self._call(sysctl_cpupool.CPUPOOL_OP_MOVEDOMAIN, hints, domid=domain.domid)
+
+    def rename(self, name: str) -> None:
+        """Give it another name, in xenstore. ValueError for one that another pool has."""
+        _check_name(self.xen, name)
+        self.info()
+        self.xen.store.write(f"{_node(self.pool_id)}/name", name)
+
+    def destroy(self) -> None:
+        """Remove it, and its name (sysctl cpupool_op destroy). OSError EBUSY while it has cpus or domains."""
+        named = self.name is not None
+        self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY, {**_NO_POOL, errno.EBUSY: "it has cpus or domains"})
+        if named:
+            self.xen.store.remove(_node(self.pool_id))
+
+    def _cpu(self, cpu: int | None) -> int:
+        return CPUPOOL_ANY if cpu is None else arguments.natural("cpu", cpu, self.xen.nr_cpus - 1)
+
+    def _call(self, operation: Operation, hints: Mapping[int, str], **fields: Any) -> Reply:
+        return _call(self.xen, operation, hints, cpupool_id=self.pool_id, **fields)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pool):
+            return NotImplemented
+        return (self.xen, self.pool_id) == (other.xen, other.pool_id)
+
+    def __hash__(self) -> int:
+        return hash((self.xen, self.pool_id))
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.pool_id} on {self.xen.link.target}>"
+
+
+class Pools(Mapping[int, Pool]):
+    """All cpu pools: `xen.pools[0]`, `xen.pools["Pool-0"]`. Iterates over ids, in order. From Xen 4.1 on.
+
+    Threads: may be used by many.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+
+    def infos(self) -> list[PoolInfo]:
+        """All pools in order of their ids (sysctl cpupool_op info, once for each)."""
+        found: list[PoolInfo] = []
+        info = _next_info(self._xen, 0)
+        while info is not None:
+            found.append(info)
+            info = _next_info(self._xen, info.pool_id + 1)
+        return found
+
+    def __getitem__(self, key: int | str) -> Pool:
+        """KeyError when there is none; ValueError for a bad id."""
+        if isinstance(key, int):
+            info = _next_info(self._xen, arguments.natural("pool id", key, _LAST_ID))
+            if info is not None and info.pool_id == key:
+                return Pool(self._xen, key)
+            raise KeyError(f"no cpu pool has the id {key}")
+        for pool_id in self:
+            if self._xen.names.pool_name(pool_id) == key:
+                return Pool(self._xen, pool_id)
+        raise KeyError(f"no cpu pool has the name {key}")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([info.pool_id for info in self.infos()])
+
+    def __len__(self) -> int:
+        return len(self.infos())
+
+    def free_cpus(self) -> frozenset[int]:
+        """The cpus that are in no pool (sysctl cpupool_op freeinfo)."""
+        room = bitmap.wanted("cpumap", self._xen.nr_cpus)
+        reply = self._xen.call(sysctl_cpupool.CPUPOOL_OP_FREEINFO, **room)
+        return bitmap.unpack(reply.buffers["cpumap.bitmap"])
+
+    def create(
+        self, scheduler: Scheduler | int | None = None, pool_id: int | None = None, name: str | None = None
+    ) -> Pool:
+        """A new pool without cpus (sysctl cpupool_op create).
+
+        With the host's default scheduler, and the next id, unless given; `name` is written to xenstore.
+        OSError ENOENT: this hypervisor was built without the scheduler; EEXIST: the id is taken. ValueError
+        for a name that another pool has. Nothing stays behind when the name cannot be written.
+        """
+        xen = self._xen
+        if name is not None:
+            _check_name(xen, name)
+        if scheduler is None:
+            scheduler = host_scheduler(xen)
+        fields = {
+            "sched_id": arguments.natural("scheduler", scheduler, CPUPOOL_ANY),
+            "cpupool_id": CPUPOOL_ANY if pool_id is None else arguments.natural("pool id", pool_id, _LAST_ID),
+        }
+        hints = {errno.ENOENT: "this hypervisor was built without this scheduler"}
+        pool = Pool(xen, _call(xen, sysctl_cpupool.CPUPOOL_OP_CREATE, hints, **fields).field("cpupool_id"))
+        if name is not None:
+            try:
+                xen.store.write(f"{_node(pool.pool_id)}/name", name)
+            except BaseException:
+                pool.destroy()
+                raise
+        return pool
+
+    def __repr__(self) -> str:
+        return f"<Pools of {self._xen.link.target}>"
+
+
+def _node(pool_id: int) -> str:
+    """Where xenstore keeps what a pool is called."""
+    return f"/local/pool/{pool_id}"
+
+
+def _check_name(xen: Xen, name: str) -> None:
+    if not name or any(pool.name == name for pool in xen.pools.values()):
+        raise ValueError(f"another cpu pool is called {name}" if name else "the name is empty")
+
+
+def _next_info(xen: Xen, pool_id: int) -> PoolInfo | None:
+    """The pool with this id or the next higher one; None behind the last."""
+    if pool_id > _LAST_ID:
+        return None
+    room = bitmap.wanted("cpumap", xen.nr_cpus)
+    try:
+        reply = xen.call(sysctl_cpupool.CPUPOOL_OP_INFO, cpupool_id=pool_id, **room)
+    except errors.HypercallError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return PoolInfo(
+        reply.told("cpupool_id", CPUPOOL_ANY, pool_id),
+        scheduler_named(reply.field("sched_id")),
+        reply.field("n_dom"),
+        bitmap.unpack(reply.buffers["cpumap.bitmap"]),
+    )
+
+
+def host_scheduler(xen: Xen) -> Scheduler | int:
+    """The default scheduler (sysctl sched_id)."""
+    return scheduler_named(xen.call(sysctl.SCHED_ID).field("sched_id"))
+
+
+def scheduler_named(number: int) -> Scheduler | int:
+    """A scheduler, or its number where pyxc has no name for it."""
+    try:
+        return Scheduler(number)
+    except ValueError:
+        return number
+
+
+def _call(xen: Xen, operation: Operation, hints: Mapping[int, str], **fields: Any) -> Reply:
+    """Ask; a refusal says what it means of pools."""
+    try:
+        return xen.call(operation, **fields)
+    except errors.HypercallError as error:
+        error.hint = hints.get(error.errno or 0, error.hint)
+        raise

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Records that describe a host and its hypervisor. All frozen, safe in any thread; None: not told."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyxc.abi import sysctl
+from pyxc.call.records import Record
+
+
+class Version(NamedTuple):
+    """Which Xen it is (xen_version, public/version.h)."""
+
+    major: int
+    minor: int
+    extra: str
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}{self.extra}"
+
+
+class Build(NamedTuple):
+    """How it was built (xen_version compile_info, changeset, build_id). `build_id` is hex digits."""
+
+    compiler: str
+    compile_by: str
+    compile_domain: str
+    compile_date: str
+    changeset: str
+    build_id: str | None
+
+
+class PhysInfo(NamedTuple):
+    """The host at one moment (sysctl physinfo, public/sysctl.h). Pages are of 4096 bytes.
+
+    `sockets_per_node` is told up to Xen 3.1 only, where `nr_cpus` is computed from it.
+    """
+
+    threads_per_core: int
+    cores_per_socket: int
+    nr_cpus: int
+    max_cpu_id: int | None
+    nr_nodes: int | None
+    max_node_id: int | None
+    cpu_khz: int
+    capability_bits: int | None
+    arch_capability_bits: int | None
+    total_pages: int
+    free_pages: int
+    scrub_pages: int | None
+    outstanding_pages: int | None
+    max_mfn: int | None
+    hw_cap: tuple[int, ...]
+    sockets_per_node: int | None
+
+    @property
+    def free_memory_kb(self) -> int:
+        return self.free_pages * 4
+
+    @property
+    def total_memory_kb(self) -> int:
+        return self.total_pages * 4
+
+
+PHYSINFO = Record(
+    PhysInfo, sysctl.PHYSINFO_STRUCT, capability_bits="capabilities", arch_capability_bits="arch_capabilities"
+)
+
+
+def counted(info: PhysInfo) -> PhysInfo:
+    """With the number of cpus, where the hypervisor tells that of sockets instead."""
+    if info.sockets_per_node is None:
+        return info
+    sockets = info.sockets_per_node * (info.nr_nodes or 1)
+    return info._replace(nr_cpus=info.threads_per_core * info.cores_per_socket * sockets)
+
+
+class CpuTopology(NamedTuple):
+    """Where a physical cpu sits; None where the hypervisor does not tell, and for a cpu that is offline."""
+
+    cpu: int
+    core: int | None
+    socket: int | None
+    node: int | None
+
+
+class NumaNode(NamedTuple):
+    """A node of memory (sysctl numainfo). `distances[n]` is the relative distance to node n, 10 to itself.
+
+    None where the hypervisor does not tell.
+    """
+
+    node: int
+    size_bytes: int | None
+    free_bytes: int | None
+    distances: tuple[int | None, ...]
+
+
+def pages_kb(pages: int | None) -> int | None:
+    """KiB of so many pages; None for a number that is not told."""
+    return None if pages is None else pages * 4
+
+
+def text(raw: bytes) -> str:
+    """A string of the hypervisor's: up to the first NUL."""
+    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""What a toolstack has written to xenstore for the domains of a simulated host, as xl writes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pyxc.store.wire import Access, Permission
+
+if TYPE_CHECKING:
+    from pyxc.sim.hypervisor import Hypervisor
+    from pyxc.sim.model.domain import Domain
+
+_DOM0 = Permission(0, Access.NONE)
+_FEATURES = ("feature-poweroff", "feature-reboot", "feature-suspend")
+_STORE_PORT, _CONSOLE_PORT = 1, 2
+_KB_OF_PAGE = 4
+
+
+def init_dom0(xen: Hypervisor) -> None:
+    """What xen-init-dom0 writes."""
+    home = "/local/domain/0"
+    for name in _FEATURES:
+        xen.store.write(f"{home}/control/{name}", "1")
+    xen.store.write(f"{home}/domid", "0")
+    xen.store.write(f"{home}/name", "Domain-0")
+    xen.store.write("/local/pool/0/name", "Pool-0")
+
+
+def introduce(xen: Hypervisor, domain: Domain, name: str) -> None:
+    """A domain's home and /vm, which it may read, with what it may write; then its introduction."""
+    domid, uuid = domain.domid, UUID(bytes=domain.handle)
+    home, vm = f"/local/domain/{domid}", f"/vm/{uuid}"
+    readable, own = (_DOM0, Permission(domid, Access.READ)), (Permission(domid, Access.NONE),)
+    for top in (home, vm):
+        xen.store.write(top, "", readable)
+    for path, value in _facts(domain, name, vm).items():
+        xen.store.write(f"{home}/{path}", value)
+    for path in ("control/shutdown", *(f"control/{feature}" for feature in _FEATURES), "data", "error"):
+        xen.store.write(f"{home}/{path}", "", own)
+    xen.store.write(f"{vm}/name", name)
+    xen.store.write(f"{vm}/uuid", str(uuid))
+    xen.store.add(domid, domain.ports[_STORE_PORT].port)
+
+
+def _facts(domain: Domain, name: str, vm: str) -> dict[str, str]:
+    """What dom0 tells a domain of itself."""
+    kb = str(domain.tot_pages * _KB_OF_PAGE)
+    cpus = {f"cpu/{vcpu.index}/availability": "online" for vcpu in domain.live_vcpus}
+    return {
+        "vm": vm,
+        "name": name,
+        **cpus,
+        "memory/static-max": kb,
+        "memory/target": kb,
+        "domid": str(domain.domid),
+        "store/port": str(_STORE_PORT),
+        "console/port": str(_CONSOLE_PORT),
+        "console/type": "xenconsoled",
+    }

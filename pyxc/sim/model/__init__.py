@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The state of a simulated host."""

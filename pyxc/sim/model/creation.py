@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""Making a domain: what createdomain accepts, and what a new domain has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyxc.abi.domctl import CreateFlag
+from pyxc.abi.errno import XenErrno
+from pyxc.sim.model.access import Refusal
+from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.ports import Ports
+from pyxc.sim.profiles import Profile
+
+if TYPE_CHECKING:
+    from pyxc.sim.hypervisor import Hypervisor
+
+_MOST_MAPTRACK_FRAMES = 1024
+_PV_MOST_VCPUS = 8192
+_HVM_MOST_VCPUS = 128
+_GRANT_VERSIONS = (1, 2)
+FORMER_MOST_VCPUS = 32
+"""Vcpus that every domain had places for before 4.0."""
+
+_LAPIC = 1 << 0
+_PIT = 1 << 8
+_USE_PIRQ = 1 << 9
+_HVM_DEVICES = (1 << 10) - 1
+"""Every emulated device but vPCI."""
+
+
+def most_vcpus(hvm: bool) -> int:
+    return _HVM_MOST_VCPUS if hvm else _PV_MOST_VCPUS
+
+
+def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
+    """A new domain: paused, without memory and vcpus. Refusal (EINVAL) for what it cannot be."""
+    _check(xen.profile, config)
+    if xen.domains:
+        xen.demand(config["ssidref"], "domain", "create")
+    flags = config["flags"]
+    hvm = bool(flags & CreateFlag.HVM)
+    places = config.get("max_vcpus", 0) if xen.profile.since(4, 0) else FORMER_MOST_VCPUS
+    domain = Domain(domid, config["handle"], flags, places, hvm)
+    domain.ssidref = config["ssidref"] if xen.policy else 0
+    domain.hap = bool(flags & CreateFlag.HAP)
+    domain.iommu = bool(flags & CreateFlag.IOMMU)
+    domain.emulation_flags = config.get("arch.emulation_flags", 0)
+    domain.ports = Ports(config.get("max_evtchn_port", 2**31 - 1))
+    domain.max_grant_frames = _limit(config, "max_grant_frames", _grant_frames(xen.profile)[1])
+    domain.paging_pages = 256 if domain.hvm else 0
+    _add(xen, domain)
+    return domain
+
+
+def create_2006(xen: Hypervisor, domid: int, handle: bytes) -> Domain:
+    """A new domain as dom0_op makes it: with all its limits, and its first vcpu."""
+    domain = Domain(domid, handle, 0, FORMER_MOST_VCPUS)
+    domain.ports = Ports(2**31 - 1)
+    domain.max_grant_frames = _grant_frames(xen.profile)[1]
+    domain.sedf = _default_sedf(domid)
+    _add(xen, domain)
+    add_vcpu_2006(xen, domain, 0)
+    return domain
+
+
+def add_vcpu_2006(xen: Hypervisor, domain: Domain, index: int) -> None:
+    """A vcpu that may run anywhere. The first one is up, the others are for the guest to bring up."""
+    xen.add_vcpu(domain, index).down = index > 0
+
+
+def _default_sedf(domid: int) -> dict[str, int]:
+    """dom0 has most of the time; the others have what is left."""
+    period, slice_ = (20_000_000, 15_000_000) if domid == 0 else (100_000_000, 0)
+    return {"u.sedf.period": period, "u.sedf.slice": slice_, "u.sedf.latency": 0,
+            "u.sedf.extratime": 1, "u.sedf.weight": 0}  # fmt: skip
+
+
+def _add(xen: Hypervisor, domain: Domain) -> None:
+    """Give a domain the pages that it shares with Xen, and its place among the others."""
+    pages = 1 + _grant_frames(xen.profile)[0]
+    frames = [xen.machine.allocate_special(domain.domid) for _ in range(pages)]
+    domain.shared_info, *domain.grant_frames = (_allocated(frame) for frame in frames)
+    xen.domains[domain.domid] = domain
+
+
+def _allocated(frame: int | None) -> int:
+    if frame is None:
+        raise Refusal(XenErrno.ENOMEM)
+    return frame
+
+
+def _grant_frames(profile: Profile) -> tuple[int, int]:
+    """Frames of the grant table that a new domain has, and may have."""
+    if profile.since(4, 10):
+        return 1, 64
+    return 4, 32 if profile.since(3, 1) else 4
+
+
+def _check(profile: Profile, config: Mapping[str, Any]) -> None:
+    flags = config["flags"]
+    hvm, hap = bool(flags & CreateFlag.HVM), bool(flags & CreateFlag.HAP)
+    if not flags & ~int(known_flags(profile)) and "arch.emulation_flags" in config:
+        _check_emulation(profile, hvm, config["arch.emulation_flags"])
+    most_grants = _grant_frames(profile)[1]
+    acceptable = (
+        not flags & ~int(known_flags(profile)),
+        hvm or not hap or not profile.since(4, 12),
+        hap or not flags & CreateFlag.NESTED_VIRT,
+        profile.iommu or not flags & CreateFlag.IOMMU,
+        not config.get("iommu_opts"),
+        not flags & CreateFlag.VPMU and not config.get("vmtrace_size"),
+        0 < config.get("max_vcpus", 1) <= most_vcpus(hvm),
+        config.get("arch.misc_flags", 0) in (0, 1),
+        config.get("grant_opts", 1) in _GRANT_VERSIONS,
+        0 < _limit(config, "max_grant_frames", most_grants) <= most_grants,
+        _limit(config, "max_maptrack_frames", _MOST_MAPTRACK_FRAMES) <= _MOST_MAPTRACK_FRAMES,
+    )
+    if not all(acceptable):
+        raise Refusal(XenErrno.EINVAL)
+
+
+def known_flags(profile: Profile) -> CreateFlag:
+    """What a domain can be created with."""
+    known = CreateFlag.HVM
+    newer = (
+        ((3, 3), CreateFlag.HAP),
+        ((3, 4), CreateFlag.S3_INTEGRITY),
+        ((4, 0), CreateFlag.OOS_OFF),
+        ((4, 9), CreateFlag.XS_DOMAIN),
+        ((4, 13), CreateFlag.IOMMU),
+        ((4, 15), CreateFlag.NESTED_VIRT),
+        ((4, 16), CreateFlag.VPMU),
+        ((4, 21), CreateFlag.TRAP_UNMAPPED_ACCESSES),
+    )
+    for release, flag in newer:
+        if profile.since(*release):
+            known |= flag
+    return known
+
+
+def _check_emulation(profile: Profile, hvm: bool, flags: int) -> None:
+    if not _emulation_is_known(profile, hvm, flags):
+        raise Refusal(XenErrno.EINVAL if profile.since(4, 12) else XenErrno.EOPNOTSUPP)
+
+
+def _emulation_is_known(profile: Profile, hvm: bool, flags: int) -> bool:
+    if not hvm:
+        return flags in (0, _PIT)
+    if profile.since(4, 19):
+        return flags | _USE_PIRQ == _HVM_DEVICES or flags == _LAPIC
+    if profile.since(4, 9):
+        return flags in (_HVM_DEVICES, _LAPIC)
+    alone = _LAPIC if profile.since(4, 8) else 0
+    return flags in (0, _HVM_DEVICES & ~_USE_PIRQ, alone)
+
+
+def _limit(config: Mapping[str, Any], name: str, default: int) -> int:
+    """A limit where a negative number, and a release without the field, mean the host's default."""
+    value: int = config.get(name, -1)
+    return default if value < 0 else value

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""Domains and vcpus as the simulated hypervisor keeps them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from pyxc.sim.model.cpupools import domain_share, vcpu_reservation
+from pyxc.sim.model.frame_set import FrameSet
+from pyxc.sim.model.ports import Ports
+
+
+class RunState(IntEnum):
+    """What a vcpu does; the times spent in each are what Xen calls its runstate."""
+
+    RUNNING = 0
+    RUNNABLE = 1
+    BLOCKED = 2
+    OFFLINE = 3
+
+
+class Vcpu:
+    """One vcpu. `hard` and `soft` are sets of pcpus as bit masks, at first all of `everywhere`; `context` is
+    None until it has one; `reservation` is what rtds keeps of it."""
+
+    def __init__(self, domain: Domain, index: int, pcpus: int, everywhere: int, now: int) -> None:
+        self.domain = domain
+        self.index = index
+        self.pcpu = index % pcpus
+        self.hard = self.soft = everywhere
+        self.down = True
+        self.blocked = False
+        self.context: bytes | None = None
+        self.state = RunState.OFFLINE
+        self.times_ns = [0, 0, 0, 0]
+        self.reservation = vcpu_reservation()
+        self._since = now
+
+    @property
+    def runnable(self) -> bool:
+        return not (self.down or self.blocked or self.domain.stopped)
+
+    @property
+    def running(self) -> bool:
+        return self.state is RunState.RUNNING
+
+    def enter(self, state: RunState, now: int) -> None:
+        """Change the state at a time, counted in nanoseconds since the host started."""
+        self.times_ns[self.state] += now - self._since
+        self.state = state
+        self._since = now
+
+    def cpu_time_ns(self, now: int) -> int:
+        """Nanoseconds that it has run."""
+        return self.times_ns[RunState.RUNNING] + (now - self._since if self.running else 0)
+
+    def reset(self) -> None:
+        """Back to how max_vcpus made it."""
+        self.context = None
+        self.down = True
+        self.blocked = False
+
+    def __repr__(self) -> str:
+        return f"<Vcpu {self.index} of domain {self.domain.domid}, {self.state.name.lower()}>"
+
+
+class Hardware:
+    """What a domain may use of the host: ports, machine frames, interrupts and its own numbers for these."""
+
+    def __init__(self) -> None:
+        self.io_ports = FrameSet()
+        self.io_memory = FrameSet()
+        self.irqs = FrameSet()
+        self.pirqs: dict[int, int] = {}
+
+
+class Time:
+    """What a domain is told of time: its offset from the wall clock, and its time stamp counter."""
+
+    def __init__(self) -> None:
+        self.offset_seconds = 0
+        self.tsc_mode = 0
+        self.tsc_khz = 0
+        self.tsc_started_ns = 0
+        self.incarnation = 1
+
+
+class Domain:
+    """One domain. Its frames are those that the machine says it owns; `p2m` maps gfns of a translated one.
+
+    `shutdown_code` stays None until it shuts down; `pauses` counts what the toolstack asked for.
+    `shadow_mode` and the parameters of `sedf` are of a domain that dom0_op made. `pod_gfns` have no memory
+    yet and get it from `pod_cache`, machine frames that the domain owns already; `mmio` are gfns that are
+    frames of devices. `dirty` are the frames that it wrote, None while nobody wants to know. `triggered` are
+    triggers with their vcpus, `hvm_records` the contents of records by type and instance. `share` is what
+    credit and credit2 keep of it; `nodes` is its node affinity as a bit mask, None when that follows from its
+    vcpus.
+    """
+
+    def __init__(self, domid: int, handle: bytes, options: int, max_vcpus: int, hvm: bool = False) -> None:
+        self.domid = domid
+        self.handle = handle
+        self.options = options
+        self.hvm = hvm
+        self.hap = False
+        self.iommu = False
+        self.ssidref = 0
+        self.emulation_flags = 0
+        self.vcpus: list[Vcpu | None] = [None] * max_vcpus
+        self.pauses = 1
+        self.pool_id = 0
+        self.nodes: int | None = None
+        self.share = domain_share()
+        self.shutdown_code: int | None = None
+        self.dying = False
+        self.debugged = False
+        self.tot_pages = 0
+        self.max_pages = 0
+        self.shared_info = 0
+        self.address_size = 64
+        self.p2m: dict[int, int] = {}
+        self.highest_gfn = 0
+        self.paging_pages = 0
+        self.paging_tables: set[tuple[int, int]] = set()
+        self.params: dict[int, int] = {}
+        self.ports = Ports(0)
+        self.grant_frames: list[int] = []
+        self.max_grant_frames = 0
+        self.grant_version = 1
+        self.shadow_mode = 0
+        self.sedf: dict[str, int] = {}
+        self.outstanding_pages = 0
+        self.pod_gfns: set[int] = set()
+        self.pod_cache: list[int] = []
+        self.e820: list[dict[str, int]] = []
+        self.vnuma: tuple[int, int, bytes, bytes, bytes] | None = None
+        self.mmio: dict[int, int] = {}
+        self.dirty: set[int] | None = None
+        self.shadowed = False
+        self.hardware = Hardware()
+        self.time = Time()
+        self.target: Domain | None = None
+        self.triggered: list[tuple[int, int]] = []
+        self.hvm_records: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no vcpu of it may run: paused, shut down or dying."""
+        return self.pauses > 0 or self.shutdown_code is not None or self.dying
+
+    @property
+    def live_vcpus(self) -> list[Vcpu]:
+        """The vcpus that exist, online or not."""
+        return [vcpu for vcpu in self.vcpus if vcpu is not None]
+
+    def machine_frame(self, frame: int) -> int:
+        """The machine frame that a frame number of this domain's kind means, -1 for none.
+
+        Asking for one that is populated on demand populates it.
+        """
+        if frame in self.pod_gfns and self.pod_cache:
+            self.pod_gfns.remove(frame)
+            self.p2m[frame] = self.pod_cache.pop()
+        return self.p2m.get(frame, -1) if self.hvm else frame
+
+    def own(self, pages: int) -> None:
+        """Account for pages that it got, or lost if negative; what it gets counts against its claim."""
+        self.tot_pages += pages
+        if self.outstanding_pages:
+            self.outstanding_pages = max(0, self.outstanding_pages - pages)
+
+    def place(self, gfn: int, mfn: int, count: int) -> None:
+        """Put consecutive machine frames into a translated domain."""
+        self.p2m.update(zip(range(gfn, gfn + count), range(mfn, mfn + count)))
+        self.highest_gfn = max(self.highest_gfn, gfn + count - 1)
+
+    def vcpu(self, index: int) -> Vcpu | None:
+        return self.vcpus[index] if index < len(self.vcpus) else None
+
+    def __repr__(self) -> str:
+        return f"<sim Domain {self.domid}, {'HVM' if self.hvm else 'PV'}, {self.tot_pages} pages>"

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""domctl: which frames a domain has and what they are."""
+
+from __future__ import annotations
+
+from array import array
+
+from pyxc.abi import domctl
+from pyxc.abi.domctl import PageType
+from pyxc.abi.errno import XenErrno
+from pyxc.sim.model.access import Refusal
+from pyxc.sim.ops.call import Call, handles
+
+_TYPES_AT_ONCE = 1024
+_GETMEMLIST_MOST = 1 << 20
+
+
+@handles(domctl.GETPAGEFRAMEINFO3)
+def getpageframeinfo3(call: Call) -> None:
+    """Types take the place of the frame numbers, in words as wide as dom0's kernel has."""
+    if call["num"] > _TYPES_AT_ONCE:
+        raise Refusal(XenErrno.E2BIG)
+    words = call.xen.machine.words
+    view = call.memory.view(call["array"], 8 * call["num"])
+    view[:] = words.pack(_type(call, frame) for frame in words.unpack(view))
+
+
+@handles(domctl.GETPAGEFRAMEINFO2)
+def getpageframeinfo2(call: Call) -> None:
+    """Types are put over 32-bit frame numbers; before 4.0 those were machine frames of every domain."""
+    if call["num"] > _TYPES_AT_ONCE:
+        raise Refusal(XenErrno.E2BIG)
+    words = call.xen.machine.words
+    view = call.memory.view(call["array"], 4 * call["num"])
+    kind = _type if call.xen.profile.since(4, 0) else _type_of_machine_frame
+    view[:] = words.pack32(frame | kind(call, frame) for frame in words.unpack32(view))
+
+
+def _type(call: Call, frame: int) -> int:
+    return _type_of_machine_frame(call, call.domain.machine_frame(frame))
+
+
+def _type_of_machine_frame(call: Call, mfn: int) -> int:
+    domain, machine = call.domain, call.xen.machine
+    if not machine.owned_by(mfn, domain.domid) or mfn in machine.special:
+        return PageType.XTAB
+    return machine.types.get(mfn, PageType.NOTAB)
+
+
+@handles(domctl.GETMEMLIST)
+def getmemlist(call: Call) -> None:
+    """The latest frame first; start_pfn means nothing on x86."""
+    if call.domain.dying and call.xen.profile.since(3, 4):
+        raise Refusal(XenErrno.EINVAL)
+    if call["max_pfns"] > _GETMEMLIST_MOST and call.xen.profile.since(4, 4):
+        raise Refusal(XenErrno.EOPNOTSUPP)
+    machine = call.xen.machine
+    frames = list(machine.frames_of(call.domain.domid))
+    owned = [mfn for mfn in reversed(frames) if mfn not in machine.special]
+    found = array("Q", owned[: call["max_pfns"]])
+    call.memory.write(call["buffer"], machine.words.pack(found))
+    call.answer(num_pfns=len(found))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""memory_op: giving and taking memory, and how much there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyxc.abi import memory
+from pyxc.abi.arch import x86
+from pyxc.abi.memory import MemFlag
+from pyxc.sim.model.access import Refusal
+from pyxc.sim.model.domain import Domain
+from pyxc.sim.ops.call import Call, handles
+
+_MOST_ORDER = 18
+_MOST_EXTENTS = (2**32 - 1) >> 6
+_LARGE, _HUGE = 9, 18
+_M2P_FRAMES_PER_EXTENT = 512
+
+Extent = Callable[[Call, Domain, int], bool]
+"""Does one extent, given its index; False ends the operation."""
+
+
+def _each_extent(call: Call, do: Extent) -> int:
+    """How many extents could be done. No failure is an error: the count is just short.
+
+    Xen of 2006 knew one error: an unknown domain.
+    """
+    try:
+        domain = call.xen.find_any(call["domid"])
+    except Refusal:
+        if call.xen.profile.dom0_op:
+            raise
+        return 0
+    if call["nr_extents"] > _MOST_EXTENTS or call["extent_order"] > _MOST_ORDER:
+        return 0
+    for index in range(call["nr_extents"]):
+        try:
+            if not do(call, domain, index):
+                return index
+        except Refusal:
+            return index
+    return int(call["nr_extents"])
+
+
+def _frame(call: Call, index: int) -> int:
+    return call.xen.machine.words.unpack(call.memory.read(call["extent_start"] + 8 * index, 8))[0]
+
+
+def _put_frame(call: Call, index: int, frame: int) -> None:
+    call.memory.write(call["extent_start"] + 8 * index, call.xen.machine.words.pack([frame]))
+
+
+def _allocate(call: Call, domain: Domain) -> int | None:
+    """The first frame of an extent within the domain's limit, None when there can be no more."""
+    order = call["extent_order"]
+    if domain.dying or domain.tot_pages + (1 << order) > domain.max_pages:
+        return None
+    if domain.outstanding_pages < 1 << order > call.xen.unclaimed_pages:
+        return None
+    mfn = call.xen.machine.allocate(domain.domid, order)
+    if mfn is not None:
+        domain.own(1 << order)
+    return mfn
+
+
+@handles(memory.POPULATE_PHYSMAP)
+def populate_physmap(call: Call) -> int:
+    return _each_extent(call, _populate)
+
+
+def _populate(call: Call, domain: Domain, index: int) -> bool:
+    gfn, order = _frame(call, index), call["extent_order"]
+    if domain.hvm and not _grow_paging(domain, gfn, order):
+        return False
+    if domain.hvm and call.fields.get("mem_flags", 0) & MemFlag.POPULATE_ON_DEMAND:
+        domain.pod_gfns.update(range(gfn, gfn + (1 << order)))
+        domain.highest_gfn = max(domain.highest_gfn, gfn + (1 << order) - 1)
+        return True
+    mfn = _allocate(call, domain)
+    if mfn is None:
+        return False
+    if domain.hvm:
+        domain.place(gfn, mfn, 1 << order)
+        if domain.dirty is not None and call.xen.profile.since(4, 18):
+            domain.dirty.update(range(gfn, gfn + (1 << order)))
+    else:
+        call.xen.machine.set_m2p_run(mfn, range(gfn, gfn + (1 << order)))
+        _put_frame(call, index, mfn)
+    return True
+
+
+def _grow_paging(domain: Domain, gfn: int, order: int) -> bool:
+    """Take the pages that the nested page tables of an extent need; False when the pool has too few."""
+    tables = {(3, gfn >> 27)}
+    if order < _HUGE:
+        tables.add((2, gfn >> 18))
+    if order < _LARGE:
+        tables.add((1, gfn >> 9))
+    if len(domain.paging_tables | tables) > domain.paging_pages:
+        return False
+    domain.paging_tables |= tables
+    return True
+
+
+@handles(memory.INCREASE_RESERVATION)
+def increase_reservation(call: Call) -> int:
+    return _each_extent(call, _increase)
+
+
+def _increase(call: Call, domain: Domain, index: int) -> bool:
+    mfn = _allocate(call, domain)
+    if mfn is None:
+        return False
+    if not domain.hvm and call["extent_start"]:
+        _put_frame(call, index, mfn)
+    return True
+
+
+@handles(memory.DECREASE_RESERVATION)
+def decrease_reservation(call: Call) -> int:
+    return _each_extent(call, _decrease)
+
+
+def _decrease(call: Call, domain: Domain, index: int) -> bool:
+    first = _frame(call, index)
+    for frame in range(first, first + (1 << call["extent_order"])):
+        mfn = domain.machine_frame(frame)
+        if not call.xen.machine.owned_by(mfn, domain.domid) or mfn in call.xen.machine.special:
+            return False
+        domain.p2m.pop(frame, None)
+        call.xen.take_frames(domain, [range(mfn, mfn + 1)])
+    return True
+
+
+@handles(memory.MAXIMUM_RAM_PAGE)
+def maximum_ram_page(call: Call) -> int:
+    return call.xen.machine.frames
+
+
+@handles(memory.CURRENT_RESERVATION)
+def current_reservation(call: Call) -> int:
+    return call.xen.find_any(call["domid"]).tot_pages
+
+
+@handles(memory.MAXIMUM_RESERVATION)
+def maximum_reservation(call: Call) -> int:
+    return call.xen.find_any(call["domid"]).max_pages
+
+
+@handles(memory.MAXIMUM_GPFN)
+def maximum_gpfn(call: Call) -> int:
+    """What the p2m of a translated domain reached; a PV guest says itself how many pfns it has."""
+    domain = call.xen.find_any(call["domid"])
+    if domain.hvm:
+        return domain.highest_gfn
+    layout = call.xen.layout(x86.SHARED_INFO_STRUCT)
+    count = call.xen.machine.word(domain.shared_info, layout.offsets["arch.max_pfn"] // 8)
+    return (count or 1) - 1 if call.xen.profile.since(4, 3) else count - 1
+
+
+@handles(memory.MACHPHYS_MFN_LIST)
+def machphys_mfn_list(call: Call) -> None:
+    """The first frame of every 2 MiB of the M2P, to be mapped as DOMID_XEN's."""
+    chunks = list(call.xen.machine.m2p_frames[::_M2P_FRAMES_PER_EXTENT])[: call["max_extents"]]
+    call.memory.write(call["extent_start"], call.xen.machine.words.pack(chunks))
+    call.answer(nr_extents=len(chunks))

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""memory_op: what a guest is told of its address space, and pages in it that are not its own memory."""
+
+from __future__ import annotations
+
+from pyxc.abi import memory
+from pyxc.abi.errno import XenErrno
+from pyxc.abi.memory import MapSpace
+from pyxc.sim.model.access import Refusal
+from pyxc.sim.model.domain import Domain
+from pyxc.sim.ops import grant_table
+from pyxc.sim.ops.call import Call, handles
+
+
+@handles(memory.SET_MEMORY_MAP)
+def set_memory_map(call: Call) -> None:
+    """Nobody looks at what the entries say. Of HVM domains hvmloader had it before 4.6."""
+    profile, count = call.xen.profile, call["map.nr_entries"]
+    if count > (1024 if profile.since(4, 9) else 128 if profile.since(4, 2) else 3):
+        raise Refusal(XenErrno.EINVAL)
+    domain = call.xen.find_any(call["domid"])
+    if domain.hvm and (4, 2) <= profile.xen < (4, 6):
+        raise Refusal(XenErrno.EPERM)
+    layout = call.xen.layout(memory.MEMORY_MAP_ENTRY_STRUCT)
+    data = call.memory.read(call["map.buffer"], layout.size * count)
+    domain.e820 = [layout.unpack(data, index * layout.size) for index in range(count)]
+
+
+@handles(memory.ADD_TO_PHYSMAP)
+def add_to_physmap(call: Call) -> None:
+    domain = _translated(call)
+    _place(call, domain, _frame(call, domain), call["gpfn"])
+
+
+def _translated(call: Call) -> Domain:
+    domain = call.xen.find_any(call["domid"])
+    if not domain.hvm:
+        raise Refusal(XenErrno.EACCES if call.xen.profile.since(4, 6) else XenErrno.EINVAL)
+    return domain
+
+
+def _frame(call: Call, domain: Domain) -> int:
+    """The machine frame that is meant."""
+    space, index = call["space"], call["idx"]
+    if space == MapSpace.SHARED_INFO and index == 0:
+        return domain.shared_info
+    if space == MapSpace.GRANT_TABLE:
+        return grant_table.acquire(call.xen, domain, 0, index, 1)[0]
+    if space == MapSpace.GMFN_FOREIGN:
+        raise Refusal(XenErrno.ENOSYS)
+    if space == MapSpace.GMFN and domain.machine_frame(index) >= 0:
+        return domain.p2m.pop(index)
+    empty = space == MapSpace.GMFN and call.xen.profile.since(4, 20)
+    raise Refusal(XenErrno.EACCES if empty else XenErrno.EINVAL)
+
+
+def _place(call: Call, domain: Domain, mfn: int, gfn: int) -> None:
+    """A page is at one place only; memory that was there is freed."""
+    for former in [former for former, frame in domain.p2m.items() if frame == mfn]:
+        del domain.p2m[former]
+    remove(call, domain, gfn)
+    domain.place(gfn, mfn, 1)
+
+
+def remove(call: Call, domain: Domain, gfn: int) -> None:
+    mfn = domain.p2m.pop(gfn, None)
+    if mfn is not None and mfn not in call.xen.machine.special:
+        call.xen.take_frames(domain, [range(mfn, mfn + 1)])
+
+
+@handles(memory.REMOVE_FROM_PHYSMAP)
+def remove_from_physmap(call: Call) -> None:
+    """The page stays the domain's; it only has no place any more."""
+    domain = _translated(call)
+    if domain.p2m.pop(call["gpfn"], None) is None:
+        raise Refusal(XenErrno.ENOENT)

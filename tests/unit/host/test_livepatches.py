@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Patches of the running hypervisor."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from hosts import Boot, Host
+
+from pyxc import errors
+from pyxc.abi import livepatch
+from pyxc.abi.livepatch import State
+from pyxc.sim.ops.livepatch import Patch
+
+APPLIED = Patch("xsa-999", metadata=b"depends=none\0author=someone\0")
+BUSY = Patch("xsa-1000", State.CHECKED, -errno.EAGAIN)
+
+
+@pytest.mark.parametrize("release", ["4.7", "4.14", "4.22"])
+def test_there_are_none(boot: Boot, release: str) -> None:
+    assert boot(release).xen.livepatches.all() == []
+
+
+def test_releases_before_4_7_know_nothing_of_patches(boot: Boot) -> None:
+    with pytest.raises(errors.Unsupported):
+        boot("4.4").xen.livepatches.all()
+
+
+def test_patches_are_listed_in_order_with_what_they_say_of_themselves(host: Host) -> None:
+    host.truth.livepatches += [APPLIED, BUSY]
+    first, second = host.xen.livepatches.all()
+    assert (first.name, first.status) == ("xsa-999", (State.APPLIED, 0))
+    assert first.metadata == ("depends=none", "author=someone")
+    assert (second.name, second.status) == ("xsa-1000", (State.CHECKED, errno.EAGAIN))
+    assert second.status.busy and not first.status.busy
+    assert second.metadata == ()
+
+
+def test_releases_before_4_14_tell_no_metadata(boot: Boot) -> None:
+    host = boot("4.10")
+    host.truth.livepatches.append(APPLIED)
+    assert host.xen.livepatches.all() == [("xsa-999", (State.APPLIED, 0), None)]
+
+
+def test_more_patches_than_are_asked_for_at_once(host: Host) -> None:
+    host.truth.livepatches += [Patch(f"patch{number}") for number in range(150)]
+    assert [patch.name for patch in host.xen.livepatches.all()] == [f"patch{number}" for number in range(150)]
+
+
+def test_the_status_of_one(host: Host) -> None:
+    host.truth.livepatches.append(BUSY)
+    assert host.xen.livepatches.status("xsa-1000") == (State.CHECKED, errno.EAGAIN)
+    with pytest.raises(errors.HypercallError) as refused:
+        host.xen.livepatches.status("nope")
+    assert refused.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("name", ["", "x" * 128])
+def test_a_name_that_none_can_have(host: Host, name: str) -> None:
+    with pytest.raises(ValueError, match="length of the name"):
+        host.xen.livepatches.status(name)
+
+
+def test_what_the_hypervisor_claims_is_not_believed(host: Host) -> None:
+    host.link.lie(livepatch.LIVEPATCH_OP_LIST, result=65)
+    with pytest.raises(errors.DecodeError, match="65 patches in room for 64"):
+        host.xen.livepatches.all()
+
+
+def test_a_state_that_nobody_knows(host: Host) -> None:
+    host.truth.livepatches.append(Patch("odd", 7))  # type: ignore[arg-type]
+    with pytest.raises(errors.DecodeError, match="state 7"):
+        host.xen.livepatches.all()
