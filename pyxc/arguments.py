@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import SupportsIndex
 
 from pyxc.abi.domid import DOMID_FIRST_RESERVED, DOMID_SELF
+from pyxc.abi.page import MOST_FRAME
 
 
 def natural(name: str, value: SupportsIndex, most: int, least: int = 0) -> int:
@@ -17,6 +18,16 @@ def natural(name: str, value: SupportsIndex, most: int, least: int = 0) -> int:
     if not least <= number <= most:
         raise ValueError(f"{name} is {number}: it must be from {least} to {most}")
     return number
+
+
+def frame(name: str, value: SupportsIndex) -> int:
+    """The number of a frame."""
+    return natural(name, value, MOST_FRAME)
+
+
+def frames(name: str, first: SupportsIndex, count: SupportsIndex) -> int:
+    """How many frames there are from a first one on: at least one, and none beyond the highest."""
+    return natural(name, count, MOST_FRAME - frame("first frame", first) + 1, 1)
 
 
 def domid(value: SupportsIndex) -> int:

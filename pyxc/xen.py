@@ -1,21 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""A hypervisor: what it is, what the host has, and the way to its domains."""
+"""An open hypervisor, the roof: a Host with everything that it hands out."""
 
 from __future__ import annotations
 
-import sys
-from array import array
-from functools import cached_property
-from types import TracebackType
 from typing import Any, SupportsIndex
 
-from pyxc import answers, arguments, errors
-from pyxc._core import PAGE_SIZE
-from pyxc.abi import dom0_ops, registry, sysctl, version
-from pyxc.abi.domctl import Scheduler
+from pyxc import arguments
+from pyxc.abi import registry, sysctl
 from pyxc.abi.operation import DM_OP, DOM0_OP, DOMCTL, SYSCTL, Family, Operation
-from pyxc.abi.sysctl import Capability
-from pyxc.abi.version import Feature
 from pyxc.call.caller import Caller, Reply
 from pyxc.domain import affinity, usage
 from pyxc.domain.affinity import Affinity
@@ -29,34 +21,26 @@ from pyxc.host.console import Console
 from pyxc.host.cpu_policy import CpuPolicies
 from pyxc.host.events import EventChannels
 from pyxc.host.flask import Flask
+from pyxc.host.host import Host
 from pyxc.host.hypfs import Hypfs
 from pyxc.host.livepatches import Livepatches
 from pyxc.host.perfc import PerformanceCounters
 from pyxc.host.pm import PowerManagement
 from pyxc.host.pools import Pools
-from pyxc.host.records import PHYSINFO, Build, CpuTopology, NumaNode, PhysInfo, Version, counted, text
+from pyxc.host.records import CpuTopology, NumaNode
 from pyxc.link import Link
-from pyxc.store import Names, StoreClient
 
 _DEBUG_KEYS_MOST = 1024
 
 
-class Xen:
+class Xen(Host):
     """An open hypervisor. `with pyxc.open() as xen:`; see pyxc.open().
 
-    Threads: one may be used by many. After a fork only the parent may use it.
+    Threads: may be shared. After a fork only the parent may use it.
     """
 
-    own_domid = 0
-    """The domain that this process runs in: tools run in dom0."""
-
     def __init__(self, link: Link, caller: Caller, names: bool = True) -> None:
-        self.link = link
-        self.caller = caller
-        self.call = caller.call
-        self.interface = caller.interface
-        self.names = Names(link.connect_store, link.target, names)
-        self.store = StoreClient(link.connect_store, readonly=caller.readonly)
+        super().__init__(link, caller, names)
         self.domains = Domains(self)
         self.pools = Pools(self)
         self.console = Console(self)
@@ -66,104 +50,6 @@ class Xen:
         self.livepatches = Livepatches(self)
         self.perfc = PerformanceCounters(self)
         self.pm = PowerManagement(self)
-
-    @property
-    def readonly(self) -> bool:
-        return self.caller.readonly
-
-    @cached_property
-    def version(self) -> Version:
-        """Which Xen it is (xen_version version, extraversion)."""
-        packed = self.call(version.VERSION).result
-        extra = self._told(version.EXTRAVERSION2, version.EXTRAVERSION)
-        return Version(packed >> 16, packed & 0xFFFF, extra)
-
-    @cached_property
-    def capabilities(self) -> tuple[str, ...]:
-        """Kinds of guests that it runs, as "xen-3.0-x86_64", "hvm-3.0-x86_64" (xen_version capabilities)."""
-        return tuple(self._told(version.CAPABILITIES2, version.CAPABILITIES).split())
-
-    @cached_property
-    def commandline(self) -> str | None:
-        """What it was booted with (xen_version commandline). None before Xen 4.0."""
-        if not self.caller.supports(version.COMMANDLINE):
-            return None
-        return self._told(version.COMMANDLINE2, version.COMMANDLINE)
-
-    def _told(self, whole: Operation, cut: Operation) -> str:
-        """What it says of itself: all of it (Xen 4.20 and later), or what a structure has room for."""
-        if self.caller.supports(whole):
-            reply = self.call(whole, len=PAGE_SIZE - 4)
-            return text(reply.field("buf")[: reply.result])
-        return text(self.call(cut).field(cut.name))
-
-    @cached_property
-    def features(self) -> Feature:
-        """What it offers to dom0 (xen_version get_features, submap 0: there is no other)."""
-        return Feature(self.call(version.GET_FEATURES, submap_idx=0).field("submap"))
-
-    @cached_property
-    def virt_start(self) -> int:
-        """Where its own addresses begin in a PV guest (xen_version platform_parameters)."""
-        return int(self.call(version.PLATFORM_PARAMETERS).field("virt_start"))
-
-    @cached_property
-    def build(self) -> Build:
-        """How it was built (xen_version compile_info, changeset, build_id)."""
-        reply = self.call(version.COMPILE_INFO)
-        return Build(
-            compiler=text(reply.field("compiler")),
-            compile_by=text(reply.field("compile_by")),
-            compile_domain=text(reply.field("compile_domain")),
-            compile_date=text(reply.field("compile_date")),
-            changeset=self._told(version.CHANGESET2, version.CHANGESET),
-            build_id=self._build_id(),
-        )
-
-    def _build_id(self) -> str | None:
-        try:
-            reply = self.call(version.BUILD_ID, len=PAGE_SIZE - 4)
-        except errors.HypercallError:
-            return None
-        return bytes(reply.field("buf")[: reply.result]).hex()
-
-    def physinfo(self) -> PhysInfo:
-        """The host now: cpus, memory, what the platform can do (sysctl physinfo)."""
-        return counted(self.caller.read(sysctl.PHYSINFO, PHYSINFO))
-
-    @cached_property
-    def nr_cpus(self) -> int:
-        """Physical cpus, counting up to the highest id."""
-        info = self.physinfo()
-        count = info.nr_cpus if info.max_cpu_id is None else info.max_cpu_id + 1
-        return answers.number("number of cpus", count, answers.MOST_CPUS, 1)
-
-    @property
-    def platform(self) -> Capability:
-        """What the platform can do: hvm, hap, ... (sysctl physinfo capabilities).
-
-        Before Xen 3.3 nothing says that but the kinds of guests, see `capabilities`.
-        """
-        bits = self.physinfo().capability_bits
-        if bits is not None:
-            return sysctl.capabilities(bits, self.interface.sysctl)
-        hvm = any(kind.startswith("hvm-") for kind in self.capabilities)
-        return Capability.PV | (Capability.HVM if hvm else Capability(0))
-
-    @cached_property
-    def grant_version(self) -> int:
-        """The newest grant table version that a new domain may use."""
-        return 2 if Capability.GNTTAB_V2 in self.platform else 1
-
-    @cached_property
-    def scheduler(self) -> str:
-        """Name of the default scheduler (sysctl sched_id)."""
-        number = self.call(sysctl.SCHED_ID).field("sched_id")
-        schedulers = dom0_ops.Scheduler if self.interface.dom0_op else Scheduler
-        try:
-            return schedulers(number).name.lower()
-        except ValueError:
-            return f"scheduler {number}"
 
     def topology(self) -> list[CpuTopology]:
         """Core, socket and node of each physical cpu (sysctl cputopoinfo; before Xen 4.6 topologyinfo).
@@ -213,7 +99,7 @@ class Xen:
 
     def sample(self) -> Sample:
         """All domains and vcpus with the time: two of them tell what each used, `now.since(before)`."""
-        return usage.sample(self)
+        return usage.sample(self.domains)
 
     def events(self) -> EventChannels:
         """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""
@@ -285,45 +171,3 @@ class Xen:
         if asked.family is not family:
             raise ValueError(f"{asked.full_name} is not a {family.name}")
         return asked
-
-    @property
-    def swapped(self) -> bool:
-        """Whether its byte order is not this machine's."""
-        return self.interface.byteorder != sys.byteorder
-
-    def words(self, data: bytes | memoryview) -> array[int]:
-        """u64s between the hypervisor's byte order and this machine's, either way."""
-        words = array("Q")
-        words.frombytes(data)
-        if self.swapped:
-            words.byteswap()
-        return words
-
-    def words32(self, data: bytes) -> array[int]:
-        """The same of u32s."""
-        words = array("I", data)
-        if self.swapped:
-            words.byteswap()
-        return words
-
-    def check_writable(self, what: str) -> None:
-        """ReadOnlyError on a handle that was opened read-only."""
-        if self.readonly:
-            raise errors.ReadOnlyError(f"{what} changes something and this handle is read-only")
-
-    def close(self) -> None:
-        """Close devices, mappings and xenstore. BufferError while a memoryview still holds a mapping."""
-        self.link.close()
-        self.names.close()
-        self.store.close()
-
-    def __enter__(self) -> Xen:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Xen {'.'.join(map(str, self.interface.xen))} at {self.link.target}>"

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Final
 
 from pyxc.abi.layout import BOOL, HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, pad
-from pyxc.abi.operation import DOM0_OP, Operation
+from pyxc.abi.operation import DOM0_OP, Listing, Operation
 
 _SHADOW: Final = 0x13000001
 """The number that came with new shadow page tables; what was unversioned before it changed with it too."""
@@ -467,7 +467,9 @@ GETDOMAININFOLIST = Operation(DOM0_OP, "getdomaininfolist", 38, GETDOMAININFOLIS
 PLATFORM_QUIRK = Operation(DOM0_OP, "platform_quirk", 39, PLATFORM_QUIRK_STRUCT, changes=True)
 PHYSICAL_MEMORY_MAP = Operation(DOM0_OP, "physical_memory_map", 40, PHYSICAL_MEMORY_MAP_STRUCT, changes=False)
 MAX_VCPUS = Operation(DOM0_OP, "max_vcpus", 41, MAX_VCPUS_STRUCT, changes=True)
-GETMEMLIST2 = Operation(DOM0_OP, "getmemlist2", 42, GETMEMLIST2_STRUCT, changes=False)
+GETMEMLIST2 = Operation(
+    DOM0_OP, "getmemlist2", 42, GETMEMLIST2_STRUCT, changes=False, listing=Listing("buffer", "num_pfns")
+)
 GETVCPUINFO = Operation(DOM0_OP, "getvcpuinfo", 43, GETVCPUINFO_STRUCT, changes=False)
 SETDOMAINHANDLE = Operation(DOM0_OP, "setdomainhandle", 44, SETDOMAINHANDLE_STRUCT, changes=True)
 SETDEBUGGING = Operation(DOM0_OP, "setdebugging", 45, SETDEBUGGING_STRUCT, changes=True)

@@ -7,8 +7,9 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from pyxc.abi import dom0_ops
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import BOOL, HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, nested, pad
-from pyxc.abi.operation import DOMCTL, Operation
+from pyxc.abi.operation import DOMCTL, Listing, Operation
 
 
 class DomainFlag(IntFlag):
@@ -282,15 +283,22 @@ SENDTRIGGER_STRUCT = Table(
 CREATEDOMAIN = Operation(
     DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True, before=dom0_ops.CREATEDOMAIN
 )
-DESTROYDOMAIN = Operation(DOMCTL, "destroydomain", 2, changes=True, before=dom0_ops.DESTROYDOMAIN)
+DESTROYDOMAIN = Operation(
+    DOMCTL, "destroydomain", 2, changes=True, before=dom0_ops.DESTROYDOMAIN,
+    retry_on={XenErrno.EAGAIN: None},  # up to 4.5, while there is more to free
+)  # fmt: skip
 PAUSEDOMAIN = Operation(DOMCTL, "pausedomain", 3, changes=True, before=dom0_ops.PAUSEDOMAIN)
-UNPAUSEDOMAIN = Operation(DOMCTL, "unpausedomain", 4, changes=True, before=dom0_ops.UNPAUSEDOMAIN)
+UNPAUSEDOMAIN = Operation(
+    DOMCTL, "unpausedomain", 4, changes=True, before=dom0_ops.UNPAUSEDOMAIN,
+    hints={XenErrno.EINVAL: "it is not paused by a toolstack"},
+)  # fmt: skip
 GETDOMAININFO = Operation(
     DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, changes=False, before=dom0_ops.GETDOMAININFO
 )
 GETMEMLIST = Operation(
-    DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, before=dom0_ops.GETMEMLIST
-)
+    DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, before=dom0_ops.GETMEMLIST,
+    listing=Listing("buffer", "num_pfns"),
+)  # fmt: skip
 GETPAGEFRAMEINFO2 = Operation(DOMCTL, "getpageframeinfo2", 8, GETPAGEFRAMEINFO2_STRUCT, changes=False)
 SETVCPUAFFINITY = Operation(DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True)
 MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True, before=dom0_ops.SETDOMAINMAXMEM)
@@ -322,6 +330,9 @@ SENDTRIGGER = Operation(DOMCTL, "sendtrigger", 28, SENDTRIGGER_STRUCT, changes=T
 SET_ADDRESS_SIZE = Operation(DOMCTL, "set_address_size", 35, ADDRESS_SIZE_STRUCT, changes=True)
 GET_ADDRESS_SIZE = Operation(DOMCTL, "get_address_size", 36, ADDRESS_SIZE_STRUCT, changes=False)
 SET_TARGET = Operation(DOMCTL, "set_target", 46, SET_TARGET_STRUCT, changes=True)
-GETPAGEFRAMEINFO3 = Operation(DOMCTL, "getpageframeinfo3", 61, GETPAGEFRAMEINFO3_STRUCT, changes=False)
+GETPAGEFRAMEINFO3 = Operation(
+    DOMCTL, "getpageframeinfo3", 61, GETPAGEFRAMEINFO3_STRUCT, changes=False,
+    retry_on={XenErrno.EFAULT: 2},  # it only reads, and an anonymous buffer can fault for a moment
+)  # fmt: skip
 SETNODEAFFINITY = Operation(DOMCTL, "setnodeaffinity", 68, NODEAFFINITY_STRUCT, changes=True)
 GETNODEAFFINITY = Operation(DOMCTL, "getnodeaffinity", 69, NODEAFFINITY_STRUCT, changes=False)

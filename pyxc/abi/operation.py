@@ -61,20 +61,30 @@ HYPFS_OP = Family("hypfs_op", 42, fixed_width=True, by_value=True)
 MULTICALL = 13
 
 
+class Listing(NamedTuple):
+    """The fields of an operation that fills a list: for its buffer, and for the number of items in it."""
+
+    buffer: str
+    filled: str
+
+
 class Operation:
     """One thing that a hypervisor can be asked.
 
-    `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those. `wide`: its
-    result may need more than an int, so it is sent as a multicall of one entry. `body` is the structure of
-    its fields; `fixed` those that make it this operation where one command does several things. It exists in
-    the versions [start, stop) that have its structure. `before` is the dom0_op that did the same when there
-    was neither domctl nor sysctl.
+    `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those, and a domain
+    that is changed is looked at first. `wide`: its result may need more than an int, so it is sent as a
+    multicall of one entry. `body` is the structure of its fields; `fixed` those that make it this operation
+    where one command does several things. It exists in the versions [start, stop) that have its structure.
+    `before` is the dom0_op that did the same when there was neither domctl nor sysctl. `retry_on`: after
+    which errnos it is issued again, and how often at most (None: without limit). `listing`: its fields, if it
+    fills a list. `hints`: what an errno of this operation means, for people.
     """
 
     def __init__(
         self, family: Family, name: str, command: int, body: Table | None = None, *, changes: bool,
         wide: bool = False, fixed: Mapping[str, int] | None = None, start: Bound = None, stop: Bound = None,
-        before: Operation | None = None,
+        before: Operation | None = None, retry_on: Mapping[int, int | None] | None = None,
+        listing: Listing | None = None, hints: Mapping[int, str] | None = None,
     ) -> None:  # fmt: skip
         self.family = family
         self.name = name
@@ -86,6 +96,9 @@ class Operation:
         span = Span.of(start, stop)
         self.span = span.within(body.span) if body else span
         self.before = before
+        self.retry_on = retry_on or {}
+        self.listing = listing
+        self.hints = hints or {}
         self._layouts: dict[Interface, Layout] = {}
 
     def spoken(self, interface: Interface) -> Operation:

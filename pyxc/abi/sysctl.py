@@ -8,7 +8,7 @@ from typing import Final
 
 from pyxc.abi import dom0_ops
 from pyxc.abi.layout import HANDLE, S32, U8, U16, U32, U64, Row, Table, pad
-from pyxc.abi.operation import SYSCTL, Operation
+from pyxc.abi.operation import SYSCTL, Listing, Operation
 
 
 class Capability(IntFlag):
@@ -189,8 +189,9 @@ READCONSOLE_CLEAR = Operation(
 PHYSINFO = Operation(SYSCTL, "physinfo", 3, PHYSINFO_STRUCT, changes=False, before=dom0_ops.PHYSINFO)
 SCHED_ID = Operation(SYSCTL, "sched_id", 4, SCHED_ID_STRUCT, changes=False, before=dom0_ops.SCHED_ID)
 GETDOMAININFOLIST = Operation(
-    SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_STRUCT, changes=False, before=dom0_ops.GETDOMAININFOLIST
-)
+    SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_STRUCT, changes=False,
+    before=dom0_ops.GETDOMAININFOLIST, listing=Listing("buffer", "num_domains"),
+)  # fmt: skip
 DEBUG_KEYS = Operation(SYSCTL, "debug_keys", 7, DEBUG_KEYS_STRUCT, changes=True)
 GETCPUINFO = Operation(SYSCTL, "getcpuinfo", 8, GETCPUINFO_STRUCT, changes=False)
 AVAILHEAP = Operation(SYSCTL, "availheap", 9, AVAILHEAP_STRUCT, changes=False)

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from pyxc.abi.domctl import BITMAP_STRUCT
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import U32, Row, Table, nested
 from pyxc.abi.operation import SYSCTL, Operation
 
@@ -39,15 +40,38 @@ CPUPOOL_OP_STRUCT = Table(
 )  # fmt: skip
 
 
-def _operation(op: CpupoolOp, changes: bool) -> Operation:
+_NO_POOL = "no such cpu pool"
+
+
+def _operation(op: CpupoolOp, changes: bool, **hints: str) -> Operation:
+    """`hints` by the name of the errno."""
     name = f"cpupool_op_{op.name.lower()}"
-    return Operation(SYSCTL, name, 18, CPUPOOL_OP_STRUCT, changes=changes, fixed={"op": op})
+    meanings: dict[int, str] = {XenErrno[errno]: text for errno, text in hints.items()}
+    return Operation(SYSCTL, name, 18, CPUPOOL_OP_STRUCT, changes=changes, fixed={"op": op}, hints=meanings)
 
 
-CPUPOOL_OP_CREATE = _operation(CpupoolOp.CREATE, changes=True)
-CPUPOOL_OP_DESTROY = _operation(CpupoolOp.DESTROY, changes=True)
-CPUPOOL_OP_INFO = _operation(CpupoolOp.INFO, changes=False)
-CPUPOOL_OP_ADDCPU = _operation(CpupoolOp.ADDCPU, changes=True)
-CPUPOOL_OP_RMCPU = _operation(CpupoolOp.RMCPU, changes=True)
-CPUPOOL_OP_MOVEDOMAIN = _operation(CpupoolOp.MOVEDOMAIN, changes=True)
+CPUPOOL_OP_CREATE = _operation(
+    CpupoolOp.CREATE, changes=True, ENOENT="this hypervisor was built without this scheduler"
+)
+CPUPOOL_OP_DESTROY = _operation(
+    CpupoolOp.DESTROY, changes=True, ENOENT=_NO_POOL, EBUSY="the pool has cpus or domains"
+)
+CPUPOOL_OP_INFO = _operation(CpupoolOp.INFO, changes=False, ENOENT=_NO_POOL)
+CPUPOOL_OP_ADDCPU = _operation(
+    CpupoolOp.ADDCPU, changes=True, ENOENT=_NO_POOL, ENODEV="the cpu belongs to a pool, or no cpu is free"
+)
+CPUPOOL_OP_RMCPU = _operation(
+    CpupoolOp.RMCPU,
+    changes=True,
+    ENOENT=_NO_POOL,
+    EADDRNOTAVAIL="the cpu is not in this pool",
+    EBUSY="it is the pool's last cpu, and the pool has domains",
+    EINVAL="the pool cannot do without this cpu",
+)
+CPUPOOL_OP_MOVEDOMAIN = _operation(
+    CpupoolOp.MOVEDOMAIN,
+    changes=True,
+    ENOENT="no such cpu pool, or it has no cpu",
+    EPERM="the calling domain cannot be moved",
+)
 CPUPOOL_OP_FREEINFO = _operation(CpupoolOp.FREEINFO, changes=False)

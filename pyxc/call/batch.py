@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 from pyxc._core import Arena, lay_batch
 from pyxc.abi.layout import Layout
+from pyxc.abi.multicall import ENTRY_STRUCT
 from pyxc.abi.operation import MULTICALL
 from pyxc.call.plan import Plan
 from pyxc.call.records import Reader
 from pyxc.link import Link
 
 AT_ONCE = 512
-_ENTRY_WORDS = 8
-_ENTRY = 8 * _ENTRY_WORDS
 
 Column = Sequence[int] | int
 
@@ -75,7 +74,8 @@ class _Part:
         self._columns = columns
         self._swapped = link.byteorder != sys.byteorder
         self._stride = _padded(plan.size)
-        self._body = _ENTRY * count
+        self._entry = ENTRY_STRUCT.at(plan.interface)
+        self._body = self._entry.size * count
         self._tail = self._body + self._stride * count
         self._sizes: dict[str, int] = {}
         for name, column in columns.items():
@@ -130,7 +130,8 @@ class _Part:
         )
 
     def _collect(self, view: memoryview, whole: Batch, reader: Reader[Any] | None) -> None:
-        results = array("q", view[: self._body].cast("q")[1::_ENTRY_WORDS].tolist())
+        place, every = self._entry.offsets["result"] // 8, self._entry.size // 8
+        results = array("q", view[: self._body].cast("q")[place::every].tolist())
         if self._swapped:
             results.byteswap()
         whole.results.extend(results)

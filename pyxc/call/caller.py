@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from pyxc import answers, errors
 from pyxc.abi.layout import Interface, Layout, NotInInterface
+from pyxc.abi.multicall import ENTRY_STRUCT
 from pyxc.abi.operation import MULTICALL, Operation
 from pyxc.call import batch
 from pyxc.call.batch import Batch, Column
@@ -23,8 +23,7 @@ from pyxc.link.exchange import Placement, exchange_by_value, exchanger
 __all__ = ["Address", "Batch", "Caller", "Reply", "Trace"]
 
 ERESTART = 85
-_EFAULT_TRIES = 2
-_ARGUMENTS_AT = 16
+"""Xen's own, which should never reach a caller."""
 
 Trace = Callable[[Operation, Mapping[str, Any], int, Mapping[str, Any], float], None]
 """Told of every call: operation, fields that went in, result, fields that came out, seconds."""
@@ -45,7 +44,7 @@ class Reply(NamedTuple):
         """What a buffer holds; of one of no bytes Xen got the null handle."""
         return self.buffers.get(name, b"")
 
-    def told(self, name: str, most: int, least: int = 0) -> int:
+    def reported(self, name: str, most: int, least: int = 0) -> int:
         """A field that says how much there is. DecodeError where that makes no sense."""
         return answers.number(name, self.field(name), most, least)
 
@@ -83,10 +82,10 @@ class Caller:
         """
         plan = self._ready(operation)
         if plan.in_buffers:
-            return self.dm_op(operation, domid or 0, **fields)
-        values = plan.zero.copy()
-        if domid is not None and plan.domain is not None:
-            values[plan.domain] = domid
+            if domid is None:
+                raise TypeError(f"{operation.full_name} concerns a domain: its domid is missing")
+            return self.dm_op(operation, domid, **fields)
+        values = plan.begin(domid, fields)
         placements = plan.fill(values, fields) if fields else ()
         if self.trace:
             reply = self._traced(plan, values, placements, domid, fields)
@@ -157,16 +156,16 @@ class Caller:
             else:
                 result, answer, buffers = self.link.hypercall(plan.number, plan.before), b"", ()
             tries += 1
-            if result >= 0 or not _again(plan.operation, -result, tries):
+            if result >= 0 or not _again(plan.asked, -result, tries):
                 return result, answer, buffers
 
     def _multicall_of_one(self, plan: Plan, request: bytes) -> tuple[int, bytes, Sequence[bytes]]:
-        """A call whose result needs 64 bits: the entry of a multicall has room for it."""
-        entry = struct.Struct("<Qq6Q" if self.interface.byteorder == "little" else ">Qq6Q")
-        asked = entry.pack(plan.number, 0, plan.before, 0, 0, 0, 0, 0)
-        placements = ((_ARGUMENTS_AT + 8, request),) if plan.size else ()
+        """A call whose result needs 64 bits: the entry of a multicall holds them."""
+        entry = ENTRY_STRUCT.at(self.interface)
+        asked = entry.pack({"op": plan.number, "args": (plan.before, 0, 0, 0, 0, 0)})
+        placements = ((entry.offsets["args"] + 8, request),) if plan.size else ()
         failed, answer, buffers = self._exchange(MULTICALL, asked, placements, after=1)
-        result = failed if failed < 0 else int(entry.unpack(answer)[1])
+        result = failed if failed < 0 else int(entry.unpack(answer)["result"])
         return result, buffers[0] if buffers else b"", ()
 
     def read(self, operation: Operation, record: Record[R], domid: int | None = None) -> R:
@@ -180,40 +179,29 @@ class Caller:
         return cast("R", answer)
 
     def read_list(
-        self,
-        operation: Operation,
-        record: Record[R],
-        size: int,
-        room: int,
-        handle: str,
-        count: str,
-        **fields: Any,
+        self, operation: Operation, record: Record[R], size: int, most: int, **fields: Any
     ) -> list[R]:
-        """Ask for a list of at most `room` records of `size` bytes, and make them where they were written.
-
-        `handle` is the field for the list's buffer, `count` the one that says how many records are in it.
-        """
-        with self.listing(operation, None, size, room, handle, count) as ask:
+        """Ask for a list of at most `most` records of `size` bytes; decode them where they were written."""
+        with self.listing(operation, None, size, most) as ask:
             return record.at(self.interface).all(ask(**fields))
 
     @contextmanager
     def listing(
-        self, operation: Operation, domid: int | None, size: int, room: int, handle: str, count: str
+        self, operation: Operation, domid: int | None, size: int, most: int
     ) -> Iterator[Callable[..., memoryview]]:
-        """A way to ask for lists of at most `room` items of `size` bytes, each time into the same memory.
+        """A way to ask for lists of at most `most` items of `size` bytes, each time into the same memory.
 
-        `ask(**fields)` answers the items as bytes, where the hypervisor wrote them, until it is asked again.
-        `handle` is the field for the list's buffer, `count` the one that says how many items are in it.
+        `ask(**fields)` returns the items as bytes, where the hypervisor wrote them, until it is asked again.
         """
+        assert operation.listing is not None, f"{operation.full_name} fills no list"
+        buffer, filled = operation.listing
         plan = self._ready(operation)
         start = (plan.size + 63) & ~63
-        arena = self.link.pool.take(start + room * size)
-        given = {handle: Address(arena.address + start)}
+        arena = self.link.pool.take(start + most * size)
+        given = {buffer: Address(arena.address + start)}
 
         def ask(**fields: Any) -> memoryview:
-            values = plan.zero.copy()
-            if domid is not None and plan.domain is not None:
-                values[plan.domain] = domid
+            values = plan.begin(domid, fields)
             plan.fill(values, {**fields, **given})
             arena.view[: plan.size] = plan.request(values)
             started = time.perf_counter()
@@ -224,9 +212,7 @@ class Caller:
                 self.trace(plan.operation, fields, result, plan.body(answer), elapsed)
             if result < 0:
                 raise self.error(operation, -result, domid)
-            found: int = plan.layout.codec.unpack(answer)[plan.layout.index[count]]
-            if found > room:
-                raise errors.DecodeError(f"the hypervisor claims {found} items in room for {room}")
+            found = answers.number(filled, plan.layout.unpack(answer)[filled], most)
             return arena.view[start : start + found * size]
 
         try:
@@ -238,15 +224,12 @@ class Caller:
         """What asks: the device itself, where it can and nobody wants a trace: these are asked most often."""
         plan = self._ready(operation)
         reader = record.at(self.interface)
-        prepare = getattr(self.link, "prepare", None)
-        if prepare is None or self.trace or operation.changes or operation.family.command_argument:
+        direct = self.link.direct
+        if direct is None or self.trace or operation.changes or operation.family.command_argument:
             return lambda domid: self.call(operation, domid).record(reader)
         domid_at = -1 if plan.domain is None else plan.layout.offsets[plan.layout.names[plan.domain]]
         request = plan.request(plan.zero)
-        asked: Callable[[int | None], R | int] = prepare(
-            plan.number, request, domid_at, reader, plan.layout.body
-        )
-        return asked
+        return direct.prepare(plan.number, request, domid_at, reader, plan.layout.body)
 
     def batch(
         self, operation: Operation, count: int, record: Record[R] | None = None, /, **columns: Column
@@ -315,7 +298,7 @@ class Caller:
         """The exception for an errno that an operation came back with."""
         spoken = operation.spoken(self.interface)
         version = self.interface.number(spoken.family.name)
-        hint = self.restriction if number == errno.EPERM else ""
+        hint = (self.restriction if number == errno.EPERM else "") or operation.hints.get(number, "")
         return errors.from_errno(number, spoken.full_name, domid, version, hint)
 
     @property
@@ -330,12 +313,9 @@ class Caller:
 
 
 def _again(operation: Operation, number: int, tries: int) -> bool:
-    """Whether an answer asks for the same call once more.
-
-    Destroying a domain gives EAGAIN up to Xen 4.5; ERESTART is Xen's own and should never get here. Only
-    getpageframeinfo3 may be repeated after EFAULT: it reads, and anonymous buffers can fault for a moment.
-    """
-    if number == ERESTART or (number == errno.EAGAIN and operation.name == "destroydomain"):
-        time.sleep(0)
-        return True
-    return number == errno.EFAULT and operation.name == "getpageframeinfo3" and tries <= _EFAULT_TRIES
+    """Whether an errno asks for the same call once more, as the row of the operation says."""
+    if number != ERESTART and number not in operation.retry_on:
+        return False
+    limit = operation.retry_on.get(number)
+    time.sleep(0)
+    return limit is None or tries <= limit

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyxc.abi.layout import Interface
-from pyxc.abi.operation import DM_OP, Operation
+from pyxc.abi.operation import DM_OP, SYSCTL, Operation
 from pyxc.link.exchange import Placement
 
 _DOMAIN_FIELDS = frozenset(("domid", "domain", "dom", "domain_id"))
@@ -24,6 +24,8 @@ class Plan:
     def __init__(self, asked: Operation, interface: Interface, refused: bool) -> None:
         operation = asked.spoken(interface)
         family = operation.family
+        self.asked = asked
+        self.interface = interface
         self.operation = operation
         self.refused = refused
         self.wide = operation.wide
@@ -43,6 +45,18 @@ class Plan:
         self.domain = next((i for i, name in enumerate(self.layout.names) if name in _DOMAIN_FIELDS), None)
         self.size = self.layout.size
         self.pack = self.layout.codec.pack
+
+    def begin(self, domid: int | None, fields: Mapping[str, Any]) -> list[Any]:
+        """The values to fill, with the domain in its place. TypeError for a call that forgot its domain."""
+        values = self.zero.copy()
+        if self.domain is None:
+            return values
+        if domid is not None:
+            values[self.domain] = domid
+        elif self.operation.family is not SYSCTL and self.layout.names[self.domain] not in fields:
+            # Zero is dom0. A sysctl names a domain only where that is what it is about.
+            raise TypeError(f"{self.operation.full_name} concerns a domain: its domid is missing")
+        return values
 
     def fill(self, values: list[Any], fields: Mapping[str, Any]) -> tuple[Placement, ...]:
         """Put fields in their places; answers those that are buffers, in the order given."""

@@ -6,7 +6,9 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 
+import pyxc
 from pyxc.host.records import CpuTopology
 
 _SIZE = re.compile(r"([0-9]+)([bkmgt]?)")
@@ -90,3 +92,8 @@ def cpu_text(cpus: Iterable[int] | None, count: int) -> str:
     ends = sorted(cpu for cpu in wanted if cpu + 1 not in wanted)
     spans = [f"{start}-{end}" if end > start else str(start) for start, end in zip(starts, ends)]
     return ",".join(spans) or "none"
+
+
+def scheduler_name(scheduler: pyxc.Scheduler | int) -> str:
+    """A scheduler as xl prints it, "scheduler 42" where pyxc has no name for it."""
+    return scheduler.name.lower() if isinstance(scheduler, IntEnum) else f"scheduler {scheduler}"

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from pyxc import errors
 from pyxc.abi import bitmap, dom0_ops, domctl
 from pyxc.abi.domctl import AffinityFlag
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
+from pyxc.abi.operation import Operation
+from pyxc.host.host import Host
 
 _BOTH = (int(AffinityFlag.HARD), int(AffinityFlag.SOFT))
 
@@ -26,7 +25,7 @@ class Affinity(NamedTuple):
     soft: Cpus | None
 
 
-def read(xen: Xen, domid: int, vcpu: int) -> Affinity:
+def read(xen: Host, domid: int, vcpu: int) -> Affinity:
     """Of one vcpu (domctl getvcpuaffinity)."""
     if xen.interface.dom0_op:
         reply = xen.call(domctl.GETVCPUINFO, domid, vcpu=vcpu)
@@ -36,7 +35,7 @@ def read(xen: Xen, domid: int, vcpu: int) -> Affinity:
     return maps.affinity(reply.buffers[name] for name in maps.names)
 
 
-def read_many(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
+def read_many(xen: Host, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
     """Of many vcpus in one multicall, by (domid, vcpu); those that vanished are left out."""
     if xen.interface.dom0_op:
         return _read_many_words(xen, domids, vcpus)
@@ -52,7 +51,7 @@ def read_many(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tup
 
 
 def _read_many_words(
-    xen: Xen, domids: Sequence[int], vcpus: Sequence[int]
+    xen: Host, domids: Sequence[int], vcpus: Sequence[int]
 ) -> dict[tuple[int, int], Affinity]:
     """In 2006 getvcpuinfo told the affinity, in one word."""
     batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
@@ -64,18 +63,17 @@ def _read_many_words(
     }
 
 
-def write(xen: Xen, domid: int, vcpu: int, hard: Cpus | None, soft: Cpus | None) -> None:
-    """Set what is not None (domctl setvcpuaffinity)."""
+def assignment(xen: Host, hard: Cpus | None, soft: Cpus | None) -> tuple[Operation, dict[str, Any]]:
+    """The operation and fields that set what is not None (domctl setvcpuaffinity)."""
     if soft is not None and not _has_soft(xen):
         hint = "soft affinity came with Xen 4.5"
         raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
     if xen.interface.dom0_op:
-        xen.call(dom0_ops.SETVCPUAFFINITY, domid, vcpu=vcpu, cpumap=bitmap.bits(hard or ()))
-    else:
-        xen.call(domctl.SETVCPUAFFINITY, domid, vcpu=vcpu, **_Maps(xen).given(hard, soft))
+        return dom0_ops.SETVCPUAFFINITY, {"cpumap": bitmap.bits(hard or ())}
+    return domctl.SETVCPUAFFINITY, {**_Maps(xen).given(hard, soft)}
 
 
-def _has_soft(xen: Xen) -> bool:
+def _has_soft(xen: Host) -> bool:
     return not xen.interface.dom0_op and xen.caller.has_field(domctl.SETVCPUAFFINITY, "flags")
 
 
@@ -85,7 +83,7 @@ class _Maps:
     `names` are the fields of their buffers.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._nr_cpus = xen.nr_cpus
         self._chosen = _has_soft(xen)
         maps = ("cpumap_hard", "cpumap_soft") if self._chosen else ("cpumap",)
@@ -102,9 +100,7 @@ class _Maps:
     def given(self, hard: Cpus | None, soft: Cpus | None) -> dict[str, int | bytes]:
         """Fields that set what is not None. A map has its cpus in order of bytes, lowest bit first."""
         flags = {"flags": sum(flag for flag, cpus in zip(_BOTH, (hard, soft)) if cpus is not None)}
-        maps = {
-            name: bitmap.pack(cpus or (), self._nr_cpus) for name, cpus in zip(self.names, (hard, soft))
-        }
+        maps = {name: bitmap.pack(cpus or (), self._nr_cpus) for name, cpus in zip(self.names, (hard, soft))}
         return {**(flags if self._chosen else {}), **self._wanted, **maps}
 
     def affinity(self, maps: Iterable[bytes]) -> Affinity:

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 from pyxc import answers, arguments
 from pyxc.abi import event_channel
 from pyxc.abi.event_channel import Status
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
+from pyxc.domain.identity import Identity
 
 _PORT_MAX = 2**32 - 1
 _BATCH = 128
@@ -48,14 +46,14 @@ class Channels:
     To ring, and to wait for a ring, takes ports of one's own domain: see EventChannels.
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Identity) -> None:
         self._domain = domain
         self._xen = domain.xen
 
     def status(self, port: int) -> Channel:
         """What a port is bound to (EVTCHNOP_status). EINVAL for a number that its table does not reach."""
         number = arguments.natural("port", port, _PORT_MAX)
-        reply = self._xen.call(event_channel.STATUS, self._domain.domid, port=number)
+        reply = self._domain.call(event_channel.STATUS, port=number)
         return self._channel(number, reply.fields())
 
     def ports(self) -> list[Channel]:
@@ -80,7 +78,7 @@ class Channels:
         A toolstack opens two for a new guest: for its xenstore and for its console.
         """
         remote = arguments.domid_or_self(remote_domid)
-        reply = self._xen.call(event_channel.ALLOC_UNBOUND, self._domain.domid, remote_dom=remote)
+        reply = self._domain.change(event_channel.ALLOC_UNBOUND, remote_dom=remote)
         return int(reply.field("port"))
 
     def reset(self) -> None:
@@ -90,8 +88,7 @@ class Channels:
         """
         if self._domain.domid == self._xen.own_domid:
             raise ValueError("closing all event channels of its own domain would stop it")
-        self._domain.info()
-        self._xen.call(event_channel.RESET, self._domain.domid)
+        self._domain.change(event_channel.RESET)
 
     def _channel(self, port: int, answer: Mapping[str, Any]) -> Channel:
         status = answers.member(Status, answer["status"])

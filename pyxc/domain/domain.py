@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One domain: how it stops, goes on and ends, and what else is set for it as a whole."""
+"""A domain, the roof: how it stops, continues and ends, and the way to everything else about it."""
 
 from __future__ import annotations
 
@@ -11,54 +11,57 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pyxc import arguments, errors
-from pyxc.abi import domctl, flask, hvm, sched
+from pyxc._core import PAGE_SIZE
+from pyxc.abi import domctl, flask, sched
 from pyxc.abi.domctl import Scheduler, Trigger
 from pyxc.abi.domctl_tsc import TscMode
-from pyxc.abi.hvm import HvmParam
-from pyxc.abi.hvm_save import HvmRecordType
 from pyxc.abi.sched import ShutdownReason
+from pyxc.domain import node_affinity, scheduling, tsc, vnuma
+from pyxc.domain import pirq as pirqs
 from pyxc.domain.channels import Channels
 from pyxc.domain.grants import Grants
-from pyxc.domain.hvm_context import HvmContext, load_context, read_context, read_record
-from pyxc.domain.info import MOST_VCPUS, DomainInfo, read_info
+from pyxc.domain.hvm_context import HvmContexts
+from pyxc.domain.hvm_params import HvmParams
+from pyxc.domain.identity import Identity
+from pyxc.domain.info import MOST_VCPUS
 from pyxc.domain.log_dirty import LogDirty
 from pyxc.domain.memory import Memory
 from pyxc.domain.pci import Pci
 from pyxc.domain.permissions import Permissions
-from pyxc.domain.pirq import map_pirq, unmap_pirq
 from pyxc.domain.resume import resume
-from pyxc.domain.tsc import TscInfo, read_tsc, set_tsc
+from pyxc.domain.tsc import TscInfo
 from pyxc.domain.vcpus import Vcpu, Vcpus
-from pyxc.domain.vnuma import Vnuma, read_vnuma, set_vnuma
-from pyxc.host import scheduling, topology
+from pyxc.domain.vnuma import Vnuma
 from pyxc.host.cpu_policy import CpuPolicy, domain_policy
-from pyxc.host.pools import Pool, host_scheduler
+from pyxc.host.flask import Flask
+from pyxc.host.pools import Pool
 from pyxc.host.scheduling import DomainParams
 
 if TYPE_CHECKING:
     from pyxc.guest.core_dump import CoreDump, Progress
-    from pyxc.xen import Xen
 
 _POLL_S = 0.05
 
 
-class Domain:
-    """One domain, known by (domid, uuid): domids are used again, so a destructive call first reads both anew.
+class Domain(Identity):
+    """One domain, known by (domid, uuid): domids are reused, so every change first checks whose it is.
 
-    Between that reading and the call a domain can still be replaced; the window is microseconds.
-    Threads: may be used by many.
+    Between that check and the change a domain can still be replaced; the window is microseconds. DomainGone
+    where another domain has the id by now, DomainNotFound where none has. Properties are known; what a method
+    returns is asked of the hypervisor. Threads: may be shared.
+
+    >>> web = xen.domains["web1"]
+    >>> web.pause()
+    >>> web.info().paused
+    True
     """
-
-    def __init__(self, xen: Xen, domid: int, handle: uuid.UUID) -> None:
-        self.xen = xen
-        self.domid = domid
-        self.uuid = handle
-        self._handle = handle.bytes
 
     @property
     def name(self) -> str | None:
-        """Its name in xenstore, None when it has none or nothing answers there."""
-        return self.xen.names.domain_name(self.domid)
+        """Its name in xenstore, kept once it is known; None where it has none or xenstore does not answer."""
+        if self._name is None:
+            self._name = self.xen.names.domain_name(self.domid)
+        return self._name
 
     @property
     def memory(self) -> Memory:
@@ -85,55 +88,34 @@ class Domain:
         return LogDirty(self)
 
     @property
+    def hvm_params(self) -> HvmParams:
+        return HvmParams(self)
+
+    @property
+    def hvm_context(self) -> HvmContexts:
+        return HvmContexts(self)
+
+    @property
     def vcpus(self) -> Vcpus:
         return Vcpus(self)
 
     def vcpu(self, index: int) -> Vcpu:
         return Vcpu(self, arguments.natural("vcpu", index, MOST_VCPUS - 1))
 
-    def guest_bits(self) -> int:
-        """32 for a 32-bit PV guest, else 64 (domctl get_address_size).
-
-        From 4.14 on Xen refuses the question for HVM guests; before 3.1 there were 64-bit guests only.
-        """
-        try:
-            bits = int(self.xen.call(domctl.GET_ADDRESS_SIZE, self.domid).field("size"))
-        except errors.Unsupported:
-            return 64
-        if bits not in (32, 64):
-            raise errors.DecodeError(f"domain {self.domid} is told to be of {bits} bits")
-        return bits
-
-    def info(self) -> DomainInfo:
-        """What it is now (domctl getdomaininfo). DomainNotFound: the id is free; DomainGone: not its."""
-        info = read_info(self.xen, self.domid)
-        if info.handle != self._handle:
-            raise errors.DomainGone(f"domain {self.domid} is now {info.uuid}; {self.uuid} is gone")
-        return info
-
-    def exists(self) -> bool:
-        """Whether the very same domain is still there, dying or not."""
-        try:
-            self.info()
-        except (errors.DomainNotFound, errors.DomainGone):
-            return False
-        return True
-
     def pause(self) -> None:
         """Take all vcpus off the cpus (domctl pausedomain).
 
         Pauses nest, each needs its unpause; before Xen 4.5 a second one changes nothing.
         """
-        self.xen.call(domctl.PAUSEDOMAIN, self.domid)
+        self.change(domctl.PAUSEDOMAIN)
 
     def unpause(self) -> None:
         """Undo one pause (domctl unpausedomain). From Xen 4.5 on EINVAL when it was not paused from here."""
-        self.xen.call(domctl.UNPAUSEDOMAIN, self.domid)
+        self.change(domctl.UNPAUSEDOMAIN)
 
     def shutdown(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
         """Stop it from outside, without asking the guest (sched_op remote_shutdown): it stays, shut down."""
-        self.info()
-        self.xen.call(sched.REMOTE_SHUTDOWN, self.domid, reason=int(reason))
+        self.change(sched.REMOTE_SHUTDOWN, reason=int(reason))
 
     def resume(self, fast: bool | None = None) -> None:
         """Let a domain that shut down go on (domctl resumedomain).
@@ -168,7 +150,7 @@ class Domain:
     def _why_stuck(self, timeout: float) -> str:
         ours = [held for held in self.xen.link.maps if held.domid == self.domid]
         if ours:
-            pages = sum(held.size for held in ours) // 4096
+            pages = sum(held.size for held in ours) // PAGE_SIZE
             cause = f"this process still maps {pages} of its pages in {len(ours)} mapping(s); close them"
         else:
             cause = "another process or a backend still maps its memory or grants"
@@ -203,7 +185,7 @@ class Domain:
         Below what it owns now it just cannot grow; before Xen 4.1 that is EINVAL.
         """
         arguments.natural("kb", kb, 2**54)
-        self.xen.call(domctl.MAX_MEM, self.domid, max_memkb=kb)
+        self.change(domctl.MAX_MEM, max_memkb=kb)
 
     def set_max_vcpus(self, count: int) -> None:
         """How many vcpus it has (domctl max_vcpus): from Xen 4.12 on exactly what it was created with.
@@ -211,14 +193,13 @@ class Domain:
         Before, from 4.0 on, it is set once; before that the number can grow, up to 32.
         """
         arguments.natural("count", count, MOST_VCPUS)
-        self.xen.call(domctl.MAX_VCPUS, self.domid, max=count)
+        self.change(domctl.MAX_VCPUS, max=count)
 
     def set_uuid(self, handle: uuid.UUID | str | bytes) -> None:
         """Give it another handle (domctl setdomainhandle); this object stands for it from then on."""
         new = arguments.handle(handle)
-        self.info()
-        self.xen.call(domctl.SETDOMAINHANDLE, self.domid, handle=new.bytes)
-        self.uuid, self._handle = new, new.bytes
+        self.change(domctl.SETDOMAINHANDLE, handle=new.bytes)
+        self.uuid = new
 
     def set_guest_bits(self, bits: int) -> None:
         """Make a PV domain one for 32- or 64-bit guests (domctl set_address_size), before it has memory.
@@ -227,20 +208,18 @@ class Domain:
         """
         if bits not in (32, 64):
             raise ValueError(f"bits is {bits}: a guest has 32 or 64")
-        self.info()
-        self.xen.call(domctl.SET_ADDRESS_SIZE, self.domid, size=bits)
+        self.change(domctl.SET_ADDRESS_SIZE, size=bits)
 
     def set_time_offset(self, seconds: int) -> None:
         """How far its wall clock is from that of the host, in seconds (domctl settimeoffset).
 
         32 bits up to Xen 4.5. The guest sees it when it next reads the time.
         """
-        self.info()
-        self.xen.call(domctl.SETTIMEOFFSET, self.domid, time_offset_seconds=seconds)
+        self.change(domctl.SETTIMEOFFSET, time_offset_seconds=seconds)
 
     def tsc_info(self) -> TscInfo:
         """How its time stamp counter runs (domctl gettscinfo). Unsupported before Xen 4.0."""
-        return read_tsc(self)
+        return tsc.read(self)
 
     def set_tsc(self, mode: TscMode, khz: int = 0, *, incarnation: int = 0, elapsed_ns: int = 0) -> None:
         """How its time stamp counter is to run (domctl settscinfo), before the guest starts.
@@ -248,7 +227,7 @@ class Domain:
         `khz` 0 is as fast as the host's. `incarnation` and `elapsed_ns` are those of a domain that goes on
         here. EINVAL for a mode that this Xen does not have; nobody sets it for himself.
         """
-        set_tsc(self, mode, khz, incarnation, elapsed_ns)
+        tsc.write(self, mode, khz, incarnation, elapsed_ns)
 
     def send_trigger(self, trigger: Trigger | int, vcpu: int = 0) -> None:
         """Press a button of its virtual machine (domctl sendtrigger).
@@ -258,22 +237,19 @@ class Domain:
         """
         arguments.natural("trigger", trigger, 2**32 - 1)
         arguments.natural("vcpu", vcpu, MOST_VCPUS - 1)
-        self.info()
-        self.xen.call(domctl.SENDTRIGGER, self.domid, trigger=int(trigger), vcpu=vcpu)
+        self.change(domctl.SENDTRIGGER, trigger=int(trigger), vcpu=vcpu)
 
     def set_target(self, domain: Domain) -> None:
         """Make it the device model of an HVM domain (domctl set_target): it may act on that one's memory.
 
         Once; the other domain's id is not free before this one is gone. EINVAL when it has a target already.
         """
-        self.info()
         domain.info()
-        self.xen.call(domctl.SET_TARGET, self.domid, target=domain.domid)
+        self.change(domctl.SET_TARGET, target=domain.domid)
 
     def set_debugging(self, enabled: bool) -> None:
         """Whether a debugger in dom0 gets its exceptions (domctl setdebugging): it stops at each of them."""
-        self.info()
-        self.xen.call(domctl.SETDEBUGGING, self.domid, enable=bool(enabled))
+        self.change(domctl.SETDEBUGGING, enable=bool(enabled))
 
     def map_pirq(self, gsi: int, pirq: int | None = None) -> int:
         """Give it an interrupt line of the host (physdev_op map_pirq); answers its number in the domain.
@@ -281,72 +257,39 @@ class Domain:
         Xen chooses the number unless `pirq` does. A line that the domain has already keeps its number, and is
         EPERM up to Xen 4.16. Unsupported before 3.3, and in a dom0 with a 32-bit kernel.
         """
-        return map_pirq(self, gsi, pirq)
+        return pirqs.map_gsi(self, gsi, pirq)
 
     def unmap_pirq(self, pirq: int) -> None:
         """Take an interrupt line back (physdev_op unmap_pirq)."""
-        unmap_pirq(self, pirq)
+        pirqs.unmap(self, pirq)
 
     def vnuma(self) -> Vnuma | None:
         """The NUMA topology that it sees (memory_op get_vnumainfo). None: just one node."""
-        return read_vnuma(self)
+        return vnuma.read(self)
 
     def set_vnuma(self, topology: Vnuma) -> None:
         """The NUMA topology that it sees (domctl setvnumainfo), before it starts. Unsupported before 4.5."""
-        set_vnuma(self, topology)
-
-    def hvm_context(self) -> HvmContext:
-        """The state of its virtual hardware (domctl gethvmcontext). The domain is held for the moment.
-
-        Of HVM and PVH domains, else EINVAL.
-        """
-        return read_context(self)
-
-    def set_hvm_context(self, context: HvmContext | bytes) -> None:
-        """Load the state of its virtual hardware (domctl sethvmcontext). DecodeError for what is none.
-
-        All its vcpus are offline afterwards but those that have a CPU record. A record that Xen refuses
-        (EINVAL, ENODATA) may leave some loaded before Xen 4.20.
-        """
-        load_context(self, context)
-
-    def hvm_record(self, type: HvmRecordType | int, instance: int = 0) -> bytes:
-        """One record of its HVM context alone (domctl gethvmcontext_partial). KeyError: there is none.
-
-        EINVAL for a type that this Xen does not save.
-        """
-        return read_record(self, type, instance)
-
-    def hvm_params(self) -> dict[HvmParam, int]:
-        """All parameters of an HVM or PVH domain that this Xen tells, in one multicall (hvm_op get_param)."""
-        batch = self.xen.caller.batch(hvm.GET_PARAM, len(HvmParam), domid=self.domid, index=list(HvmParam))
-        if all(batch.results):
-            raise self.xen.caller.error(hvm.GET_PARAM, -batch.results[0], self.domid)
-        values = (batch.layout.unpack(answer)["value"] for answer in batch.answers)
-        return {param: value for param, result, value in zip(HvmParam, batch.results, values) if result == 0}
+        vnuma.write(self, topology)
 
     def node_affinity(self) -> frozenset[int]:
         """The NUMA nodes from which it gets memory at first (domctl getnodeaffinity, from Xen 4.3 on)."""
-        return topology.node_affinity(self)
+        return node_affinity.read(self)
 
     def set_node_affinity(self, nodes: Iterable[int] | None) -> None:
         """Change them (domctl setnodeaffinity). None: those of the cpus on which its vcpus may run.
 
         ValueError for no node. OSError EINVAL when none of them is online.
         """
-        topology.set_node_affinity(self, nodes)
+        node_affinity.write(self, nodes)
 
-    @property
     def pool(self) -> Pool | None:
         """The cpu pool that it is in; None before Xen 4.1, which has none (domctl getdomaininfo)."""
         pool_id = self.info().cpupool
         return None if pool_id is None else Pool(self.xen, pool_id)
 
-    @property
     def scheduler(self) -> Scheduler | int:
-        """Which scheduler it is under: that of its pool, a plain int where pyxc has no name for it."""
-        pool = self.pool
-        return host_scheduler(self.xen) if pool is None else pool.scheduler
+        """The scheduler of its pool, a plain int where pyxc has no name for it (sysctl cpupool_op info)."""
+        return scheduling.scheduler_of(self)
 
     def scheduling(self) -> DomainParams | None:
         """Its share of the cpus (domctl scheduler_op getinfo): see the records in pyxc.host.scheduling.
@@ -354,7 +297,7 @@ class Domain:
         None under a scheduler without such parameters. Under rtds it is what a new vcpu gets; what each has
         is in vcpus.scheduling().
         """
-        return scheduling.of_domain(self)
+        return scheduling.read(self)
 
     def set_scheduling(
         self,
@@ -371,43 +314,21 @@ class Domain:
         gives them to all vcpus. ValueError for one that its scheduler does not have, and for values that make
         no sense, of which Xen would keep some: a cap of more than 100 for each vcpu, more budget than period.
         """
-        scheduling.set_of_domain(
+        scheduling.write(
             self, weight=weight, cap=cap, period_us=period_us, budget_us=budget_us, extratime=extratime
         )
-
-    def hvm_param(self, param: HvmParam | int) -> int:
-        """A parameter of an HVM or PVH domain (hvm_op get_param)."""
-        arguments.natural("param", param, 2**32 - 1)
-        return int(self.xen.call(hvm.GET_PARAM, self.domid, index=int(param)).field("value"))
-
-    def set_hvm_param(self, param: HvmParam | int, value: int) -> None:
-        """Set a parameter of an HVM or PVH domain (hvm_op set_param)."""
-        arguments.natural("param", param, 2**32 - 1)
-        arguments.natural("value", value, 2**64 - 1)
-        self.xen.call(hvm.SET_PARAM, self.domid, index=int(param), value=value)
 
     def cpu_policy(self) -> CpuPolicy:
         """What cpus show to it: CPUID leaves and MSRs (domctl get_cpu_policy, Xen 4.12)."""
         return domain_policy(self.xen, self.domid)
 
-    @property
     def label(self) -> str:
         """Its label in the security policy (xsm_op sid_to_context). Unsupported without FLASK."""
-        return self.xen.flask.context(self.info().ssidref)
+        return Flask(self.xen).context(self.info().ssidref)
 
     def set_label(self, label: str) -> None:
-        """Give it another label, where the policy lets dom0 (xsm_op relabel_domain, Xen 4.3)."""
-        sid = self.xen.flask.sid(label)
-        self.info()
-        self.xen.call(flask.RELABEL_DOMAIN, self.domid, sid=sid)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Domain):
-            return NotImplemented
-        return (self.xen, self.domid, self.uuid) == (other.xen, other.domid, other.uuid)
-
-    def __hash__(self) -> int:
-        return hash((self.domid, self.uuid))
+        """Give it another label, where the policy lets dom0 (xsm_op relabel_domain, since Xen 4.3)."""
+        self.change(flask.RELABEL_DOMAIN, sid=Flask(self.xen).sid(label))
 
     def __repr__(self) -> str:
         return f"<Domain {self.domid} {self.uuid} on {self.xen.link.target}>"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import uuid as uuids
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyxc import arguments, errors
 from pyxc.abi import domctl, flask, sysctl
@@ -14,9 +14,7 @@ from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
 from pyxc.domain.domain import Domain
 from pyxc.domain.info import INFO, MOST_VCPUS, DomainInfo, read_info
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
+from pyxc.host.host import Host
 
 _ROOM = 8
 _U32_MAX = 2**32 - 1
@@ -34,8 +32,8 @@ class Domains(Mapping[int, Domain]):
     Threads: may be used by many.
     """
 
-    def __init__(self, xen: Xen) -> None:
-        self._xen = xen
+    def __init__(self, xen: Host) -> None:
+        self.xen = xen
         self._room = _ROOM
 
     def infos(self, first: int = 0, most: int = DOMID_FIRST_RESERVED) -> list[DomainInfo]:
@@ -45,11 +43,11 @@ class Domains(Mapping[int, Domain]):
         """
         arguments.natural("most", most, DOMID_FIRST_RESERVED)
         first = arguments.domid(first)
-        size = domctl.GETDOMAININFO_STRUCT.at(self._xen.interface).size
+        size = domctl.GETDOMAININFO_STRUCT.at(self.xen.interface).size
         while True:
             room = min(self._room, most)
-            found = self._xen.caller.read_list(
-                sysctl.GETDOMAININFOLIST, INFO, size, room, "buffer", "num_domains",
+            found = self.xen.caller.read_list(
+                sysctl.GETDOMAININFOLIST, INFO, size, room,
                 first_domain=first, max_domains=room,
             )  # fmt: skip
             if room == most:
@@ -62,12 +60,12 @@ class Domains(Mapping[int, Domain]):
     def __getitem__(self, key: int | str | uuids.UUID) -> Domain:
         """KeyError (for an id DomainNotFound, which is one) when there is none; ValueError for a bad id."""
         if isinstance(key, int):
-            info = read_info(self._xen, arguments.domid(key))
-            return Domain(self._xen, info.domid, info.uuid)
+            info = read_info(self.xen, arguments.domid(key))
+            return Domain(self.xen, info.domid, info.uuid)
         wanted = arguments.uuid_or_none(key) if isinstance(key, str) else key
         for info in self.infos():
-            if info.uuid == wanted or (wanted is None and self._xen.names.domain_name(info.domid) == key):
-                return Domain(self._xen, info.domid, info.uuid)
+            if info.uuid == wanted or (wanted is None and self.xen.names.domain_name(info.domid) == key):
+                return Domain(self.xen, info.domid, info.uuid)
         raise KeyError(f"no domain has the {'name' if wanted is None else 'UUID'} {key}")
 
     def __iter__(self) -> Iterator[int]:
@@ -77,7 +75,7 @@ class Domains(Mapping[int, Domain]):
         return len(self.infos())
 
     def __repr__(self) -> str:
-        return f"<Domains of {self._xen.link.target}>"
+        return f"<Domains of {self.xen.link.target}>"
 
     def create(
         self,
@@ -105,7 +103,7 @@ class Domains(Mapping[int, Domain]):
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
         handle = uuids.uuid4() if uuid is None else arguments.handle(uuid)
-        xen = self._xen.interface.xen
+        xen = self.xen.interface.xen
         flags = (CreateFlag.HVM if hvm else CreateFlag(0)) | (CreateFlag.HAP if hap else CreateFlag(0))
         if iommu and xen >= _IOMMU_AT_CREATION:
             flags |= CreateFlag.IOMMU
@@ -132,13 +130,13 @@ class Domains(Mapping[int, Domain]):
             (limits, (4, 12), "a new domain has limits of its own"),
         )
         for wanted, since, what in newer:
-            if wanted and self._xen.interface.xen < since:
+            if wanted and self.xen.interface.xen < since:
                 hint = f"{what} from Xen {since[0]}.{since[1]} on"
                 raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
 
     def _ssidref(self, wanted: int | None) -> int:
         if wanted is None:
-            return flask.default_ssidref(self._xen.interface.xen)
+            return flask.default_ssidref(self.xen.interface.xen)
         return arguments.natural("ssidref", wanted, _U32_MAX)
 
     def _limit(self, name: str, value: int) -> int:
@@ -148,12 +146,12 @@ class Domains(Mapping[int, Domain]):
     @property
     def _default_limits(self) -> dict[str, int]:
         """Limits of grants that are the host's defaults: -1, which has to be spelled out before Xen 4.14."""
-        return _DEFAULT_GRANTS if self._xen.interface.xen >= (4, 14) else _OLD_DEFAULT_GRANTS
+        return _DEFAULT_GRANTS if self.xen.interface.xen >= (4, 14) else _OLD_DEFAULT_GRANTS
 
     def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
-        if self._xen.caller.has_field(domctl.CREATEDOMAIN, "grant_opts"):
-            fields["grant_opts"] = self._xen.grant_version
-        domain = Domain(self._xen, self.create_bare(wanted, **fields), handle)
+        if self.xen.caller.has_field(domctl.CREATEDOMAIN, "grant_opts"):
+            fields["grant_opts"] = self.xen.grant_version
+        domain = Domain(self.xen, self.create_bare(wanted, **fields), handle)
         try:
             domain.set_max_vcpus(max_vcpus)
         except BaseException:
@@ -167,7 +165,7 @@ class Domains(Mapping[int, Domain]):
         For toolstacks that take the other steps themselves. Fields that this interface does not have are left
         out; limits of grants that are not given are the host's defaults.
         """
-        layout = domctl.CREATEDOMAIN.at(self._xen.interface)
+        layout = domctl.CREATEDOMAIN.at(self.xen.interface)
         wanted = {**self._default_limits, **fields}
         known = {name: value for name, value in wanted.items() if name in layout.index}
-        return int(self._xen.call(domctl.CREATEDOMAIN, domid, **known).field("domid"))
+        return int(self.xen.call(domctl.CREATEDOMAIN, domid, **known).field("domid"))

@@ -9,18 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, compress, repeat
 from operator import ne
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pyxc import answers, errors
 from pyxc._core import byteswap64, select_frames
 from pyxc.abi import dom0_ops, domctl, memory
 from pyxc.abi.domctl import PageType
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.mapping import Mapping
 from pyxc.domain.p2m import PIECE_WORDS, P2mReader, open_p2m
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
-    from pyxc.domain.info import DomainInfo
-    from pyxc.xen import Xen
+from pyxc.host.host import Host
 
 _TYPES_AT_ONCE = 1024
 _TYPE_MOST = 15
@@ -51,7 +49,7 @@ class FrameList(NamedTuple):
 
 
 def list_frames(
-    domain: Domain, types: bool = False, force: bool = False, source: str | None = None
+    mapping: Mapping, types: bool = False, force: bool = False, source: str | None = None
 ) -> FrameList:
     """The frames that a domain owns, from the best source that its hypervisor has; `source` names another.
 
@@ -62,11 +60,11 @@ def list_frames(
     any, unless `force`. `force` also finds the frames of a PV guest without p2m on a newer Xen by asking for
     every frame of the host: slow, and Xen logs each that is not the guest's.
     """
-    info = domain.info()
+    info = mapping.domain.info()
     if (types or info.is_hvm) and not force:
-        _refuse_on_demand(domain)
-    found = _owned(domain, info, _sources(domain, info, force) if source is None else (_known(source),))
-    return found._replace(types=array("B", _types(domain, found.frames))) if types else found
+        _refuse_on_demand(mapping)
+    found = _owned(mapping, info, _sources(mapping, info, force) if source is None else (_known(source),))
+    return found._replace(types=array("B", _types(mapping, found.frames))) if types else found
 
 
 def _known(source: str) -> str:
@@ -75,31 +73,31 @@ def _known(source: str) -> str:
     return source
 
 
-def _sources(domain: Domain, info: DomainInfo, force: bool) -> tuple[str, ...]:
+def _sources(mapping: Mapping, info: DomainInfo, force: bool) -> tuple[str, ...]:
     """What to try, the best first."""
     if info.is_hvm:
-        return ("getpageframeinfo3",) if domain.xen.caller.supports(domctl.GETPAGEFRAMEINFO3) else ("map",)
-    if domain.xen.interface.dom0_op:
+        return ("getpageframeinfo3",) if mapping.xen.caller.supports(domctl.GETPAGEFRAMEINFO3) else ("map",)
+    if mapping.xen.interface.dom0_op:
         return ("getmemlist2", "getmemlist")
     return ("p2m", "getmemlist", *(["getpageframeinfo3"] if force else ()))
 
 
-def _owned(domain: Domain, info: DomainInfo, sources: tuple[str, ...]) -> FrameList:
+def _owned(mapping: Mapping, info: DomainInfo, sources: tuple[str, ...]) -> FrameList:
     """From the first source that there is; the first refusal is the one that tells why when there is none."""
     if info.tot_pages == 0:
         return FrameList(array("Q"), "", info.is_hvm)
     refused = None
     for source in sources:
         try:
-            return SOURCES[source](domain, info)
+            return SOURCES[source](mapping, info)
         except errors.Unsupported as error:
             refused = refused or error
     assert refused
     raise refused
 
 
-def _from_p2m(form: str | None, domain: Domain, info: DomainInfo) -> FrameList:
-    with open_p2m(domain, info, form) as reader:
+def _from_p2m(form: str | None, mapping: Mapping, info: DomainInfo) -> FrameList:
+    with open_p2m(mapping, info, form) as reader:
         return FrameList(reader.steadily(lambda: _collect(reader, info)), reader.source, False)
 
 
@@ -122,16 +120,14 @@ def _too_many(what: str, info: DomainInfo) -> errors.DecodeError:
     )
 
 
-def _getmemlist2(domain: Domain, info: DomainInfo) -> FrameList:
+def _getmemlist2(mapping: Mapping, info: DomainInfo) -> FrameList:
     """In pieces through one bounded buffer; no Python integer is made for a frame."""
     frames = array("Q")
     most = info.tot_pages + _SLACK
-    with domain.xen.caller.listing(
-        dom0_ops.GETMEMLIST2, domain.domid, 8, _PIECE, "buffer", "num_pfns"
-    ) as ask:
+    with mapping.xen.caller.listing(dom0_ops.GETMEMLIST2, mapping.domain.domid, 8, _PIECE) as ask:
         while len(frames) <= most:
             piece = ask(start_pfn=len(frames), max_pfns=_PIECE)
-            if domain.xen.swapped:
+            if mapping.xen.swapped:
                 byteswap64(piece)
             frames.frombytes(piece)
             if len(piece) < 8 * _PIECE:
@@ -139,31 +135,29 @@ def _getmemlist2(domain: Domain, info: DomainInfo) -> FrameList:
     raise _too_many("the hypervisor's list", info)
 
 
-def _getmemlist(domain: Domain, info: DomainInfo) -> FrameList:
+def _getmemlist(mapping: Mapping, info: DomainInfo) -> FrameList:
     """One call: start_pfn means nothing on x86, so the list cannot be had in pieces."""
-    with domain.xen.caller.listing(
-        domctl.GETMEMLIST, domain.domid, 8, info.tot_pages, "buffer", "num_pfns"
-    ) as ask:
-        return FrameList(domain.xen.words(ask(max_pfns=info.tot_pages)), "getmemlist", False)
+    with mapping.xen.caller.listing(domctl.GETMEMLIST, mapping.domain.domid, 8, info.tot_pages) as ask:
+        return FrameList(mapping.xen.words(ask(max_pfns=info.tot_pages)), "getmemlist", False)
 
 
-def _by_type(domain: Domain, info: DomainInfo) -> FrameList:
+def _by_type(mapping: Mapping, info: DomainInfo) -> FrameList:
     """By asking for the type of every frame: of a translated guest its own, else of the whole host."""
-    last = domain.memory.maximum_gpfn() if info.is_hvm else _last_of_the_host(domain.xen)
-    return FrameList(_scan(domain, last, info.tot_pages, _with_type), "getpageframeinfo3", info.is_hvm)
+    last = mapping.maximum_gpfn() if info.is_hvm else _last_of_the_host(mapping.xen)
+    return FrameList(_scan(mapping, last, info.tot_pages, _with_type), "getpageframeinfo3", info.is_hvm)
 
 
-def _last_of_the_host(xen: Xen) -> int:
-    return answers.number("maximum_ram_page", xen.call(memory.MAXIMUM_RAM_PAGE).result, answers.MOST_FRAME)
+def _last_of_the_host(xen: Host) -> int:
+    return answers.frame("maximum_ram_page", xen.call(memory.MAXIMUM_RAM_PAGE).result)
 
 
-def _by_mapping(domain: Domain, info: DomainInfo) -> FrameList:
+def _by_mapping(mapping: Mapping, info: DomainInfo) -> FrameList:
     """By mapping every frame of a translated guest, as Xen's own tools did to save one."""
-    found = _scan(domain, domain.memory.maximum_gpfn(), info.tot_pages, _with_memory)
+    found = _scan(mapping, mapping.maximum_gpfn(), info.tot_pages, _with_memory)
     return FrameList(found, "map", info.is_hvm)
 
 
-SOURCES: Final[dict[str, Callable[[Domain, DomainInfo], FrameList]]] = {
+SOURCES: Final[dict[str, Callable[[Mapping, DomainInfo], FrameList]]] = {
     "getmemlist2": _getmemlist2,
     "getmemlist": _getmemlist,
     "p2m": partial(_from_p2m, None),
@@ -177,7 +171,7 @@ form, the types of all frames, and which can be mapped."""
 
 
 def _scan(
-    domain: Domain, last: int, owned: int, which: Callable[[Domain, range], Iterable[int]]
+    mapping: Mapping, last: int, owned: int, which: Callable[[Mapping, range], Iterable[int]]
 ) -> array[int]:
     """All frames from 0 to `last` that are the domain's; `which` tells those of a few.
 
@@ -187,71 +181,71 @@ def _scan(
     found = array("Q")
     top = last - last % _TYPES_AT_ONCE
     for start in chain((top,), range(0, top, _TYPES_AT_ONCE)):
-        found.extend(which(domain, range(start, min(start + _TYPES_AT_ONCE, last + 1))))
+        found.extend(which(mapping, range(start, min(start + _TYPES_AT_ONCE, last + 1))))
         if len(found) >= owned:
             break
     return found
 
 
-def _with_type(domain: Domain, frames: range) -> Iterable[int]:
+def _with_type(mapping: Mapping, frames: range) -> Iterable[int]:
     """Frames of which a type is told."""
-    words = _type_words(domain, array("Q", frames))
+    words = _type_words(mapping, array("Q", frames))
     none = words.count(PageType.XTAB) == len(words)
     return () if none else compress(frames, map(ne, words, repeat(int(PageType.XTAB))))
 
 
-def _with_memory(domain: Domain, frames: range) -> Iterable[int]:
+def _with_memory(mapping: Mapping, frames: range) -> Iterable[int]:
     """Frames that can be mapped."""
-    with domain.xen.link.map_frames(domain.domid, array("Q", frames), False) as mapped:
+    with mapping.xen.link.map_frames(mapping.domain.domid, array("Q", frames), False) as mapped:
         refused = mapped.errors
         return [frame for frame, number in zip(frames, refused) if not number] if refused else frames
 
 
-def _types(domain: Domain, frames: array[int]) -> Iterator[int]:
+def _types(mapping: Mapping, frames: array[int]) -> Iterator[int]:
     """PageType >> 28 of each frame."""
     for start in range(0, len(frames), _TYPES_AT_ONCE):
-        words = _type_words(domain, frames[start : start + _TYPES_AT_ONCE])
+        words = _type_words(mapping, frames[start : start + _TYPES_AT_ONCE])
         answers.number("the type of a frame", max(words) >> 28, _TYPE_MOST)
         for word in words:
             yield word >> 28
 
 
-def _type_words(domain: Domain, frames: array[int]) -> array[int]:
+def _type_words(mapping: Mapping, frames: array[int]) -> array[int]:
     """What getpageframeinfo3 makes of at most 1024 frames."""
-    xen = domain.xen
+    xen = mapping.xen
     if not xen.caller.supports(domctl.GETPAGEFRAMEINFO3):
-        return _former_type_words(domain, frames)
+        return _former_type_words(mapping, frames)
     asked = xen.words(frames.tobytes()).tobytes()
     return xen.words(
-        xen.call(domctl.GETPAGEFRAMEINFO3, domain.domid, num=len(frames), array=asked).buffers["array"]
+        mapping.domain.call(domctl.GETPAGEFRAMEINFO3, num=len(frames), array=asked).buffers["array"]
     )
 
 
-def _former_type_words(domain: Domain, frames: array[int]) -> array[int]:
+def _former_type_words(mapping: Mapping, frames: array[int]) -> array[int]:
     """The same before Xen 4.0: types come in the upper bits of 32-bit machine frames (of 64 bits in 2006)."""
     hint = ""
-    if domain.info().is_hvm:
+    if mapping.domain.info().is_hvm:
         hint = "before Xen 4.0 there are types of machine frames only, and this domain has guest frames"
     elif max(frames, default=0) & ~_FRAME_MASK:
         hint = f"before Xen 4.0 there are types of frames up to {_FRAME_MASK:#x} only"
     if hint:
-        raise errors.Unsupported(errno.EOPNOTSUPP, "getpageframeinfo2", domain.domid, hint=hint)
-    xen = domain.xen
+        raise errors.Unsupported(errno.EOPNOTSUPP, "getpageframeinfo2", mapping.domain.domid, hint=hint)
+    xen = mapping.xen
     operation, words, code = domctl.GETPAGEFRAMEINFO2, xen.words32, "I"
     if xen.interface.dom0_op:
         operation, words, code = dom0_ops.GETPAGEFRAMEINFO2, xen.words, "Q"
     asked = words(array(code, frames).tobytes()).tobytes()
-    reply = xen.call(operation, domain.domid, num=len(frames), array=asked)
+    reply = mapping.domain.call(operation, num=len(frames), array=asked)
     return array("Q", [word & ~_FRAME_MASK for word in words(reply.buffers["array"])])
 
 
-def _refuse_on_demand(domain: Domain) -> None:
+def _refuse_on_demand(mapping: Mapping) -> None:
     """Asking for the type of a populate-on-demand entry populates it. Before Xen 3.4 there were none."""
-    if not domain.info().is_hvm or not domain.xen.caller.supports(memory.GET_POD_TARGET):
+    if not mapping.domain.info().is_hvm or not mapping.xen.caller.supports(memory.GET_POD_TARGET):
         return
-    entries = domain.xen.call(memory.GET_POD_TARGET, domain.domid).field("pod_entries")
+    entries = mapping.domain.call(memory.GET_POD_TARGET).field("pod_entries")
     if entries:
         hint = f"{entries} pages are populated on demand and asking would populate them; force=True does it"
         raise errors.Unsupported(
-            errno.EOPNOTSUPP, domctl.GETPAGEFRAMEINFO3.full_name, domain.domid, hint=hint
+            errno.EOPNOTSUPP, domctl.GETPAGEFRAMEINFO3.full_name, mapping.domain.domid, hint=hint
         )

@@ -7,19 +7,17 @@ import errno
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 from pyxc import arguments, errors
 from pyxc._core import ForeignMap
 from pyxc.abi import grant_table
 from pyxc.abi.grant_table import PERMIT_ACCESS, Reserved, Status
 from pyxc.abi.memory import Resource
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
+from pyxc.domain.identity import Identity
 
 _REF_MAX = 2**32 - 1
-_FRAME_MAX = 2**32 - 1
+_V1_FRAME_MAX = 2**32 - 1
 _PAGES_MOST = 1 << 16
 _SHARED = 0
 """The id of the table itself among the resources of a domain."""
@@ -49,17 +47,17 @@ class Lent(NamedTuple):
 class Grants:
     """What one domain lends to this one, and this one to it. Threads: may be used by many."""
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Identity) -> None:
         self._domain = domain
         self._xen = domain.xen
 
     def info(self) -> GrantInfo:
-        reply = self._xen.call(grant_table.QUERY_SIZE, self._domain.domid)
+        reply = self._domain.call(grant_table.QUERY_SIZE)
         if reply.field("status") != Status.OKAY:
             denied = reply.field("status") == Status.PERMISSION_DENIED
             number = errno.EACCES if denied else errno.ESRCH
             raise self._xen.caller.error(grant_table.QUERY_SIZE, number, self._domain.domid)
-        version = self._xen.call(grant_table.GET_VERSION, self._domain.domid).field("version")
+        version = self._domain.call(grant_table.GET_VERSION).field("version")
         return GrantInfo(reply.field("nr_frames"), reply.field("max_nr_frames"), version)
 
     def map(self, refs: int | Iterable[int], writable: bool = False) -> ForeignMap:
@@ -101,7 +99,7 @@ class Grants:
         self._xen.check_writable("writing a grant table")
         rings = ((Reserved.CONSOLE, console, console_domid), (Reserved.XENSTORE, store, store_domid))
         entries = [
-            (ref, arguments.natural("frame", frame, _FRAME_MAX), arguments.domid(server))
+            (ref, arguments.natural("frame", frame, _V1_FRAME_MAX), arguments.domid(server))
             for ref, frame, server in rings
             if frame is not None
         ]

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc import arguments, errors
 from pyxc.abi import domctl_hvm, hvm_save
 from pyxc.abi.hvm_save import HVM_FILE_MAGIC, HvmRecordType
 from pyxc.abi.layout import Interface
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
+from pyxc.domain.identity import Identity
 
 _U16_MAX = 2**16 - 1
 _TRIES = 3
@@ -104,46 +102,59 @@ def _is_header(data: memoryview, interface: Interface) -> bool:
     return len(data) >= layout.size and layout.unpack(data)["magic"] == HVM_FILE_MAGIC
 
 
-def read_context(domain: Domain) -> HvmContext:
-    """Asks for the size first; it can grow until the context itself is asked for."""
-    xen = domain.xen
-    for left in reversed(range(_TRIES)):
-        size = xen.call(domctl_hvm.GETHVMCONTEXT, domain.domid).told("size", _SIZE_MOST)
+class HvmContexts:
+    """The state of the virtual hardware of an HVM or PVH domain. Threads: may be shared."""
+
+    def __init__(self, domain: Identity) -> None:
+        self._domain = domain
+
+    def read(self) -> HvmContext:
+        """All of it (domctl gethvmcontext). The domain is held for the moment. EINVAL for a PV domain."""
+        # The size can grow between the question for it and the one for the context.
+        for left in reversed(range(_TRIES)):
+            size = self._domain.call(domctl_hvm.GETHVMCONTEXT).reported("size", _SIZE_MOST)
+            try:
+                reply = self._domain.call(domctl_hvm.GETHVMCONTEXT, size=size, buffer=size)
+            except errors.HypercallError as error:
+                if error.errno != errno.ENOSPC or not left:
+                    raise
+                continue
+            used = reply.reported("size", size)
+            return HvmContext(reply.buffer("buffer")[:used], self._domain.xen.interface)
+        raise AssertionError("unreachable")
+
+    def load(self, context: HvmContext | bytes) -> None:
+        """Replace it (domctl sethvmcontext). DecodeError for bytes that are not a context.
+
+        All its vcpus are offline afterwards but those that have a CPU record. A record that Xen refuses
+        (EINVAL, ENODATA) may leave some loaded before Xen 4.20.
+        """
+        data = bytes(context)
+        HvmContext(data, self._domain.xen.interface)
+        self._domain.change(domctl_hvm.SETHVMCONTEXT, size=len(data), buffer=data)
+
+    def record(self, type: HvmRecordType | int, instance: int = 0) -> bytes:
+        """One record alone (domctl gethvmcontext_partial). KeyError where it has no such record.
+
+        EINVAL for a type that this Xen does not save.
+        """
+        caller = self._domain.xen.caller
+        fields = {
+            "type": arguments.natural("type", type, _U16_MAX),
+            "instance": arguments.natural("instance", instance, _U16_MAX),
+        }
+        partial = domctl_hvm.GETHVMCONTEXT_PARTIAL
+        if not caller.supports(partial) or not caller.has_field(partial, "bufsz"):
+            # Before Xen 4.10 the length of a record was not reported.
+            return bytes(self.read().record(type, instance))
         try:
-            reply = xen.call(domctl_hvm.GETHVMCONTEXT, domain.domid, size=size, buffer=size)
+            size = self._domain.call(partial, **fields).reported("bufsz", _SIZE_MOST)
+            reply = self._domain.call(partial, bufsz=size, buffer=size, **fields)
         except errors.HypercallError as error:
-            if error.errno != errno.ENOSPC or not left:
-                raise
-            continue
-        told = reply.field("size")
-        if told > size:
-            raise errors.DecodeError(f"the hypervisor claims a context of {told} bytes in room for {size}")
-        return HvmContext(reply.buffer("buffer")[:told], xen.interface)
-    raise AssertionError("unreachable")
+            if error.errno in (errno.ENOENT, errno.ENODATA):
+                raise KeyError((type, instance)) from error
+            raise
+        return reply.buffer("buffer")[: reply.reported("bufsz", size)]
 
-
-def load_context(domain: Domain, context: HvmContext | bytes) -> None:
-    data = bytes(context)
-    HvmContext(data, domain.xen.interface)
-    domain.info()
-    domain.xen.call(domctl_hvm.SETHVMCONTEXT, domain.domid, size=len(data), buffer=data)
-
-
-def read_record(domain: Domain, type: HvmRecordType | int, instance: int) -> bytes:
-    """Before Xen 4.10 nobody said how long a record is: there it is taken from the whole context."""
-    xen = domain.xen
-    fields = {
-        "type": arguments.natural("type", type, _U16_MAX),
-        "instance": arguments.natural("instance", instance, _U16_MAX),
-    }
-    partial = domctl_hvm.GETHVMCONTEXT_PARTIAL
-    if not xen.caller.supports(partial) or not xen.caller.has_field(partial, "bufsz"):
-        return bytes(read_context(domain).record(type, instance))
-    try:
-        size = xen.call(partial, domain.domid, **fields).told("bufsz", _SIZE_MOST)
-        reply = xen.call(partial, domain.domid, bufsz=size, buffer=size, **fields)
-    except errors.HypercallError as error:
-        if error.errno in (errno.ENOENT, errno.ENODATA):
-            raise KeyError((type, instance)) from error
-        raise
-    return reply.buffer("buffer")[: reply.field("bufsz")]
+    def __repr__(self) -> str:
+        return f"<HvmContexts of domain {self._domain.domid}>"

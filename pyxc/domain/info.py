@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import errno
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc.abi import domctl
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.layout import Span
+from pyxc.abi.page import PAGE_KB
 from pyxc.abi.sched import ShutdownReason
 from pyxc.call.records import Record
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
+from pyxc.host.host import Host
 
 MOST_VCPUS = 8192
 """More than that no domain has."""
@@ -81,12 +80,12 @@ class DomainInfo(NamedTuple):
     @property
     def memory_kb(self) -> int:
         """KiB that it owns."""
-        return self.tot_pages * 4
+        return self.tot_pages * PAGE_KB
 
     @property
     def max_memory_kb(self) -> int:
         """KiB that it may own."""
-        return self.max_pages * 4
+        return self.max_pages * PAGE_KB
 
     @property
     def nr_vcpus(self) -> int:
@@ -128,7 +127,7 @@ INFO = Record(
 )
 
 
-def read_info(xen: Xen, domid: int) -> DomainInfo:
+def read_info(xen: Host, domid: int) -> DomainInfo:
     """One domain (domctl getdomaininfo). Up to 4.17 Xen answers with the next one when the id is free."""
     info = xen.caller.read(domctl.GETDOMAININFO, INFO, domid)
     if info.domid != domid:

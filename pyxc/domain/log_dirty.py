@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from array import array
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc import arguments
 from pyxc.abi import domctl_paging as operations
 from pyxc.abi.domctl_paging import LOGDIRTY_FINAL
 from pyxc.abi.operation import Operation
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
+from pyxc.domain.identity import Identity
+from pyxc.domain.mapping import Mapping
 
 _PAGES_MAX = 2**40
 _BITS_IN_BYTE = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
@@ -60,19 +59,17 @@ class LogDirty:
     slower meanwhile. What dom0 writes through a mapping is not seen.
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Identity) -> None:
         self._domain = domain
         self._xen = domain.xen
 
     def enable(self) -> None:
         """Begin (ENABLE_LOGDIRTY): no page is dirty. EINVAL when it is on already, or with a PCI device."""
-        self._domain.info()
-        self._xen.call(operations.SHADOW_OP_ENABLE_LOGDIRTY, self._domain.domid)
+        self._domain.change(operations.SHADOW_OP_ENABLE_LOGDIRTY)
 
     def disable(self) -> None:
         """End it (OFF)."""
-        self._domain.info()
-        self._xen.call(operations.SHADOW_OP_OFF, self._domain.domid)
+        self._domain.change(operations.SHADOW_OP_OFF)
 
     def peek(self, pages: int | None = None) -> DirtyPages:
         """The pages written since the last clean(), which stay dirty (PEEK).
@@ -92,12 +89,11 @@ class LogDirty:
         return self._read(operations.SHADOW_OP_CLEAN, pages, mode)
 
     def _read(self, operation: Operation, pages: int | None, mode: int) -> DirtyPages:
-        self._domain.info()
         if pages is None:
-            pages = self._domain.memory.maximum_gpfn() + 1
+            pages = Mapping(self._domain).maximum_gpfn() + 1
         arguments.natural("pages", pages, _PAGES_MAX, 1)
         size = (pages + 7) // 8
-        reply = self._xen.call(operation, self._domain.domid, mode=mode, pages=pages, dirty_bitmap=size)
+        reply = self._domain.change(operation, mode=mode, pages=pages, dirty_bitmap=size)
         told = min(reply.field("pages"), pages)
         bitmap = _first_bits(reply.buffers["dirty_bitmap"], told)
         return DirtyPages(bitmap, told, reply.field("stats.fault_count"), reply.field("stats.dirty_count"))

@@ -12,15 +12,13 @@ import errno
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pyxc import answers, errors
 from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
 from pyxc.abi.arch import x86
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
-    from pyxc.domain.info import DomainInfo
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.mapping import Mapping
 
 ABSENT = 2**64 - 1
 FOREIGN_BIT = 1 << 63
@@ -59,14 +57,14 @@ class P2mReader:
     """Reads the p2m of one domain in pieces of bounded size. Of one thread."""
 
     def __init__(
-        self, domain: Domain, info: DomainInfo, shared_info: ForeignMap, source: str | None
+        self, mapping: Mapping, info: DomainInfo, shared_info: ForeignMap, source: str | None
     ) -> None:
-        self._domain = domain
+        self._mapping = mapping
         self._shared_info = shared_info
         arch = self._arch()
         self.pfns: int = arch["max_pfn"]
         if not 0 < self.pfns <= min(info.max_pages + _HOLES_MOST, _PFN_LIMIT):
-            raise unreadable(domain, "it publishes none" if not self.pfns else f"it claims {self.pfns} pfns")
+            raise unreadable(mapping, "it publishes none" if not self.pfns else f"it claims {self.pfns} pfns")
         self._roots = {
             "p2m_vaddr": arch["p2m_cr3"] and arch["p2m_vaddr"],
             "frame_list_list": arch["pfn_to_mfn_frame_list_list"],
@@ -74,7 +72,7 @@ class P2mReader:
         self._cr3 = arch["p2m_cr3"]
         names = [name for name in self._roots if self._roots[name] and source in (None, name)]
         if not names:
-            raise unreadable(domain, f"it publishes no {source or 'p2m'}")
+            raise unreadable(mapping, f"it publishes no {source or 'p2m'}")
         self.source = names[0]
 
     def steadily(self, read: Callable[[], T]) -> T:
@@ -85,7 +83,7 @@ class P2mReader:
             if before % 2 == 0 and before == self._arch()["p2m_generation"]:
                 return result
         hint = "the guest changes its p2m all the time: pause it first"
-        raise errors.from_errno(errno.EAGAIN, "p2m", self._domain.domid, hint=hint)
+        raise errors.from_errno(errno.EAGAIN, "p2m", self._mapping.domain.domid, hint=hint)
 
     def pieces(self) -> Iterator[Any]:
         """The entries in order of pfn: buffers of native u64, each valid until the next is asked for."""
@@ -99,10 +97,10 @@ class P2mReader:
 
     def _mapped(self, leaves: array[int], size: int) -> Iterator[Any]:
         """The first `size` bytes of some pages of entries, in place."""
-        with self._domain.memory.map(leaves) as mapped, memoryview(mapped) as view, view[:size] as piece:
+        with self._mapping.map(leaves) as mapped, memoryview(mapped) as view, view[:size] as piece:
             yield (
-                memoryview(self._domain.xen.words(piece.tobytes())).cast("B")
-                if self._domain.xen.swapped
+                memoryview(self._mapping.xen.words(piece.tobytes())).cast("B")
+                if self._mapping.xen.swapped
                 else piece
             )
 
@@ -136,7 +134,7 @@ class P2mReader:
             if frame == ABSENT:
                 return array("Q", bytes(PAGE_SIZE))
             if entry & x86.PTE_PSE and shift != 39:
-                raise errors.DecodeError(f"domain {self._domain.domid} maps its p2m with large pages")
+                raise errors.DecodeError(f"domain {self._mapping.domain.domid} maps its p2m with large pages")
             table = self._page(frame)
         return table
 
@@ -148,47 +146,47 @@ class P2mReader:
         """Three levels of plain frame numbers: list of lists, lists, pages of entries."""
         root = self._page(self._roots["frame_list_list"])
         if pages > _WORDS * _WORDS:
-            raise unreadable(self._domain, "it is larger than a tree of frames can say")
+            raise unreadable(self._mapping, "it is larger than a tree of frames can say")
         for frame in root[: -(-pages // _WORDS)]:
             count = min(_WORDS, pages)
             pages -= count
             yield self._page(frame)[:count] if frame != ABSENT else array("Q", [ABSENT]) * count
 
     def _page(self, frame: int) -> array[int]:
-        answers.number("a frame of the p2m", frame, answers.MOST_FRAME)
-        return self._domain.xen.words(self._domain.memory.read(frame))
+        answers.frame("a frame of the p2m", frame)
+        return self._mapping.xen.words(self._mapping.read(frame))
 
     def _arch(self) -> dict[str, int]:
-        interface = self._domain.xen.interface
+        interface = self._mapping.xen.interface
         offset = x86.SHARED_INFO_STRUCT.at(interface).offsets["arch.max_pfn"]
         fields = x86.ARCH_SHARED_INFO_STRUCT.at(interface).unpack(self._shared_info, offset)
         return {**_SINCE_4_6, **fields}
 
 
 @contextmanager
-def open_p2m(domain: Domain, info: DomainInfo, source: str | None = None) -> Iterator[P2mReader]:
+def open_p2m(mapping: Mapping, info: DomainInfo, source: str | None = None) -> Iterator[P2mReader]:
     """A reader of a PV domain's p2m, as long as its shared_info is mapped.
 
     `source` forces "p2m_vaddr" or "frame_list_list". Unsupported when there is no such p2m.
     """
     if info.is_hvm:
-        raise unreadable(domain, "only PV domains keep one")
-    if domain.xen.interface.arch != "x86_64":
-        raise unreadable(domain, "only guests on x86 keep one")
-    if domain.guest_bits() != 64:
-        raise unreadable(domain, "it is a 32-bit guest")
-    answers.number("shared_info_frame", info.shared_info_frame, answers.MOST_FRAME)
-    with domain.memory.map(info.shared_info_frame) as shared_info:
-        yield P2mReader(domain, info, shared_info, source)
+        raise unreadable(mapping, "only PV domains keep one")
+    if mapping.xen.interface.arch != "x86_64":
+        raise unreadable(mapping, "only guests on x86 keep one")
+    if mapping.domain.guest_bits() != 64:
+        raise unreadable(mapping, "it is a 32-bit guest")
+    answers.frame("shared_info_frame", info.shared_info_frame)
+    with mapping.map(info.shared_info_frame) as shared_info:
+        yield P2mReader(mapping, info, shared_info, source)
 
 
-def unreadable(domain: Domain, why: str) -> errors.Unsupported:
-    return errors.Unsupported(errno.EOPNOTSUPP, "p2m", domain.domid, hint=f"no readable p2m: {why}")
+def unreadable(mapping: Mapping, why: str) -> errors.Unsupported:
+    return errors.Unsupported(errno.EOPNOTSUPP, "p2m", mapping.domain.domid, hint=f"no readable p2m: {why}")
 
 
-def read_p2m(domain: Domain, source: str | None = None) -> P2m:
+def read_p2m(mapping: Mapping, source: str | None = None) -> P2m:
     """The whole p2m of a PV domain."""
-    with open_p2m(domain, domain.info(), source) as reader:
+    with open_p2m(mapping, mapping.domain.info(), source) as reader:
         return reader.steadily(lambda: _gather(reader))
 
 

@@ -6,16 +6,14 @@ from __future__ import annotations
 import errno
 import re
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc import answers, arguments, errors
 from pyxc.abi import domctl_pci as operations
 from pyxc.abi.domctl_pci import DEV_PCI, DEV_RDM_RELAXED
 from pyxc.abi.operation import Operation
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
-    from pyxc.xen import Xen
+from pyxc.domain.identity import Identity
+from pyxc.host.host import Host
 
 _ADDRESS = re.compile(r"(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
 _GROUP_ROOM = 64
@@ -58,7 +56,7 @@ class Pci:
     needs an IOMMU: Unsupported without one. From Xen 4.13 on a domain is made for it, see Domains.create().
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Identity) -> None:
         self._domain = domain
         self._xen = domain.xen
 
@@ -75,14 +73,13 @@ class Pci:
                 for name in ("flag", "flags")
                 if self._xen.caller.has_field(operations.ASSIGN_DEVICE, name)
             }
-        self._domain.info()
-        self._xen.call(operations.ASSIGN_DEVICE, self._domain.domid, **fields)
+        self._domain.change(operations.ASSIGN_DEVICE, **fields)
 
     def can_assign(self, device: PciAddress | str) -> bool:
         """Whether a device exists and no domain but dom0 has it (domctl test_assign_device)."""
         fields = _device(self._xen, operations.TEST_ASSIGN_DEVICE, _address(device))
         try:
-            self._xen.call(operations.TEST_ASSIGN_DEVICE, self._domain.domid, **fields)
+            self._domain.call(operations.TEST_ASSIGN_DEVICE, **fields)
         except errors.HypercallError as error:
             if error.errno in (errno.EINVAL, errno.ENODEV, errno.EBUSY):
                 return False
@@ -92,8 +89,7 @@ class Pci:
     def deassign(self, device: PciAddress | str) -> None:
         """Take a device back (domctl deassign_device). ENODEV when the domain does not have it."""
         fields = _device(self._xen, operations.DEASSIGN_DEVICE, _address(device))
-        self._domain.info()
-        self._xen.call(operations.DEASSIGN_DEVICE, self._domain.domid, **fields)
+        self._domain.change(operations.DEASSIGN_DEVICE, **fields)
 
     def group(self, device: PciAddress | str) -> list[PciAddress]:
         """The domain's other devices that the IOMMU cannot tell from this one (domctl get_device_group)."""
@@ -101,8 +97,8 @@ class Pci:
         fields = _device(self._xen, operations.GET_DEVICE_GROUP, address)
         room = _GROUP_ROOM
         while True:
-            reply = self._xen.call(
-                operations.GET_DEVICE_GROUP, self._domain.domid, max_sdevs=room, sdev_array=4 * room, **fields
+            reply = self._domain.call(
+                operations.GET_DEVICE_GROUP, max_sdevs=room, sdev_array=4 * room, **fields
             )
             found = self._xen.words32(reply.buffers["sdev_array"][: 4 * reply.field("num_sdevs")])
             if len(found) < room:
@@ -120,7 +116,7 @@ def _address(device: PciAddress | str) -> PciAddress:
     return address
 
 
-def _device(xen: Xen, operation: Operation, address: PciAddress) -> dict[str, int]:
+def _device(xen: Host, operation: Operation, address: PciAddress) -> dict[str, int]:
     """The fields that name a device, in the packing of this Xen."""
     name = next(name for name in _NAMES if xen.caller.has_field(operation, name))
     kind = {"dev": DEV_PCI} if xen.caller.has_field(operation, "dev") else {}

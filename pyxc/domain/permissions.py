@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pyxc import arguments
 from pyxc.abi import domctl_permissions as operations
 from pyxc.abi.operation import Operation
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
+from pyxc.abi.page import MOST_FRAME
+from pyxc.domain.identity import Identity
 
 _PORTS = 1 << 16
-_FRAME_MAX = 2**52 - 1
 _U32_MAX = 2**32 - 1
 
 
@@ -24,7 +20,7 @@ class Permissions:
     such as Xen's own timer and console. Xen tells nobody what a domain may use.
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Identity) -> None:
         self._domain = domain
 
     def allow_io_ports(self, first: int, count: int = 1) -> None:
@@ -64,8 +60,8 @@ class Permissions:
         self._set(operations.IOPORT_PERMISSION, first_port=first, nr_ports=count, allow_access=allow)
 
     def _memory(self, mfn: int, count: int, allow: bool) -> None:
-        arguments.natural("mfn", mfn, _FRAME_MAX)
-        arguments.natural("count", count, _FRAME_MAX - mfn + 1, 1)
+        arguments.frame("mfn", mfn)
+        arguments.natural("count", count, MOST_FRAME - mfn + 1, 1)
         self._set(operations.IOMEM_PERMISSION, first_mfn=mfn, nr_mfns=count, allow_access=allow)
 
     def _irq(self, pirq: int, allow: bool) -> None:
@@ -77,8 +73,7 @@ class Permissions:
         self._set(operations.GSI_PERMISSION, gsi=gsi, flags=int(allow))
 
     def _set(self, operation: Operation, **fields: int) -> None:
-        self._domain.info()
-        self._domain.xen.call(operation, self._domain.domid, **fields)
+        self._domain.change(operation, **fields)
 
     def __repr__(self) -> str:
         return f"<Permissions of domain {self._domain.domid}>"

@@ -5,24 +5,24 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING
 
 from pyxc import answers, errors
 from pyxc.abi import domctl
 from pyxc.abi.arch import x86
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
-from pyxc.domain.p2m import ABSENT
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
+from pyxc.domain.hvm_params import HvmParams
+from pyxc.domain.identity import Identity
+from pyxc.domain.mapping import Mapping
+from pyxc.domain.p2m import ABSENT, read_p2m
+from pyxc.domain.vcpus import Vcpu, Vcpus
 
 _CANCELLED = 1
 _START_INFO = {64: x86.START_INFO_STRUCT, 32: x86.START_INFO_32_STRUCT}
 _IN_START_INFO = ("store_mfn", "console.domU.mfn")
 
 
-def resume(domain: Domain, fast: bool | None) -> None:
+def resume(domain: Identity, fast: bool | None) -> None:
     info = domain.info()
     if fast is not None and info.shutdown_reason is not ShutdownReason.SUSPEND:
         raise ValueError(f"domain {domain.domid} is not suspended: {info.shutdown_reason!r}")
@@ -30,31 +30,32 @@ def resume(domain: Domain, fast: bool | None) -> None:
         hint = "what a guest finds when it goes on is known on x86 only"
         raise errors.Unsupported(errno.EOPNOTSUPP, domctl.RESUMEDOMAIN.full_name, domain.domid, hint=hint)
     if fast:
-        if not info.is_hvm or domain.hvm_param(HvmParam.CALLBACK_IRQ):
+        if not info.is_hvm or HvmParams(domain).read(HvmParam.CALLBACK_IRQ):
             _return_cancelled(domain)
     elif fast is False and not info.is_hvm:
         _restore_start_info(domain)
-        for vcpu in domain.vcpus[1:]:
+        for vcpu in Vcpus(domain)[1:]:
             vcpu.reset()
-    domain.xen.call(domctl.RESUMEDOMAIN, domain.domid)
+    domain.change(domctl.RESUMEDOMAIN)
 
 
-def _return_cancelled(domain: Domain) -> None:
+def _return_cancelled(domain: Identity) -> None:
     """What the guest's call of SCHEDOP_shutdown will have returned."""
-    first = domain.vcpu(0)
+    first = Vcpu(domain, 0)
     context = first.context()
     register = "rax" if context.width == 64 else "eax"
     first.set_context(context.replace(**{register: _CANCELLED}))
 
 
-def _restore_start_info(domain: Domain) -> None:
+def _restore_start_info(domain: Identity) -> None:
     """A guest that suspends makes pfns of the frames in start_info, and passes its own frame in rdx."""
-    context = domain.vcpu(0).context()
+    context = Vcpu(domain, 0).context()
     frame = context["rdx" if context.width == 64 else "edx"]
-    answers.number("the frame of start_info", frame, answers.MOST_FRAME)
+    answers.frame("the frame of start_info", frame)
     layout = _START_INFO[context.width].at(domain.xen.interface)
-    entries = domain.memory.p2m().entries
-    with domain.memory.map(frame, writable=True) as mapped, memoryview(mapped) as view:
+    mapping = Mapping(domain)
+    entries = read_p2m(mapping).entries
+    with mapping.map(frame, writable=True) as mapped, memoryview(mapped) as view:
         pfns = layout.unpack(view)
         for name in _IN_START_INFO:
             pfn = pfns[name]

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc import answers, arguments
 from pyxc.abi import domctl_tsc
 from pyxc.abi.domctl_tsc import TscMode
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
+from pyxc.domain.identity import Identity
 
 _U32_MAX = 2**32 - 1
 
@@ -28,20 +26,20 @@ class TscInfo(NamedTuple):
     elapsed_ns: int
 
 
-def read_tsc(domain: Domain) -> TscInfo:
+def read(domain: Identity) -> TscInfo:
     """Up to Xen 4.5 the hypervisor writes the answer elsewhere than into the question."""
     xen = domain.xen
     if not xen.caller.has_field(domctl_tsc.GETTSCINFO, "out_info"):
-        fields = xen.call(domctl_tsc.GETTSCINFO, domain.domid).fields()
+        fields = domain.call(domctl_tsc.GETTSCINFO).fields()
     else:
         layout = domctl_tsc.GUEST_TSC_INFO_STRUCT.at(xen.interface)
-        reply = xen.call(domctl_tsc.GETTSCINFO, domain.domid, out_info=layout.size)
+        reply = domain.call(domctl_tsc.GETTSCINFO, out_info=layout.size)
         fields = layout.unpack(reply.buffers["out_info"])
     mode = answers.member(TscMode, fields["tsc_mode"])
     return TscInfo(mode, fields["gtsc_khz"], fields["incarnation"], fields["elapsed_nsec"])
 
 
-def set_tsc(domain: Domain, mode: TscMode, khz: int, incarnation: int, elapsed_ns: int) -> None:
+def write(domain: Identity, mode: TscMode, khz: int, incarnation: int, elapsed_ns: int) -> None:
     xen = domain.xen
     fields = {
         "tsc_mode": int(TscMode(mode)),
@@ -50,7 +48,4 @@ def set_tsc(domain: Domain, mode: TscMode, khz: int, incarnation: int, elapsed_n
         "elapsed_nsec": arguments.natural("elapsed_ns", elapsed_ns, 2**64 - 1),
     }
     nested = "info." if xen.caller.has_field(domctl_tsc.SETTSCINFO, "out_info") else ""
-    domain.info()
-    xen.call(
-        domctl_tsc.SETTSCINFO, domain.domid, **{f"{nested}{name}": value for name, value in fields.items()}
-    )
+    domain.change(domctl_tsc.SETTSCINFO, **{f"{nested}{name}": value for name, value in fields.items()})

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from pyxc.domain.domains import Domains
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.vcpus import VcpuInfo, read_infos
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
 
 
 class VcpuUsage(NamedTuple):
@@ -68,10 +66,11 @@ class Sample(NamedTuple):
         ]
 
 
-def sample(xen: Xen) -> Sample:
+def sample(domains: Domains) -> Sample:
     """One list of all domains, and one multicall for all their vcpus."""
-    domains = xen.domains.infos()
+    xen = domains.xen
+    infos = domains.infos()
     time_ns = xen.link.clock_ns()
-    pairs = [(info.domid, vcpu) for info in domains for vcpu in range(info.nr_vcpus)]
+    pairs = [(info.domid, vcpu) for info in infos for vcpu in range(info.nr_vcpus)]
     vcpus = read_infos(xen, [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs])
-    return Sample(time_ns, tuple(domains), tuple(vcpus))
+    return Sample(time_ns, tuple(infos), tuple(vcpus))

@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import NamedTuple, overload
 
 from pyxc import arguments
 from pyxc.abi import domctl
 from pyxc.call.records import Record
-from pyxc.domain import affinity
+from pyxc.domain import affinity, scheduling
 from pyxc.domain.affinity import Affinity
+from pyxc.domain.identity import Identity
 from pyxc.domain.registers import VcpuContext
-from pyxc.host import scheduling
+from pyxc.host.host import Host
 from pyxc.host.scheduling import RtdsParams
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
-    from pyxc.xen import Xen
 
 
 class VcpuInfo(NamedTuple):
@@ -38,16 +35,15 @@ INFO = Record(VcpuInfo, domctl.GETVCPUINFO, cpu_time_ns="cpu_time")
 class Vcpu:
     """One vcpu of a domain. Threads: may be used by many."""
 
-    def __init__(self, domain: Domain, index: int) -> None:
+    def __init__(self, domain: Identity, index: int) -> None:
         self.domain = domain
         self.index = index
 
     def info(self) -> VcpuInfo:
         """What it does now (domctl getvcpuinfo). DomainNotFound when the domain or the vcpu is not there."""
-        reply = self._xen.call(domctl.GETVCPUINFO, self.domain.domid, vcpu=self.index)
+        reply = self.domain.call(domctl.GETVCPUINFO, vcpu=self.index)
         return INFO.at(self._xen.interface).one(reply.answer)
 
-    @property
     def online(self) -> bool:
         """Whether the guest has brought it up (domctl getvcpuinfo)."""
         return self.info().online
@@ -72,12 +68,13 @@ class Vcpu:
             raise ValueError("neither hard nor soft affinity is given")
         if sets[0] is not None and not sets[0]:
             raise ValueError("hard names no cpu")
-        affinity.write(self._xen, self.domain.domid, self.index, *sets)
+        operation, fields = affinity.assignment(self._xen, *sets)
+        self.domain.change(operation, vcpu=self.index, **fields)
         return self.affinity()
 
     def scheduling(self) -> RtdsParams | None:
         """Its time under rtds (domctl scheduler_op getvcpuinfo). None elsewhere, and before Xen 4.7."""
-        found = scheduling.of_vcpus(self.domain, [self.index])
+        found = scheduling.read_vcpus(self.domain, [self.index])
         return None if found is None else found[0]
 
     def set_scheduling(
@@ -92,7 +89,7 @@ class Vcpu:
         ValueError under another scheduler and before Xen 4.7, for less than 10 microseconds, and for more
         budget than period.
         """
-        scheduling.set_of_vcpu(
+        scheduling.write_vcpu(
             self.domain, self.index, period_us=period_us, budget_us=budget_us, extratime=extratime
         )
 
@@ -104,28 +101,26 @@ class Vcpu:
         """
         width = self.domain.guest_bits()
         size = VcpuContext.size(64, self._xen.interface)
-        reply = self._xen.call(domctl.GETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=size)
+        reply = self.domain.call(domctl.GETVCPUCONTEXT, vcpu=self.index, ctxt=size)
         return VcpuContext.decode(reply.buffers["ctxt"], width, self._xen.interface)
 
     def set_context(self, context: VcpuContext) -> None:
         """Replace all its registers (domctl setvcpucontext). Pause the domain first.
 
-        A PV vcpu is so initialised, an HVM one by Domain.set_hvm_context(). It is online afterwards if
+        A PV vcpu is so initialised, an HVM one by Domain.hvm_context.load(). It is online afterwards if
         ContextFlag.ONLINE (pyxc.abi.arch.x86) is in the register "flags". EINVAL: Xen does not take them.
         """
         width = self.domain.guest_bits()
         if context.width != width:
             raise ValueError(f"a {context.width}-bit context does not fit this {width}-bit guest")
-        self.domain.info()
-        self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index, ctxt=context.encode())
+        self.domain.change(domctl.SETVCPUCONTEXT, vcpu=self.index, ctxt=context.encode())
 
     def reset(self) -> None:
         """Take it back to how it was made: offline, without registers (domctl setvcpucontext without one)."""
-        self.domain.info()
-        self._xen.call(domctl.SETVCPUCONTEXT, self.domain.domid, vcpu=self.index)
+        self.domain.change(domctl.SETVCPUCONTEXT, vcpu=self.index)
 
     @property
-    def _xen(self) -> Xen:
+    def _xen(self) -> Host:
         return self.domain.xen
 
     def __str__(self) -> str:
@@ -138,7 +133,7 @@ class Vcpu:
 class Vcpus(Sequence[Vcpu]):
     """The vcpus of a domain, online or not. Threads: may be used by many."""
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Identity) -> None:
         self._domain = domain
 
     def __len__(self) -> int:
@@ -156,7 +151,7 @@ class Vcpus(Sequence[Vcpu]):
 
     def scheduling(self) -> list[RtdsParams] | None:
         """Their times under rtds (domctl scheduler_op getvcpuinfo). None elsewhere, and before Xen 4.7."""
-        return scheduling.of_vcpus(self._domain, range(len(self)))
+        return scheduling.read_vcpus(self._domain, range(len(self)))
 
     def infos(self) -> list[VcpuInfo]:
         """All of them at once (domctl getvcpuinfo, in one multicall)."""
@@ -167,7 +162,7 @@ class Vcpus(Sequence[Vcpu]):
         return f"<Vcpus of domain {self._domain.domid}>"
 
 
-def read_infos(xen: Xen, domids: Sequence[int], vcpus: Sequence[int]) -> list[VcpuInfo]:
+def read_infos(xen: Host, domids: Sequence[int], vcpus: Sequence[int]) -> list[VcpuInfo]:
     """Many vcpus in one multicall; those that vanished meanwhile are left out."""
     batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), INFO, domid=domids, vcpu=vcpus)
     if not any(batch.results):

@@ -6,15 +6,13 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc import arguments, errors
 from pyxc.abi import domctl_vnuma, memory
 from pyxc.abi.layout import Layout
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
-    from pyxc.xen import Xen
+from pyxc.domain.identity import Identity
+from pyxc.host.host import Host
 
 _NODES, _VCPUS, _RANGES = 32, 8192, 170
 """Xen takes no more: the distances and the ranges have a page each."""
@@ -43,7 +41,7 @@ class Vnuma(NamedTuple):
     physical_nodes: tuple[int, ...] | None = None
 
 
-def read_vnuma(domain: Domain) -> Vnuma | None:
+def read(domain: Identity) -> Vnuma | None:
     xen = domain.xen
     layout = _range_layout(xen)
     room = {"nr_vnodes": _NODES, "nr_vcpus": _VCPUS, "nr_vmemranges": _RANGES}
@@ -53,12 +51,12 @@ def read_vnuma(domain: Domain) -> Vnuma | None:
         "vmemrange.h": layout.size * _RANGES,
     }
     try:
-        reply = xen.call(memory.GET_VNUMAINFO, domain.domid, **room, **buffers)
+        reply = domain.call(memory.GET_VNUMAINFO, **room, **buffers)
     except errors.HypercallError as error:
         if error.errno == errno.EOPNOTSUPP:
             return None
         raise
-    nodes, vcpus, ranges = (reply.told(name, most) for name, most in room.items())
+    nodes, vcpus, ranges = (reply.reported(name, most) for name, most in room.items())
     distances = struct.unpack_from(f"{layout.order}{nodes * nodes}I", reply.buffers["vdistance.h"])
     found = [layout.unpack(reply.buffers["vmemrange.h"], index * layout.size) for index in range(ranges)]
     return Vnuma(
@@ -68,16 +66,15 @@ def read_vnuma(domain: Domain) -> Vnuma | None:
     )
 
 
-def set_vnuma(domain: Domain, topology: Vnuma) -> None:
+def write(domain: Identity, topology: Vnuma) -> None:
     nodes, physical = _checked(topology)
     info = domain.info()
     if len(topology.vcpu_nodes) != info.nr_vcpus:
         raise ValueError(f"vcpu_nodes has {len(topology.vcpu_nodes)} vcpus, the domain has {info.nr_vcpus}")
     layout = _range_layout(domain.xen)
     order = layout.order
-    domain.xen.call(
+    domain.change(
         domctl_vnuma.SETVNUMAINFO,
-        domain.domid,
         nr_vnodes=nodes,
         nr_vcpus=len(topology.vcpu_nodes),
         nr_vmemranges=len(topology.ranges),
@@ -92,7 +89,7 @@ def set_vnuma(domain: Domain, topology: Vnuma) -> None:
     )
 
 
-def _range_layout(xen: Xen) -> Layout:
+def _range_layout(xen: Host) -> Layout:
     """Unsupported where there is no such thing."""
     if not xen.caller.supports(domctl_vnuma.SETVNUMAINFO):
         hint = "domains see NUMA nodes from Xen 4.5 on"

@@ -9,19 +9,18 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from enum import Enum
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from pyxc import errors
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.sched import ShutdownReason
+from pyxc.domain.domains import Domains
 from pyxc.domain.info import DomainInfo
+from pyxc.host.events import EventChannels
+from pyxc.host.host import Host
 from pyxc.store import StoreClient
 from pyxc.waiting import until_readable, until_readable_async
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
-
 
 _PATIENCE_S = 1.0
 """How long to wait for a xenstored that may not be there."""
@@ -83,8 +82,8 @@ class _Source(Protocol):
 class _VirqSource:
     """The hypervisor's own word, VIRQ_DOM_EXC: where no xenstored has it."""
 
-    def __init__(self, xen: Xen) -> None:
-        self._channels = xen.events()
+    def __init__(self, xen: Host) -> None:
+        self._channels = EventChannels(xen)
         self.fileno = self._channels.fileno
         self.close = self._channels.close
         try:
@@ -102,7 +101,7 @@ class _StoreSource:
     """xenstored's word, where it has the hypervisor's: of domains that use xenstore, and only of the moment
     when one begins to die, so that its end may be found an interval later."""
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._store = StoreClient(xen.link.connect_store, readonly=True, timeout=_PATIENCE_S)
         self.close = self._store.close
         try:
@@ -120,7 +119,7 @@ class _StoreSource:
 class _PollSource:
     """Nothing: it is time alone that says when to look."""
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         pass
 
     def fileno(self) -> None:
@@ -133,7 +132,7 @@ class _PollSource:
         pass
 
 
-_SOURCES: dict[str, Callable[[Xen], _Source]] = {
+_SOURCES: dict[str, Callable[[Host], _Source]] = {
     "virq": _VirqSource,
     "xenstore": _StoreSource,
     "poll": _PollSource,
@@ -150,13 +149,14 @@ class DomainWatcher:
     fork only the parent may use it.
     """
 
-    def __init__(self, xen: Xen, source: str | None = None, interval: float = 1.0) -> None:
+    def __init__(self, xen: Host, source: str | None = None, interval: float = 1.0) -> None:
         if source is not None and source not in _SOURCES:
             raise ValueError(f"source is {source!r}: it must be one of {', '.join(_SOURCES)}, or None")
         if interval <= 0:
             raise ValueError(f"interval is {interval}: it must be above 0 seconds")
         self.interval = interval
         self._xen = xen
+        self._domains = Domains(xen)
         self._lock = Lock()
         self._waiting: deque[DomainEvent] = deque()
         self._open = True
@@ -212,7 +212,7 @@ class DomainWatcher:
             return self._waiting.popleft() if self._waiting else None
 
     def _list(self) -> Listing:
-        return {(info.domid, info.handle): info for info in self._xen.domains.infos()}
+        return {(info.domid, info.handle): info for info in self._domains.infos()}
 
     def close(self) -> None:
         """Listen no more. More than once is allowed; not while another thread waits."""
@@ -231,7 +231,7 @@ class DomainWatcher:
         return f"<DomainWatcher of {self._xen.link.target} by {self.source}>"
 
 
-def _open_source(xen: Xen, wanted: str | None) -> tuple[str, _Source]:
+def _open_source(xen: Host, wanted: str | None) -> tuple[str, _Source]:
     """The source that is wanted, or the best that this host has."""
     if wanted is not None:
         return wanted, _SOURCES[wanted](xen)

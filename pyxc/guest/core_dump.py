@@ -10,21 +10,21 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import compress, repeat
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, version
+from pyxc.domain.frames import list_frames
+from pyxc.domain.identity import Identity
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.mapping import Mapping
 from pyxc.domain.p2m import ABSENT, read_p2m
 from pyxc.domain.registers import VcpuContext
 from pyxc.files.provenance import DomainOrigin, XenOrigin
 from pyxc.files.writer import Keep, ProvenanceFile
 from pyxc.guest import core_format
 from pyxc.guest.core_format import INVALID, Section
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
-    from pyxc.domain.info import DomainInfo
 
 KIND = "core"
 _AT_ONCE = 256
@@ -54,7 +54,7 @@ class _Pages(NamedTuple):
 
 
 def dump_core(
-    domain: Domain,
+    domain: Identity,
     path: str | os.PathLike[str],
     *,
     pause: bool,
@@ -69,7 +69,7 @@ def dump_core(
     with ProvenanceFile(path, KIND, keep=Keep(provenance)) as file:
         release = ".".join(map(str, domain.xen.interface.xen))
         file.note(
-            domain=DomainOrigin(domain.domid, str(domain.uuid), domain.name),
+            domain=DomainOrigin(domain.domid, str(domain.uuid), domain.xen.names.domain_name(domain.domid)),
             xen=XenOrigin(release, domctl=domain.xen.interface.domctl or None),
         )
         with _paused(domain, info) if pause else nullcontext():
@@ -77,16 +77,16 @@ def dump_core(
 
 
 @contextmanager
-def _paused(domain: Domain, info: DomainInfo) -> Iterator[None]:
+def _paused(domain: Identity, info: DomainInfo) -> Iterator[None]:
     """Pauses nest, but before Xen 4.5: then one that is paused anyway must not run afterwards."""
     if info.paused:
         yield
         return
-    domain.pause()
+    domain.change(domctl.PAUSEDOMAIN)
     try:
         yield
     finally:
-        domain.unpause()
+        domain.change(domctl.UNPAUSEDOMAIN)
 
 
 def _quietly(done: int, total: int) -> None:
@@ -96,21 +96,22 @@ def _quietly(done: int, total: int) -> None:
 class _Writer:
     """Of one thread."""
 
-    def __init__(self, domain: Domain, info: DomainInfo, force: bool) -> None:
+    def __init__(self, domain: Identity, info: DomainInfo, force: bool) -> None:
         self._domain = domain
+        self._mapping = Mapping(domain)
         self._xen = domain.xen
         self._info = info
         self._order = "<" if domain.xen.interface.byteorder == "little" else ">"
         self._pages = self._hvm_pages(force) if info.is_hvm else self._pv_pages()
         self._contexts = self._read_contexts()
-        self._shared_info = b"" if info.is_hvm else domain.memory.read(info.shared_info_frame)
+        self._shared_info = b"" if info.is_hvm else self._mapping.read(info.shared_info_frame)
 
     def _hvm_pages(self, force: bool) -> _Pages:
-        gfns = array("Q", sorted(self._domain.memory.frames(force=force).frames))
+        gfns = array("Q", sorted(list_frames(self._mapping, force=force).frames))
         return _Pages(gfns, gfns)
 
     def _pv_pages(self) -> _Pages:
-        entries = read_p2m(self._domain).entries
+        entries = read_p2m(self._mapping).entries
         pfns = array("Q", [pfn for pfn, frame in enumerate(entries) if frame != ABSENT])
         return _Pages(pfns, array("Q", [entries[pfn] for pfn in pfns]))
 
@@ -120,7 +121,7 @@ class _Writer:
         found = []
         for index in range(self._info.nr_vcpus):
             try:
-                reply = self._xen.call(domctl.GETVCPUCONTEXT, self._domain.domid, vcpu=index, ctxt=size)
+                reply = self._domain.call(domctl.GETVCPUCONTEXT, vcpu=index, ctxt=size)
             except errors.HypercallError as error:
                 if error.errno not in (errno.ENODATA, errno.EINVAL, errno.ESRCH):
                     raise

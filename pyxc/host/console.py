@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from pyxc import answers, errors
 from pyxc.abi import sysctl
 from pyxc.abi.operation import Operation
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
+from pyxc.host.host import Host
 
 _ROOM = 1 << 14
 _MOST_ROOM = 1 << 26
@@ -21,7 +18,7 @@ _COUNTER = 2**32
 class Console:
     """The ring as `xl dmesg` shows it (sysctl readconsole, public/sysctl.h). Threads: may be used by many."""
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def read(self) -> bytes:

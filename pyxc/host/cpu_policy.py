@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc.abi import cpu_policy
 from pyxc.abi.cpu_policy import Featureset, LevellingCap, Policy
 from pyxc.abi.operation import Operation
 from pyxc.call.records import Record
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
+from pyxc.host.host import Host
 
 
 class CpuidLeaf(NamedTuple):
@@ -59,7 +57,7 @@ class CpuPolicies:
     guest (EOPNOTSUPP).
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def host(self, policy: Policy) -> CpuPolicy:
@@ -69,7 +67,7 @@ class CpuPolicies:
     def featureset(self, wanted: Featureset) -> tuple[int, ...]:
         """A featureset as words of 32 bits, in Xen's order (sysctl get_cpu_featureset, Xen 4.7)."""
         xen, index = self._xen, int(wanted)
-        count = xen.call(cpu_policy.GET_CPU_FEATURESET, index=index).told("nr_features", _WORDS_MOST)
+        count = xen.call(cpu_policy.GET_CPU_FEATURESET, index=index).reported("nr_features", _WORDS_MOST)
         reply = xen.call(cpu_policy.GET_CPU_FEATURESET, index=index, nr_features=count, features=4 * count)
         return tuple(xen.words32(reply.buffer("features")))
 
@@ -81,16 +79,16 @@ class CpuPolicies:
         return f"<CpuPolicies of {self._xen.link.target}>"
 
 
-def domain_policy(xen: Xen, domid: int) -> CpuPolicy:
+def domain_policy(xen: Host, domid: int) -> CpuPolicy:
     """What cpus show to a domain (domctl get_cpu_policy, Xen 4.12)."""
     return _read(xen, cpu_policy.GET_DOMAIN_CPU_POLICY, domid)
 
 
-def _read(xen: Xen, operation: Operation, domid: int | None, **fields: int) -> CpuPolicy:
+def _read(xen: Host, operation: Operation, domid: int | None, **fields: int) -> CpuPolicy:
     """Ask how much there is, then for all of it: what a policy may at most hold never changes."""
     most = xen.call(operation, domid, **fields)
     leaf, msr = cpu_policy.LEAF_STRUCT.at(xen.interface), cpu_policy.MSR_STRUCT.at(xen.interface)
-    leaves, msrs = most.told("nr_leaves", _LEAVES_MOST), most.told("nr_msrs", _MSRS_MOST)
+    leaves, msrs = most.reported("nr_leaves", _LEAVES_MOST), most.reported("nr_msrs", _MSRS_MOST)
     reply = xen.call(
         operation, domid, **fields, nr_leaves=leaves, nr_msrs=msrs,
         leaves=leaves * leaf.size, msrs=msrs * msr.size,

@@ -8,15 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import SupportsIndex
 
 from pyxc import arguments, errors
 from pyxc._core import fork_count
 from pyxc.abi.event_channel import Virq
+from pyxc.host.host import Host
 from pyxc.waiting import until_readable, until_readable_async
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
 
 _PORT_MAX = 2**32 - 1
 _VIRQ_MAX = 2**32 - 1
@@ -39,7 +37,7 @@ class EventChannels:
     After a fork only the parent may use it.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
         self._forks = fork_count()
         self._lock = Lock()

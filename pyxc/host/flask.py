@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import NamedTuple
 
 from pyxc import answers, arguments, errors
 from pyxc.abi import flask, flask_vectors
 from pyxc.abi.operation import Operation
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
+from pyxc.host.host import Host
 
 _U32_MAX = 2**32 - 1
 
@@ -33,11 +32,11 @@ class Flask:
     enforcing one what dom0's own label may not do PermissionDenied.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
         self.booleans = Booleans(xen)
 
-    @property
+    @cached_property
     def present(self) -> bool:
         """Whether this hypervisor has FLASK."""
         try:
@@ -46,7 +45,6 @@ class Flask:
             return False
         return True
 
-    @property
     def enforcing(self) -> bool:
         """Whether the policy is enforced; where not, what it forbids is only logged (FLASK_GETENFORCE)."""
         return bool(self._xen.call(flask.GETENFORCE).result)
@@ -55,7 +53,7 @@ class Flask:
         """Enforce the policy, or only log what it forbids (FLASK_SETENFORCE)."""
         self._xen.call(flask.SETENFORCE, enforcing=int(enforcing))
 
-    @property
+    @cached_property
     def policy_version(self) -> int:
         """The newest format of policies that load() takes (FLASK_POLICYVERS)."""
         return self._xen.call(flask.POLICYVERS).result
@@ -114,7 +112,7 @@ class Flask:
 class Booleans(Mapping[str, Boolean]):
     """The policy's switches by name (FLASK_GETBOOL, SETBOOL, COMMITBOOLS). Threads: may be used by many."""
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def __getitem__(self, name: str) -> Boolean:
@@ -133,9 +131,7 @@ class Booleans(Mapping[str, Boolean]):
 
     def _by_name(self, operation: Operation, name: str, text: bytes, **fields: int) -> Boolean:
         try:
-            reply = self._xen.call(
-                operation, bool_id=flask.BOOL_BY_NAME, name=text, size=len(text), **fields
-            )
+            reply = self._xen.call(operation, bool_id=flask.BOOL_BY_NAME, name=text, size=len(text), **fields)
         except errors.HypercallError as error:
             if error.errno != errno.ENOENT:
                 raise

@@ -6,14 +6,12 @@ from __future__ import annotations
 import errno
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc import answers, arguments, errors
 from pyxc.abi import hypfs
 from pyxc.abi.hypfs import Encoding, Type
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
+from pyxc.host.host import Host
 
 Value = str | int | bool | bytes
 _ROOM = 1 << 14
@@ -48,7 +46,7 @@ class Hypfs:
     there is no such entry; EACCES: it is read-only.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     @property

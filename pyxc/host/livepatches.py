@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import errno
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc import arguments, errors
 from pyxc.abi import livepatch
 from pyxc.abi.livepatch import State
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
+from pyxc.host.host import Host
 
 _AT_ONCE = 64
 _METADATA_BYTES = 1 << 16
@@ -43,7 +41,7 @@ class Livepatches:
     Threads: may be used by many. Unsupported in older releases and where it was built without.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def all(self) -> list[Livepatch]:

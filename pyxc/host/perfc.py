@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyxc import errors
 from pyxc.abi import perfc
+from pyxc.host.host import Host
 from pyxc.host.records import text
-
-if TYPE_CHECKING:
-    from pyxc.xen import Xen
 
 _VALUE_BYTES = 4
 _COUNTERS_MOST = 1 << 14
@@ -41,15 +39,15 @@ class PerformanceCounters:
     Unsupported where it was built without (CONFIG_PERF_COUNTERS), as distributions do.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def read(self) -> list[Counter]:
         """Every counter with its values."""
         sizes = self._xen.call(perfc.PERFC_OP_QUERY)
         description = perfc.DESC_STRUCT.at(self._xen.interface)
-        counters = sizes.told("nr_counters", _COUNTERS_MOST)
-        room = sizes.told("nr_vals", _VALUES_MOST) * _ROOM
+        counters = sizes.reported("nr_counters", _COUNTERS_MOST)
+        room = sizes.reported("nr_vals", _VALUES_MOST) * _ROOM
         reply = self._xen.call(
             perfc.PERFC_OP_QUERY, desc=counters * description.size, val=room * _VALUE_BYTES
         )

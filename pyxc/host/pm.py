@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyxc import arguments
 from pyxc.abi import pm
 from pyxc.call.records import Record
+from pyxc.host.host import Host
 from pyxc.host.records import text
 
 if TYPE_CHECKING:
     from pyxc.call.caller import Reply
-    from pyxc.xen import Xen
 
 _WORD = 8
 _STATES_MOST = 1 << 8
@@ -79,9 +79,7 @@ class CpuFrequency(NamedTuple):
     ondemand: Ondemand | None
 
 
-_PX_VAL = Record(
-    PState, pm.PX_VAL_STRUCT, frequency_mhz="freq", residency_ns="residency", entered="count"
-)
+_PX_VAL = Record(PState, pm.PX_VAL_STRUCT, frequency_mhz="freq", residency_ns="residency", entered="count")
 
 
 class PowerManagement:
@@ -91,13 +89,13 @@ class PowerManagement:
     that is not online.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def p_states(self, cpu: int) -> PStates:
         """Performance states and how they were used (sysctl get_pmstat pxstat; Xen 3.3)."""
         self._check(cpu)
-        count = self._xen.call(pm.GET_PMSTAT_MAX_PX, cpuid=cpu).told("u.getpx.total", _STATES_MOST)
+        count = self._xen.call(pm.GET_PMSTAT_MAX_PX, cpuid=cpu).reported("u.getpx.total", _STATES_MOST)
         size = pm.PX_VAL_STRUCT.at(self._xen.interface).size
         reply = self._xen.call(
             pm.GET_PMSTAT_PXSTAT, cpuid=cpu,
@@ -113,7 +111,7 @@ class PowerManagement:
     def c_states(self, cpu: int) -> CStates:
         """Idle states and how they were used (sysctl get_pmstat cxstat; Xen 3.3)."""
         self._check(cpu)
-        count = self._xen.call(pm.GET_PMSTAT_MAX_CX, cpuid=cpu).told("u.getcx.nr", _STATES_MOST)
+        count = self._xen.call(pm.GET_PMSTAT_MAX_CX, cpuid=cpu).reported("u.getcx.nr", _STATES_MOST)
         reply = self._xen.call(
             pm.GET_PMSTAT_CXSTAT, cpuid=cpu,
             **{"u.getcx.nr": count},

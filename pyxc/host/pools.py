@@ -7,29 +7,33 @@ import errno
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from pyxc import arguments, errors
-from pyxc.abi import bitmap, sysctl, sysctl_cpupool
+from pyxc.abi import bitmap, sysctl_cpupool
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl_cpupool import CPUPOOL_ANY
 from pyxc.abi.sysctl_scheduler import TSLICE_MAX
+from pyxc.call.caller import Reply
 from pyxc.host import scheduling
+from pyxc.host.host import Host
 from pyxc.host.scheduling import CreditPoolParams, PoolParams
-
-if TYPE_CHECKING:
-    from pyxc.call.caller import Reply
-    from pyxc.domain.domain import Domain
-    from pyxc.xen import Xen
 
 _LAST_ID: Final = CPUPOOL_ANY - 1
 _BUSY_FOR_A_MOMENT = (errno.EAGAIN, errno.EADDRINUSE)
 _PATIENCE_S = 5.0
 _POLL_S = 0.05
 _CRASHING: Final = frozenset((4, minor) for minor in range(14, 23))
-_NO_POOL = {errno.ENOENT: "there is no such pool"}
-_NO_CPUS = {errno.ENOENT: "there is no such pool, or it has no cpu"}
+
+
+class Member(Protocol):
+    """A domain, as far as a pool needs to know it."""
+
+    domid: int
+
+    def info(self) -> object:
+        """What it is now. DomainNotFound, DomainGone."""
 
 
 class PoolInfo(NamedTuple):
@@ -47,25 +51,28 @@ class PoolInfo(NamedTuple):
 class Pool:
     """One cpu pool, known by its id, which a later pool may have again. Threads: may be used by many."""
 
-    def __init__(self, xen: Xen, pool_id: int) -> None:
+    def __init__(self, xen: Host, pool_id: int) -> None:
         self.xen = xen
         self.pool_id = pool_id
+        self._name: str | None = None
 
     @property
     def name(self) -> str | None:
-        """Its name in xenstore, None when it has none or nothing answers there. Pool 0 is "Pool-0"."""
-        return self.xen.names.pool_name(self.pool_id)
+        """Its name in xenstore, kept once it is known; None where it has none or xenstore does not answer.
+
+        Pool 0 is "Pool-0" where it has no other name.
+        """
+        if self._name is None:
+            self._name = self.xen.names.pool_name(self.pool_id)
+        return self._name
 
     def info(self) -> PoolInfo:
         """What it is now (sysctl cpupool_op info). HypercallError ENOENT when there is no such pool."""
         info = _next_info(self.xen, self.pool_id)
         if info is None or info.pool_id != self.pool_id:
-            error = self.xen.caller.error(sysctl_cpupool.CPUPOOL_OP_INFO, errno.ENOENT, None)
-            error.hint = _NO_POOL[errno.ENOENT]
-            raise error
+            raise self.xen.caller.error(sysctl_cpupool.CPUPOOL_OP_INFO, errno.ENOENT, None)
         return info
 
-    @property
     def scheduler(self) -> Scheduler | int:
         """Which scheduler it has (sysctl cpupool_op info)."""
         return self.info().scheduler
@@ -76,7 +83,7 @@ class Pool:
         None for a scheduler without such parameters, and where this Xen cannot tell: before 4.2 for credit,
         before 4.8 for credit2.
         """
-        return scheduling.of_pool(self)
+        return scheduling.read(self.xen, self.pool_id, self.info().scheduler)
 
     def set_scheduling(
         self,
@@ -90,8 +97,13 @@ class Pool:
         credit has all three, credit2 has `ratelimit_us`. ValueError for one that its scheduler does not have,
         and for values that Xen would refuse: see scheduling.CreditPoolParams.
         """
-        scheduling.set_of_pool(
-            self, tslice_ms=tslice_ms, ratelimit_us=ratelimit_us, vcpu_migr_delay_us=vcpu_migr_delay_us
+        scheduling.write(
+            self.xen,
+            self.pool_id,
+            self.info().scheduler,
+            tslice_ms=tslice_ms,
+            ratelimit_us=ratelimit_us,
+            vcpu_migr_delay_us=vcpu_migr_delay_us,
         )
 
     def add_cpu(self, cpu: int | None = None) -> None:
@@ -99,8 +111,7 @@ class Pool:
 
         OSError ENODEV: the cpu is not free, or none is.
         """
-        hints = {**_NO_POOL, errno.ENODEV: "the cpu belongs to a pool, or no cpu is free"}
-        self._call(sysctl_cpupool.CPUPOOL_OP_ADDCPU, hints, cpu=self._cpu(cpu))
+        self._call(sysctl_cpupool.CPUPOOL_OP_ADDCPU, cpu=self._cpu(cpu))
 
     def remove_cpu(self, cpu: int | None = None) -> None:
         """Take a cpu from it, its last one when None (sysctl cpupool_op rmcpu); it is free then.
@@ -120,16 +131,10 @@ class Pool:
             self._take(number)
 
     def _take(self, number: int) -> None:
-        hints = {
-            **_NO_POOL,
-            errno.EADDRNOTAVAIL: "the cpu is not in this pool",
-            errno.EBUSY: "it is the pool's last cpu, and the pool has domains",
-            errno.EINVAL: "the pool has no cpu that it could do without",
-        }
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                self._call(sysctl_cpupool.CPUPOOL_OP_RMCPU, hints, cpu=number)
+                self._call(sysctl_cpupool.CPUPOOL_OP_RMCPU, cpu=number)
                 return
             except errors.HypercallError as error:
                 if error.errno not in _BUSY_FOR_A_MOMENT or time.monotonic() >= deadline:
@@ -165,34 +170,34 @@ class Pool:
         finally:
             self.set_scheduling(tslice_ms=before.tslice_ms)
 
-    def add_domain(self, domain: Domain) -> None:
+    def add_domain(self, domain: Member) -> None:
         """Move a domain here from its pool (sysctl cpupool_op movedomain).
 
         Its vcpus may run on all cpus of the pool then, and have the usual parameters of the pool's scheduler
         unless that is the same. OSError ENOENT: this pool has no cpu; EPERM: dom0 stays where it is.
         """
         domain.info()
-        hints = {**_NO_CPUS, errno.EPERM: "the domain that asks cannot be moved"}
-        self._call(sysctl_cpupool.CPUPOOL_OP_MOVEDOMAIN, hints, domid=domain.domid)
+        self._call(sysctl_cpupool.CPUPOOL_OP_MOVEDOMAIN, domid=domain.domid)
 
     def rename(self, name: str) -> None:
         """Give it another name, in xenstore. ValueError for one that another pool has."""
         _check_name(self.xen, name)
         self.info()
         self.xen.store.write(f"{_node(self.pool_id)}/name", name)
+        self._name = name
 
     def destroy(self) -> None:
         """Remove it, and its name (sysctl cpupool_op destroy). OSError EBUSY while it has cpus or domains."""
         named = self.name is not None
-        self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY, {**_NO_POOL, errno.EBUSY: "it has cpus or domains"})
+        self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
         if named:
             self.xen.store.remove(_node(self.pool_id))
 
     def _cpu(self, cpu: int | None) -> int:
         return CPUPOOL_ANY if cpu is None else arguments.natural("cpu", cpu, self.xen.nr_cpus - 1)
 
-    def _call(self, operation: Operation, hints: Mapping[int, str], **fields: Any) -> Reply:
-        return _call(self.xen, operation, hints, cpupool_id=self.pool_id, **fields)
+    def _call(self, operation: Operation, **fields: Any) -> Reply:
+        return self.xen.call(operation, cpupool_id=self.pool_id, **fields)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Pool):
@@ -212,7 +217,7 @@ class Pools(Mapping[int, Pool]):
     Threads: may be used by many.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def infos(self) -> list[PoolInfo]:
@@ -261,13 +266,12 @@ class Pools(Mapping[int, Pool]):
         if name is not None:
             _check_name(xen, name)
         if scheduler is None:
-            scheduler = host_scheduler(xen)
+            scheduler = xen.scheduler
         fields = {
             "sched_id": arguments.natural("scheduler", scheduler, CPUPOOL_ANY),
             "cpupool_id": CPUPOOL_ANY if pool_id is None else arguments.natural("pool id", pool_id, _LAST_ID),
         }
-        hints = {errno.ENOENT: "this hypervisor was built without this scheduler"}
-        pool = Pool(xen, _call(xen, sysctl_cpupool.CPUPOOL_OP_CREATE, hints, **fields).field("cpupool_id"))
+        pool = Pool(xen, xen.call(sysctl_cpupool.CPUPOOL_OP_CREATE, **fields).field("cpupool_id"))
         if name is not None:
             try:
                 xen.store.write(f"{_node(pool.pool_id)}/name", name)
@@ -285,12 +289,12 @@ def _node(pool_id: int) -> str:
     return f"/local/pool/{pool_id}"
 
 
-def _check_name(xen: Xen, name: str) -> None:
-    if not name or any(pool.name == name for pool in xen.pools.values()):
+def _check_name(xen: Host, name: str) -> None:
+    if not name or any(pool.name == name for pool in Pools(xen).values()):
         raise ValueError(f"another cpu pool is called {name}" if name else "the name is empty")
 
 
-def _next_info(xen: Xen, pool_id: int) -> PoolInfo | None:
+def _next_info(xen: Host, pool_id: int) -> PoolInfo | None:
     """The pool with this id or the next higher one; None behind the last."""
     if pool_id > _LAST_ID:
         return None
@@ -302,16 +306,11 @@ def _next_info(xen: Xen, pool_id: int) -> PoolInfo | None:
             return None
         raise
     return PoolInfo(
-        reply.told("cpupool_id", CPUPOOL_ANY, pool_id),
+        reply.reported("cpupool_id", CPUPOOL_ANY, pool_id),
         scheduler_named(reply.field("sched_id")),
         reply.field("n_dom"),
         bitmap.unpack(reply.buffers["cpumap.bitmap"]),
     )
-
-
-def host_scheduler(xen: Xen) -> Scheduler | int:
-    """The default scheduler (sysctl sched_id)."""
-    return scheduler_named(xen.call(sysctl.SCHED_ID).field("sched_id"))
 
 
 def scheduler_named(number: int) -> Scheduler | int:
@@ -320,12 +319,3 @@ def scheduler_named(number: int) -> Scheduler | int:
         return Scheduler(number)
     except ValueError:
         return number
-
-
-def _call(xen: Xen, operation: Operation, hints: Mapping[int, str], **fields: Any) -> Reply:
-    """Ask; a refusal says what it means of pools."""
-    try:
-        return xen.call(operation, **fields)
-    except errors.HypercallError as error:
-        error.hint = hints.get(error.errno or 0, error.hint)
-        raise

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pyxc.abi import sysctl
+from pyxc.abi.page import PAGE_KB
 from pyxc.call.records import Record
 
 
@@ -56,11 +57,11 @@ class PhysInfo(NamedTuple):
 
     @property
     def free_memory_kb(self) -> int:
-        return self.free_pages * 4
+        return self.free_pages * PAGE_KB
 
     @property
     def total_memory_kb(self) -> int:
-        return self.total_pages * 4
+        return self.total_pages * PAGE_KB
 
 
 PHYSINFO = Record(
@@ -99,7 +100,7 @@ class NumaNode(NamedTuple):
 
 def pages_kb(pages: int | None) -> int | None:
     """KiB of so many pages; None for a number that is not told."""
-    return None if pages is None else pages * 4
+    return None if pages is None else pages * PAGE_KB
 
 
 def text(raw: bytes) -> str:

@@ -1,27 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""How schedulers share the cpus out: parameters of domains, of single vcpus, and of whole cpu pools.
+"""How schedulers share out the cpus: their parameters, and those of whole cpu pools.
 
 What is not named in a change keeps its value: it is read, and written back. Between the reading and the
-writing somebody else's change can be lost; the window is microseconds.
+writing a change from elsewhere can be lost; the window is microseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from pyxc import arguments, errors
-from pyxc.abi import domctl_scheduler, sysctl_scheduler
+from pyxc import arguments
+from pyxc.abi import sysctl_scheduler
 from pyxc.abi.domctl import Scheduler
-from pyxc.abi.domctl_scheduler import RtdsFlag
 from pyxc.abi.operation import Operation
+from pyxc.host.host import Host
 
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
-    from pyxc.host.pools import Pool
-    from pyxc.xen import Xen
-
-_PERCENT_OF_A_VCPU = 100
 _U32_MAX = 2**32 - 1
 
 
@@ -90,48 +84,38 @@ _RANGES = {
 }
 """The least and the most of each parameter, with whatever scheduler."""
 
-
-class _Kind(NamedTuple):
-    """How one scheduler is asked and told: the operations, the record, and the field of each parameter."""
-
-    get: Operation
-    put: Operation
-    record: Callable[..., Any]
-    fields: Mapping[str, str]
+P = TypeVar("P", bound=Params)
 
 
-def _rtds(period_us: int, budget_us: int, flags: int | None) -> RtdsParams:
-    return RtdsParams(period_us, budget_us, None if flags is None else bool(flags & RtdsFlag.EXTRA))
+class Kind(Generic[P]):
+    """One scheduler's parameters: the operations, the record, and the field of each parameter."""
+
+    def __init__(
+        self, get: Operation, put: Operation, record: Callable[..., P], fields: Mapping[str, str]
+    ) -> None:
+        self.get = get
+        self.put = put
+        self._record = record
+        self._fields = fields
+
+    def decode(self, fields: Mapping[str, Any]) -> P:
+        """A record of a structure, None for what this interface does not have."""
+        return self._record(*(fields.get(field) for field in self._fields.values()))
+
+    def encode(self, params: P) -> dict[str, int]:
+        """The parameters of a record as fields, without those that this interface does not have."""
+        values = ((field, getattr(params, name)) for name, field in self._fields.items())
+        return {field: int(value) for field, value in values if value is not None}
 
 
-_OF_DOMAINS: Mapping[int, _Kind] = {
-    Scheduler.CREDIT: _Kind(
-        domctl_scheduler.SCHEDULER_OP_GETINFO_CREDIT,
-        domctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT,
-        CreditParams,
-        {"weight": "u.credit.weight", "cap": "u.credit.cap"},
-    ),
-    Scheduler.CREDIT2: _Kind(
-        domctl_scheduler.SCHEDULER_OP_GETINFO_CREDIT2,
-        domctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT2,
-        Credit2Params,
-        {"weight": "u.credit2.weight", "cap": "u.credit2.cap"},
-    ),
-    Scheduler.RTDS: _Kind(
-        domctl_scheduler.SCHEDULER_OP_GETINFO_RTDS,
-        domctl_scheduler.SCHEDULER_OP_PUTINFO_RTDS,
-        _rtds,
-        {"period_us": "u.rtds.period", "budget_us": "u.rtds.budget", "extratime": "u.rtds.flags"},
-    ),
-}
-_OF_POOLS: Mapping[int, _Kind] = {
-    Scheduler.CREDIT: _Kind(
+_OF_POOLS: Mapping[int, Kind[Any]] = {
+    Scheduler.CREDIT: Kind(
         sysctl_scheduler.SCHEDULER_OP_GETINFO_CREDIT,
         sysctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT,
         CreditPoolParams,
         {name: f"u.sched_credit.{name}" for name in CreditPoolParams._fields},
     ),
-    Scheduler.CREDIT2: _Kind(
+    Scheduler.CREDIT2: Kind(
         sysctl_scheduler.SCHEDULER_OP_GETINFO_CREDIT2,
         sysctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT2,
         Credit2PoolParams,
@@ -140,120 +124,36 @@ _OF_POOLS: Mapping[int, _Kind] = {
 }
 
 
-def of_domain(domain: Domain) -> DomainParams | None:
-    """See Domain.scheduling()."""
-    kind = _OF_DOMAINS.get(domain.scheduler)
-    if kind is None:
-        return None
-    params: DomainParams = _domain_params(kind, domain)
-    return params
-
-
-def _domain_params(kind: _Kind, domain: Domain) -> Any:
-    return _decode(kind, domain.xen.call(kind.get, domain.domid).fields())
-
-
-def set_of_domain(domain: Domain, **wanted: int | None) -> None:
-    """See Domain.set_scheduling()."""
-    changes = _checked(wanted)
-    info = domain.info()
-    scheduler = domain.scheduler
-    kind = _kind(_OF_DOMAINS, scheduler, "of domains")
-    if scheduler is Scheduler.RTDS and _has_vcpu_params(domain.xen):
-        _set_vcpus(domain, range(info.nr_vcpus), changes)
-        return
-    params = _changed(_domain_params(kind, domain), changes, scheduler)
-    if changes.get("cap", 0) > _PERCENT_OF_A_VCPU * info.nr_vcpus:
-        raise ValueError(
-            f"cap is {changes['cap']}: it must be from 0 to {_PERCENT_OF_A_VCPU * info.nr_vcpus}, "
-            f"{_PERCENT_OF_A_VCPU} for each of {info.nr_vcpus} vcpus"
-        )
-    domain.xen.call(kind.put, domain.domid, **_encode(kind.fields, params))
-
-
-def of_vcpus(domain: Domain, indices: Sequence[int]) -> list[RtdsParams] | None:
-    """Parameters of some vcpus (domctl scheduler_op getvcpuinfo); None where single vcpus have none."""
-    if domain.scheduler is not Scheduler.RTDS or not _has_vcpu_params(domain.xen):
-        return None
-    return _read_vcpus(domain, indices)
-
-
-def set_of_vcpu(domain: Domain, index: int, **wanted: int | None) -> None:
-    """See Vcpu.set_scheduling()."""
-    changes = _checked(wanted)
-    domain.info()
-    scheduler = domain.scheduler
-    if scheduler is not Scheduler.RTDS or not _has_vcpu_params(domain.xen):
-        raise ValueError(f"{_name(scheduler)} has no parameters of single vcpus in this hypervisor")
-    _set_vcpus(domain, [index], changes)
-
-
-def _has_vcpu_params(xen: Xen) -> bool:
-    """From 4.7 on."""
-    return xen.caller.supports(domctl_scheduler.SCHEDULER_OP_GETVCPUINFO_RTDS)
-
-
-def _read_vcpus(domain: Domain, indices: Sequence[int]) -> list[RtdsParams]:
-    array = _vcpu_array(domain.xen, domctl_scheduler.SCHEDULER_OP_GETVCPUINFO_RTDS, domain.domid,
-                        [{"vcpuid": index} for index in indices])  # fmt: skip
-    return [_decode(_OF_DOMAINS[Scheduler.RTDS], vcpu) for vcpu in array]
-
-
-def _set_vcpus(domain: Domain, indices: Sequence[int], changes: Mapping[str, int]) -> None:
-    """All new values are checked before the first is written."""
-    now = _read_vcpus(domain, indices)
-    new = [_changed(params, changes, Scheduler.RTDS) for params in now]
-    fields = _OF_DOMAINS[Scheduler.RTDS].fields
-    array = [{"vcpuid": index, **_encode(fields, params)} for index, params in zip(indices, new)]
-    _vcpu_array(domain.xen, domctl_scheduler.SCHEDULER_OP_PUTVCPUINFO_RTDS, domain.domid, array)
-
-
-def _vcpu_array(
-    xen: Xen, operation: Operation, domid: int, vcpus: Sequence[Mapping[str, int]]
-) -> list[Mapping[str, Any]]:
-    """Give Xen an array of vcpus and answer what it has become. Xen may stop early and say how far it got."""
-    layout = domctl_scheduler.SCHEDPARAM_VCPU_RTDS_STRUCT.at(xen.interface)
-    answers: list[Mapping[str, Any]] = []
-    while len(answers) < len(vcpus):
-        rest = vcpus[len(answers) :]
-        array = b"".join(layout.pack(vcpu) for vcpu in rest)
-        reply = xen.call(operation, domid, **{"u.v.vcpus": array, "u.v.nr_vcpus": len(rest)})
-        done = reply.field("u.v.nr_vcpus")
-        if not 0 < done <= len(rest):
-            raise errors.DecodeError(f"the hypervisor claims {done} of {len(rest)} vcpus")
-        answers += [layout.unpack(reply.buffers["u.v.vcpus"], at * layout.size) for at in range(done)]
-    return answers
-
-
-def of_pool(pool: Pool) -> PoolParams | None:
+def read(xen: Host, pool_id: int, scheduler: Scheduler | int) -> PoolParams | None:
     """See Pool.scheduling()."""
-    kind = _OF_POOLS.get(pool.scheduler)
-    if kind is None or not pool.xen.caller.supports(kind.get):
+    kind = _OF_POOLS.get(scheduler)
+    if kind is None or not xen.caller.supports(kind.get):
         return None
-    params: PoolParams = _pool_params(kind, pool)
+    params: PoolParams = _read(xen, pool_id, kind)
     return params
 
 
-def _pool_params(kind: _Kind, pool: Pool) -> Any:
-    return _decode(kind, pool.xen.call(kind.get, cpupool_id=pool.pool_id).fields())
+def _read(xen: Host, pool_id: int, kind: Kind[P]) -> P:
+    return kind.decode(xen.call(kind.get, cpupool_id=pool_id).fields())
 
 
-def set_of_pool(pool: Pool, **wanted: int | None) -> None:
+def write(xen: Host, pool_id: int, scheduler: Scheduler | int, **wanted: int | None) -> None:
     """See Pool.set_scheduling()."""
-    changes = _checked(wanted)
-    scheduler = pool.scheduler
-    kind = _kind(_OF_POOLS, scheduler, "of pools")
-    params = _changed(_pool_params(kind, pool), changes, scheduler)
-    pool.xen.call(kind.put, cpupool_id=pool.pool_id, **_encode(kind.fields, params))
+    changes = checked(wanted)
+    kind = kind_of(_OF_POOLS, scheduler, "of pools")
+    params = changed(_read(xen, pool_id, kind), changes, scheduler)
+    _check_ratelimit(params)
+    xen.call(kind.put, cpupool_id=pool_id, **kind.encode(params))
 
 
-def _kind(kinds: Mapping[int, _Kind], scheduler: Scheduler | int, what: str) -> _Kind:
+def kind_of(kinds: Mapping[int, Kind[Any]], scheduler: Scheduler | int, what: str) -> Kind[Any]:
+    """How a scheduler's parameters are read and written. ValueError where it has none."""
     if scheduler not in kinds:
-        raise ValueError(f"{_name(scheduler)} has no parameters {what}")
+        raise ValueError(f"{describe(scheduler)} has no parameters {what}")
     return kinds[scheduler]
 
 
-def _checked(wanted: Mapping[str, int | None]) -> dict[str, int]:
+def checked(wanted: Mapping[str, int | None]) -> dict[str, int]:
     """The parameters that are given, each in its range."""
     changes = {
         name: arguments.natural(name, value, _RANGES[name][1], _RANGES[name][0])
@@ -261,24 +161,20 @@ def _checked(wanted: Mapping[str, int | None]) -> dict[str, int]:
         if value is not None
     }
     if not changes:
-        raise ValueError(f"none of {', '.join(wanted)} is given")
+        raise ValueError(f"expected at least one of {', '.join(wanted)}")
     return changes
 
 
-def _changed(params: Any, changes: Mapping[str, int], scheduler: Scheduler | int) -> Any:
-    """The parameters with some changed. ValueError for those that are not there, or not with each other."""
+def changed(params: P, changes: Mapping[str, int], scheduler: Scheduler | int) -> P:
+    """The parameters with some changed. ValueError for one that this scheduler does not have here."""
     known = [name for name in params._fields if getattr(params, name) is not None]
     unknown = [name for name in changes if name not in known]
     if unknown:
         raise ValueError(
-            f"{_name(scheduler)} has no {' and no '.join(unknown)} here; it has {' and '.join(known)}"
+            f"{describe(scheduler)} has no {' and no '.join(unknown)} here; it has {' and '.join(known)}"
         )
-    new = params._replace(**changes)
-    if isinstance(new, RtdsParams) and new.budget_us > new.period_us:
-        raise ValueError(f"budget_us is {new.budget_us}: it must not exceed period_us, {new.period_us}")
-    if isinstance(new, PoolParams):
-        _check_ratelimit(new)
-    return new
+    values: dict[str, Any] = {**params._asdict(), **changes}
+    return type(params)(**values)
 
 
 def _check_ratelimit(params: PoolParams) -> None:
@@ -291,17 +187,6 @@ def _check_ratelimit(params: PoolParams) -> None:
         )
 
 
-def _decode(kind: _Kind, fields: Mapping[str, Any]) -> Any:
-    """A record of a structure, None for what this interface does not have."""
-    return kind.record(*(fields.get(field) for field in kind.fields.values()))
-
-
-def _encode(fields: Mapping[str, str], params: Any) -> dict[str, int]:
-    """The parameters of a record as fields; those that this interface does not have are left out."""
-    values = ((field, getattr(params, name)) for name, field in fields.items())
-    return {field: int(value) for field, value in values if value is not None}
-
-
-def _name(scheduler: Scheduler | int) -> str:
-    name = scheduler.name.lower() if isinstance(scheduler, Scheduler) else str(scheduler)
-    return f"the scheduler {name}"
+def describe(scheduler: Scheduler | int) -> str:
+    """A scheduler as messages name it."""
+    return f"the scheduler {scheduler.name.lower() if isinstance(scheduler, Scheduler) else scheduler}"

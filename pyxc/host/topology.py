@@ -3,16 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, SupportsIndex
-
 from pyxc import answers, arguments
-from pyxc.abi import bitmap, domctl, sysctl
+from pyxc.abi import sysctl
+from pyxc.host.host import Host
 from pyxc.host.records import CpuTopology, NumaNode
-
-if TYPE_CHECKING:
-    from pyxc.domain.domain import Domain
-    from pyxc.xen import Xen
 
 _UNKNOWN_32 = 2**32 - 1
 _UNKNOWN_64 = 2**64 - 1
@@ -21,7 +15,7 @@ _MOST_NODES = 64
 _ADDRESS_BITS = 64
 
 
-def cpus(xen: Xen) -> list[CpuTopology]:
+def cpus(xen: Host) -> list[CpuTopology]:
     """Core, socket and node of each physical cpu."""
     if xen.caller.supports(sysctl.CPUTOPOINFO):
         return _cputopoinfo(xen)
@@ -32,7 +26,7 @@ def cpus(xen: Xen) -> list[CpuTopology]:
     return [CpuTopology(cpu, None, None, None) for cpu in range(xen.nr_cpus)]
 
 
-def _cputopoinfo(xen: Xen) -> list[CpuTopology]:
+def _cputopoinfo(xen: Host) -> list[CpuTopology]:
     layout = sysctl.CPUTOPO_STRUCT.at(xen.interface)
     count = xen.nr_cpus
     reply = xen.call(sysctl.CPUTOPOINFO, num_cpus=count, cputopo=count * layout.size)
@@ -40,7 +34,7 @@ def _cputopoinfo(xen: Xen) -> list[CpuTopology]:
     return [CpuTopology(cpu, *(_known(value, _UNKNOWN_32) for value in row)) for cpu, row in enumerate(rows)]
 
 
-def _topologyinfo(xen: Xen) -> list[CpuTopology]:
+def _topologyinfo(xen: Host) -> list[CpuTopology]:
     """From 4.1 to 4.5: an array of u32 for each."""
     names = ("cpu_to_core", "cpu_to_socket", "cpu_to_node")
     last = xen.nr_cpus - 1
@@ -53,7 +47,7 @@ def _topologyinfo(xen: Xen) -> list[CpuTopology]:
     ]
 
 
-def _cpu_to_node(xen: Xen) -> list[CpuTopology]:
+def _cpu_to_node(xen: Host) -> list[CpuTopology]:
     """From 3.2 to 4.0 physinfo tells the nodes, and nothing the cores and sockets."""
     last = xen.nr_cpus - 1
     reply = xen.call(sysctl.PHYSINFO, max_cpu_id=last, cpu_to_node=4 * xen.nr_cpus)
@@ -61,14 +55,14 @@ def _cpu_to_node(xen: Xen) -> list[CpuTopology]:
     return [CpuTopology(cpu, None, None, _known(node, _UNKNOWN_32)) for cpu, node in enumerate(nodes)]
 
 
-def idle_ns(xen: Xen) -> list[int]:
+def idle_ns(xen: Host) -> list[int]:
     """Nanoseconds that each physical cpu had nothing to run."""
     count = xen.nr_cpus
     reply = xen.call(sysctl.GETCPUINFO, max_cpus=count, info=8 * count)
     return xen.words(reply.buffers["info"]).tolist()[: reply.field("nr_cpus")]
 
 
-def available_bytes(xen: Xen, node: int | None, least_bits: int, most_bits: int) -> int:
+def available_bytes(xen: Host, node: int | None, least_bits: int, most_bits: int) -> int:
     """Bytes of free memory, of all nodes or one, with addresses of so many bits (0: any)."""
     fields = {
         "node": _ANY_NODE if node is None else arguments.natural("node", node, _MOST_NODES - 1),
@@ -78,45 +72,29 @@ def available_bytes(xen: Xen, node: int | None, least_bits: int, most_bits: int)
     return int(xen.call(sysctl.AVAILHEAP, **fields).field("avail_bytes"))
 
 
-def node_affinity(domain: Domain) -> frozenset[int]:
-    """See Domain.node_affinity()."""
-    count = _node_places(domain.xen)
-    reply = domain.xen.call(domctl.GETNODEAFFINITY, domain.domid, **bitmap.wanted("nodemap", count))
-    return bitmap.unpack(reply.buffers["nodemap.bitmap"])
-
-
-def set_node_affinity(domain: Domain, wanted: Iterable[SupportsIndex] | None) -> None:
-    """See Domain.set_node_affinity()."""
-    count = _node_places(domain.xen)
-    # A set of all nodes that could be is how Xen is told to find out by itself.
-    chosen = range(8 * bitmap.room(count)) if wanted is None else arguments.nodes(wanted, count)
-    domain.info()
-    domain.xen.call(domctl.SETNODEAFFINITY, domain.domid, **bitmap.given("nodemap", chosen, count))
-
-
-def _node_places(xen: Xen) -> int:
+def node_places(xen: Host) -> int:
     """How many nodes there could be: the most that this Xen was built for."""
-    return _nodes_told(xen.physinfo().max_node_id) or _MOST_NODES
+    return _node_count(xen.physinfo().max_node_id) or _MOST_NODES
 
 
-def _nodes_told(max_node_id: int | None) -> int | None:
+def _node_count(max_node_id: int | None) -> int | None:
     """How many nodes there are up to the highest."""
     if max_node_id is None:
         return None
     return answers.number("number of nodes", max_node_id + 1, answers.MOST_NODES, 1)
 
 
-def nodes(xen: Xen) -> list[NumaNode]:
+def nodes(xen: Host) -> list[NumaNode]:
     """Memory of each node and distances between them."""
     if not xen.caller.supports(sysctl.NUMAINFO):
         return _free_memory(xen)
-    count = _nodes_told(xen.physinfo().max_node_id)
+    count = _node_count(xen.physinfo().max_node_id)
     assert count is not None, "every Xen with numainfo tells how many nodes there can be"
     one_list = xen.caller.has_field(sysctl.NUMAINFO, "meminfo")
     return _meminfo(xen, count) if one_list else _node_to_memory(xen, count)
 
 
-def _meminfo(xen: Xen, count: int) -> list[NumaNode]:
+def _meminfo(xen: Host, count: int) -> list[NumaNode]:
     layout = sysctl.MEMINFO_STRUCT.at(xen.interface)
     reply = xen.call(
         sysctl.NUMAINFO, num_nodes=count, meminfo=count * layout.size, distance=4 * count * count
@@ -125,7 +103,7 @@ def _meminfo(xen: Xen, count: int) -> list[NumaNode]:
     return _nodes(xen, memory, reply.buffers["distance"])
 
 
-def _node_to_memory(xen: Xen, count: int) -> list[NumaNode]:
+def _node_to_memory(xen: Host, count: int) -> list[NumaNode]:
     """From 4.1 to 4.5: arrays of u64."""
     reply = xen.call(
         sysctl.NUMAINFO,
@@ -139,7 +117,7 @@ def _node_to_memory(xen: Xen, count: int) -> list[NumaNode]:
     return _nodes(xen, memory, reply.buffers["node_to_node_distance"])
 
 
-def _nodes(xen: Xen, memory: list[tuple[int, int]], matrix: bytes) -> list[NumaNode]:
+def _nodes(xen: Host, memory: list[tuple[int, int]], matrix: bytes) -> list[NumaNode]:
     """Nodes of (size, free); the matrix of distances has as many rows and columns."""
     distances, count = xen.words32(matrix), len(memory)
     return [
@@ -153,10 +131,10 @@ def _nodes(xen: Xen, memory: list[tuple[int, int]], matrix: bytes) -> list[NumaN
     ]
 
 
-def _free_memory(xen: Xen) -> list[NumaNode]:
+def _free_memory(xen: Host) -> list[NumaNode]:
     """From 3.2 to 4.0 only how much is free. Unsupported before."""
     info = xen.physinfo()
-    count = _nodes_told(info.max_node_id) or answers.number(
+    count = _node_count(info.max_node_id) or answers.number(
         "nr_nodes", info.nr_nodes or 0, answers.MOST_NODES
     )
     far = (None,) * count

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 
 from pyxc._core import ForeignMap, Pool
 from pyxc.store.channel import Channel
@@ -33,6 +33,25 @@ class EventDevice(Protocol):
         """Close all its ports."""
 
 
+class Direct(Protocol):
+    """Whole calls by the device itself, in C: what exchange() of pyxc.link.exchange does, and questions."""
+
+    def exchange(
+        self,
+        op: int,
+        request: bytes,
+        buffers: tuple[tuple[int, bytes | int], ...] = (),
+        before: int = -1,
+        after: int = -1,
+    ) -> tuple[int, bytes, Sequence[bytes]]:
+        """See pyxc.link.exchange.exchange()."""
+
+    def prepare(
+        self, op: int, request: bytes, domid_at: int, reader: Any, body: int
+    ) -> Callable[[int | None], Any]:
+        """A question that takes no more than a domid, and returns a record or a negative errno."""
+
+
 class Link(Protocol):
     """A number and up to five u64 in, an int out; buffers by address.
 
@@ -50,6 +69,14 @@ class Link(Protocol):
     @property
     def kernel_bits(self) -> int:
         """Width of the kernel that issues the hypercalls, which decides the width of native structures."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether its ioctls go through the 64-bit gate of a 32-bit process."""
+
+    @property
+    def direct(self) -> Direct | None:
+        """The device's own way for whole calls; None where each must go through hypercall()."""
 
     @property
     def pool(self) -> Pool:

@@ -17,9 +17,8 @@ Exchange = Callable[..., tuple[int, bytes, Sequence[bytes]]]
 
 
 def exchanger(link: Link) -> Exchange:
-    """The way to exchange bytes through a link: its own, which the device has for speed, or exchange()."""
-    own: Exchange | None = getattr(link, "exchange", None)
-    return own or partial(exchange, link)
+    """The way to exchange bytes through a link: the device's own, for speed, or exchange()."""
+    return partial(exchange, link) if link.direct is None else link.direct.exchange
 
 
 def exchange(

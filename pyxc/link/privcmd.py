@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pyxc import _core
 from pyxc.errors import NotXenError
-from pyxc.link import grants
+from pyxc.link import Direct, grants
 from pyxc.link.device import cannot_open
 from pyxc.link.evtchn import EvtchnDevice
 from pyxc.link.exchange import exchange_buffers
@@ -46,8 +46,7 @@ class PrivcmdLink:
         self.pool = self._device.pool
         self._plain_pool = _core.Pool(locked=False)
         self.hypercall = self._device.hypercall
-        self.exchange = self._device.exchange
-        self.prepare = self._device.prepare
+        self.direct: Direct | None = self._device
 
     @property
     def maps(self) -> list[_core.ForeignMap]:

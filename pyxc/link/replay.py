@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, SharedMemory
 from pyxc.errors import NotXenError, StoreError
-from pyxc.link import EventDevice
+from pyxc.link import Direct, EventDevice
 from pyxc.link.record import Snapshot, packed, unpacked
 from pyxc.link.tape import ReplayError, Tape, whole
 from pyxc.store.channel import Channel
@@ -26,6 +26,9 @@ class ReplayLink:
 
     Of one thread. ReplayError says what was recorded and what was asked. ValueError for what is no recording.
     """
+
+    gated = False
+    direct: Direct | None = None
 
     def __init__(self, lines: Iterable[str], target: str = "replay") -> None:
         self.target = target

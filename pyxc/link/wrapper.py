@@ -7,23 +7,21 @@ from array import array
 from collections.abc import Sequence
 
 from pyxc._core import ForeignMap, Pool
-from pyxc.link import EventDevice, Link
+from pyxc.link import Direct, EventDevice, Link
 from pyxc.store.channel import Channel
 
 
 class LinkWrapper:
     """Passes everything on; what a wrapper is for, it does in the methods that it overrides."""
 
+    direct: Direct | None = None
+
     def __init__(self, inner: Link) -> None:
         self._inner = inner
         self.target = inner.target
         self.byteorder = inner.byteorder
         self.kernel_bits = inner.kernel_bits
-
-    @property
-    def gated(self) -> bool:
-        """Whether hypercalls go through the 64-bit gate, which only the device's link has."""
-        return bool(getattr(self._inner, "gated", False))
+        self.gated = inner.gated
 
     @property
     def pool(self) -> Pool:

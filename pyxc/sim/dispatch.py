@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pyxc.abi import domctl as domctl_abi
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout, NotInInterface
+from pyxc.abi.multicall import ENTRY_STRUCT
 from pyxc.abi.operation import DM_OP, DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family
 from pyxc.sim.model.access import ClientMemory, Refusal
 from pyxc.sim.model.domain import Domain
@@ -118,7 +119,7 @@ class Dispatch:
             and (xen.profile.xsm or family is not XSM_OP)
         }
         order = "<" if xen.interface.byteorder == "little" else ">"
-        self._entry, self._buffer = struct.Struct(f"{order}Qq6Q"), struct.Struct(f"{order}QQ")
+        self._entry, self._buffer = ENTRY_STRUCT.at(xen.interface), struct.Struct(f"{order}QQ")
 
     def carry_out(self, memory: ClientMemory, number: int, arguments: tuple[int, ...]) -> int:
         """The result of a hypercall, or a negative errno."""
@@ -183,13 +184,15 @@ class Dispatch:
 
     def _multicall(self, memory: ClientMemory, address: int, count: int) -> int:
         """Each entry's result goes into the entry; one multicall in another is refused there."""
-        for place in range(address, address + count * self._entry.size, self._entry.size):
-            number, _, *arguments = self._entry.unpack(memory.read(place, self._entry.size))
+        entry = self._entry
+        for place in range(address, address + count * entry.size, entry.size):
+            fields = entry.unpack(memory.read(place, entry.size))
+            number = fields["op"]
             self._xen.counters.count(number)
             self._xen.counters.from_multicall += 1
             nested = number == MULTICALL
-            result = -XenErrno.EINVAL if nested else self._single(memory, number, tuple(arguments))
-            self._entry.pack_into(memory.view(place, self._entry.size), 0, number, result, *arguments)
+            result = -XenErrno.EINVAL if nested else self._single(memory, number, fields["args"])
+            memory.write(place, entry.pack({**fields, "result": result}))
         return 0
 
     def _by_argument(

@@ -14,6 +14,7 @@ from pyxc.abi.domid import DOMID_SELF, DOMID_XEN
 from pyxc.abi.memory import Resource
 from pyxc.abi.operation import DM_OP
 from pyxc.errors import StoreError
+from pyxc.link import Direct
 from pyxc.link.exchange import exchange_buffers
 from pyxc.sim.event_device import SimEvtchn
 from pyxc.sim.hypervisor import Hypervisor
@@ -38,6 +39,8 @@ class SimLink:
     """
 
     kernel_bits = 64
+    gated = False
+    direct: Direct | None = None
 
     def __init__(self, hypervisor: Hypervisor, target: str) -> None:
         self.hypervisor = hypervisor

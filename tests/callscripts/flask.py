@@ -96,7 +96,7 @@ def relabelling(script: Script) -> None:
         script.step(case, flask.RELABEL_DOMAIN, domid=domain.domid, sid=sid)
         outcome = script.outcomes[f"{flask.RELABEL_DOMAIN.full_name}/{case}"]
         outcome.get("fields", {}).pop("sid", None)
-        outcome["label"] = domain.label
+        outcome["label"] = domain.label()
     script.without_mistakes(flask.RELABEL_DOMAIN)
     script.step("unknown domid", flask.RELABEL_DOMAIN, domid=0x7000, sid=DOMU)
     script.step("oneself", flask.RELABEL_DOMAIN, domid=0x7FF0, sid=DOMU)

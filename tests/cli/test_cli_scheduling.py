@@ -79,7 +79,7 @@ def test_what_a_scheduler_does_in_a_pool(pyxc, host):
         (("sched-rtds", "-d", "web1", "-v", "x"), Status.USAGE, "'x' is not a number"),
         (("sched-rtds", "-d", "web1", "-v", "9"), Status.FAILED, "has no vcpu 9; it has 2"),
         (("cpupool-list", "7"), Status.FAILED, "no cpu pool has the id 7"),
-        (("cpupool-destroy", "0"), Status.FAILED, "it has cpus or domains"),
+        (("cpupool-destroy", "0"), Status.FAILED, "the pool has cpus or domains"),
         (("cpupool-create", "-c", "1"), Status.FAILED, "cpu 1 belongs to a pool already"),
         (("cpupool-create", "-s", "rtds"), Status.FAILED, "built without this scheduler"),
         (("cpupool-rename", "0", "Pool-0"), Status.USAGE, "another cpu pool is called Pool-0"),
@@ -140,7 +140,7 @@ def test_some_cpus_of_a_list_cannot_be_taken(pyxc, host):
     outcome = pyxc("cpupool-cpu-remove", "Pool-0", "all", "--json")
     assert outcome.status == Status.PARTIAL
     assert (outcome.json["cpus"], outcome.json["failed"][0]["argument"]) == ([1], "1")
-    assert "the pool has no cpu that it could do without" in outcome.err
+    assert "the pool cannot do without this cpu" in outcome.err
 
 
 def test_names_of_pools_are_completed(pyxc, host):

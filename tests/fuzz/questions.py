@@ -60,7 +60,7 @@ HOST: dict[str, Question] = {
     "cpu_policies.host": lambda xen: xen.cpu_policies.host(Policy.HOST),
     "cpu_policies.featureset": lambda xen: xen.cpu_policies.featureset(Featureset.HOST),
     "cpu_policies.levelling_caps": lambda xen: xen.cpu_policies.levelling_caps(),
-    "flask": lambda xen: (xen.flask.present, xen.flask.enforcing, xen.flask.policy_version),
+    "flask": lambda xen: (xen.flask.present, xen.flask.enforcing(), xen.flask.policy_version),
     "flask.access": lambda xen: (xen.flask.access(1, 2, "domain"), xen.flask.sid("a:b:c")),
     "flask.context": lambda xen: xen.flask.context(1),
     "flask.booleans": lambda xen: (dict(xen.flask.booleans), xen.flask.booleans.set("a", True)),
@@ -87,9 +87,9 @@ HOST: dict[str, Question] = {
 """About the host as a whole."""
 
 DOMAINS: dict[str, Question] = {
-    "info": lambda xen: (pv(xen).info(), pv(xen).exists(), pv(xen).pool, pv(xen).scheduler),
+    "info": lambda xen: (pv(xen).info(), pv(xen).exists(), pv(xen).pool(), pv(xen).scheduler()),
     "name": lambda xen: pv(xen).name,
-    "label": lambda xen: pv(xen).label,
+    "label": lambda xen: pv(xen).label(),
     "guest_bits": lambda xen: pv(xen).guest_bits(),
     "tsc_info": lambda xen: pv(xen).tsc_info(),
     "vnuma": lambda xen: pv(xen).vnuma(),
@@ -100,9 +100,9 @@ DOMAINS: dict[str, Question] = {
     "map_pirq": lambda xen: hvm(xen).map_pirq(16),
     "resume": lambda xen: pv(xen).resume(fast=False),
     "resume.fast": lambda xen: pv(xen).resume(fast=True),
-    "hvm_context": lambda xen: hvm(xen).hvm_context(),
-    "hvm_record": lambda xen: hvm(xen).hvm_record(2),
-    "hvm_params": lambda xen: (hvm(xen).hvm_params(), hvm(xen).hvm_param(HvmParam.STORE_PFN)),
+    "hvm_context": lambda xen: hvm(xen).hvm_context.read(),
+    "hvm_record": lambda xen: hvm(xen).hvm_context.record(2),
+    "hvm_params": lambda xen: (hvm(xen).hvm_params.all(), hvm(xen).hvm_params.read(HvmParam.STORE_PFN)),
     "vcpus": lambda xen: (pv(xen).vcpus.infos(), pv(xen).vcpus.scheduling()),
     "rtds": lambda xen: (pv(xen).scheduling(), pv(xen).vcpus.scheduling()),
     "rtds.set": lambda xen: pv(xen).set_scheduling(period_us=20000),

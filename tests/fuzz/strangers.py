@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyxc._core import PAGE_SIZE, Arena, ForeignMap, Pool, SharedMemory
-from pyxc.link import EventDevice, Link
+from pyxc.link import Direct, EventDevice, Link
 from pyxc.link.wrapper import LinkWrapper
 from pyxc.store.channel import Channel
 
@@ -84,6 +84,8 @@ class StrangeLink:
 
     target = "strange"
     kernel_bits = 64
+    gated = False
+    direct: Direct | None = None
 
     def __init__(self, data: bytes, byteorder: Any) -> None:
         self.byteorder = byteorder

@@ -280,7 +280,7 @@ def _labelled(data: bytes) -> object:
 def _contexts() -> list[bytes]:
     link = sim.Hypervisor(sim.named("sim:")).connect()
     xen = pyxc.connect(link, names=False)
-    return [bytes([0]) + bytes(questions.hvm(xen).hvm_context())]
+    return [bytes([0]) + bytes(questions.hvm(xen).hvm_context.read())]
 
 
 def _registers(data: bytes) -> object:

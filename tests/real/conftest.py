@@ -59,7 +59,7 @@ def xen() -> Iterator[pyxc.Xen]:
 @pytest.fixture
 def unguarded(xen: pyxc.Xen) -> Iterator[None]:
     """What a security policy, where there is one, forbids dom0 is only logged meanwhile."""
-    enforced = xen.flask.present and xen.flask.enforcing
+    enforced = xen.flask.present and xen.flask.enforcing()
     if enforced:
         xen.flask.set_enforcing(False)
     yield

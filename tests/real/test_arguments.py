@@ -59,8 +59,8 @@ WRONG: dict[str, Callable[[pyxc.Domain], object]] = {
     "nothing to write": lambda d: d.memory.write(1, b""),
     "negative count": lambda d: d.memory.increase(-1),
     "order too large": lambda d: d.memory.populate([0], order=19),
-    "hvm param beyond its field": lambda d: d.set_hvm_param(1 << 32, 0),
-    "hvm value beyond its field": lambda d: d.set_hvm_param(1, 1 << 64),
+    "hvm param beyond its field": lambda d: d.hvm_params.write(1 << 32, 0),
+    "hvm value beyond its field": lambda d: d.hvm_params.write(1, 1 << 64),
     "no debug key": lambda d: d.xen.debug_keys(""),
     "debug key that is no ASCII": lambda d: d.xen.debug_keys("\N{EURO SIGN}"),
 }

@@ -184,27 +184,27 @@ def test_log_dirty_mode_goes_on_and_off(xen: pyxc.Xen, pv: pyxc.Domain, pvh: pyx
 
 
 def test_virtual_hardware_is_loaded_as_it_was_read(pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
-    context = pvh.hvm_context()
+    context = pvh.hvm_context.read()
     kinds = [record.type for record in context]
     assert kinds[0] is HvmRecordType.HEADER and kinds[-1] is HvmRecordType.END
-    assert bytes(context.record(HvmRecordType.MTRR)) == pvh.hvm_record(HvmRecordType.MTRR)
-    pvh.set_hvm_context(context)
-    assert [record[:2] for record in pvh.hvm_context()] == [record[:2] for record in context]
+    assert bytes(context.record(HvmRecordType.MTRR)) == pvh.hvm_context.record(HvmRecordType.MTRR)
+    pvh.hvm_context.load(context)
+    assert [record[:2] for record in pvh.hvm_context.read()] == [record[:2] for record in context]
     with pytest.raises(KeyError):
-        pvh.hvm_record(HvmRecordType.CPU)
+        pvh.hvm_context.record(HvmRecordType.CPU)
     with pytest.raises(errors.DecodeError):
-        pvh.set_hvm_context(bytes(context)[:50])
+        pvh.hvm_context.load(bytes(context)[:50])
     with pytest.raises(pyxc.HypercallError, match="EINVAL"):
-        pv.hvm_context()
+        pv.hvm_context.read()
 
 
 def test_all_hvm_params_at_once(pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
-    pvh.set_hvm_param(HvmParam.CONSOLE_PFN, 0xFEFFF)
-    params = pvh.hvm_params()
+    pvh.hvm_params.write(HvmParam.CONSOLE_PFN, 0xFEFFF)
+    params = pvh.hvm_params.all()
     assert params[HvmParam.CONSOLE_PFN] == 0xFEFFF
-    assert params == {param: pvh.hvm_param(param) for param in params}
+    assert params == {param: pvh.hvm_params.read(param) for param in params}
     with pytest.raises(pyxc.HypercallError, match="EINVAL"):
-        pv.hvm_params()
+        pv.hvm_params.all()
 
 
 def test_virtual_numa(pv: pyxc.Domain) -> None:

@@ -126,12 +126,12 @@ def test_new_uuid(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
 
 
 def test_hvm_params(pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
-    pvh.set_hvm_param(HvmParam.CONSOLE_PFN, 0xFEFFF)
-    assert pvh.hvm_param(HvmParam.CONSOLE_PFN) == 0xFEFFF
-    assert pvh.hvm_param(HvmParam.STORE_PFN) == 0
+    pvh.hvm_params.write(HvmParam.CONSOLE_PFN, 0xFEFFF)
+    assert pvh.hvm_params.read(HvmParam.CONSOLE_PFN) == 0xFEFFF
+    assert pvh.hvm_params.read(HvmParam.STORE_PFN) == 0
     for domain, param in ((pv, HvmParam.CONSOLE_PFN), (pvh, 999)):
         with pytest.raises(pyxc.HypercallError) as caught:
-            domain.hvm_param(param)
+            domain.hvm_params.read(param)
         assert caught.value.errno == errno.EINVAL
 
 

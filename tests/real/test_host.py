@@ -84,7 +84,7 @@ def test_commandline_is_what_it_was_booted_with(xen: pyxc.Xen) -> None:
 
 
 def test_scheduler_is_named_in_the_ring_and_known(xen: pyxc.Xen) -> None:
-    assert xen.scheduler in {"credit", "credit2"}
+    assert xen.scheduler in {pyxc.Scheduler.CREDIT, pyxc.Scheduler.CREDIT2}
 
 
 def test_console_goes_on_where_it_stopped(xen: pyxc.Xen) -> None:

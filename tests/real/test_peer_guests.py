@@ -143,7 +143,7 @@ def _until_changed(words: memoryview, value: int) -> None:
 def test_console_ring(peer: Peer, domain: pyxc.Domain, name: str, text: bytes) -> None:
     frame = int(peer.read_store(f"/local/domain/{domain.domid}/console/ring-ref"))
     if name == "pvh":
-        assert frame == domain.hvm_param(HvmParam.CONSOLE_PFN)
+        assert frame == domain.hvm_params.read(HvmParam.CONSOLE_PFN)
     ring = domain.memory.read(frame)
     consumed, produced = struct.unpack_from("II", ring, 3080)
     assert consumed == produced == len(text) + 2
@@ -187,7 +187,7 @@ def test_pages_that_a_running_guest_writes(xen: pyxc.Xen, domain: pyxc.Domain, n
 @pytest.mark.parametrize("name", ["pvh"])
 def test_registers_are_in_the_hvm_context(domain: pyxc.Domain, name: str) -> None:
     rip = domain.vcpu(0).context()["rip"].to_bytes(8, "little")
-    assert rip in bytes(domain.hvm_context().record(pyxc.HvmRecordType.CPU))
+    assert rip in bytes(domain.hvm_context.read().record(pyxc.HvmRecordType.CPU))
 
 
 @pytest.mark.parametrize("name", ["pvh"])

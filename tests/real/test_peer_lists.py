@@ -144,7 +144,7 @@ def test_info(xen: pyxc.Xen, peer: Peer, guests: Guests, pyxc_command: Command) 
     assert abs(int(told["free_memory"]) - physinfo.free_memory_kb // 1024) <= FREE_MEMORY_MB
     assert told["hw_caps"] == ":".join(f"{word:08x}" for word in physinfo.hw_cap)
     assert told["xen_version"] == str(xen.version)
-    assert told["xen_scheduler"] == xen.scheduler
+    assert told["xen_scheduler"] == xen.scheduler.name.lower()
     assert told["xen_commandline"] == xen.commandline
     assert told["build_id"] == xen.build.build_id
     assert told["cc_compile_date"] == xen.build.compile_date

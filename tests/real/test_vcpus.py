@@ -48,7 +48,7 @@ def test_vcpus_of_a_new_domain_are_offline(pv: pyxc.Domain) -> None:
         (0, False, 0),
         (1, False, 0),
     ]
-    assert not pv.vcpu(0).online
+    assert not pv.vcpu(0).online()
     assert [vcpu.index for vcpu in pv.vcpus] == [0, 1]
 
 
@@ -94,7 +94,7 @@ def test_context_of_a_pv_vcpu(pv: pyxc.Domain) -> None:
     pv.memory.write(table, bytes(4096))
     wanted = VcpuContext.zero(64, pv.xen.interface).replace(cr3=table << 12, **REGISTERS)
     pv.vcpu(0).set_context(wanted)
-    assert pv.vcpu(0).online
+    assert pv.vcpu(0).online()
     found = pv.vcpu(0).context()
     assert found.width == 64
     assert {name: found[name] for name in ("cr3", *REGISTERS)} == {"cr3": table << 12, **REGISTERS}
@@ -103,14 +103,14 @@ def test_context_of_a_pv_vcpu(pv: pyxc.Domain) -> None:
     again = pv.vcpu(0).context()
     assert {name for name in found if found[name] != again[name]} == {"r12"}
     assert again["r12"] == 0x7079786372313221
-    assert not pv.vcpu(1).online
+    assert not pv.vcpu(1).online()
 
 
 def test_context_without_page_tables_is_refused(pv: pyxc.Domain) -> None:
     with pytest.raises(pyxc.HypercallError) as caught:
         pv.vcpu(0).set_context(VcpuContext.zero(64, pv.xen.interface).replace(**REGISTERS))
     assert caught.value.errno == errno.EINVAL
-    assert not pv.vcpu(0).online
+    assert not pv.vcpu(0).online()
 
 
 def test_width_of_32_bit_guests(xen: pyxc.Xen, pv: pyxc.Domain) -> None:

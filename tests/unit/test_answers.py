@@ -46,7 +46,7 @@ LIES: list[tuple[Ask, Operation, dict[str, Any]]] = [
     (lambda xen: xen.domains[1].tsc_info(), domctl_tsc.GETTSCINFO, {"tsc_mode": 9}),
     (lambda xen: xen.domains[1].channels.status(1), event_channel.STATUS, {"status": 99}),
     (lambda xen: xen.domains[1].vcpu(0).context(), domctl.GET_ADDRESS_SIZE, {"size": 48}),
-    (lambda xen: xen.domains[2].hvm_context(), domctl_hvm.GETHVMCONTEXT, {"size": 2**32 - 1}),
+    (lambda xen: xen.domains[2].hvm_context.read(), domctl_hvm.GETHVMCONTEXT, {"size": 2**32 - 1}),
     (lambda xen: dict(xen.flask.booleans), flask.GETBOOL, {"size": 0}),
 ]  # fmt: skip
 

@@ -76,7 +76,7 @@ def trigger(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         domain = find(xen, args.domain)
         if args.trigger == _RESUME:
-            domain.set_hvm_param(HvmParam.ACPI_S_STATE, 0)
+            domain.hvm_params.write(HvmParam.ACPI_S_STATE, 0)
         else:
             domain.send_trigger(Trigger[args.trigger.upper()], args.vcpu)
     if args.json:
@@ -109,9 +109,7 @@ def set_max_memory(args: argparse.Namespace) -> int:
 def dump_core(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         domain = find(xen, args.domain)
-        dump = domain.dump_core(
-            args.file, pause=not args.live, force=args.force, provenance=args.provenance
-        )
+        dump = domain.dump_core(args.file, pause=not args.live, force=args.force, provenance=args.provenance)
     if args.json:
         output.as_json(**_identity(domain), **dump._asdict())
     elif dump.nr_missing:

@@ -13,6 +13,7 @@ import pyxc
 from pyxc._core import PAGE_SIZE
 from pyxc.abi.sysctl import Capability
 from pyxc.cli import output
+from pyxc.cli.arguments import scheduler_name
 from pyxc.cli.parser import Program
 from pyxc.cli.session import opened
 from pyxc.cli.status import UsageError
@@ -130,7 +131,7 @@ def _hypervisor(xen: Xen) -> dict[str, object]:
         "xen_extra": xen.version.extra,
         "xen_version": xen.version,
         "xen_caps": " ".join(xen.capabilities),
-        "xen_scheduler": xen.scheduler,
+        "xen_scheduler": scheduler_name(xen.scheduler),
         "xen_pagesize": PAGE_SIZE,
         "platform_params": f"virt_start={xen.virt_start:#x}",
         "xen_changeset": build.changeset,
@@ -164,7 +165,7 @@ def _interface(xen: Xen) -> dict[str, Any]:
         "sysctl_version": xen.interface.sysctl or None,
         "dom0_op_version": xen.interface.dom0_op or None,
         "kernel_bits": xen.link.kernel_bits,
-        "gated": getattr(xen.link, "gated", False),
+        "gated": xen.link.gated,
     }
 
 

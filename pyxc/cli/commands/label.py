@@ -115,7 +115,7 @@ def check_files(args: argparse.Namespace) -> int:
     if args.domain is None and args.tclass is None:
         return _decide(args, args.seclabel, None)
     with opened(args) as xen:
-        subject = find(xen, args.domain).label if args.domain is not None else args.seclabel
+        subject = find(xen, args.domain).label() if args.domain is not None else args.seclabel
         if args.tclass is None:
             return _decide(args, subject, None)
         xen.flask.sid(subject)

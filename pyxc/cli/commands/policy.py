@@ -42,7 +42,7 @@ def _switch(text: str) -> bool:
 
 def show_mode(args: argparse.Namespace) -> int:
     with opened(args) as xen:
-        mode = xen.flask.enforcing if xen.flask.present else None
+        mode = xen.flask.enforcing() if xen.flask.present else None
     if args.json:
         output.as_json(flask=mode is not None, enforcing=mode)
     else:

@@ -118,7 +118,7 @@ def _domains(args: argparse.Namespace, xen: Xen, table: _Table, wanted: Mapping[
             raise UsageError("--domain is missing")
         return _list(args, xen, table)
     domain = find(xen, args.domain)
-    if domain.scheduler is not table.scheduler:
+    if domain.scheduler() is not table.scheduler:
         raise Failed(f"domain {domain.domid} is not under {table.scheduler.name.lower()}")
     if _any(wanted):
         domain.set_scheduling(**wanted)

@@ -260,7 +260,8 @@ class Domains(Handle):
         nr_cpus = self._open.nr_cpus
         if not all(isinstance(cpu, int) and 0 <= cpu < nr_cpus for cpu in wanted):
             raise failed(errno.EINVAL)
-        affinity.write(self._open, dom, index, frozenset(wanted), None)
+        operation, fields = affinity.assignment(self._open, frozenset(wanted), None)
+        self._open.call(operation, dom, vcpu=index, **fields)
         return 0
 
 

@@ -48,7 +48,7 @@ class Flask(Handle):
 
         Returns: [int] 0: what it forbids is only logged, 1: it is enforced.
         """
-        return int(self._open.flask.enforcing)
+        return int(self._open.flask.enforcing())
 
     def flask_setenforce(self, mode: SupportsIndex) -> int:
         """Enforce the policy, or only log what it forbids.

@@ -7,6 +7,7 @@ from pyxc.abi import domctl
 from pyxc.abi.domctl import CreateFlag, Trigger
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
+from pyxc.abi.page import PAGE_KB
 from pyxc.sim.model import creation
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
@@ -105,7 +106,7 @@ def _domain_at_or_after(call: Call, domid: int) -> Domain:
 @handles(domctl.MAX_MEM)
 def max_mem(call: Call) -> None:
     """Below what it has is allowed from 4.1 on: it just gets no more."""
-    pages = call["max_memkb"] // 4
+    pages = call["max_memkb"] // PAGE_KB
     if pages < call.domain.tot_pages and not call.xen.profile.since(4, 1):
         raise Refusal(XenErrno.EINVAL)
     call.domain.max_pages = min(pages, _MOST_PAGES) if call.xen.profile.since(4, 6) else pages & _MOST_PAGES

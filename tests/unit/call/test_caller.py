@@ -219,7 +219,7 @@ def test_no_trace_unless_asked(
 class BigEndian:
     """A hypervisor of the other byte order: keeps the memory of the last call and answers success."""
 
-    target, byteorder, kernel_bits = "big", "big", 64
+    target, byteorder, kernel_bits, gated, direct = "big", "big", 64, False, None
     maps: list[ForeignMap] = []
 
     def __init__(self) -> None:

@@ -58,19 +58,19 @@ def test_an_unknown_class_is_refused_with_those_that_there_are(guarded: Host) ->
 
 def test_a_new_domain_has_the_label_of_guests_or_the_one_that_was_chosen(guarded: Host) -> None:
     xen = guarded.xen
-    assert xen.domains.create().label == GUEST
+    assert xen.domains.create().label() == GUEST
     chosen = "system_u:system_r:isolated_domU_t"
-    assert xen.domains.create(ssidref=xen.flask.sid(chosen)).label == chosen
+    assert xen.domains.create(ssidref=xen.flask.sid(chosen)).label() == chosen
 
 
 def test_what_the_policy_forbids_is_denied_while_it_is_enforced(guarded: Host) -> None:
     flask = guarded.xen.flask
     with pytest.raises(errors.PermissionDenied, match="security policy"):
         guarded.xen.domains.create(ssidref=flask.sid(DOM0))
-    assert flask.enforcing
+    assert flask.enforcing()
     flask.set_enforcing(False)
-    assert not flask.enforcing
-    assert guarded.xen.domains.create(ssidref=flask.sid("system_u:system_r:xen_t")).label.endswith(":xen_t")
+    assert not flask.enforcing()
+    assert guarded.xen.domains.create(ssidref=flask.sid("system_u:system_r:xen_t")).label().endswith(":xen_t")
 
 
 def test_what_is_denied_in_a_status_is_told_as_a_denial(guarded: Host) -> None:
@@ -81,10 +81,10 @@ def test_what_is_denied_in_a_status_is_told_as_a_denial(guarded: Host) -> None:
 def test_a_domain_becomes_what_the_policy_lets_it_become(guarded: Host) -> None:
     domain = guarded.xen.domains.create(ssidref=guarded.xen.flask.sid(BUILDING))
     domain.set_label(BUILT)
-    assert domain.label == BUILT
+    assert domain.label() == BUILT
     with pytest.raises(errors.PermissionDenied):
         domain.set_label(BUILDING)
-    assert domain.label == BUILT
+    assert domain.label() == BUILT
 
 
 def test_a_domain_that_was_replaced_is_not_relabelled(guarded: Host) -> None:
@@ -132,7 +132,7 @@ def test_loading_takes_a_policy_and_nothing_else(guarded: Host) -> None:
 
 def test_a_read_only_handle_changes_no_policy(boot: Boot) -> None:
     xen = boot("4.17-xsm", readonly=True).xen
-    assert xen.flask.enforcing
+    assert xen.flask.enforcing()
     for change in (lambda: xen.flask.set_enforcing(False), lambda: xen.flask.booleans.commit()):
         with pytest.raises(errors.ReadOnlyError):
             change()
@@ -153,7 +153,7 @@ def test_other_failures_are_passed_on_as_they_are(guarded: Host) -> None:
 def test_a_hypervisor_without_flask_says_so(host: Host) -> None:
     assert not host.xen.flask.present
     xen = host.xen
-    for ask in (lambda: xen.flask.enforcing, lambda: xen.flask.sid(GUEST), lambda: xen.domains[1].label):
+    for ask in (lambda: xen.flask.enforcing(), lambda: xen.flask.sid(GUEST), lambda: xen.domains[1].label()):
         with pytest.raises(errors.Unsupported):
             ask()
     assert host.xen.domains.create().info().ssidref == 0

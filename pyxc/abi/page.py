@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: MIT
+"""Pages of 4096 bytes, in which Xen counts memory on every architecture that pyxc knows."""
+
+from __future__ import annotations
+
+PAGE_KB = 4
+"""KiB in a page."""
+MOST_FRAME = 2**52 - 1
+"""The highest number that a frame can have: an address has 64 bits."""

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""A domain's frames in this process's memory."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Iterable
+
+from pyxc import answers, arguments, errors
+from pyxc._core import PAGE_SIZE, ForeignMap
+from pyxc.abi import memory
+from pyxc.abi.domid import DOMID_SELF
+from pyxc.abi.page import MOST_FRAME
+from pyxc.domain.identity import Identity
+
+
+class Mapping:
+    """Access to the frames of one domain. Threads: may be shared.
+
+    Frames are named as the domain's kind names them: machine frames (mfn) of a PV domain, guest frames (gfn)
+    of an HVM or PVH domain.
+    """
+
+    def __init__(self, domain: Identity) -> None:
+        self.domain = domain
+        self.xen = domain.xen
+
+    def map(self, frames: int | Iterable[int], writable: bool = False) -> ForeignMap:
+        """Frames in this process's memory, one after the other, without a copy: memoryview(map).
+
+        Close it, or use it in a `with`; an open mapping keeps a destroyed domain from going away. OSError
+        names the first frame that could not be mapped. To map writable, the domain must still be the one it
+        was (DomainGone).
+        """
+        wanted = frame_numbers(frames)
+        if not wanted:
+            raise ValueError("no frame is given")
+        if writable:
+            self.xen.check_writable("mapping memory writable")
+        self._check_same(writable)
+        mapped = self.xen.link.map_frames(self._mapping_domid(), wanted, writable)
+        for frame, number in zip(wanted, mapped.errors):
+            if number:
+                mapped.close()
+                raise errors.from_errno(
+                    abs(number),
+                    "privcmd.mmapbatch",
+                    self.domain.domid,
+                    hint=f"frame {frame:#x} cannot be mapped",
+                )
+        return mapped
+
+    def read(self, frame: int, offset: int = 0, size: int = PAGE_SIZE) -> bytes:
+        """A copy of bytes that start in a frame; more than a page goes on in the next frames."""
+        with self.map(_span(frame, offset, size)) as mapped:
+            return bytes(memoryview(mapped)[offset : offset + size])
+
+    def write(self, frame: int, data: bytes, offset: int = 0) -> None:
+        """Write bytes that start in a frame; more than a page goes on in the next frames."""
+        with self.map(_span(frame, offset, len(data)), writable=True) as mapped, memoryview(mapped) as view:
+            view[offset : offset + len(data)] = data
+
+    def maximum_gpfn(self) -> int:
+        """The highest guest frame in use (memory_op maximum_gpfn); of a PV guest what it says of itself.
+
+        0 where it says nothing; before Xen 4.3 the answer then was -1, which reads as EPERM.
+        """
+        try:
+            highest = self.domain.call(memory.MAXIMUM_GPFN).result
+        except errors.PermissionDenied:
+            if self.xen.interface.xen >= (4, 3):
+                raise
+            return 0
+        return answers.frame("maximum_gpfn", highest)
+
+    def _check_same(self, writable: bool) -> None:
+        """Before a mapping. A restricted handle cannot ask which domain has the id, but may map only one."""
+        only = self.xen.caller.restricted_to
+        if only not in (None, self.domain.domid):
+            hint = self.xen.caller.restriction
+            raise errors.from_errno(errno.EPERM, "privcmd.mmapbatch", self.domain.domid, hint=hint)
+        if only is None and writable:
+            self.domain.info()
+
+    def _mapping_domid(self) -> int:
+        """Xen lets nobody name himself as foreign; dom0's own memory is mapped as DOMID_SELF."""
+        return DOMID_SELF if self.domain.domid == self.xen.own_domid else self.domain.domid
+
+
+def frame_numbers(frames: int | Iterable[int]) -> array[int]:
+    """Frame numbers as u64. Those of an array of u64 are not looked at: what is none fails by itself."""
+    if isinstance(frames, array) and frames.typecode == "Q":
+        return frames
+    if isinstance(frames, int):
+        frames = (frames,)
+    try:
+        found = array("Q", frames)
+    except OverflowError as error:
+        raise ValueError(f"not a frame number: {error}") from error
+    if found and max(found) > MOST_FRAME:
+        raise ValueError(f"{max(found):#x} is not a frame number")
+    return found
+
+
+def _span(frame: int, offset: int, size: int) -> range:
+    """The frames that hold `size` bytes from an offset in the first."""
+    arguments.frame("frame", frame)
+    arguments.natural("offset", offset, PAGE_SIZE - 1)
+    if arguments.natural("size", size, 2**40) == 0:
+        raise ValueError("size is 0: there is nothing to read or write")
+    return range(frame, frame + (offset + size + PAGE_SIZE - 1) // PAGE_SIZE)
