@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from pyxc import Domain, Pool, Scheduler, Xen, errors
 from pyxc.abi import domctl
-from pyxc.abi.operation import DOMCTL, SYSCTL, Operation
+from pyxc.abi.operation import DM_OP, DOMCTL, SYSCTL, Operation
 from pyxc.call.caller import Address, Reply
 
 UUIDS = {"pv": "11111111-2222-4333-8444-555555555501", "pvh": "11111111-2222-4333-8444-555555555502"}
@@ -190,13 +190,12 @@ class Script:
             self._bad_structure(operation)
 
     def _bad_structure(self, operation: Operation) -> None:
-        """The structure itself where no memory is."""
-        if operation.family.by_value or not operation.at(self.xen.interface).size:
+        """The structure itself where no memory is; a dm_op has none, but a list of buffers."""
+        family = operation.family
+        if family.by_value or family is DM_OP or not operation.at(self.xen.interface).size:
             return
-        before = (operation.command,) if operation.family.command_argument else ()
-        result = self.xen.link.hypercall(
-            operation.family.hypercall, *before, NOWHERE, *operation.family.extra
-        )
+        before = (operation.command,) if family.command_argument else ()
+        result = self.xen.link.hypercall(family.hypercall, *before, NOWHERE, *family.extra)
         self.outcomes[f"{operation.full_name}/bad handle"] = {"result": result}
 
 

@@ -85,7 +85,7 @@ def test_a_hypervisor_that_claims_more_than_there_is_room_for(host: Host) -> Non
     db1 = host.xen.domains["db1"]
     bound = host.xen.call(domctl_hvm.GETHVMCONTEXT, 2).field("size")
     host.link.before_call(1, lambda: host.link.lie(domctl_hvm.GETHVMCONTEXT, size=bound + 1))
-    with pytest.raises(errors.DecodeError, match=f"size is reported as 7265"):
+    with pytest.raises(errors.DecodeError, match="size is reported as 7265"):
         db1.hvm_context.read()
 
 
