@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pyxc.abi import domctl as domctl_abi
 from pyxc.abi.errno import XenErrno
@@ -14,6 +13,7 @@ from pyxc.abi.multicall import ENTRY_STRUCT
 from pyxc.abi.operation import DM_OP, DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family
 from pyxc.sim.model.access import ClientMemory, Refusal
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.host import Host
 from pyxc.sim.ops import (
     cpu_policy,
     dm_op,
@@ -51,9 +51,6 @@ from pyxc.sim.ops import (
     vnuma,
 )
 from pyxc.sim.ops.call import REGISTER, Call, Handler
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
 
 HANDLERS = (
     cpu_policy,
@@ -106,9 +103,9 @@ Commands = dict[int, tuple[Layout | None, Handler]]
 
 
 class Dispatch:
-    """Finds the operation that is meant, refusing what is none in Xen's order. With the host's lock held."""
+    """Finds the operation that is meant; refuses in Xen's order. Used with the host's lock."""
 
-    def __init__(self, xen: Hypervisor) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
         self._commands = {family: self._commands_of(family) for family in _FAMILIES.values()}
         self._families = {

@@ -9,14 +9,11 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from io import FileIO
-from typing import TYPE_CHECKING
 
 from pyxc.abi.domid import DOMID_SELF
 from pyxc.sim.model import channels
 from pyxc.sim.model.access import Refusal
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.model.host import Host
 
 _TICK = (1).to_bytes(8, sys.byteorder)
 
@@ -27,7 +24,7 @@ class SimEvtchn:
     As in Linux, a port that has fired is masked until it is unmasked, and what rings it meanwhile is kept.
     """
 
-    def __init__(self, xen: Hypervisor) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
         self._ports = xen.current.domain.ports
         self._bound: set[int] = set()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, fork_count
@@ -17,13 +17,16 @@ from pyxc.errors import StoreError
 from pyxc.link import Direct
 from pyxc.link.exchange import exchange_buffers
 from pyxc.sim.event_device import SimEvtchn
-from pyxc.sim.hypervisor import Hypervisor
-from pyxc.sim.model import grants
+from pyxc.sim.model import grant_tables, grants, lifecycle
 from pyxc.sim.model.access import ClientMemory, Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.holdings import Holding
-from pyxc.sim.ops import grant_table
+from pyxc.sim.model.host import Host
+from pyxc.sim.xenstored import Xenstored
 from pyxc.sim.xenstored.channel import SimChannel
+
+Issue = Callable[[ClientMemory, int, tuple[int, ...]], int]
+"""Carries out a hypercall of a client: its result, or a negative errno."""
 
 _INT_RANGE = 1 << 32
 _DM_OP_BUFFERS = 16
@@ -42,8 +45,10 @@ class SimLink:
     gated = False
     direct: Direct | None = None
 
-    def __init__(self, hypervisor: Hypervisor, target: str) -> None:
+    def __init__(self, hypervisor: Host, issue: Issue, store: Xenstored | None, target: str) -> None:
         self.hypervisor = hypervisor
+        self._issue = issue
+        self._store = store
         self.target = target
         self.pool = Pool(locked=False)
         self._open = True
@@ -66,7 +71,7 @@ class SimLink:
         return self._hypercall(op, a1, a2, a3, a4, a5)
 
     def _hypercall(self, op: int, *arguments: int) -> int:
-        result = self.hypervisor.hypercall(ClientMemory(self.pool.live()), op, arguments)
+        result = self._issue(ClientMemory(self.pool.live()), op, arguments)
         return (result + _INT_RANGE // 2) % _INT_RANGE - _INT_RANGE // 2
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
@@ -101,7 +106,7 @@ class SimLink:
         if not frames:
             raise _failure(errno.EINVAL)
         with self.hypervisor.lock:
-            self.hypervisor.reap()
+            lifecycle.reap(self.hypervisor)
             return self._map(domid, *self._resolve(domid, frames, writable), writable)
 
     def _resolve(self, domid: int, frames: Iterable[int], writable: bool) -> tuple[list[int], list[int]]:
@@ -160,7 +165,7 @@ class SimLink:
             if kind != Resource.GRANT_TABLE:
                 raise _failure(errno.EINVAL if self.hypervisor.profile.since(4, 20) else errno.EOPNOTSUPP)
             try:
-                frames = grant_table.acquire(self.hypervisor, domain, ident, first, count)
+                frames = grant_tables.acquire(self.hypervisor, domain, ident, first, count)
             except Refusal as refusal:
                 raise _failure(refusal.errno) from refusal
             return self._map(domid, frames, [0] * count, writable)
@@ -171,7 +176,7 @@ class SimLink:
         if not self.hypervisor.profile.since(4, 15):
             return 32
         domain = self._owner(domid)
-        size = grant_table.resource_frames(domain, ident) if kind == Resource.GRANT_TABLE else 0
+        size = grant_tables.resource_frames(domain, ident) if kind == Resource.GRANT_TABLE else 0
         if not size:
             raise _failure(errno.EINVAL)
         return size
@@ -194,7 +199,7 @@ class SimLink:
         self._check()
         xen = self.hypervisor
         with xen.lock:
-            xen.reap()
+            lifecycle.reap(xen)
             try:
                 frames = [grants.frame_of(xen, xen.find(domid), ref, writable) for ref in refs]
             except Refusal as refusal:
@@ -206,7 +211,7 @@ class SimLink:
         self._check()
         xen = self.hypervisor
         with xen.lock:
-            xen.reap()
+            lifecycle.reap(xen)
             try:
                 refs, frames = grants.lend(xen, domid, count, writable)
             except Refusal as refusal:
@@ -219,9 +224,9 @@ class SimLink:
 
     def connect_store(self) -> SimChannel:
         self._check()
-        if not self.hypervisor.store_runs:
+        if self._store is None:
             raise StoreError(errno.ENODEV, "no xenstored runs on this simulated host")
-        return self.hypervisor.store.connect()
+        return self._store.connect()
 
     def clock_ns(self) -> int:
         return self.hypervisor.clock_ns

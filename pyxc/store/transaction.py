@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from pyxc.errors import StoreError
 from pyxc.store.nodes import Nodes
+from pyxc.store.session import Session
 from pyxc.store.wire import Kind
-
-if TYPE_CHECKING:
-    from pyxc.store.client import StoreClient
 
 
 class Transaction(Nodes):
@@ -20,15 +17,15 @@ class Transaction(Nodes):
     StoreClient.transact() makes, commits and repeats it. Threads: one at a time.
     """
 
-    def __init__(self, client: StoreClient, number: int) -> None:
+    def __init__(self, session: Session, number: int) -> None:
         self.number = number
-        self._client = client
+        self._session = session
         self._open = True
 
     def request(self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"") -> bytes:
         if not self._open:
             raise ValueError("this transaction has ended")
-        return self._client.request(kind, path, *strings, tail=tail, transaction=self.number)
+        return self._session.request(kind, path, *strings, tail=tail, transaction=self.number)
 
     def commit(self) -> bool:
         """End it. False, and nothing has changed, when what it looked at changed meanwhile: begin anew."""

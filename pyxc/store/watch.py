@@ -11,15 +11,13 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pyxc.errors import StoreError
+from pyxc.store.connection import Connection
+from pyxc.store.session import Session
 from pyxc.store.wire import Kind, path_bytes
 from pyxc.waiting import until_readable_async
-
-if TYPE_CHECKING:
-    from pyxc.store.client import StoreClient
-    from pyxc.store.connection import Connection
 
 
 class Event(NamedTuple):
@@ -43,8 +41,8 @@ class Watch:
     Threads: may be used by many; each event goes to one of them.
     """
 
-    def __init__(self, client: StoreClient, connection: Connection) -> None:
-        self._client = client
+    def __init__(self, session: Session, connection: Connection) -> None:
+        self._session = session
         self._connection = connection
         self._watched: dict[str, tuple[str, Any]] = {}
         self._events: dict[tuple[str, str], Event] = {}
@@ -56,7 +54,7 @@ class Watch:
         path_bytes(path, special=True)
         if not self._connection.answered:
             # Asked for a watch, Linux's device itself waits for xenstored: for ever, and no signal ends it.
-            self._client.domain_path(0)
+            self._session.domain_path(0)
         wire_token = self._connection.new_token()
         with self._connection.locked():
             self._check()
@@ -64,7 +62,7 @@ class Watch:
             self._watched[wire_token] = path, token
             self._connection.subscribe(wire_token, self)
         try:
-            self._client.request(Kind.WATCH, path, wire_token.encode())
+            self._session.request(Kind.WATCH, path, wire_token.encode())
         except BaseException:
             self._forget(wire_token)
             raise
@@ -76,7 +74,7 @@ class Watch:
         if not found:
             raise KeyError(f"{path} is not watched here")
         self._forget(found[0])
-        self._client.request(Kind.UNWATCH, path, found[0].encode())
+        self._session.request(Kind.UNWATCH, path, found[0].encode())
 
     def _forget(self, wire_token: str) -> None:
         with self._connection.locked():
@@ -179,7 +177,7 @@ class Watch:
         for wire_token, (path, _) in watched.items():
             self._forget(wire_token)
             with contextlib.suppress(StoreError, ValueError):
-                self._client.request(Kind.UNWATCH, path, wire_token.encode())
+                self._session.request(Kind.UNWATCH, path, wire_token.encode())
         with self._connection.locked():
             self.end()
             self._connection.wake()

@@ -39,7 +39,7 @@ from pyxc.files.xattrs import Attributes
 from pyxc.link.evtchn import EvtchnDevice
 from pyxc.link.record import RecordLink
 from pyxc.link.replay import ReplayLink
-from pyxc.sim.xenstored import Host, Xenstored
+from pyxc.sim.xenstored import HostDomains, Xenstored
 from pyxc.store import Names, Permission
 from pyxc.store.channel import FileChannel
 from pyxc.store.wire import Kind, Message, Parser, error_of, join, split
@@ -188,12 +188,12 @@ def _host() -> sim.Hypervisor:
 
 def _serve(data: bytes) -> list[bytes]:
     """Requests to a simulated xenstored, of dom0 or of the guest that the first byte names."""
-    xenstored = Xenstored(Host(_host()), threading.RLock())
+    xenstored = Xenstored(HostDomains(_host()), threading.RLock())
     xenstored.add(1, 0)
     xenstored.write("/a", "1", [Permission.parse("n1"), Permission.parse("r2")])
     told: list[bytes] = []
     session = xenstored.attach(data[0] % 2 if data else 0, told.append, lambda: None)
-    session.feed(data[1:])
+    xenstored.feed(session, data[1:])
     parser = Parser()
     return [message.payload for text in told for message in parser.feed(text)]
 

@@ -16,6 +16,7 @@ from emulation import needs_the_kernel
 
 from pyxc import sim
 from pyxc.sim import Hypervisor
+from pyxc.sim.model import lifecycle
 
 GETMEMLIST, PAGEFRAMEINFO, SHADOW, PAGEFRAMEINFO2, GETMEMLIST2, HYPERCALL_INIT = 2, 18, 25, 29, 42, 48
 WEB1, BUILD, LARGE1, ABSENT = 1, 3, 4, 0x7000
@@ -121,7 +122,7 @@ def test_a_domain_without_memory_has_an_empty_list(old: OldXen) -> None:
 
 def test_what_a_guest_gives_back_leaves_its_list(old: OldXen) -> None:
     owned = old.owned(BUILD)
-    old.xen.take_frames(old.xen.domains[BUILD], [range(owned[5], owned[5] + 2)])
+    lifecycle.take_frames(old.xen, old.xen.domains[BUILD], [range(owned[5], owned[5] + 2)])
     arena = old.buffer(8 * 8)
     assert getmemlist2(old, BUILD, 8, 3, arena.address) == (0, 8)
     assert old.words(arena.view[:64]) == [*owned[3:5], *owned[7:13]]

@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 
 import pyxc
 from pyxc import sim
-from pyxc.sim.xenstored import Host, Xenstored
+from pyxc.sim.xenstored import HostDomains, Xenstored
 from pyxc.sim.xenstored.channel import SimChannel
 from pyxc.sim.xenstored.listener import Listener
 from pyxc.store import StoreClient
@@ -193,7 +193,7 @@ def test_who_sends_too_much_is_disconnected(xen: sim.Hypervisor, dom0: Client) -
 
 @given(some.lists(some.binary(max_size=40), max_size=10))
 def test_no_bytes_of_a_client_harm_it(pieces: list[bytes]) -> None:
-    xenstored = Xenstored(Host(HYPERVISOR), HYPERVISOR.lock)
+    xenstored = Xenstored(HostDomains(HYPERVISOR), HYPERVISOR.lock)
     channel = xenstored.connect()
     for piece in pieces:
         try:
@@ -207,7 +207,7 @@ def test_no_bytes_of_a_client_harm_it(pieces: list[bytes]) -> None:
 
 @given(some.integers(0, 25), some.text("/ab0T\0@n", max_size=12), some.integers(0, 2))
 def test_no_request_harms_it(kind: int, payload: str, transaction: int) -> None:
-    xenstored = Xenstored(Host(HYPERVISOR), HYPERVISOR.lock)
+    xenstored = Xenstored(HostDomains(HYPERVISOR), HYPERVISOR.lock)
     client = Client(xenstored.connect())
     client.begin()
     client.ask(kind, payload.encode(), transaction)

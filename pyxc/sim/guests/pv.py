@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from pyxc._core import PAGE_SIZE
 from pyxc.abi.arch import x86
@@ -15,11 +14,9 @@ from pyxc.abi.domctl import PAGE_PINNED, PageType
 from pyxc.abi.layout import U8, U32, Row, Table
 from pyxc.sim.model.context import CR0, CR4
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.host import Host
 from pyxc.sim.model.machine import WORDS_PER_PAGE
 from pyxc.sim.model.words import Words
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
 
 P2M_VADDR = 0xFFFF_C900_0000_1000
 _KERNEL = 0xFFFF_FFFF_8100_0000
@@ -75,7 +72,7 @@ class _Frames:
         return taken
 
 
-def furnish(xen: Hypervisor, domain: Domain, p2m: P2m, linear: bool = True) -> None:
+def furnish(xen: Host, domain: Domain, p2m: P2m, linear: bool = True) -> None:
     """Make a PV guest of a domain whose memory is laid out by a p2m.
 
     `linear`: it publishes the p2m as a list in its address space too, not only as a tree of frames.
@@ -102,7 +99,7 @@ def _pages(words: int) -> int:
     return -(-words // WORDS_PER_PAGE)
 
 
-def _page_tables(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
+def _page_tables(xen: Host, frames: _Frames, leaves: list[int]) -> int:
     """Four levels that map the p2m's pages one after the other; answers the frame of the root."""
     first = P2M_VADDR >> 12 & (WORDS_PER_PAGE - 1)
     entries = [0] * first + [leaf << 12 | _PAGE_BITS for leaf in leaves]
@@ -118,7 +115,7 @@ def _page_tables(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
     return tables[0]
 
 
-def _tree(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
+def _tree(xen: Host, frames: _Frames, leaves: list[int]) -> int:
     """Lists of the p2m's frames, and the list of these lists, whose frame is the answer."""
     lists = frames.take(_pages(len(leaves)))
     xen.machine.write_pages(lists, xen.machine.words.pack(leaves))
@@ -127,7 +124,7 @@ def _tree(xen: Hypervisor, frames: _Frames, leaves: list[int]) -> int:
     return root
 
 
-def _write_start_info(xen: Hypervisor, domain: Domain, p2m: array[int]) -> None:
+def _write_start_info(xen: Host, domain: Domain, p2m: array[int]) -> None:
     major, minor = xen.profile.xen
     fields = {
         "magic": f"xen-{major}.{minor}-x86_64".encode().ljust(32, b"\0"),
@@ -148,7 +145,7 @@ def _write_start_info(xen: Hypervisor, domain: Domain, p2m: array[int]) -> None:
     memory.write(p2m[_CONSOLE_PFN], 0, xen.layout(_CONSOLE).pack(ring))
 
 
-def _context(xen: Hypervisor, root: int, index: int) -> bytes:
+def _context(xen: Host, root: int, index: int) -> bytes:
     """The registers of a kernel that idles in its hypercall page."""
     fields = {
         "flags": int(ContextFlag.IN_KERNEL | ContextFlag.I387_VALID),
@@ -173,7 +170,7 @@ def _context(xen: Hypervisor, root: int, index: int) -> bytes:
     return xen.layout(x86.VCPU_GUEST_CONTEXT_STRUCT).pack(fields)
 
 
-def hvm_context(xen: Hypervisor) -> bytes:
+def hvm_context(xen: Host) -> bytes:
     """The registers of a translated kernel at work."""
     fields = {
         "flags": int(ContextFlag.I387_VALID),

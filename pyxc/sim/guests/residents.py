@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pyxc.abi.domctl import CreateFlag
@@ -14,12 +13,11 @@ from pyxc.abi.hvm import HvmParam
 from pyxc.sim.guests import pv, toolstack
 from pyxc.sim.model import creation
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.host import Host
 from pyxc.sim.model.machine import INVALID_ENTRY, MACHINE_FRAMES
 from pyxc.sim.model.policy import DOM0_SID
 from pyxc.sim.model.ports import Port
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.xenstored import Xenstored
 
 FOREIGN, IDENTITY = 1 << 63, 1 << 62
 UNLIMITED = 2**32 - 1
@@ -37,7 +35,7 @@ _LOCAL_APIC = range(0xFEE00, 0xFEE01)
 _CONSOLE_IRQ = range(4, 5)
 
 
-def start_dom0(xen: Hypervisor) -> None:
+def start_dom0(xen: Host, store: Xenstored) -> None:
     """A Linux dom0: its first pages below 640 KiB, then a hole that it maps one to one, then the rest."""
     dom0 = _new(xen, UUID(int=0), vcpus=2, emulation=_PIT)
     dom0.max_pages, dom0.pauses, dom0.iommu = UNLIMITED, 0, xen.profile.iommu
@@ -52,11 +50,11 @@ def start_dom0(xen: Hypervisor) -> None:
     own_hardware(xen, dom0)
     hold_virqs(dom0)
     dom0.live_vcpus[1].blocked = True
-    toolstack.init_dom0(xen)
+    toolstack.init_dom0(store)
     xen.schedule()
 
 
-def own_hardware(xen: Hypervisor, dom0: Domain) -> None:
+def own_hardware(xen: Host, dom0: Domain) -> None:
     """All of it but Xen's own: interrupt controllers, timer and console."""
     dom0.hardware.io_ports.add(range(1 << 16))
     for ports in _XENS_PORTS:
@@ -68,15 +66,15 @@ def own_hardware(xen: Hypervisor, dom0: Domain) -> None:
     dom0.hardware.pirqs.update((gsi, gsi) for gsi in range(1, xen.gsis))
 
 
-def start_guests(xen: Hypervisor) -> None:
+def start_guests(xen: Host, store: Xenstored) -> None:
     """An idle PV guest, a busy PVH guest, and a paused PV guest."""
     for name, start in (("web1", _start_web1), ("db1", _start_db1), ("build", _start_build)):
-        toolstack.introduce(xen, start(xen), name)
+        toolstack.introduce(store, start(xen), name)
     xen.last_domid = max(xen.domains)
     xen.schedule()
 
 
-def _new(xen: Hypervisor, uuid: UUID, vcpus: int, flags: int = 0, emulation: int = 0) -> Domain:
+def _new(xen: Host, uuid: UUID, vcpus: int, flags: int = 0, emulation: int = 0) -> Domain:
     config = {
         "ssidref": default_ssidref(xen.profile.xen) if xen.domains else DOM0_SID,
         "flags": flags & creation.known_flags(xen.profile),
@@ -109,7 +107,7 @@ def hold_virqs(dom0: Domain) -> None:
         dom0.ports.open(Port(Status.VIRQ, number=virq))
 
 
-def connect(xen: Hypervisor, domain: Domain) -> None:
+def connect(xen: Host, domain: Domain) -> None:
     """xenstore and console channels to dom0."""
     dom0 = xen.domains[0]
     for _ in range(2):
@@ -125,7 +123,7 @@ def _pieces(frames: range) -> list[range]:
     return [frames[piece * _PIECE : (piece + 1) * _PIECE] for piece in order]
 
 
-def _start_web1(xen: Hypervisor) -> Domain:
+def _start_web1(xen: Host) -> Domain:
     """An idle PV guest with a p2m in both forms, which has holes, an identity and a frame of dom0's."""
     web1 = _new(xen, UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
     web1.max_pages, web1.pauses = 16_384 + 256, 0
@@ -146,7 +144,7 @@ def _start_web1(xen: Hypervisor) -> Domain:
     return web1
 
 
-def _start_db1(xen: Hypervisor) -> Domain:
+def _start_db1(xen: Host) -> Domain:
     """A busy PVH guest."""
     uuid = UUID("b84e7c10-2f6d-4d0a-9a3e-51c2d3e4f502")
     db1 = _new(xen, uuid, vcpus=1, flags=CreateFlag.HVM | CreateFlag.HAP, emulation=_LAPIC)
@@ -166,7 +164,7 @@ def _start_db1(xen: Hypervisor) -> Domain:
     return db1
 
 
-def _start_build(xen: Hypervisor) -> Domain:
+def _start_build(xen: Host) -> Domain:
     """A paused PV guest of the older kind: its p2m is a tree of frames only."""
     build = _new(xen, UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)
     pages = 8_192

@@ -6,33 +6,31 @@ On PowerPC a guest publishes no p2m: only Xen knows its frames. On x86 it publis
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pyxc.sim.guests import pv, residents, toolstack
 from pyxc.sim.model import context_2006, creation
 from pyxc.sim.model.domain import Domain
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.model.host import Host
+from pyxc.sim.xenstored import Xenstored
 
 _ROUNDS = 4
 """Guests got their memory in so many pieces, in turns."""
 _SLACK = 256
 
 
-def start_dom0(xen: Hypervisor) -> None:
+def start_dom0(xen: Host, store: Xenstored) -> None:
     """A dom0 with all of its memory in one piece."""
     dom0 = _new(xen, UUID(int=0), vcpus=2)
     _furnish(xen, dom0, [xen.machine.allocate_run(0, residents.DOM0_PAGES)])
     dom0.max_pages, dom0.pauses = residents.UNLIMITED, 0
     residents.hold_virqs(dom0)
     dom0.live_vcpus[1].blocked = True
-    toolstack.init_dom0(xen)
+    toolstack.init_dom0(store)
     xen.schedule()
 
 
-def start_guests(xen: Hypervisor) -> None:
+def start_guests(xen: Host, store: Xenstored) -> None:
     """An idle guest, a busy one and a paused one; then, on a host that has room for it, a large one."""
     web1 = _new(xen, UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
     db1 = _new(xen, UUID("b84e7c10-2f6d-4d0a-9a3e-51c2d3e4f502"), vcpus=1)
@@ -48,12 +46,12 @@ def start_guests(xen: Hypervisor) -> None:
     for vcpu in web1.live_vcpus:
         vcpu.blocked = True
     for name, domain in zip(("web1", "db1", "build", "large1"), pages):
-        toolstack.introduce(xen, domain, name)
+        toolstack.introduce(store, domain, name)
     xen.last_domid = max(xen.domains)
     xen.schedule()
 
 
-def _new(xen: Hypervisor, uuid: UUID, vcpus: int) -> Domain:
+def _new(xen: Host, uuid: UUID, vcpus: int) -> Domain:
     domain = creation.create_2006(xen, len(xen.domains), uuid.bytes)
     for index in range(1, vcpus):
         creation.add_vcpu_2006(xen, domain, index)
@@ -63,7 +61,7 @@ def _new(xen: Hypervisor, uuid: UUID, vcpus: int) -> Domain:
     return domain
 
 
-def _give_memory(xen: Hypervisor, pages: dict[Domain, int]) -> None:
+def _give_memory(xen: Host, pages: dict[Domain, int]) -> None:
     runs: dict[Domain, list[range]] = {domain: [] for domain in pages}
     for _ in range(_ROUNDS):
         for domain, count in pages.items():
@@ -73,7 +71,7 @@ def _give_memory(xen: Hypervisor, pages: dict[Domain, int]) -> None:
         _furnish(xen, domain, runs[domain])
 
 
-def _furnish(xen: Hypervisor, domain: Domain, runs: list[range]) -> None:
+def _furnish(xen: Host, domain: Domain, runs: list[range]) -> None:
     """Let a kernel run in a domain's memory."""
     if xen.profile.arch == "ppc64":
         domain.tot_pages = sum(map(len, runs))

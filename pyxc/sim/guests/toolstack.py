@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from pyxc.sim.xenstored import Xenstored
 from pyxc.store.wire import Access, Permission
 
 if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
     from pyxc.sim.model.domain import Domain
 
 _DOM0 = Permission(0, Access.NONE)
@@ -18,30 +18,30 @@ _STORE_PORT, _CONSOLE_PORT = 1, 2
 _KB_OF_PAGE = 4
 
 
-def init_dom0(xen: Hypervisor) -> None:
+def init_dom0(store: Xenstored) -> None:
     """What xen-init-dom0 writes."""
     home = "/local/domain/0"
     for name in _FEATURES:
-        xen.store.write(f"{home}/control/{name}", "1")
-    xen.store.write(f"{home}/domid", "0")
-    xen.store.write(f"{home}/name", "Domain-0")
-    xen.store.write("/local/pool/0/name", "Pool-0")
+        store.write(f"{home}/control/{name}", "1")
+    store.write(f"{home}/domid", "0")
+    store.write(f"{home}/name", "Domain-0")
+    store.write("/local/pool/0/name", "Pool-0")
 
 
-def introduce(xen: Hypervisor, domain: Domain, name: str) -> None:
+def introduce(store: Xenstored, domain: Domain, name: str) -> None:
     """A domain's home and /vm, which it may read, with what it may write; then its introduction."""
     domid, uuid = domain.domid, UUID(bytes=domain.handle)
     home, vm = f"/local/domain/{domid}", f"/vm/{uuid}"
     readable, own = (_DOM0, Permission(domid, Access.READ)), (Permission(domid, Access.NONE),)
     for top in (home, vm):
-        xen.store.write(top, "", readable)
+        store.write(top, "", readable)
     for path, value in _facts(domain, name, vm).items():
-        xen.store.write(f"{home}/{path}", value)
+        store.write(f"{home}/{path}", value)
     for path in ("control/shutdown", *(f"control/{feature}" for feature in _FEATURES), "data", "error"):
-        xen.store.write(f"{home}/{path}", "", own)
-    xen.store.write(f"{vm}/name", name)
-    xen.store.write(f"{vm}/uuid", str(uuid))
-    xen.store.add(domid, domain.ports[_STORE_PORT].port)
+        store.write(f"{home}/{path}", "", own)
+    store.write(f"{vm}/name", name)
+    store.write(f"{vm}/uuid", str(uuid))
+    store.add(domid, domain.ports[_STORE_PORT].port)
 
 
 def _facts(domain: Domain, name: str, vm: str) -> dict[str, str]:

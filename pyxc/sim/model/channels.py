@@ -4,28 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pyxc.abi.domid import DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.event_channel import Status, Virq
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.host import Host
 from pyxc.sim.model.ports import Port
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
 
 _NR_VIRQS = 24
 
 
-def offer(xen: Hypervisor, domain: Domain, remote: int) -> int:
+def offer(xen: Host, domain: Domain, remote: int) -> int:
     """A new port of a domain that the domain `remote` may connect to."""
     own = xen.current.domain.domid
     return domain.ports.open(Port(Status.UNBOUND, domid=own if remote == DOMID_SELF else remote))
 
 
-def connect(xen: Hypervisor, remote: Domain, port: int) -> int:
+def connect(xen: Host, remote: Domain, port: int) -> int:
     """Connect the calling domain to a port that waits for it; answers its own end, which is rung at once."""
     own = xen.current.domain
     waiting = remote.ports[port]
@@ -36,7 +33,7 @@ def connect(xen: Hypervisor, remote: Domain, port: int) -> int:
     return local
 
 
-def bind_virq(xen: Hypervisor, virq: int) -> int:
+def bind_virq(xen: Host, virq: int) -> int:
     """A port of the calling domain for an interrupt of the hypervisor's own, which has one holder."""
     ports = xen.current.domain.ports
     if virq >= _NR_VIRQS:
@@ -46,13 +43,13 @@ def bind_virq(xen: Hypervisor, virq: int) -> int:
     return ports.open(Port(Status.VIRQ, number=virq))
 
 
-def listen_to_virq(xen: Hypervisor, virq: Virq, listener: Callable[[], None]) -> None:
+def listen_to_virq(xen: Host, virq: Virq, listener: Callable[[], None]) -> None:
     """Bind an interrupt for a program of dom0's that looks when it comes."""
     port = bind_virq(xen, virq)
     xen.current.domain.ports.listeners[port] = lambda _: listener()
 
 
-def close(xen: Hypervisor, domain: Domain, number: int) -> None:
+def close(xen: Host, domain: Domain, number: int) -> None:
     """Close a port. The other end of a connection is left waiting for somebody new."""
     if not domain.ports.valid(number) or domain.ports[number].status is Status.CLOSED:
         raise Refusal(XenErrno.EINVAL)
@@ -61,12 +58,12 @@ def close(xen: Hypervisor, domain: Domain, number: int) -> None:
         xen.domains[was.domid].ports.replace(was.port, Port(Status.UNBOUND, domid=domain.domid))
 
 
-def close_all(xen: Hypervisor, domain: Domain) -> None:
+def close_all(xen: Host, domain: Domain) -> None:
     for number in domain.ports.opened():
         close(xen, domain, number)
 
 
-def send(xen: Hypervisor, domain: Domain, number: int) -> None:
+def send(xen: Host, domain: Domain, number: int) -> None:
     """Ring the other end of a domain's port; nobody hears it while nobody is connected."""
     port = domain.ports[number]
     if port.status not in (Status.UNBOUND, Status.INTERDOMAIN):
@@ -75,7 +72,7 @@ def send(xen: Hypervisor, domain: Domain, number: int) -> None:
         xen.domains[port.domid].ports.ring(port.port)
 
 
-def raise_virq(xen: Hypervisor, virq: Virq) -> None:
+def raise_virq(xen: Host, virq: Virq) -> None:
     """Ring whoever holds an interrupt of the hypervisor's own."""
     ports = xen.domains[0].ports
     number = ports.find(Status.VIRQ, virq)

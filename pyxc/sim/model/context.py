@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyxc.abi.arch import x86
 from pyxc.abi.arch.x86 import ContextFlag
@@ -13,10 +13,8 @@ from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain, Vcpu
+from pyxc.sim.model.host import Host
 from pyxc.sim.profiles import Profile
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
 
 CR0 = 0x80050033
 _CR0_TS = 1 << 3
@@ -35,13 +33,13 @@ _FROZEN = ("ctrlreg", "gdt_frames", "gdt_ents", "ldt_base", "ldt_ents")
 Fields = dict[str, Any]
 
 
-def layout_of(xen: Hypervisor, domain: Domain) -> Layout:
+def layout_of(xen: Host, domain: Domain) -> Layout:
     """The layout of a domain's contexts: its own width, 64 bits for translated ones."""
     table = x86.VCPU_GUEST_CONTEXT_32_STRUCT if domain.address_size == 32 else x86.VCPU_GUEST_CONTEXT_STRUCT
     return xen.layout(table)
 
 
-def shown(xen: Hypervisor, vcpu: Vcpu, context: bytes) -> bytes:
+def shown(xen: Host, vcpu: Vcpu, context: bytes) -> bytes:
     """A stored context as getvcpucontext hands it out."""
     layout = layout_of(xen, vcpu.domain)
     fields = layout.unpack(context)
@@ -49,7 +47,7 @@ def shown(xen: Hypervisor, vcpu: Vcpu, context: bytes) -> bytes:
     return layout.pack(fields)
 
 
-def install(xen: Hypervisor, vcpu: Vcpu, data: bytes) -> None:
+def install(xen: Host, vcpu: Vcpu, data: bytes) -> None:
     """Check a context as Xen does, and make it the vcpu's. Refusal."""
     domain, layout = vcpu.domain, layout_of(xen, vcpu.domain)
     fields = layout.unpack(data)
@@ -121,7 +119,7 @@ def _selector(selector: int, rpl: int) -> int:
     return selector if selector & 3 >= rpl else selector & ~3 | rpl
 
 
-def _adopt_tables(xen: Hypervisor, domain: Domain, fields: Fields, old: Fields | None) -> None:
+def _adopt_tables(xen: Host, domain: Domain, fields: Fields, old: Fields | None) -> None:
     """The page table root and descriptor frames: the domain's own, never changed once the vcpu has them.
 
     Up to 4.1 changes were ignored.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyxc.abi.arch import ppc64, x86
 from pyxc.abi.arch.x86 import ContextFlag
@@ -13,21 +13,19 @@ from pyxc.abi.layout import Layout
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.context import EFLAGS_IF, GDT_ENTRIES_PER_FRAME, fix_selectors
 from pyxc.sim.model.domain import Vcpu
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.model.host import Host
 
 _KERNEL = 0xC000_0000_0000_0000
 _MSR = 0x8000_0000_0000_B032
 """64-bit, external interrupts, supervisor, with address translation on."""
 
 
-def layout_of(xen: Hypervisor) -> Layout:
+def layout_of(xen: Host) -> Layout:
     powerpc = xen.profile.arch == "ppc64"
     return xen.layout(ppc64.VCPU_GUEST_CONTEXT_STRUCT if powerpc else x86.VCPU_GUEST_CONTEXT_STRUCT)
 
 
-def install(xen: Hypervisor, vcpu: Vcpu, data: bytes) -> None:
+def install(xen: Host, vcpu: Vcpu, data: bytes) -> None:
     """Make a context a vcpu's, which is what makes it one that can run. Refusal (EINVAL), on x86 only."""
     layout = layout_of(xen)
     fields = layout.unpack(data)
@@ -38,7 +36,7 @@ def install(xen: Hypervisor, vcpu: Vcpu, data: bytes) -> None:
     vcpu.context = layout.pack(fields)
 
 
-def _adopt_x86(xen: Hypervisor, vcpu: Vcpu, fields: dict[str, Any]) -> None:
+def _adopt_x86(xen: Host, vcpu: Vcpu, fields: dict[str, Any]) -> None:
     """Privilege levels and interrupts are as Xen wants them; page tables are those of the first context."""
     fix_selectors(fields, 64)
     fields["user_regs.rflags"] |= EFLAGS_IF
@@ -51,7 +49,7 @@ def _adopt_x86(xen: Hypervisor, vcpu: Vcpu, fields: dict[str, Any]) -> None:
     fields["ctrlreg"] = tuple(control)
 
 
-def _take_tables(xen: Hypervisor, vcpu: Vcpu, root: int, fields: dict[str, Any]) -> None:
+def _take_tables(xen: Host, vcpu: Vcpu, root: int, fields: dict[str, Any]) -> None:
     frames = fields["gdt_frames"]
     used = -(-fields["gdt_ents"] // GDT_ENTRIES_PER_FRAME)
     if used > len(frames):
@@ -62,7 +60,7 @@ def _take_tables(xen: Hypervisor, vcpu: Vcpu, root: int, fields: dict[str, Any])
     xen.machine.types.setdefault(root, PageType.L4TAB)
 
 
-def powerpc_kernel(xen: Hypervisor, index: int) -> bytes:
+def powerpc_kernel(xen: Host, index: int) -> bytes:
     """The registers of a PowerPC kernel that idles."""
     gprs = [0] * 32
     gprs[1] = _KERNEL + 0x0060_3E90 + 0x1_0000 * index

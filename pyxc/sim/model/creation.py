@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.errno import XenErrno
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.host import Host
 from pyxc.sim.model.ports import Ports
 from pyxc.sim.profiles import Profile
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
 
 _MOST_MAPTRACK_FRAMES = 1024
 _PV_MOST_VCPUS = 8192
@@ -34,7 +32,7 @@ def most_vcpus(hvm: bool) -> int:
     return _HVM_MOST_VCPUS if hvm else _PV_MOST_VCPUS
 
 
-def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
+def create(xen: Host, domid: int, config: Mapping[str, Any]) -> Domain:
     """A new domain: paused, without memory and vcpus. Refusal (EINVAL) for what it cannot be."""
     _check(xen.profile, config)
     if xen.domains:
@@ -54,7 +52,7 @@ def create(xen: Hypervisor, domid: int, config: Mapping[str, Any]) -> Domain:
     return domain
 
 
-def create_2006(xen: Hypervisor, domid: int, handle: bytes) -> Domain:
+def create_2006(xen: Host, domid: int, handle: bytes) -> Domain:
     """A new domain as dom0_op makes it: with all its limits, and its first vcpu."""
     domain = Domain(domid, handle, 0, FORMER_MOST_VCPUS)
     domain.ports = Ports(2**31 - 1)
@@ -65,7 +63,7 @@ def create_2006(xen: Hypervisor, domid: int, handle: bytes) -> Domain:
     return domain
 
 
-def add_vcpu_2006(xen: Hypervisor, domain: Domain, index: int) -> None:
+def add_vcpu_2006(xen: Host, domain: Domain, index: int) -> None:
     """A vcpu that may run anywhere. The first one is up, the others are for the guest to bring up."""
     xen.add_vcpu(domain, index).down = index > 0
 
@@ -77,7 +75,7 @@ def _default_sedf(domid: int) -> dict[str, int]:
             "u.sedf.extratime": 1, "u.sedf.weight": 0}  # fmt: skip
 
 
-def _add(xen: Hypervisor, domain: Domain) -> None:
+def _add(xen: Host, domain: Domain) -> None:
     """Give a domain the pages that it shares with Xen, and its place among the others."""
     pages = 1 + _grant_frames(xen.profile)[0]
     frames = [xen.machine.allocate_special(domain.domid) for _ in range(pages)]

@@ -4,23 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
-from pyxc.sim.ops.version import COMMAND_LINE, build_id_of
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.model.build import COMMAND_LINE, build_id_of
+from pyxc.sim.model.host import Host
 
 _SCHEDULERS = ("SMP credit scheduler (credit)", "SMP credit scheduler rev2 (credit2)")
 
 
-def boot_log(xen: Hypervisor) -> str:
+def boot_log(xen: Host) -> str:
     """A boot as Xen tells it, in words of its own."""
     lines = _boot_of_2006(xen) if xen.profile.dom0_op else _boot(xen)
     return "".join(f"(XEN) {line}\n" for line in lines)
 
 
-def _boot_of_2006(xen: Hypervisor) -> list[str]:
+def _boot_of_2006(xen: Host) -> list[str]:
     profile, machine, dom0 = xen.profile, xen.machine, xen.domains[0]
     return [
         f"Xen version {profile.version} (pyxc@sim.invalid) (simulated, no compiler) {profile.built}",
@@ -36,7 +33,7 @@ def _boot_of_2006(xen: Hypervisor) -> list[str]:
     ]
 
 
-def _boot(xen: Hypervisor) -> list[str]:
+def _boot(xen: Host) -> list[str]:
     profile, machine, dom0 = xen.profile, xen.machine, xen.domains[0]
     return [
         f"Xen version {profile.version} (pyxc@sim.invalid) (simulated, no compiler) {profile.built}",
@@ -82,13 +79,13 @@ def _memory_map(frames: int) -> Iterator[str]:
         yield f" [{start << 12:016x}, {(stop << 12) - 1:016x}] {kind}"
 
 
-def _help(xen: Hypervisor) -> Iterator[str]:
+def _help(xen: Host) -> Iterator[str]:
     yield "'h' pressed -> showing installed handlers"
     for key, (description, _) in sorted(_KEYS.items()):
         yield f" key '{key}' (ascii '{ord(key):02x}') => {description}"
 
 
-def _domains(xen: Hypervisor) -> Iterator[str]:
+def _domains(xen: Host) -> Iterator[str]:
     yield f"'q' pressed -> dumping domain info (now = {xen.clock_ns})"
     for domain in xen.sorted_domains():
         yield f"General information for domain {domain.domid}:"
@@ -98,7 +95,7 @@ def _domains(xen: Hypervisor) -> Iterator[str]:
             yield f"    VCPU{vcpu.index}: CPU{vcpu.pcpu} {state} hard={vcpu.hard:x} soft={vcpu.soft:x}"
 
 
-def _run_queues(xen: Hypervisor) -> Iterator[str]:
+def _run_queues(xen: Host) -> Iterator[str]:
     yield "'r' pressed -> dumping run queues"
     for pcpu in range(xen.pcpus):
         here = [vcpu for vcpu in xen.vcpus() if vcpu.running and vcpu.pcpu == pcpu]
@@ -106,12 +103,12 @@ def _run_queues(xen: Hypervisor) -> Iterator[str]:
         yield f"CPU[{pcpu:02d}] current={names or 'idle'}"
 
 
-def _memory(xen: Hypervisor) -> Iterator[str]:
+def _memory(xen: Host) -> Iterator[str]:
     yield "'m' pressed -> memory info"
     yield f"Physical memory: {xen.machine.frames} pages, {xen.machine.heap.free} free"
 
 
-_KEYS: dict[str, tuple[str, Callable[[Hypervisor], Iterable[str]]]] = {
+_KEYS: dict[str, tuple[str, Callable[[Host], Iterable[str]]]] = {
     "h": ("show this message", _help),
     "m": ("memory info", _memory),
     "q": ("dump domain (and guest debug) info", _domains),
@@ -119,7 +116,7 @@ _KEYS: dict[str, tuple[str, Callable[[Hypervisor], Iterable[str]]]] = {
 }
 
 
-def press(xen: Hypervisor, key: str) -> None:
+def press(xen: Host, key: str) -> None:
     """Append what a key prints to the console ring; keys without a handler print nothing."""
     if key in _KEYS:
         xen.console.print("".join(f"(XEN) {line}\n" for line in _KEYS[key][1](xen)))

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from pyxc.abi.domid import DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.grant_table import ENTRY_V1_STRUCT, PERMIT_ACCESS, READONLY
+from pyxc.sim.model import grant_tables
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
-from pyxc.sim.ops import grant_table
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.model.host import Host
 
 _TYPE_MASK = 3
 _RESERVED = 8
@@ -24,13 +21,13 @@ _BLANK = bytes(8)
 
 def _place(domain: Domain, ref: int) -> tuple[int, int]:
     """Frame and offset of an entry. Refusal (EINVAL) beyond the table."""
-    frame, index = divmod(ref, grant_table.ENTRIES_PER_FRAME)
+    frame, index = divmod(ref, grant_tables.ENTRIES_PER_FRAME)
     if frame >= len(domain.grant_frames):
         raise Refusal(XenErrno.EINVAL)
     return domain.grant_frames[frame], index * 8
 
 
-def frame_of(xen: Hypervisor, domain: Domain, ref: int, writable: bool) -> int:
+def frame_of(xen: Host, domain: Domain, ref: int, writable: bool) -> int:
     """The machine frame that a domain lends to the caller. Refusal (EINVAL), whatever is wrong with it."""
     layout = xen.layout(ENTRY_V1_STRUCT)
     entry = layout.unpack(xen.machine.memory.read(*_place(domain, ref), layout.size))
@@ -46,7 +43,7 @@ def frame_of(xen: Hypervisor, domain: Domain, ref: int, writable: bool) -> int:
     return mfn
 
 
-def lend(xen: Hypervisor, domid: int, count: int, writable: bool) -> tuple[list[int], list[int]]:
+def lend(xen: Host, domid: int, count: int, writable: bool) -> tuple[list[int], list[int]]:
     """References and frames of dom0's own, blank and lent to a domain."""
     own = xen.current.domain
     layout = xen.layout(ENTRY_V1_STRUCT)
@@ -60,7 +57,7 @@ def lend(xen: Hypervisor, domid: int, count: int, writable: bool) -> tuple[list[
     return refs, frames
 
 
-def _unused(xen: Hypervisor, own: Domain, count: int) -> list[int]:
+def _unused(xen: Host, own: Domain, count: int) -> list[int]:
     """The last of its frames that it has not lent: somewhere a kernel finds a free page."""
     busy = xen.holdings.frames_of(DOMID_SELF)
     found = []
@@ -73,12 +70,12 @@ def _unused(xen: Hypervisor, own: Domain, count: int) -> list[int]:
     raise Refusal(XenErrno.ENOMEM)
 
 
-def _free_refs(xen: Hypervisor, own: Domain, count: int) -> list[int]:
+def _free_refs(xen: Host, own: Domain, count: int) -> list[int]:
     """The lowest references that are not in use; the table grows for them. Refusal (ENOSPC)."""
     found: list[int] = []
-    for ref in range(_RESERVED, own.max_grant_frames * grant_table.ENTRIES_PER_FRAME):
-        needed = ref // grant_table.ENTRIES_PER_FRAME + 1
-        grant_table.acquire(xen, own, grant_table.SHARED, needed - 1, 1)
+    for ref in range(_RESERVED, own.max_grant_frames * grant_tables.ENTRIES_PER_FRAME):
+        needed = ref // grant_tables.ENTRIES_PER_FRAME + 1
+        grant_tables.acquire(xen, own, grant_tables.SHARED, needed - 1, 1)
         if xen.machine.memory.read(*_place(own, ref), 8) == _BLANK:
             found.append(ref)
         if len(found) == count:
@@ -86,7 +83,7 @@ def _free_refs(xen: Hypervisor, own: Domain, count: int) -> list[int]:
     raise Refusal(XenErrno.ENOSPC)
 
 
-def revoke(xen: Hypervisor, refs: Iterable[int]) -> None:
+def revoke(xen: Host, refs: Iterable[int]) -> None:
     """dom0 lends them no more."""
     for ref in refs:
         xen.machine.memory.write(*_place(xen.domains[0], ref), _BLANK)

@@ -10,9 +10,9 @@ from pyxc.abi import hvm_save
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.hvm_save import HVM_FILE_MAGIC, HvmRecordType
 from pyxc.sim.model.access import Refusal
+from pyxc.sim.model.host import Host
 
 if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
     from pyxc.sim.model.domain import Domain
 
 FILE_VERSION = 1
@@ -38,14 +38,12 @@ OF_VCPU = frozenset(
 """Records that each vcpu has; the others are of the domain."""
 
 
-def length(xen: Hypervisor, kind: HvmRecordType) -> int:
+def length(xen: Host, kind: HvmRecordType) -> int:
     """LAPIC grew in 4.20."""
     return LENGTHS[kind] + (8 if kind is HvmRecordType.LAPIC and xen.profile.since(4, 20) else 0)
 
 
-def records(
-    xen: Hypervisor, domain: Domain, data: bytes, place: int
-) -> Iterator[tuple[HvmRecordType, int, bytes]]:
+def records(xen: Host, domain: Domain, data: bytes, place: int) -> Iterator[tuple[HvmRecordType, int, bytes]]:
     """The records from a place up to END. Refusal (ENODATA, EINVAL) where they make no sense."""
     descriptor = xen.layout(hvm_save.DESCRIPTOR_STRUCT)
     while True:
@@ -67,7 +65,7 @@ def records(
         yield kind, instance, data[start:place]
 
 
-def after_header(xen: Hypervisor, data: bytes) -> int:
+def after_header(xen: Host, data: bytes) -> int:
     """Where the first record behind the header begins. Refusal (ENODATA, EINVAL) without a good header."""
     descriptor, header = xen.layout(hvm_save.DESCRIPTOR_STRUCT), xen.layout(hvm_save.HEADER_STRUCT)
     stop = descriptor.size + header.size

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyxc.abi import domctl
 from pyxc.abi.domctl import SHUTDOWN_SHIFT, DomainFlag
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.host import Host
 from pyxc.sim.model.machine import INVALID_ENTRY
 from pyxc.sim.profiles import Profile
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
 
 _NOT_SHUT_DOWN = 0xFFFF
 """From 4.1 on Xen shifts a 32-bit "none" into the place of the 8-bit shutdown code."""
@@ -48,7 +46,7 @@ def _shared_info_frame(domain: Domain) -> int:
     return next(placed, INVALID_ENTRY)
 
 
-def domain_info(xen: Hypervisor, domain: Domain) -> dict[str, Any]:
+def domain_info(xen: Host, domain: Domain) -> dict[str, Any]:
     """The record of one domain: the fields that this release fills.
 
     Before 4.5 it leaves `max_vcpu_id` as it finds it when the domain has no vcpu.

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout
 from pyxc.abi.operation import Operation
 from pyxc.sim.model.access import ClientMemory, Refusal
 from pyxc.sim.model.domain import Domain, Vcpu
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.model.host import Host
 
 
 class Call:
@@ -25,7 +23,7 @@ class Call:
 
     def __init__(
         self,
-        xen: Hypervisor,
+        xen: Host,
         memory: ClientMemory,
         layout: Layout | None,
         address: int,

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from pyxc.abi import dm_op
+from pyxc.sim.model import lifecycle
 from pyxc.sim.ops.call import Call, handles
 
 
 @handles(dm_op.REMOTE_SHUTDOWN)
 def remote_shutdown(call: Call) -> None:
-    call.xen.shut_down(call.domain, call["reason"])
+    lifecycle.shut_down(call.xen, call.domain, call["reason"])
 
 
 @handles(dm_op.NR_VCPUS)

@@ -7,19 +7,17 @@ The structure is copied back by those operations only that have something to say
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyxc.abi import dom0_ops
 from pyxc.abi.domctl import SHUTDOWN_SHIFT, DomainFlag
 from pyxc.abi.domid import DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
-from pyxc.sim.model import creation
+from pyxc.sim.model import creation, lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.host import Host
 from pyxc.sim.ops.call import Call, handles
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
 
 _LAST_PORT = 65536
 _KB_PER_PAGE = 4
@@ -45,7 +43,7 @@ def createdomain(call: Call) -> None:
     call.answer(domid=domain.domid)
 
 
-def _free_domid(xen: Hypervisor, wanted: int) -> int:
+def _free_domid(xen: Host, wanted: int) -> int:
     """The id that is asked for, or, for 0 and reserved ones, the next free one after the last given."""
     if 0 < wanted < DOMID_FIRST_RESERVED:
         if wanted in xen.domains:
@@ -61,7 +59,7 @@ def _free_domid(xen: Hypervisor, wanted: int) -> int:
 
 @handles(dom0_ops.DESTROYDOMAIN)
 def destroydomain(call: Call) -> None:
-    call.xen.kill(other_domain_of(call))
+    lifecycle.kill(call.xen, other_domain_of(call))
 
 
 @handles(dom0_ops.PAUSEDOMAIN)
@@ -101,7 +99,7 @@ def getdomaininfolist(call: Call) -> None:
     call.answer(num_domains=len(records))
 
 
-def _record(xen: Hypervisor, domain: Domain) -> dict[str, Any]:
+def _record(xen: Host, domain: Domain) -> dict[str, Any]:
     """struct dom0_getdomaininfo."""
     vcpus = domain.live_vcpus
     online = [vcpu for vcpu in vcpus if not vcpu.down]

@@ -8,7 +8,7 @@ from pyxc.abi.domctl import CreateFlag, Trigger
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.page import PAGE_KB
-from pyxc.sim.model import creation
+from pyxc.sim.model import creation, lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.info import domain_info
@@ -50,7 +50,7 @@ def _free_domid(call: Call) -> int:
 @handles(domctl.DESTROYDOMAIN)
 def destroydomain(call: Call) -> None:
     call.not_on_self()
-    call.xen.kill(call.domain)
+    lifecycle.kill(call.xen, call.domain)
 
 
 @handles(domctl.PAUSEDOMAIN)

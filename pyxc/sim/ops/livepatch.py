@@ -3,25 +3,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pyxc.abi import livepatch
 from pyxc.abi.errno import XenErrno
-from pyxc.abi.livepatch import LivepatchOp, State
+from pyxc.abi.livepatch import LivepatchOp
 from pyxc.sim.model.access import Refusal
+from pyxc.sim.model.livepatches import Patch
 from pyxc.sim.ops.call import Call, handles
 
 _LIST_MOST = 1024
 _WORD = 4
-
-
-class Patch(NamedTuple):
-    """A patch; `error` is the (negative) result of the last action on it."""
-
-    name: str
-    state: State = State.APPLIED
-    error: int = 0
-    metadata: bytes = b""
 
 
 @handles(livepatch.LIVEPATCH_OP_LIST, livepatch.LIVEPATCH_OP_GET)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pyxc.abi import memory
 from pyxc.abi.arch import x86
 from pyxc.abi.memory import MemFlag
+from pyxc.sim.model import lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.ops.call import Call, handles
@@ -129,7 +130,7 @@ def _decrease(call: Call, domain: Domain, index: int) -> bool:
         if not call.xen.machine.owned_by(mfn, domain.domid) or mfn in call.xen.machine.special:
             return False
         domain.p2m.pop(frame, None)
-        call.xen.take_frames(domain, [range(mfn, mfn + 1)])
+        lifecycle.take_frames(call.xen, domain, [range(mfn, mfn + 1)])
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pyxc.abi import memory
 from pyxc.abi.errno import XenErrno
+from pyxc.sim.model import lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.ops.call import Call, handles
@@ -63,7 +64,7 @@ def _fill(call: Call, domain: Domain, wanted: int) -> None:
         domain.pod_cache.append(mfn)
     while len(domain.pod_cache) > wanted:
         mfn = domain.pod_cache.pop()
-        call.xen.take_frames(domain, [range(mfn, mfn + 1)])
+        lifecycle.take_frames(call.xen, domain, [range(mfn, mfn + 1)])
 
 
 def _answer(call: Call, domain: Domain) -> None:

@@ -6,9 +6,9 @@ from __future__ import annotations
 from pyxc.abi import memory
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.memory import MapSpace
+from pyxc.sim.model import grant_tables, lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
-from pyxc.sim.ops import grant_table
 from pyxc.sim.ops.call import Call, handles
 
 
@@ -45,7 +45,7 @@ def _frame(call: Call, domain: Domain) -> int:
     if space == MapSpace.SHARED_INFO and index == 0:
         return domain.shared_info
     if space == MapSpace.GRANT_TABLE:
-        return grant_table.acquire(call.xen, domain, 0, index, 1)[0]
+        return grant_tables.acquire(call.xen, domain, 0, index, 1)[0]
     if space == MapSpace.GMFN_FOREIGN:
         raise Refusal(XenErrno.ENOSYS)
     if space == MapSpace.GMFN and domain.machine_frame(index) >= 0:
@@ -65,7 +65,7 @@ def _place(call: Call, domain: Domain, mfn: int, gfn: int) -> None:
 def remove(call: Call, domain: Domain, gfn: int) -> None:
     mfn = domain.p2m.pop(gfn, None)
     if mfn is not None and mfn not in call.xen.machine.special:
-        call.xen.take_frames(domain, [range(mfn, mfn + 1)])
+        lifecycle.take_frames(call.xen, domain, [range(mfn, mfn + 1)])
 
 
 @handles(memory.REMOVE_FROM_PHYSMAP)

@@ -8,23 +8,7 @@ from pyxc.abi.errno import XenErrno
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.ops.call import Call, handles
 
-_HYPERCALLS = 64
 _WORD = 4
-
-
-class Counters:
-    """How often each hypercall was made, and how many came in a multicall."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.hypercalls = [0] * _HYPERCALLS
-        self.from_multicall = 0
-
-    def count(self, number: int) -> None:
-        """A hypercall was made."""
-        self.hypercalls[number % _HYPERCALLS] += 1
 
 
 def _read(call: Call) -> dict[str, list[int]]:

@@ -3,26 +3,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pyxc.abi import pm
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.pm import PmStat
 from pyxc.sim.model.access import Refusal
+from pyxc.sim.model.frequencies import Frequencies
 from pyxc.sim.ops.call import Call, handles
 
 _WORD, _LONG = 4, 8
 _IDLE_STATES = 2
 _MAX_CSTATE = 1
-
-
-class Frequencies(NamedTuple):
-    """What the firmware of a host has, the fastest first, and who chooses among them."""
-
-    frequencies_mhz: tuple[int, ...] = (2400, 1800, 1200)
-    governors: tuple[str, ...] = ("userspace", "performance", "powersave", "ondemand")
-    governor: str = "ondemand"
-    driver: str = "acpi-cpufreq"
 
 
 def _check_cpu(call: Call) -> None:

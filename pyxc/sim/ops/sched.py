@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pyxc.abi import sched
 from pyxc.abi.errno import XenErrno
+from pyxc.sim.model import lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.ops.call import Call, handles
 
@@ -15,4 +16,4 @@ def remote_shutdown(call: Call) -> None:
     domain = call.xen.find(call["domain_id"])
     if domain is call.xen.current.domain:
         raise Refusal(XenErrno.EPERM)
-    call.xen.shut_down(domain, call["reason"])
+    lifecycle.shut_down(call.xen, domain, call["reason"])

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import version
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import U32, Row, Table
 from pyxc.sim.model.access import Refusal
+from pyxc.sim.model.build import COMMAND_LINE, VIRT_START, build_id_of
 from pyxc.sim.ops.call import Call, handles
 from pyxc.sim.profiles import Profile
 
-COMMAND_LINE = "placeholder com1=115200,8n1 console=com1 dom0_mem=1200M loglvl=warning"
-VIRT_START = 0xFFFF_8000_0000_0000
 _HVM = "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
 _LENGTH = Table("xen_varbuf", "xen", Row("len", U32))
 
@@ -92,11 +89,6 @@ def guest_handle(call: Call) -> None:
 @handles(version.COMMANDLINE)
 def commandline(call: Call) -> None:
     _text(call, "commandline", COMMAND_LINE)
-
-
-def build_id_of(xen: str) -> bytes:
-    """20 bytes, as a linker makes them."""
-    return hashlib.sha256(xen.encode()).digest()[:20]
 
 
 def _variable(call: Call, data: bytes) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pyxc.sim.xenstored.host import Host
+from pyxc.sim.xenstored.host import HostDomains
 from pyxc.sim.xenstored.server import Xenstored
 
-__all__ = ["Host", "Xenstored"]
+__all__ = ["HostDomains", "Xenstored"]

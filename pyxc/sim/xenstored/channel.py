@@ -4,16 +4,32 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from pyxc.sim.xenstored.server import Xenstored
+from pyxc.sim.xenstored.session import Session
+
+
+class Attachable(Protocol):
+    """What keeps sessions: the daemon, to a channel."""
+
+    lock: AbstractContextManager[Any]
+
+    def attach(self, domid: int, output: Callable[[bytes], None], ended: Callable[[], None]) -> Session:
+        """A new session: bytes for its client go to `output`; `ended` when the daemon gives it up."""
+
+    def feed(self, session: Session, data: bytes) -> None:
+        """Bytes from a client."""
+
+    def disconnect(self, session: Session) -> None:
+        """The end of a session, from either side."""
 
 
 class SimChannel:
     """What is sent is carried out at once; what came of it waits to be received. Threads: used by many."""
 
-    def __init__(self, xenstored: Xenstored, domid: int) -> None:
+    def __init__(self, xenstored: Attachable, domid: int) -> None:
         self._xenstored = xenstored
         self._received = bytearray()
         self._ended = False
@@ -28,7 +44,7 @@ class SimChannel:
         with self._xenstored.lock:
             if self._ended:
                 raise BrokenPipeError
-            self._session.feed(data)
+            self._xenstored.feed(self._session, data)
         return len(data)
 
     def receive(self) -> bytes:

@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from pyxc.sim.model import channels
 from pyxc.sim.model.access import Refusal
-
-if TYPE_CHECKING:
-    from pyxc.sim.hypervisor import Hypervisor
+from pyxc.sim.model.host import Host
 
 
-class Host:
+class HostDomains:
     """The domains of a simulated hypervisor. Used with its lock."""
 
-    def __init__(self, xen: Hypervisor) -> None:
+    def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def exists(self, domid: int) -> bool:

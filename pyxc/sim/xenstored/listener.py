@@ -48,7 +48,7 @@ class Listener:
         try:
             while data := await reader.read(_MOST):
                 with self._xenstored.lock:
-                    session.feed(data)
+                    self._xenstored.feed(session, data)
         except ConnectionError:
             pass
         finally:

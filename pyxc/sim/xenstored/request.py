@@ -6,14 +6,12 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from pyxc.sim.xenstored.tree import Node, Transaction, View, parent_of
+from pyxc.sim.xenstored.daemon import Daemon
+from pyxc.sim.xenstored.session import Session
+from pyxc.sim.xenstored.tree import Node, Permissions, Transaction, View, parent_of
 from pyxc.store.wire import Access, Kind
-
-if TYPE_CHECKING:
-    from pyxc.sim.xenstored.server import Xenstored
-    from pyxc.sim.xenstored.session import Session
 
 _PATH = re.compile(r"/|(?:/[A-Za-z0-9@_-]+)+")
 _HOME = re.compile(r"/local/domain/[0-9]{1,5}/")
@@ -43,17 +41,47 @@ class Refused(Exception):
         return (name if name in _NAMES else "EINVAL").encode()
 
 
+class Introduced:
+    """A domain that can use xenstore."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
+        self.stopped = False
+        self.target: int | None = None
+
+
+class Server(Daemon, Protocol):
+    """What a request can have done. Each may raise Refused."""
+
+    def fire(self, path: str, exact: bool, *before: Permissions) -> None:
+        """Tell of a change of a node those who could see it before, or can see it or its parent now."""
+
+    def set_special(self, session: Session, name: str, permissions: Permissions) -> None:
+        """Who is told of a special event."""
+
+    def introduced(self, domid: int) -> Introduced:
+        """A domain that can use xenstore."""
+
+    def is_introduced(self, domid: int) -> bool:
+        """Whether a domain can use xenstore."""
+
+    def introduce(self, domid: int, port: int) -> None:
+        """Let a domain use xenstore."""
+
+    def release(self, domid: int) -> None:
+        """A domain cannot use xenstore any more."""
+
+
 class Request:
     """The payload of a request, and its sender's view of the nodes."""
 
-    def __init__(self, session: Session, payload: bytes, transaction: Transaction | None) -> None:
+    def __init__(
+        self, server: Server, session: Session, payload: bytes, transaction: Transaction | None
+    ) -> None:
+        self.server = server
         self.session = session
         self.payload = payload
         self.transaction = transaction
-
-    @property
-    def server(self) -> Xenstored:
-        return self.session.server
 
     @property
     def view(self) -> View:

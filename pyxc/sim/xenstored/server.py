@@ -8,24 +8,31 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from pyxc.errors import StoreError
+from pyxc.sim.xenstored import control, domains, nodes, transactions, watches
 from pyxc.sim.xenstored.channel import SimChannel
-from pyxc.sim.xenstored.host import Host
-from pyxc.sim.xenstored.request import HANDLERS, Refused, Request
+from pyxc.sim.xenstored.host import HostDomains
+from pyxc.sim.xenstored.request import HANDLERS, Introduced, Refused, Request
 from pyxc.sim.xenstored.session import Session
 from pyxc.sim.xenstored.tree import Permissions, Tree, parent_of
-from pyxc.store.wire import Access, Kind, Permission, join
+from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Message, Permission, join
 
 INTRODUCE, RELEASE = "@introduceDomain", "@releaseDomain"
+OPERATIONS = (nodes, watches, transactions, domains, control)
+"""The modules that fill the register of handlers."""
 _DOM0_ONLY: Permissions = (Permission(0, Access.NONE),)
 
 
-class Introduced:
-    """A domain that can use xenstore."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.port = port
-        self.stopped = False
-        self.target: int | None = None
+_OF_DOM0 = (
+    Kind.CONTROL,
+    Kind.INTRODUCE,
+    Kind.RELEASE,
+    Kind.IS_DOMAIN_INTRODUCED,
+    Kind.RESUME,
+    Kind.SET_TARGET,
+)
+_WITHOUT_TRANSACTION = (Kind.WATCH, Kind.UNWATCH)
+"""Requests that do not look at the number of a transaction."""
 
 
 class Xenstored:
@@ -35,7 +42,7 @@ class Xenstored:
     Threads: may be used by many.
     """
 
-    def __init__(self, host: Host, lock: AbstractContextManager[Any]) -> None:
+    def __init__(self, host: HostDomains, lock: AbstractContextManager[Any]) -> None:
         self.host = host
         self.tree = Tree()
         self.lock = lock
@@ -65,6 +72,40 @@ class Xenstored:
                 self.sessions.remove(session)
                 session.ended()
 
+    def feed(self, session: Session, data: bytes) -> None:
+        """Bytes from a client: answers each request that is complete. A message that is too long ends it."""
+        try:
+            messages = session.parser.feed(data)
+        except StoreError:
+            self.disconnect(session)
+            return
+        for message in messages:
+            self._answer(session, message)
+
+    def _answer(self, session: Session, message: Message) -> None:
+        try:
+            kind, payload = message.kind, self._carry_out(session, message)
+            if len(payload) > PAYLOAD_MOST:
+                raise Refused(errno.E2BIG)
+        except Refused as refused:
+            kind, payload = Kind.ERROR, join([refused.name])
+        session.output(Message(kind, message.request, message.transaction, payload).encode())
+        if kind == Kind.WATCH:
+            session.tell(session.watches[-1], session.watches[-1].path)
+
+    def _carry_out(self, session: Session, message: Message) -> bytes:
+        handler = HANDLERS.get(message.kind)
+        if handler is None:
+            raise Refused(errno.ENOSYS)
+        if session.guest and message.kind in _OF_DOM0:
+            raise Refused(errno.EACCES)
+        transaction = None
+        if message.transaction and message.kind not in _WITHOUT_TRANSACTION:
+            transaction = session.transactions.get(message.transaction)
+            if transaction is None:
+                raise Refused(errno.ENOENT)
+        return handler(Request(self, session, message.payload, transaction))
+
     def write(self, path: str, value: str, permissions: Iterable[Permission] = ()) -> None:
         """What a toolstack writes."""
         self._ask(Kind.WRITE, path.encode() + b"\0" + value.encode())
@@ -75,7 +116,7 @@ class Xenstored:
     def _ask(self, kind: Kind, payload: bytes) -> None:
         with self.lock:
             toolstack = Session(self, 0, lambda data: None, lambda: None)
-            HANDLERS[kind](Request(toolstack, payload, None))
+            HANDLERS[kind](Request(self, toolstack, payload, None))
 
     def fire(self, path: str, exact: bool, *before: Permissions) -> None:
         """Tell of a change of a node those who could see it before, or can see it or its parent now."""

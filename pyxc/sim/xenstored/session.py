@@ -1,35 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""One client of a simulated xenstored: its requests, watches and transactions."""
+"""One client of a simulated xenstored: what it may do, its watches and its transactions."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from pyxc.errors import StoreError
-from pyxc.sim.xenstored import control, domains, nodes, transactions, watches
-from pyxc.sim.xenstored.request import HANDLERS, Refused, Request
+from pyxc.sim.xenstored.daemon import Daemon
 from pyxc.sim.xenstored.tree import Permissions, Transaction, is_below
 from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Message, Parser, join
 
-if TYPE_CHECKING:
-    from pyxc.sim.xenstored.server import Xenstored
-
-OPERATIONS = (nodes, watches, transactions, domains, control)
-"""The modules that fill the register of handlers."""
-
 _ALL = Access.READ | Access.WRITE
-_OF_DOM0 = (
-    Kind.CONTROL,
-    Kind.INTRODUCE,
-    Kind.RELEASE,
-    Kind.IS_DOMAIN_INTRODUCED,
-    Kind.RESUME,
-    Kind.SET_TARGET,
-)
-_WITHOUT_TRANSACTION = (Kind.WATCH, Kind.UNWATCH)
-"""Requests that do not look at the number of a transaction."""
 
 
 class Watched(NamedTuple):
@@ -44,7 +25,7 @@ class Session:
     """A client in dom0, which may do everything, or a guest's connection. Used with the server's lock."""
 
     def __init__(
-        self, server: Xenstored, domid: int, output: Callable[[bytes], None], ended: Callable[[], None]
+        self, server: Daemon, domid: int, output: Callable[[bytes], None], ended: Callable[[], None]
     ) -> None:
         self.server = server
         self.domid = domid
@@ -52,47 +33,13 @@ class Session:
         self.watches: list[Watched] = []
         self.transactions: dict[int, Transaction] = {}
         self._numbers = 0
-        self._output = output
-        self._parser = Parser()
+        self.output = output
+        self.parser = Parser()
 
     @property
     def guest(self) -> bool:
         """Whether permissions and limits are for it."""
         return self.domid != 0
-
-    def feed(self, data: bytes) -> None:
-        """Bytes from the client: answers what is complete. A message that is too long ends the session."""
-        try:
-            messages = self._parser.feed(data)
-        except StoreError:
-            self.server.disconnect(self)
-            return
-        for message in messages:
-            self._answer(message)
-
-    def _answer(self, message: Message) -> None:
-        try:
-            kind, payload = message.kind, self._carry_out(message)
-            if len(payload) > PAYLOAD_MOST:
-                raise Refused(errno.E2BIG)
-        except Refused as refused:
-            kind, payload = Kind.ERROR, join([refused.name])
-        self._output(Message(kind, message.request, message.transaction, payload).encode())
-        if kind == Kind.WATCH:
-            self._tell(self.watches[-1], self.watches[-1].path)
-
-    def _carry_out(self, message: Message) -> bytes:
-        handler = HANDLERS.get(message.kind)
-        if handler is None:
-            raise Refused(errno.ENOSYS)
-        if self.guest and message.kind in _OF_DOM0:
-            raise Refused(errno.EACCES)
-        transaction = None
-        if message.transaction and message.kind not in _WITHOUT_TRANSACTION:
-            transaction = self.transactions.get(message.transaction)
-            if transaction is None:
-                raise Refused(errno.ENOENT)
-        return handler(Request(self, message.payload, transaction))
 
     def absolute(self, path: str) -> str:
         """A path as everybody knows it."""
@@ -133,13 +80,14 @@ class Session:
         """Tell the client of something that happened, once for each watch that it is news for."""
         for one in self.watches:
             if path == one.path or (not exact and is_below(path, one.path)):
-                self._tell(one, path)
+                self.tell(one, path)
 
-    def _tell(self, watch: Watched, path: str) -> None:
+    def tell(self, watch: Watched, path: str) -> None:
+        """Tell the client of a path that one of its watches is for."""
         told = path.removeprefix(watch.told_without)
         payload = join(text.encode("latin-1") for text in (told, watch.token))
         if len(payload) <= PAYLOAD_MOST:
-            self._output(Message(Kind.WATCH_EVENT, 0, 0, payload).encode())
+            self.output(Message(Kind.WATCH_EVENT, 0, 0, payload).encode())
 
     def begin(self) -> int:
         """The number of a new transaction."""

@@ -11,7 +11,7 @@ from hosts import Boot, Host
 
 from pyxc import errors
 from pyxc.abi.hypfs import Encoding, Type
-from pyxc.sim.ops.hypfs import Leaf
+from pyxc.sim.model.hypfs import Leaf
 
 
 def test_a_tree_is_walked_directories_first(host: Host) -> None:

@@ -11,7 +11,7 @@ from hosts import Boot, Host
 from pyxc import errors
 from pyxc.abi import livepatch
 from pyxc.abi.livepatch import State
-from pyxc.sim.ops.livepatch import Patch
+from pyxc.sim.model.livepatches import Patch
 
 APPLIED = Patch("xsa-999", metadata=b"depends=none\0author=someone\0")
 BUSY = Patch("xsa-1000", State.CHECKED, -errno.EAGAIN)

@@ -9,7 +9,7 @@ import pytest
 from hosts import Boot, Host
 
 from pyxc import errors
-from pyxc.sim.ops.pm import Frequencies
+from pyxc.sim.model.frequencies import Frequencies
 
 
 @pytest.fixture(params=["4.10", "4.17", "4.20", "4.22"])

@@ -10,7 +10,7 @@ from hosts import Boot, Host
 
 from pyxc import Capability, CpuTopology, NumaNode, Scheduler, errors
 from pyxc.abi import sysctl, version
-from pyxc.sim.ops.version import COMMAND_LINE, build_id_of
+from pyxc.sim.model.build import COMMAND_LINE, build_id_of
 
 
 def test_a_hypervisor_says_what_it_is(any_host: Host) -> None:

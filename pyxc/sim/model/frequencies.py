@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: MIT
+"""The processor frequencies of a simulated host, and who chooses among them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Frequencies(NamedTuple):
+    """What the firmware of a host has, the fastest first, and who chooses among them."""
+
+    frequencies_mhz: tuple[int, ...] = (2400, 1800, 1200)
+    governors: tuple[str, ...] = ("userspace", "performance", "powersave", "ondemand")
+    governor: str = "ondemand"
+    driver: str = "acpi-cpufreq"

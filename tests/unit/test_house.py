@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Where modules stand: imports run down the floors of docs/architecture.md, and never in a circle."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pyxc
+
+PACKAGE = Path(pyxc.__file__).parent
+FLOORS = (
+    "_core abi errors",
+    "answers arguments waiting",
+    "store",
+    "link",
+    "call",
+    "host",
+    "domain",
+    "files",
+    "guest",
+    "xen",
+    "opening",
+    "compat metrics",
+    "cli",
+)
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms.split()}
+OF_SIM = {"sim", "abi", "link", "store", "errors", "_core"}
+"""What the simulator knows: it stands beside the house."""
+DOORS_TO_SIM = {"opening", "compat", "cli"}
+DOORS_UPWARD = {("domain/domain.py", "guest")}
+"""Domain.dump_core() and the like are carried out by guest/, which they import when they are called."""
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Modules of pyxc that a file imports, also for types alone, as "domain.memory"."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "pyxc":
+            module = (node.module or "").partition(".")[2]
+            yield from (f"{module}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def strays(package: Path) -> list[str]:
+    """Imports that run upward, or to and from the simulator by another way than its doors."""
+    found = []
+    for file in package.rglob("*.py"):
+        name = file.relative_to(package).as_posix()
+        room = name.partition("/")[0].removesuffix(".py")
+        for target in {module.partition(".")[0] for module in imports(file)} - {room}:
+            if room == "sim":
+                fine = target in OF_SIM
+            elif target == "sim":
+                fine = room in DOORS_TO_SIM
+            else:
+                fine = room not in LEVEL or (name, target) in DOORS_UPWARD
+                fine = fine or LEVEL.get(target, 0) <= LEVEL[room]
+            found += [] if fine else [f"{name} imports {target}"]
+    return found
+
+
+def test_imports_run_downward() -> None:
+    assert strays(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("host/pools.py", "from pyxc.domain.memory import Memory"),
+        ("abi/domctl.py", "from pyxc import answers"),
+        ("domain/memory.py", "if TYPE_CHECKING:\n    from pyxc.xen import Xen"),
+        ("sim/link.py", "from pyxc.call.caller import Caller"),
+        ("call/caller.py", "def ask():\n    from pyxc import sim"),
+    ],
+)
+def test_an_import_that_runs_upward_is_noticed(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text(text)
+    assert [line.partition(" ")[0] for line in strays(tmp_path)] == [file]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    files = {
+        ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in PACKAGE.rglob("*.py")
+    }
+    graph = {}
+    for name, file in files.items():
+        targets = {module if module in files else module.rpartition(".")[0] for module in imports(file)}
+        graph[name] = (targets & files.keys()) - {name}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_the_root_of_the_package_is_small() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 10
