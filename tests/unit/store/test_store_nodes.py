@@ -172,7 +172,7 @@ def test_a_transaction_that_always_conflicts_ends(store: StoreClient) -> None:
         tx.write("/tool/runs", "1")
         store.write("/tool/runs", "2")
 
-    with pytest.raises(StoreError, match="transaction_end failed: 100 times somebody was faster") as caught:
+    with pytest.raises(StoreError, match="transaction_end failed: 100 times another change came first") as caught:
         store.transact(clash)
     assert caught.value.errno == errno.EAGAIN
 
