@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Who is meant: no change reaches a domain that merely has the id of the one that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hosts import Boot, Host
+
+import pyxc
+from pyxc import errors
+from pyxc.abi import domctl
+from pyxc.abi.operation import Operation
+
+CHANGES: dict[str, Callable[[pyxc.Domain], Any]] = {
+    "pause": lambda domain: domain.pause(),
+    "unpause": lambda domain: domain.unpause(),
+    "shutdown": lambda domain: domain.shutdown(),
+    "resume": lambda domain: domain.resume(),
+    "destroy": lambda domain: domain.destroy(),
+    "max memory": lambda domain: domain.set_max_memory(4096),
+    "max vcpus": lambda domain: domain.set_max_vcpus(1),
+    "uuid": lambda domain: domain.set_uuid(bytes(16)),
+    "guest bits": lambda domain: domain.set_guest_bits(64),
+    "time offset": lambda domain: domain.set_time_offset(1),
+    "tsc": lambda domain: domain.set_tsc(pyxc.TscMode.NEVER_EMULATE),
+    "trigger": lambda domain: domain.send_trigger(pyxc.Trigger.NMI),
+    "target": lambda domain: domain.set_target(domain),
+    "debugging": lambda domain: domain.set_debugging(True),
+    "map pirq": lambda domain: domain.map_pirq(1),
+    "unmap pirq": lambda domain: domain.unmap_pirq(1),
+    "vnuma": lambda domain: domain.set_vnuma(pyxc.Vnuma(((10,),), (0,), (), (0,))),
+    "node affinity": lambda domain: domain.set_node_affinity([0]),
+    "scheduling": lambda domain: domain.set_scheduling(weight=100),
+    "vcpu scheduling": lambda domain: domain.vcpu(0).set_scheduling(period_us=10_000),
+    "hvm param": lambda domain: domain.hvm_params.write(pyxc.HvmParam.CALLBACK_IRQ, 1),
+    "vcpu affinity": lambda domain: domain.vcpu(0).set_affinity(hard=[0]),
+    "vcpu reset": lambda domain: domain.vcpu(0).reset(),
+    "map writable": lambda domain: domain.memory.map(0, writable=True),
+    "write": lambda domain: domain.memory.write(0, b"x"),
+    "populate": lambda domain: domain.memory.populate([0]),
+    "increase": lambda domain: domain.memory.increase(1),
+    "decrease": lambda domain: domain.memory.decrease([0]),
+    "claim": lambda domain: domain.memory.claim(4096),
+    "pod target": lambda domain: domain.memory.set_pod_target(4096),
+    "paging pool": lambda domain: domain.memory.set_paging_pool(4096),
+    "e820": lambda domain: domain.memory.set_e820([pyxc.E820Entry(0, 4096)]),
+    "add to physmap": lambda domain: domain.memory.add_to_physmap(pyxc.MapSpace.SHARED_INFO, 0, 1),
+    "remove from physmap": lambda domain: domain.memory.remove_from_physmap(1),
+    "map mmio": lambda domain: domain.memory.map_mmio(1, 1),
+    "unmap mmio": lambda domain: domain.memory.unmap_mmio(1, 1),
+    "sharing": lambda domain: domain.memory.set_sharing(True),
+    "log-dirty on": lambda domain: domain.log_dirty.enable(),
+    "log-dirty off": lambda domain: domain.log_dirty.disable(),
+    "log-dirty clean": lambda domain: domain.log_dirty.clean(),
+    "open a port": lambda domain: domain.channels.open(),
+    "reset ports": lambda domain: domain.channels.reset(),
+    "lend pages": lambda domain: domain.grants.lend(),
+    "map grant writable": lambda domain: domain.grants.map(1, writable=True),
+    "seed grants": lambda domain: domain.grants.seed(console=1),
+    "assign": lambda domain: domain.pci.assign("0000:00:19.0"),
+    "deassign": lambda domain: domain.pci.deassign("0000:00:19.0"),
+    "allow memory": lambda domain: domain.permissions.allow_memory(1),
+    "deny memory": lambda domain: domain.permissions.deny_memory(1),
+    "allow irq": lambda domain: domain.permissions.allow_irq(1),
+    "allow io ports": lambda domain: domain.permissions.allow_io_ports(1),
+}
+
+
+@pytest.fixture
+def recycled(host: Host) -> pyxc.Domain:
+    """A domain that has gone; another one has its id."""
+    old = host.xen.domains["build"]
+    old.destroy()
+    host.xen.domains.create(domid=old.domid)
+    return old
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_never_reaches_the_next_domain_with_the_id(
+    host: Host, recycled: pyxc.Domain, name: str
+) -> None:
+    issued: list[Operation] = []
+    host.xen.caller.trace = lambda operation, *_: issued.append(operation)
+    gone = rf"domain {recycled.domid} is now .*; {recycled.uuid} is gone"
+    with pytest.raises(errors.DomainGone, match=gone):
+        CHANGES[name](recycled)
+    assert issued and [operation.full_name for operation in issued if operation.changes] == []
+
+
+def test_every_operation_that_changes_a_domain_is_preceded_by_a_look(host: Host) -> None:
+    with pytest.raises(TypeError, match="pausedomain changes something"):
+        host.xen.domains[1].call(domctl.PAUSEDOMAIN)
+
+
+def test_a_domain_is_equal_to_itself_however_it_was_found(boot: Boot) -> None:
+    xen = boot().xen
+    assert xen.domains[1] == xen.domains["web1"] != xen.domains[2]
+    assert len({xen.domains[1], xen.domains["web1"]}) == 1
