@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from pyxc.abi.layout import Release
 from pyxc.call import probe, trace
 from pyxc.call.caller import Caller
-from pyxc.link import Link
+from pyxc.link import Gate, Link
 from pyxc.link.privcmd import PrivcmdLink
 from pyxc.store import StoreClient
 from pyxc.store import connect as connect_store
 from pyxc.xen import Xen
+
+if TYPE_CHECKING:
+    from pyxc.files.writer import KeepName
 
 SIMULATED = "sim:"
 REPLAYED = "replay:"
@@ -24,11 +28,11 @@ def open_xen(
     target: str | None = None,
     *,
     readonly: bool = False,
-    gate: str = "auto",
+    gate: Gate = "auto",
     names: bool = True,
     assume: Release | None = None,
     record: str | os.PathLike[str] | None = None,
-    provenance: str = "attributes",
+    provenance: KeepName = "attributes",
 ) -> Xen:
     """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default
     profile), or with "replay:FILE" a recorded one.
@@ -71,7 +75,7 @@ def chosen(target: str | None) -> str | None:
     return target or os.environ.get("PYXC_TARGET") or None
 
 
-def open_link(target: str | None, gate: str = "auto") -> Link:
+def open_link(target: str | None, gate: Gate = "auto") -> Link:
     """The link to a target. What only some targets need is loaded only for them."""
     if target is None:
         return PrivcmdLink(gate)

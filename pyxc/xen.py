@@ -15,7 +15,7 @@ from pyxc.domain.domains import Domains
 from pyxc.domain.pci import PciAddress
 from pyxc.domain.usage import Sample
 from pyxc.domain.vcpus import VcpuInfo, read_infos
-from pyxc.domain.watcher import DomainWatcher
+from pyxc.domain.watcher import DomainWatcher, Source
 from pyxc.host import topology
 from pyxc.host.console import Console
 from pyxc.host.cpu_policy import CpuPolicies
@@ -105,7 +105,7 @@ class Xen(Host):
         """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""
         return EventChannels(self)
 
-    def watch_domains(self, source: str | None = None, interval: float = 1.0) -> DomainWatcher:
+    def watch_domains(self, source: Source | None = None, interval: float = 1.0) -> DomainWatcher:
         """Domains that come, shut down and go from now on, as a stream of events; see DomainWatcher.
 
         `source` says when to look: "virq", the hypervisor's word (VIRQ_DOM_EXC) at the moment when a domain

@@ -38,7 +38,7 @@ from pyxc.host.pools import Pool
 from pyxc.host.scheduling import DomainParams
 
 if TYPE_CHECKING:
-    from pyxc.guest.core_dump import CoreDump, Progress
+    from pyxc.guest.core_dump import CoreDump, Kept, Progress
 
 _POLL_S = 0.05
 
@@ -163,7 +163,7 @@ class Domain(Identity):
         pause: bool = True,
         force: bool = False,
         progress: Progress | None = None,
-        provenance: str = "attributes",
+        provenance: Kept = "attributes",
     ) -> CoreDump:
         """Write its memory and registers into a file, as `xl dump-core` does (dump-core-format.txt of Xen).
 

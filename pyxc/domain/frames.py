@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, compress, repeat
 from operator import ne
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from pyxc import answers, errors
 from pyxc._core import byteswap64, select_frames
@@ -17,7 +17,7 @@ from pyxc.abi import dom0_ops, domctl, memory
 from pyxc.abi.domctl import PageType
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
-from pyxc.domain.p2m import PIECE_WORDS, P2mReader, open_p2m
+from pyxc.domain.p2m import PIECE_WORDS, Form, P2mReader, open_p2m
 from pyxc.host.host import Host
 
 _TYPES_AT_ONCE = 1024
@@ -27,6 +27,11 @@ _PIECE = (1 << 20) // 8 - 512
 _SLACK = 1 << 10
 _FRAME_MASK = 2**28 - 1
 """The frame in a word of getpageframeinfo2; the rest is its type."""
+
+
+Source = Literal[
+    "getmemlist2", "getmemlist", "p2m", "p2m_vaddr", "frame_list_list", "getpageframeinfo3", "map"
+]
 
 
 class FrameList(NamedTuple):
@@ -49,7 +54,7 @@ class FrameList(NamedTuple):
 
 
 def list_frames(
-    mapping: Mapping, types: bool = False, force: bool = False, source: str | None = None
+    mapping: Mapping, types: bool = False, force: bool = False, source: Source | None = None
 ) -> FrameList:
     """The frames that a domain owns, from the best source that its hypervisor has; `source` names another.
 
@@ -67,7 +72,7 @@ def list_frames(
     return found._replace(types=array("B", _types(mapping, found.frames))) if types else found
 
 
-def _known(source: str) -> str:
+def _known(source: Source) -> Source:
     if source not in SOURCES:
         raise ValueError(f"{source!r} is no source of frames; there is {', '.join(SOURCES)}")
     return source
@@ -96,7 +101,7 @@ def _owned(mapping: Mapping, info: DomainInfo, sources: tuple[str, ...]) -> Fram
     raise refused
 
 
-def _from_p2m(form: str | None, mapping: Mapping, info: DomainInfo) -> FrameList:
+def _from_p2m(form: Form | None, mapping: Mapping, info: DomainInfo) -> FrameList:
     with open_p2m(mapping, info, form) as reader:
         return FrameList(reader.steadily(lambda: _collect(reader, info)), reader.source, False)
 

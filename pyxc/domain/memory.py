@@ -14,9 +14,9 @@ from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
 from pyxc.abi.page import MOST_FRAME, PAGE_KB
 from pyxc.call.caller import Reply
-from pyxc.domain.frames import FrameList, list_frames
+from pyxc.domain.frames import FrameList, Source, list_frames
 from pyxc.domain.mapping import Mapping, frame_numbers
-from pyxc.domain.p2m import P2m, read_p2m
+from pyxc.domain.p2m import Form, P2m, read_p2m
 
 _ORDER_MAX = 18
 _BATCH = 1 << 16
@@ -193,7 +193,7 @@ class Memory(Mapping):
         """
         self.domain.change(domctl_sharing.MEM_SHARING_OP_CONTROL, **{"u.enable": bool(enabled)})
 
-    def frames(self, types: bool = False, force: bool = False, source: str | None = None) -> FrameList:
+    def frames(self, types: bool = False, force: bool = False, source: Source | None = None) -> FrameList:
         """The frames that the domain owns; see FrameList. Pause it for a list that is of one moment.
 
         `source` takes them from there and nowhere else: one of pyxc.domain.frames.SOURCES, else ValueError;
@@ -201,7 +201,7 @@ class Memory(Mapping):
         """
         return list_frames(self, types, force, source)
 
-    def p2m(self, source: str | None = None) -> P2m:
+    def p2m(self, source: Form | None = None) -> P2m:
         """The map from pfn to machine frame of a PV domain, as the guest keeps it; see P2m.
 
         `source` forces one of its two forms, "p2m_vaddr" or "frame_list_list"; Unsupported where there is

@@ -12,7 +12,7 @@ import errno
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pyxc import answers, errors
 from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
@@ -36,6 +36,10 @@ _SINCE_4_6 = {"p2m_cr3": 0, "p2m_vaddr": 0, "p2m_generation": 0}
 T = TypeVar("T")
 
 
+Form = Literal["p2m_vaddr", "frame_list_list"]
+"""How a guest publishes its p2m."""
+
+
 class P2m(NamedTuple):
     """Where a PV domain believes its memory to be.
 
@@ -47,7 +51,7 @@ class P2m(NamedTuple):
     entries: array[int]
     identity: array[int]
     foreign: list[tuple[int, int]]
-    source: str
+    source: Form
 
     def __repr__(self) -> str:
         return f"<P2m of {len(self.entries)} pfns from {self.source}>"
@@ -57,7 +61,7 @@ class P2mReader:
     """Reads the p2m of one domain in pieces of bounded size. Of one thread."""
 
     def __init__(
-        self, mapping: Mapping, info: DomainInfo, shared_info: ForeignMap, source: str | None
+        self, mapping: Mapping, info: DomainInfo, shared_info: ForeignMap, source: Form | None
     ) -> None:
         self._mapping = mapping
         self._shared_info = shared_info
@@ -65,7 +69,7 @@ class P2mReader:
         self.pfns: int = arch["max_pfn"]
         if not 0 < self.pfns <= min(info.max_pages + _HOLES_MOST, _PFN_LIMIT):
             raise unreadable(mapping, "it publishes none" if not self.pfns else f"it claims {self.pfns} pfns")
-        self._roots = {
+        self._roots: dict[Form, int] = {
             "p2m_vaddr": arch["p2m_cr3"] and arch["p2m_vaddr"],
             "frame_list_list": arch["pfn_to_mfn_frame_list_list"],
         }
@@ -73,7 +77,7 @@ class P2mReader:
         names = [name for name in self._roots if self._roots[name] and source in (None, name)]
         if not names:
             raise unreadable(mapping, f"it publishes no {source or 'p2m'}")
-        self.source = names[0]
+        self.source: Form = names[0]
 
     def steadily(self, read: Callable[[], T]) -> T:
         """Run `read` until the guest left its list alone meanwhile (p2m_generation, odd during a change)."""
@@ -164,7 +168,7 @@ class P2mReader:
 
 
 @contextmanager
-def open_p2m(mapping: Mapping, info: DomainInfo, source: str | None = None) -> Iterator[P2mReader]:
+def open_p2m(mapping: Mapping, info: DomainInfo, source: Form | None = None) -> Iterator[P2mReader]:
     """A reader of a PV domain's p2m, as long as its shared_info is mapped.
 
     `source` forces "p2m_vaddr" or "frame_list_list". Unsupported when there is no such p2m.
@@ -184,7 +188,7 @@ def unreadable(mapping: Mapping, why: str) -> errors.Unsupported:
     return errors.Unsupported(errno.EOPNOTSUPP, "p2m", mapping.domain.domid, hint=f"no readable p2m: {why}")
 
 
-def read_p2m(mapping: Mapping, source: str | None = None) -> P2m:
+def read_p2m(mapping: Mapping, source: Form | None = None) -> P2m:
     """The whole p2m of a PV domain."""
     with open_p2m(mapping, mapping.domain.info(), source) as reader:
         return reader.steadily(lambda: _gather(reader))

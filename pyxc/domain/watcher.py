@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from enum import Enum
 from threading import Lock
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from pyxc import errors
@@ -64,6 +64,10 @@ def changes(before: Listing, after: Listing) -> list[DomainEvent]:
 
 def _event(change: DomainChange, info: DomainInfo) -> DomainEvent:
     return DomainEvent(change, info.domid, info.uuid, info.shutdown_reason)
+
+
+Source = Literal["virq", "xenstore", "poll"]
+"""What says when to look."""
 
 
 class _Source(Protocol):
@@ -132,7 +136,7 @@ class _PollSource:
         pass
 
 
-_SOURCES: dict[str, Callable[[Host], _Source]] = {
+_SOURCES: dict[Source, Callable[[Host], _Source]] = {
     "virq": _VirqSource,
     "xenstore": _StoreSource,
     "poll": _PollSource,
@@ -149,7 +153,7 @@ class DomainWatcher:
     fork only the parent may use it.
     """
 
-    def __init__(self, xen: Host, source: str | None = None, interval: float = 1.0) -> None:
+    def __init__(self, xen: Host, source: Source | None = None, interval: float = 1.0) -> None:
         if source is not None and source not in _SOURCES:
             raise ValueError(f"source is {source!r}: it must be one of {', '.join(_SOURCES)}, or None")
         if interval <= 0:
@@ -231,7 +235,7 @@ class DomainWatcher:
         return f"<DomainWatcher of {self._xen.link.target} by {self.source}>"
 
 
-def _open_source(xen: Host, wanted: str | None) -> tuple[str, _Source]:
+def _open_source(xen: Host, wanted: Source | None) -> tuple[Source, _Source]:
     """The source that is wanted, or the best that this host has."""
     if wanted is not None:
         return wanted, _SOURCES[wanted](xen)

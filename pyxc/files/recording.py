@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from pyxc.abi.layout import Interface
 from pyxc.files.provenance import XenOrigin
-from pyxc.files.writer import Keep, ProvenanceFile
+from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.link import Link
 from pyxc.link.record import RecordLink
 from pyxc.link.replay import ReplayLink
@@ -25,7 +25,7 @@ KIND = "recording"
 class Recorder(RecordLink):
     """A link that records into a file, which is complete when the link is closed; see ProvenanceFile."""
 
-    def __init__(self, inner: Link, path: str | os.PathLike[str], provenance: str) -> None:
+    def __init__(self, inner: Link, path: str | os.PathLike[str], provenance: KeepName) -> None:
         self._file = ProvenanceFile(path, KIND, keep=Keep(provenance))
         super().__init__(inner, io.TextIOWrapper(self._file.stream, encoding="ascii", newline="\n"))
 

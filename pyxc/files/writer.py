@@ -13,7 +13,7 @@ import warnings
 from contextlib import suppress
 from enum import Enum
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import pyxc
 from pyxc.files import xattrs
@@ -23,6 +23,10 @@ from pyxc.files.xattrs import Attributes
 PART = ".part"
 """What the name of an unfinished file has more."""
 _MODE = 0o600
+
+
+KeepName = Literal["attributes", "required", "sidecar", "none"]
+"""Values of Keep, as options name them."""
 
 
 class Keep(Enum):

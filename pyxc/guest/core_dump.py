@@ -22,7 +22,7 @@ from pyxc.domain.mapping import Mapping
 from pyxc.domain.p2m import ABSENT, read_p2m
 from pyxc.domain.registers import VcpuContext
 from pyxc.files.provenance import DomainOrigin, XenOrigin
-from pyxc.files.writer import Keep, ProvenanceFile
+from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import core_format
 from pyxc.guest.core_format import INVALID, Section
 
@@ -36,6 +36,9 @@ _VERSION_PARTS = (
 )
 
 Progress = Callable[[int, int], None]
+
+Kept = KeepName
+"""How a dump says where it comes from; see pyxc.files.writer."""
 
 
 class CoreDump(NamedTuple):
@@ -60,7 +63,7 @@ def dump_core(
     pause: bool,
     force: bool,
     progress: Progress | None,
-    provenance: str,
+    provenance: KeepName,
 ) -> CoreDump:
     """See Domain.dump_core()."""
     if domain.domid == domain.xen.own_domid:

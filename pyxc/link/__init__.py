@@ -10,6 +10,9 @@ from typing import Any, Literal, Protocol
 from pyxc._core import ForeignMap, Pool
 from pyxc.store.channel import Channel
 
+Gate = Literal["auto", "never"]
+"""Whether a 32-bit process may enter a 64-bit kernel as 64-bit code, where that is needed."""
+
 
 class EventDevice(Protocol):
     """Event channels of the domain that this process runs in: the ports that were bound through this device.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pyxc import _core
 from pyxc.errors import NotXenError
-from pyxc.link import Direct, grants
+from pyxc.link import Direct, Gate, grants
 from pyxc.link.device import cannot_open
 from pyxc.link.evtchn import EvtchnDevice
 from pyxc.link.exchange import exchange_buffers
@@ -31,7 +31,7 @@ class PrivcmdLink:
 
     byteorder = sys.byteorder
 
-    def __init__(self, gate: str = "auto") -> None:
+    def __init__(self, gate: Gate = "auto") -> None:
         try:
             self._device = _core.Privcmd(gate=gate)
         except OSError as error:
@@ -102,7 +102,7 @@ class PrivcmdLink:
         return f"<PrivcmdLink {self.target}{' through the 64-bit gate' if self.gated else ''}>"
 
 
-def _cannot_call(number: int, gate: str) -> NotXenError:
+def _cannot_call(number: int, gate: Gate) -> NotXenError:
     if number in (errno.EPERM, errno.EACCES):
         return NotXenError(number, f"hypercalls are refused: {_whose_domain()}")
     if number in (errno.ENOTTY, errno.EINVAL):

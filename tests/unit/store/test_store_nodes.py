@@ -172,7 +172,8 @@ def test_a_transaction_that_always_conflicts_ends(store: StoreClient) -> None:
         tx.write("/tool/runs", "1")
         store.write("/tool/runs", "2")
 
-    with pytest.raises(StoreError, match="transaction_end failed: 100 times another change came first") as caught:
+    reason = "transaction_end failed: 100 times another change came first"
+    with pytest.raises(StoreError, match=reason) as caught:
         store.transact(clash)
     assert caught.value.errno == errno.EAGAIN
 
