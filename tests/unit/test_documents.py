@@ -24,7 +24,9 @@ from pyxc.link.faults import FaultLink
 TOP = Path(__file__).parent.parent.parent
 INDEX = TOP / "docs" / "README.md"
 DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+DECISIONS = sorted((TOP / "docs" / "decisions").glob("*.md"))
 WITHOUT_EXAMPLES = {
+    "docs/architecture.md": "where things are, not how they are used",
     "docs/README.md": "a list of pages",
     "docs/benchmarks.md": "times of a machine, written by make bench",
     "docs/supported.md": "tables, written by tools/supported.py and compared below",
@@ -119,10 +121,16 @@ def test_each_page_has_an_example_that_runs() -> None:
 def test_each_page_is_in_the_index() -> None:
     listed = re.findall(r"^\| \[.*\]\((.*\.md)\) \| .", INDEX.read_text(encoding="utf-8"), re.MULTILINE)
     pages = [document.name for document in DOCUMENTS[1:] if document != INDEX]
-    assert sorted(listed) == pages
+    assert sorted(listed) == sorted([*pages, "decisions/README.md"])
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, TOP / "CONTRIBUTING.md"], ids=_name)
+def test_each_decision_is_in_its_index() -> None:
+    index, *decisions = reversed(DECISIONS)
+    listed = re.findall(r"^\| \[\d{4}\]\((.*\.md)\) \| .", index.read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == sorted(decision.name for decision in decisions)
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS, TOP / "CONTRIBUTING.md", TOP / "SECURITY.md"], ids=_name)
 def test_links_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)]+)\)", text):
