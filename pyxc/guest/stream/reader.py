@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: MIT
+"""Reads the stream of a guest: bytes in, events out. Does no input or output of its own."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Generator, Iterator
+from typing import NamedTuple, TypeVar
+
+from pyxc import errors
+from pyxc.guest.stream import layout, pages
+from pyxc.guest.stream.layout import Codec
+from pyxc.guest.stream.pages import Malformed
+from pyxc.guest.stream.records import (
+    OPTIONAL,
+    PAGE_BYTES,
+    ByteOrder,
+    EmulatorContext,
+    EmulatorData,
+    Event,
+    ImageHeader,
+    Layer,
+    LibxlHeader,
+    LibxlRecordType,
+    PageData,
+    Pages,
+    RecordType,
+    Skipped,
+)
+from pyxc.guest.stream.rules import Rules, State
+
+_T = TypeVar("_T")
+_Type = TypeVar("_Type", RecordType, LibxlRecordType)
+_Parser = Generator[Event | None, None, _T]
+"""Yields events, and None where it needs more bytes."""
+
+_SNIFFED_BYTES = 8
+_PIECE_MOST_PAGES = 256
+_PIECE_MOST_BYTES = 1 << 20
+_ALIGNMENT = 8
+_REFUSED: dict[tuple[Layer, int], str] = {
+    ("libxc", RecordType.TOOLSTACK): "no released Xen writes it",
+    ("libxc", RecordType.CHECKPOINT_DIRTY_PFN_LIST): "streams of COLO are not supported",
+    ("libxl", LibxlRecordType.CHECKPOINT_STATE): "streams of COLO are not supported",
+}
+
+
+class Place(NamedTuple):
+    """Where something is in a stream: "libxc", "PAGE_DATA record", 4711, and its size, padding included."""
+
+    layer: Layer
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.layer} at byte {self.offset}"
+
+
+class Reader:
+    """Understands a stream of any of the three layers: a file of xl, libxl's stream, or libxc's alone.
+
+    reader = Reader()
+    while not reader.finished and (data := file.read(1 << 18)):
+        for event in reader.feed(data):
+            ...
+    reader.close()
+
+    `strict` also refuses what a restorer has to ignore: reserved fields and padding that are not zero. Then
+    Writer makes the same bytes of the events (but for Skipped ones).
+
+    `finished`: the end of the stream was read; `unused` are bytes behind it, as a migration sends them.
+    `place` is where the last event was found. No more than one record is kept in memory, of PAGE_DATA the
+    list of pages only. DecodeError, which names record and offset, for anything malformed, reordered or
+    doubled; from then on every call raises it. Threads: of one.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.place = Place("xl", "header", 0, _SNIFFED_BYTES)
+        self.finished = False
+        self.unused = b""
+        self._strict = strict
+        self._rules = Rules()
+        self._order: dict[Layer, ByteOrder] = {}
+        self._fed = memoryview(b"")
+        self._at = 0
+        self._offset = 0
+        self._error: str | None = None
+        self._parser = self._parse()
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were read."""
+        return self._offset
+
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Event]:
+        """The events that end in some more bytes. All must be taken before more is fed."""
+        if self._at < len(self._fed):
+            raise ValueError("more bytes are fed, and not all events of those before were taken")
+        self._fed = memoryview(data).cast("B")
+        self._at = 0
+        return self._events()
+
+    def close(self) -> None:
+        """Say that no more bytes come. DecodeError where the stream is cut off."""
+        if self._error is None and not self.finished:
+            self._error = f"the stream ends at byte {self._offset}, in or behind the {self.place}"
+        self._raise_again()
+
+    def _raise_again(self) -> None:
+        if self._error is not None:
+            raise errors.DecodeError(self._error)
+
+    def _events(self) -> Iterator[Event]:
+        while self._error is None and not self.finished:
+            try:
+                event = next(self._parser, None)
+            except Malformed as error:
+                self._error = f"{self.place}: {error}"
+                raise errors.DecodeError(self._error) from error
+            self.finished = self._rules.state is State.END
+            if event is None:
+                break
+            yield event
+        self._raise_again()
+        if self.finished:
+            self.unused += self._fed[self._at :]
+            self._at = len(self._fed)
+
+    # Bytes.
+
+    def _some(self, most: int) -> memoryview:
+        """Up to so many of the bytes that are there."""
+        found = self._fed[self._at : self._at + most]
+        self._at += len(found)
+        self._offset += len(found)
+        return found
+
+    def _take(self, size: int) -> _Parser[bytes]:
+        """So many bytes. Memory is taken for those that came, whatever a length claims."""
+        if len(self._fed) - self._at >= size:
+            return bytes(self._some(size))
+        gathered = bytearray()
+        while len(gathered) < size:
+            part = self._some(size - len(gathered))
+            gathered += part
+            if not part:
+                yield None
+        return bytes(gathered)
+
+    def _skip(self, size: int) -> _Parser[None]:
+        while size:
+            size -= len(self._some(size))
+            if size:
+                yield None
+
+    def _padding(self, length: int) -> _Parser[None]:
+        data = yield from self._take(-length % _ALIGNMENT)
+        if self._strict and any(data):
+            raise Malformed("its padding is not zero")
+
+    def _same(self, data: bytes, encoded: bytes) -> None:
+        if self._strict and data != encoded:
+            raise Malformed("a reserved field is not zero")
+
+    # The layers.
+
+    def _parse(self) -> _Parser[None]:
+        yield from self._admitted((yield from self._begin()))
+        units: dict[State, Callable[[], _Parser[Event]]] = {
+            State.XL: self._libxl_header,
+            State.LIBXL: self._libxl_record,
+            State.CONTEXT: self._image_header,
+            State.IMAGE: self._domain_header,
+            State.LIBXC: self._libxc_record,
+            State.CHECKPOINT: self._libxl_record,
+            State.TAIL: self._libxl_record,
+        }
+        while self._rules.state is not State.END:
+            yield from self._admitted((yield from units[self._rules.state]()))
+
+    def _admitted(self, event: Event) -> _Parser[None]:
+        """One event, and what belongs to it."""
+        self._rules.admit(event)
+        yield event
+        if isinstance(event, PageData):
+            yield from self._pages(event)
+        elif isinstance(event, EmulatorContext):
+            yield from self._emulator_data(event)
+        elif isinstance(event, Skipped):
+            yield from self._skip(event.length + -event.length % _ALIGNMENT)
+
+    def _begin(self) -> _Parser[Event]:
+        head = yield from self._take(_SNIFFED_BYTES)
+        if head == layout.LIBXC_MAGIC:
+            return (yield from self._image_header(head))
+        if head == layout.LIBXL_MAGIC:
+            return (yield from self._libxl_header(head))
+        if not layout.XL_MAGIC.startswith(head):
+            raise Malformed(f"it begins with {head.hex()}: no stream of xl, libxl or libxc since Xen 4.6")
+        head += yield from self._take(layout.XL_HEAD_BYTES - len(head))
+        size = layout.xl_size(head)
+        self.place = Place("xl", "header", 0, layout.XL_HEAD_BYTES + size)
+        data = yield from self._take(size)
+        event = layout.decode_xl(head, data)
+        self._same(head + data, layout.encode_xl(event))
+        return event
+
+    def _libxl_header(self, begun: bytes = b"") -> _Parser[LibxlHeader]:
+        size = layout.LIBXL_HEADER_BYTES
+        self.place = Place("libxl", "header", self._offset - len(begun), size)
+        data = begun + (yield from self._take(size - len(begun)))
+        event = layout.decode_libxl(data)
+        self._same(data, layout.encode_libxl(event))
+        self._order["libxl"] = event.byteorder
+        return event
+
+    def _image_header(self, begun: bytes = b"") -> _Parser[ImageHeader]:
+        size = layout.IMAGE_HEADER_BYTES
+        self.place = Place("libxc", "image header", self._offset - len(begun), size)
+        data = begun + (yield from self._take(size - len(begun)))
+        event = layout.decode_image(data)
+        self._same(data, layout.encode_image(event))
+        self._order["libxc"] = event.byteorder
+        return event
+
+    def _domain_header(self) -> _Parser[Event]:
+        size = layout.DOMAIN_HEADER_BYTES
+        self.place = Place("libxc", "domain header", self._offset, size)
+        data = yield from self._take(size)
+        event = layout.decode_domain(data, self._order["libxc"])
+        self._same(data, layout.encode_domain(event, self._order["libxc"]))
+        return event
+
+    # Records.
+
+    def _libxl_record(self) -> _Parser[Event]:
+        code, length = yield from self._head("libxl")
+        if code & OPTIONAL:
+            return self._skipped("libxl", code, length)
+        kind = self._known("libxl", LibxlRecordType, code, length)
+        if kind is LibxlRecordType.EMULATOR_CONTEXT:
+            return (yield from self._emulator_context(length))
+        return (yield from self._body("libxl", layout.LIBXL[kind], length))
+
+    def _libxc_record(self) -> _Parser[Event]:
+        code, length = yield from self._head("libxc")
+        if code & OPTIONAL:
+            return self._skipped("libxc", code, length)
+        kind = self._known("libxc", RecordType, code, length)
+        layout.bounded("its length", length, layout.RECORD_MOST_BYTES)
+        if kind is RecordType.PAGE_DATA:
+            return (yield from self._page_list(length))
+        return (yield from self._body("libxc", layout.LIBXC[kind], length))
+
+    def _head(self, layer: Layer) -> _Parser[tuple[int, int]]:
+        self.place = Place(layer, "head of a record", self._offset, layout.RECORD_HEAD_BYTES)
+        head = yield from self._take(layout.RECORD_HEAD_BYTES)
+        code, length = struct.unpack(f"{layout.prefix(self._order[layer])}II", head)
+        return code, length
+
+    def _known(self, layer: Layer, kinds: type[_Type], code: int, length: int) -> _Type:
+        """The type of a record, which is one that can be read."""
+        self._name(layer, f"record of type {code:#x}", length)
+        try:
+            kind = kinds(code)
+        except ValueError:
+            raise Malformed("it is mandatory, and not known") from None
+        self._name(layer, f"{kind.name} record", length)
+        if (layer, kind) in _REFUSED:
+            raise Malformed(f"it is refused: {_REFUSED[layer, kind]}")
+        return kind
+
+    def _name(self, layer: Layer, name: str, length: int) -> None:
+        size = layout.RECORD_HEAD_BYTES + length + -length % _ALIGNMENT
+        self.place = Place(layer, name, self.place.offset, size)
+
+    def _skipped(self, layer: Layer, code: int, length: int) -> Skipped:
+        self._name(layer, f"optional record of type {code:#x}", length)
+        return Skipped(layer, code, length)
+
+    def _body(self, layer: Layer, codec: Codec, length: int) -> _Parser[Event]:
+        codec.check(length)
+        body = yield from self._take(length)
+        yield from self._padding(length)
+        event = codec.decode(body, self._order[layer])
+        if self._strict:
+            self._same(body, codec.encode(event, self._order[layer]))
+        return event
+
+    def _page_list(self, length: int) -> _Parser[PageData]:
+        order = self._order["libxc"]
+        layout.bounded("its length", length, layout.RECORD_MOST_BYTES, layout.PAGE_DATA_HEAD_BYTES + 8)
+        head = yield from self._take(layout.PAGE_DATA_HEAD_BYTES)
+        count, reserved = struct.unpack(f"{layout.prefix(order)}II", head)
+        most = min(layout.PAGES_MOST, (length - len(head)) // 8)
+        layout.bounded("its count of pages", count, most, 1)
+        event = pages.split((yield from self._take(8 * count)), order)
+        expected = len(head) + 8 * count + PAGE_BYTES * event.nr_data()
+        if length != expected:
+            raise Malformed(f"it has {length} bytes: {expected} are expected of its {count} pages")
+        self._same(bytes(4), reserved.to_bytes(4, "little"))
+        return event
+
+    def _pages(self, event: PageData) -> _Parser[None]:
+        """The contents, in pieces: whole pages as they were fed, and by itself one that was fed in parts."""
+        rest = pages.with_data(event)
+        at, total = 0, len(rest.pfns)
+        while at < total:
+            ready = min((len(self._fed) - self._at) // PAGE_BYTES, total - at, _PIECE_MOST_PAGES)
+            if ready:
+                data = self._some(ready * PAGE_BYTES)
+            else:
+                data = memoryview((yield from self._take(PAGE_BYTES)))
+                ready = 1
+            yield Pages(rest.pfns[at : at + ready], rest.types[at : at + ready], data)
+            at += ready
+
+    def _emulator_context(self, length: int) -> _Parser[EmulatorContext]:
+        layout.bounded("its length", length, 2**32 - 1, layout.EMULATOR_HEAD_BYTES)
+        head = yield from self._take(layout.EMULATOR_HEAD_BYTES)
+        emulator, instance = layout.decode_emulator(head, self._order["libxl"])
+        return EmulatorContext(emulator, instance, length - len(head))
+
+    def _emulator_data(self, event: EmulatorContext) -> _Parser[None]:
+        left = event.size
+        while left:
+            data = self._some(min(left, _PIECE_MOST_BYTES))
+            left -= len(data)
+            yield EmulatorData(data) if data else None
+        yield from self._padding(event.size)
