@@ -101,6 +101,10 @@ class ReadOnlyError(Error, PermissionError):
     """The handle was opened read-only and the operation changes something."""
 
 
+class MissingLibrary(Error, ImportError):
+    """An optional Python package that this takes is not installed; `name` is its name."""
+
+
 class DomainGone(Error, LookupError):
     """The domain that this object stood for no longer exists; its id may belong to another one by now."""
 

@@ -43,7 +43,7 @@ class HvmContext:
 
     def __init__(self, data: bytes, interface: Interface) -> None:
         self._data = bytes(data)
-        self._records = list(_records(memoryview(self._data), interface))
+        self._records = list(iter_records(memoryview(self._data), interface))
         first = self._records[0] if self._records else None
         if first is None or first.type is not HvmRecordType.HEADER or not _is_header(first.data, interface):
             raise errors.DecodeError("an HVM context begins with a HEADER record of Xen's, this one does not")
@@ -71,8 +71,8 @@ class HvmContext:
         return f"<HvmContext of {len(self._records)} records, {len(self._data)} bytes>"
 
 
-def _records(data: memoryview, interface: Interface) -> Iterator[HvmRecord]:
-    """Up to the END; what follows it is nobody's."""
+def iter_records(data: memoryview, interface: Interface) -> Iterator[HvmRecord]:
+    """The records of a context up to its END, or up to where one is cut off: DecodeError."""
     layout = hvm_save.DESCRIPTOR_STRUCT.at(interface)
     place, kind = 0, None
     while place < len(data) and kind is not HvmRecordType.END:

@@ -16,6 +16,7 @@ from pyxc.cli.commands import (
     pool,
     scheduler,
     store,
+    stream,
     top,
     vcpu,
 )
@@ -27,7 +28,7 @@ def build() -> Program:
     program = Program()
     for module in (
         list, top, domain, vcpu, memory, scheduler, pool,
-        host, hypervisor, policy, store, label, file,
+        host, hypervisor, policy, store, label, file, stream,
         demo,
     ):  # fmt: skip
         module.add(program)

@@ -72,6 +72,7 @@ _P2M_FRAMES_MOST = 1 << 23
 """Pages of the p2m of the largest range that the record can name, 2**32 pfns."""
 _POLICY_MOST = 1 << 12
 _PARAMS_MOST = 256
+_INSTANCE_MOST = 255
 _XL_BYTEORDER = 0x01020304
 _LIBXL_VERSION = 2
 _LIBXC_VERSIONS = (2, 3)
@@ -310,6 +311,7 @@ def _decode_store_data(body: bytes, order: ByteOrder) -> EmulatorXenstoreData:
 def decode_emulator(body: bytes, order: ByteOrder) -> tuple[Emulator, int]:
     """The head of records about a device model."""
     emulator, instance = struct.unpack_from(f"{prefix(order)}II", body)
+    bounded("the instance of the device model", instance, _INSTANCE_MOST)
     return member(Emulator, "the device model", emulator), instance
 
 

@@ -46,7 +46,8 @@ _REFUSED: dict[tuple[Layer, int], str] = {
 
 
 class Place(NamedTuple):
-    """Where something is in a stream: "libxc", "PAGE_DATA record", 4711, and its size, padding included."""
+    """Where a header or a record is in a stream, and its size, padding included: "libxc", "PAGE_DATA", 2223,
+    4202504."""
 
     layer: Layer
     name: str
@@ -54,7 +55,7 @@ class Place(NamedTuple):
     size: int
 
     def __str__(self) -> str:
-        return f"{self.name} of {self.layer} at byte {self.offset}"
+        return f"{self.layer} {self.name} at byte {self.offset}"
 
 
 class Reader:
@@ -104,7 +105,8 @@ class Reader:
     def close(self) -> None:
         """Say that no more bytes come. DecodeError where the stream is cut off."""
         if self._error is None and not self.finished:
-            self._error = f"the stream ends at byte {self._offset}, in or behind the {self.place}"
+            where = "inside" if self._offset < self.place.offset + self.place.size else "after"
+            self._error = f"the stream ends at byte {self._offset}, {where} {self.place}"
         self._raise_again()
 
     def _raise_again(self) -> None:
@@ -254,19 +256,19 @@ class Reader:
         return (yield from self._body("libxc", layout.LIBXC[kind], length))
 
     def _head(self, layer: Layer) -> _Parser[tuple[int, int]]:
-        self.place = Place(layer, "head of a record", self._offset, layout.RECORD_HEAD_BYTES)
+        self.place = Place(layer, "record", self._offset, layout.RECORD_HEAD_BYTES)
         head = yield from self._take(layout.RECORD_HEAD_BYTES)
         code, length = struct.unpack(f"{layout.prefix(self._order[layer])}II", head)
         return code, length
 
     def _known(self, layer: Layer, kinds: type[_Type], code: int, length: int) -> _Type:
         """The type of a record, which is one that can be read."""
-        self._name(layer, f"record of type {code:#x}", length)
+        self._name(layer, f"record type {code:#x}", length)
         try:
             kind = kinds(code)
         except ValueError:
             raise Malformed("it is mandatory, and not known") from None
-        self._name(layer, f"{kind.name} record", length)
+        self._name(layer, kind.name, length)
         if (layer, kind) in _REFUSED:
             raise Malformed(f"it is refused: {_REFUSED[layer, kind]}")
         return kind
@@ -276,7 +278,7 @@ class Reader:
         self.place = Place(layer, name, self.place.offset, size)
 
     def _skipped(self, layer: Layer, code: int, length: int) -> Skipped:
-        self._name(layer, f"optional record of type {code:#x}", length)
+        self._name(layer, f"optional record type {code:#x}", length)
         return Skipped(layer, code, length)
 
     def _body(self, layer: Layer, codec: Codec, length: int) -> _Parser[Event]:

@@ -168,7 +168,7 @@ class Rules:
         if isinstance(event, EmulatorXenstoreData | EmulatorContext):
             key = type(event), int(event.emulator), event.instance
             if key in self._emulators:
-                raise Malformed(f"it is the second one of device model {event.emulator}, {event.instance}")
+                raise Malformed(f"it is the second one of instance {event.instance} of {event.emulator.name}")
             self._emulators.add(key)
         elif isinstance(event, ImageHeader):
             self._version = event.version

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""Reads files that may be compressed, from the beginning to the end, in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import io
+import os
+import zlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple
+
+from pyxc import errors
+
+STANDARD_INPUT = "-"
+_MAGIC_BYTES = 4
+_WINDOW_MOST_BYTES = 128 << 20
+"""Memory that a zstd file may ask for: as much as the program zstd allows unless it is told otherwise."""
+
+
+class _Format(NamedTuple):
+    """One compression: how it begins, how it is opened, and which of its library's errors mean damage."""
+
+    magic: bytes
+    open: Callable[[io.RawIOBase], tuple[Any, tuple[type[Exception], ...]]]
+
+
+class CompressedFile:
+    """A file opened for reading; what it has is decompressed if its first bytes say gzip, zstd or lz4.
+
+    with CompressedFile("web1.save.zst") as file:       # "-" is the standard input
+        data = file.read(1 << 18)
+
+    `compression` is "gzip", "zstd", "lz4" or None. zstd needs the Python package zstandard, lz4 the package
+    lz4: MissingLibrary without it. OSError where the file cannot be read. Threads: of one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        standard = self.path == STANDARD_INPUT
+        self._raw = io.FileIO(0 if standard else self.path, closefd=not standard)
+        try:
+            source = _Source(self._raw)
+            self.compression = _format_of(source.head)
+            self._file: Any = source
+            self._damage: tuple[type[Exception], ...] = ()
+            if self.compression is not None:
+                self._file, self._damage = _FORMATS[self.compression].open(source)
+        except BaseException:
+            self._raw.close()
+            raise
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes; none at the end. DecodeError where the compressed data is damaged."""
+        try:
+            data: bytes = self._file.read(size)
+        except self._damage as error:
+            raise errors.DecodeError(f"the {self.compression} data is damaged: {error}") from error
+        return data
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def __enter__(self) -> CompressedFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _format_of(head: bytes) -> str | None:
+    return next((name for name, form in _FORMATS.items() if head.startswith(form.magic)), None)
+
+
+class _Source(io.RawIOBase):
+    """A file, also a pipe, whose first bytes were looked at."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self.head = b""
+        while len(self.head) < _MAGIC_BYTES and (more := file.read(_MAGIC_BYTES - len(self.head))):
+            self.head += more
+        self._pushed_back = self.head
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        if not self._pushed_back:
+            return self._file.readinto(buffer)
+        view = memoryview(buffer).cast("B")
+        part = self._pushed_back[: len(view)]
+        view[: len(part)] = part
+        self._pushed_back = self._pushed_back[len(part) :]
+        return len(part)
+
+
+def _open_gzip(source: io.RawIOBase) -> tuple[Any, tuple[type[Exception], ...]]:
+    return gzip.GzipFile(fileobj=_binary(source)), (gzip.BadGzipFile, EOFError, zlib.error)
+
+
+def _open_zstd(source: io.RawIOBase) -> tuple[Any, tuple[type[Exception], ...]]:
+    library = _library("zstandard", "zstd")
+    decompressor = library.ZstdDecompressor(max_window_size=_WINDOW_MOST_BYTES)
+    return decompressor.stream_reader(source, read_across_frames=True), (library.ZstdError,)
+
+
+def _open_lz4(source: io.RawIOBase) -> tuple[Any, tuple[type[Exception], ...]]:
+    # It raises nothing more special.
+    return _library("lz4.frame", "lz4").LZ4FrameFile(_binary(source)), (RuntimeError, EOFError)
+
+
+def _binary(source: io.RawIOBase) -> BinaryIO:
+    return io.BufferedReader(source)
+
+
+def _library(module: str, compression: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise errors.MissingLibrary(
+            f"{compression} needs the Python package {package} (Debian: python3-{package})", name=package
+        ) from error
+
+
+_FORMATS = {
+    "gzip": _Format(b"\x1f\x8b\x08", _open_gzip),
+    "zstd": _Format(b"\x28\xb5\x2f\xfd", _open_zstd),
+    "lz4": _Format(b"\x04\x22\x4d\x18", _open_lz4),
+}
