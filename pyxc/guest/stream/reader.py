@@ -96,6 +96,7 @@ class Reader:
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Event]:
         """The events that end in some more bytes. All must be taken before more is fed."""
+        self._raise_again()
         if self._at < len(self._fed):
             raise ValueError("more bytes are fed, and not all events of those before were taken")
         self._fed = memoryview(data).cast("B")

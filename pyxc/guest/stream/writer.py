@@ -55,6 +55,8 @@ class Writer:
 
     def encode(self, event: Event) -> list[Piece]:
         """What to send, in order. Pages and EmulatorData are not copied."""
+        if self.finished:
+            raise Malformed("the stream is complete")
         try:
             if isinstance(event, Pages):
                 return self._pages(event)
