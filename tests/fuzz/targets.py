@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import questions
+import streams
 from questions import Question
 from strangers import Enough, HonestLink, StrangeLink, answer
 
@@ -36,6 +37,8 @@ from pyxc.domain.registers import VcpuContext
 from pyxc.files import labels, provenance
 from pyxc.files.provenance import Digest, Origin
 from pyxc.files.xattrs import Attributes
+from pyxc.guest import stream
+from pyxc.guest.stream.summary import Summary
 from pyxc.link.evtchn import EvtchnDevice
 from pyxc.link.record import RecordLink
 from pyxc.link.replay import ReplayLink
@@ -270,6 +273,32 @@ def _beside(data: bytes) -> object:
         return provenance.verify(file)
 
 
+def _streamed(data: bytes) -> object:
+    """A saved guest, in pieces of a size that the first byte says. What is read strictly is written again."""
+    control, data = data[:1] or b"\0", data[1:]
+    strict, size = control[0] > 0x7F, 1 + (control[0] & 0x7F) * 61
+    reader, writer, summary = stream.Reader(strict=strict), stream.Writer(), Summary()
+    again, skipped = bytearray(), False
+    for start in range(0, len(data), size):
+        for event in reader.feed(data[start : start + size]):
+            summary.add(reader.place, event)
+            skipped = skipped or isinstance(event, stream.Skipped)
+            if strict and not skipped:
+                for piece in writer.encode(event):
+                    again += piece
+    assert data.startswith(again)
+    reader.close()
+    return summary.info()
+
+
+def _streams() -> list[bytes]:
+    """Without contents of pages, mostly, in which every change is as good as another."""
+    head, tail = streams.hvm()[:5], streams.hvm()[-4:]
+    lean = [*head, *streams.page_data([(0, streams.XTAB), (5, streams.XALLOC)]), *tail]
+    found = [lean, streams.xl(streams.libxl(lean, model=True)), *streams.SAMPLES.values()]
+    return [bytes([0x8F]) + streams.encoded(events) for events in found]
+
+
 def _labelled(data: bytes) -> object:
     return labels._decoded(Attributes(-1, "strange"), data)
 
@@ -354,6 +383,7 @@ TARGETS: dict[str, Target] = {
     "provenance.origin": Target(Origin.decode, lambda: [_ORIGIN.encode()]),
     "provenance.digest": Target(Digest.decode, lambda: [_DIGEST.encode()]),
     "provenance.sidecar": Target(_beside, lambda: [provenance.sidecar(_ORIGIN, _DIGEST)]),
+    "guest.stream": Target(_streamed, _streams),
     "labels": Target(_labelled, lambda: [b"tenant1:vm_r:disk_t:s0"]),
     "hvm_context": Target(
         lambda data: list(HvmContext(data[1:], _INTERFACES[data[0] % 8 if data else 0])), _contexts

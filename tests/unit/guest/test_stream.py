@@ -604,7 +604,11 @@ def test_contents_can_be_written_in_pieces_and_are_not_copied() -> None:
 
 @pytest.mark.parametrize(
     ("config", "complaint"),
-    [(b"{", "not JSON"), (b"[1]", "a list, not an object"), (b"[" * 10**6, "not JSON")],
+    [
+        (b"{", "not JSON"),
+        (b"[1]", "a list, not an object"),
+        pytest.param(b"[" * 10**6, "not JSON", id="nested"),
+    ],
 )
 def test_a_configuration_that_is_malformed(config: bytes, complaint: str) -> None:
     header = s.XlHeader("little", s.XlFlag.JSON | s.XlFlag.STREAM_V2, config)
