@@ -264,7 +264,7 @@ class Pages(NamedTuple):
     data: memoryview
 
     def __repr__(self) -> str:
-        return f"<Pages {len(self.pfns)} from pfn {self.pfns[0]:#x} on>" if self.pfns else "<Pages 0>"
+        return f"<Pages {len(self.pfns)} from pfn {self.pfns[0]:#x}>" if self.pfns else "<Pages 0>"
 
 
 class Verify(NamedTuple):
