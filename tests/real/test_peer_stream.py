@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Guests that xl saves: what pyxc reads of them, and what xl makes of what pyxc writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from ground_truth import CONSOLES, Command, Peer
+
+import pyxc
+from pyxc.guest import stream
+
+PVH_HEARTBEAT = 0x102
+SPOOL = Path("/run/pyxc-saved")
+"""What both roots of this dom0 see."""
+TOOLS = "usr/lib/xen-4.17"
+PATIENCE_S = 60
+FEW_PAGES = 60
+
+
+@pytest.fixture
+def spool() -> Iterator[Path]:
+    SPOOL.mkdir()
+    yield SPOOL
+    for file in SPOOL.iterdir():
+        file.unlink()
+    SPOOL.rmdir()
+
+
+@pytest.fixture
+def name(peer: Peer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A guest of a kind, ready to be saved under that name: the small ones know nothing of xenstore."""
+    kind: str = request.param
+    name = f"saved-{kind}"
+    (CONSOLES / f"guest-{name}.log").unlink(missing_ok=True)
+    program = {"pv": 'cmdline="mfpspw"', "pvh": 'cmdline="pw"', "linux": ""}[kind]
+    peer.create(kind, f'name="{name}"', *filter(None, [program]))
+    peer.wait_for(name, "guest is up" if kind == "linux" else "line 1")
+    yield name
+    if f"{name} " in peer.xl("list"):
+        peer.xl("destroy", name)
+
+
+EACH = pytest.mark.parametrize("name", ["pv", "pvh", "linux"], indirect=True)
+SMALL = pytest.mark.parametrize("name", ["pv", "pvh"], indirect=True)
+
+
+def save(xen: pyxc.Xen, peer: Peer, name: str, path: Path) -> None:
+    """Have xl save a guest. For a small guest, which does not read it, its request is taken away."""
+    domain = xen.domains[peer.domid(name)]
+    if name == "saved-pvh":
+        domain.shutdown(pyxc.ShutdownReason.SUSPEND)
+    request = f"/local/domain/{domain.domid}/control/shutdown"
+    with subprocess.Popen(
+        ["chroot", peer.root, "xl", "save", name, path], stderr=subprocess.PIPE, text=True
+    ) as saving:
+        deadline = time.monotonic() + PATIENCE_S
+        while name != "saved-linux" and peer.read_store(request) != "suspend":
+            assert time.monotonic() < deadline
+        if name != "saved-linux":
+            peer.run("xenstore-write", request, "")
+        _, complaints = saving.communicate(timeout=PATIENCE_S)
+    assert saving.returncode == 0, complaints
+
+
+def read(path: Path) -> Iterator[stream.Event]:
+    reader = stream.Reader(strict=True)
+    with path.open("rb") as file:
+        while not reader.finished and (data := file.read(1 << 18)):
+            yield from reader.feed(data)
+        reader.close()
+        assert (reader.unused, file.read(1)) == (b"", b"")
+
+
+def write(path: Path, events: Iterable[stream.Event]) -> None:
+    writer = stream.Writer()
+    with path.open("wb") as file:
+        for event in events:
+            file.writelines(writer.encode(event))
+    assert writer.finished
+
+
+def verified_by_xen(peer: Peer, path: Path) -> str:
+    """What Xen's own checker says of a file that it accepts."""
+    top = peer.root / TOOLS
+    words = [sys.executable, "-B", top / "bin/verify-stream-v2", "-v", "-f", "xl", "-i", path]
+    environment = {**os.environ, "PYTHONPATH": str(top / "lib/python")}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@EACH
+def test_what_xl_saved(
+    xen: pyxc.Xen, peer: Peer, name: str, spool: Path, pyxc_command: Command
+) -> None:
+    file, again = spool / "file", spool / "again"
+    save(xen, peer, name, file)
+    kind = "PVH" if name == "saved-pvh" else "64-bit PV"
+    told = pyxc_command("stream", "verify", str(file)).stdout
+    assert told.startswith(f"{file}: good: {kind} guest of Xen 4.17, vcpus 1, ")
+    assert f'"name": "{name}"' in pyxc_command("stream", "inspect", str(file)).stdout
+    write(again, read(file))
+    assert subprocess.run(["cmp", file, again]).returncode == 0
+    assert verified_by_xen(peer, again) == verified_by_xen(peer, file)
+
+
+def in_other_batches(events: Iterable[stream.Event]) -> Iterator[stream.Event]:
+    """The same guest, its pages a few at a time and without those that do not exist."""
+    for event in events:
+        if isinstance(event, stream.Pages):
+            for at in range(0, len(event.pfns), FEW_PAGES):
+                part = slice(at, at + FEW_PAGES)
+                yield stream.PageData(event.pfns[part], event.types[part])
+                data = event.data[4096 * at : 4096 * (at + FEW_PAGES)]
+                yield stream.Pages(event.pfns[part], event.types[part], data)
+        elif not isinstance(event, stream.PageData):
+            yield event
+
+
+@SMALL
+def test_xl_restores_what_pyxc_writes(xen: pyxc.Xen, peer: Peer, name: str, spool: Path) -> None:
+    """Not the bytes that xl wrote; the guest goes on where it was."""
+    file, other = spool / "file", spool / "other"
+    save(xen, peer, name, file)
+    write(other, in_other_batches(read(file)))
+    assert other.stat().st_size != file.stat().st_size
+    assert "Libxl Record: End, length 0" in verified_by_xen(peer, other)
+    peer.xl("restore", str(other))
+    if name == "saved-pv":
+        peer.wait_for(name, "line 2")
+        return
+    domain = xen.domains[peer.domid(name)]
+    beat = domain.memory.read(PVH_HEARTBEAT, size=8)
+    deadline = time.monotonic() + PATIENCE_S
+    while domain.memory.read(PVH_HEARTBEAT, size=8) == beat:
+        assert time.monotonic() < deadline
