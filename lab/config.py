@@ -225,7 +225,9 @@ PURE_MODULES = (
 )  # fmt: skip
 # Commands are run there too, see COMMANDS; all their options in Pythons that take less time.
 EMULATED_TESTS = ("tests/unit", "tests/abi", "tests/sim")
+OPTIONAL = (Skip("tests.unit.files.test_compressed::*", "neither zstandard nor lz4 is there"),)
 EMULATED = (
+    *OPTIONAL,
     Skip("tests.unit.test_core_devices::test_a_device_that_is_not_privcmd_*", "qemu-user has no such ioctls"),
     Skip("tests.unit.test_core_devices::test_a_map_that_the_kernel_*", "qemu-user has no such ioctls"),
     Skip("tests.sim.test_sim_dom0_op_memory::test_frames_of_a_guest_are_*", "qemu-user cuts offsets off"),
@@ -244,6 +246,7 @@ ARMHF = Python(
 I386_PYTHON = Python(
     "i386", "i386-linux-gnu", "i686-linux-gnu", "ld-linux.so.2", "little", 32,
     Root("python-i386", "i386", "extract", TESTED_PYTHON), tests=(*EMULATED_TESTS, "tests/cli"),
+    skips=OPTIONAL,
 )  # fmt: skip
 AMD64_PYTHON = Python(
     "amd64", "x86_64-linux-gnu", "x86_64-linux-gnu", "ld-linux-x86-64.so.2", "little", 64,

@@ -128,7 +128,8 @@ class Reader:
         self._raise_again()
         if self.finished:
             self.unused += self._fed[self._at :]
-            self._at = len(self._fed)
+        # What was fed belongs to the caller again.
+        self._fed, self._at = memoryview(b""), 0
 
     # Bytes.
 
@@ -144,12 +145,11 @@ class Reader:
         if len(self._fed) - self._at >= size:
             return bytes(self._some(size))
         gathered = bytearray()
-        while len(gathered) < size:
-            part = self._some(size - len(gathered))
-            gathered += part
-            if not part:
-                yield None
-        return bytes(gathered)
+        while True:
+            gathered += self._some(size - len(gathered))
+            if len(gathered) == size:
+                return bytes(gathered)
+            yield None
 
     def _skip(self, size: int) -> _Parser[None]:
         while size:
@@ -311,13 +311,15 @@ class Reader:
         at, total = 0, len(rest.pfns)
         while at < total:
             ready = min((len(self._fed) - self._at) // PAGE_BYTES, total - at, _PIECE_MOST_PAGES)
+            count = ready or 1
+            pfns, types = rest.pfns[at : at + count], rest.types[at : at + count]
             if ready:
-                data = self._some(ready * PAGE_BYTES)
+                # Not a variable: no view of what was fed may stay behind here.
+                yield Pages(pfns, types, self._some(ready * PAGE_BYTES))
             else:
-                data = memoryview((yield from self._take(PAGE_BYTES)))
-                ready = 1
-            yield Pages(rest.pfns[at : at + ready], rest.types[at : at + ready], data)
-            at += ready
+                page = yield from self._take(PAGE_BYTES)
+                yield Pages(pfns, types, memoryview(page))
+            at += count
 
     def _emulator_context(self, length: int) -> _Parser[EmulatorContext]:
         layout.bounded("its length", length, 2**32 - 1, layout.EMULATOR_HEAD_BYTES)
@@ -328,7 +330,7 @@ class Reader:
     def _emulator_data(self, event: EmulatorContext) -> _Parser[None]:
         left = event.size
         while left:
-            data = self._some(min(left, _PIECE_MOST_BYTES))
-            left -= len(data)
-            yield EmulatorData(data) if data else None
+            ready = min(left, _PIECE_MOST_BYTES, len(self._fed) - self._at)
+            left -= ready
+            yield EmulatorData(self._some(ready)) if ready else None
         yield from self._padding(event.size)

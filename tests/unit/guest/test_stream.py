@@ -192,6 +192,15 @@ def test_contents_are_views_of_what_was_fed() -> None:
     assert all(event.data.obj is data for event in pages)
 
 
+def test_a_buffer_can_be_fed_again_and_again() -> None:
+    data, buffer, reader = encoded(SAMPLES["hvm"]), bytearray(), s.Reader()
+    for start in range(0, len(data), 3000):
+        buffer[:] = data[start : start + 3000]
+        for event in reader.feed(buffer):
+            del event
+    reader.close()
+
+
 def test_unknown_optional_records_are_skipped() -> None:
     optional = record(0x80000001, b"of the future")
     libxl, libxc = units(encoded(SAMPLES["libxl-pv"])), units(encoded(SAMPLES["pv"]))
