@@ -82,8 +82,6 @@ _STEPS: dict[tuple[State, type], State] = {
     (State.TAIL, EmulatorContext): State.TAIL,
     (State.TAIL, LibxlEnd): State.END,
 }
-_RECORDS = (State.LIBXL, State.LIBXC, State.CHECKPOINT, State.TAIL)
-"""Where optional records may be."""
 
 
 class _Rule(NamedTuple):
@@ -151,15 +149,11 @@ class Rules:
     def admit(self, event: Event) -> None:
         """Note that an event comes now; Malformed when it must not, and then nothing is noted."""
         if isinstance(event, Skipped):
-            self._check_skipped(event)
-        elif self.state is State.LIBXC:
+            return
+        if self.state is State.LIBXC:
             self._admit_record(event)
         else:
             self._step(event)
-
-    def _check_skipped(self, event: Skipped) -> None:
-        if self.state not in _RECORDS or (event.layer == "libxc") != (self.state is State.LIBXC):
-            raise Malformed(f"there is no place for a record of {event.layer} here")
 
     def _step(self, event: Event) -> None:
         following = _STEPS.get((self.state, type(event)))
@@ -182,16 +176,16 @@ class Rules:
         kind = type(event)
         rule = (_PV if self._kind is DomainKind.PV else _HVM).get(kind)
         if rule is None:
-            raise Malformed(f"it has no place in the stream of a {self._kind.name} guest")
+            raise Malformed(f"{self._kind.name} guests have no such record")
         seen = self._seen | self._inferred(kind)
         if rule.once and kind in seen:
             raise Malformed("it is the second one")
         missing = [needed for needed in rule.needs if needed not in seen]
         if missing:
-            raise Malformed(f"it comes before {_names(missing)}")
+            raise Malformed(f"{_names(missing)} must come before it")
         late = [earlier for earlier in rule.before if earlier in seen]
         if late:
-            raise Malformed(f"it comes after {_names(late)}")
+            raise Malformed(f"it must not come after {_names(late)}")
         check = _CHECKS.get(kind)
         if check is not None:
             check(self, event)
@@ -204,7 +198,7 @@ class Rules:
         if self._version >= 3:
             return set()
         if kind in _SINCE_VERSION_3:
-            raise Malformed(f"it has no place in a stream of version {self._version}")
+            raise Malformed(f"streams of version {self._version} have no such record")
         return {StaticDataEnd} if kind in (PvP2mFrames, PageData, TscInfo) else set()
 
     def _end_of_round(self, event: Event) -> None:
@@ -244,8 +238,6 @@ class Rules:
         self._pfn_most = pfn_most
 
     def _page_data(self, event: PageData) -> None:
-        if not event.pfns:
-            raise Malformed("it has no page")
         if self._kind is DomainKind.PV and max(event.pfns) > self._pfn_most:
             raise Malformed(f"pfn {max(event.pfns):#x} is above the last of the p2m, {self._pfn_most:#x}")
 
@@ -264,7 +256,7 @@ class Rules:
         if (event.vcpu, event.part) in self._parts:
             raise Malformed(f"it is the second one of vcpu {event.vcpu}")
         if event.part is not basic and (event.vcpu, basic) not in self._parts:
-            raise Malformed(f"it comes before {basic.name} of vcpu {event.vcpu}")
+            raise Malformed(f"{basic.name} of vcpu {event.vcpu} must come before it")
         self._parts.add((event.vcpu, event.part))
 
     def _hvm_params(self, event: HvmParams) -> None:
@@ -278,7 +270,7 @@ class Rules:
 
     def _complete(self, event: Checkpoint | LibxcEnd) -> None:
         if self._kind is DomainKind.PV and (0, RecordType.X86_PV_VCPU_BASIC) not in self._parts:
-            raise Malformed("it comes before X86_PV_VCPU_BASIC of vcpu 0")
+            raise Malformed("X86_PV_VCPU_BASIC of vcpu 0 must come before it")
 
 
 _CHECKS: dict[type, Callable[[Rules, Any], None]] = {

@@ -236,7 +236,7 @@ def test_version_2_has_no_static_data_end() -> None:
         writer = s.Writer()
         for event in SAMPLES["hvm-version-2"][:2]:
             writer.encode(event)
-        with pytest.raises(ValueError, match="no place in a stream of version 2"):
+        with pytest.raises(ValueError, match="version 2 have no such record"):
             writer.encode(kind)
 
 
@@ -431,9 +431,10 @@ HOSTILE = {
     "vcpu: extended": (PV_START + PV_P2M + ONE_PAGE + vcpu(4, 5168) + vcpu(5, 129), "at most 128"),
     "vcpu: xsave": (PV_START + PV_P2M + ONE_PAGE + vcpu(4, 5168) + vcpu(6, 15), "at least 16"),
     "vcpu: msrs": (PV_START + PV_P2M + ONE_PAGE + vcpu(4, 5168) + vcpu(0xC, 17), "a multiple of 16"),
-    "vcpu: order": (PV_START + PV_P2M + ONE_PAGE + vcpu(6, 16), "comes before X86_PV_VCPU_BASIC of vcpu 0"),
+    "vcpu: order": (PV_START + PV_P2M + ONE_PAGE + vcpu(6, 16),
+                    "X86_PV_VCPU_BASIC of vcpu 0 must come before it"),
     "vcpu: first": (PV_START + PV_P2M + ONE_PAGE + record(7, bytes(4096)) + vcpu(4, 5168, 1) + record(END),
-                    "END .*comes before X86_PV_VCPU_BASIC of vcpu 0"),
+                    "END .*X86_PV_VCPU_BASIC of vcpu 0 must come before it"),
     "hvm: context": (HVM_START + ONE_PAGE + record(9), "HVM_CONTEXT .*its length is 0"),
     "hvm: context's size": (HVM_START + ONE_PAGE + record(9, length=(64 << 20) + 1),
                             "HVM_CONTEXT .*its length"),
@@ -445,8 +446,8 @@ HOSTILE = {
                          "set twice"),
     # Of the other kind of guest.
     "hvm: pv info": (image(2) + record(2, bytes([8, 4, 0, 0, 0, 0, 0, 0])),
-                     "no place in the stream of a HVM"),
-    "pv: context": (PV_START + PV_P2M + ONE_PAGE + record(9, b"x"), "no place in the stream of a PV guest"),
+                     "HVM guests have no such"),
+    "pv: context": (PV_START + PV_P2M + ONE_PAGE + record(9, b"x"), "PV guests have no such"),
     "libxl: twice": (encoded(SAMPLES["libxl-pv"])[:-8] + record(1), "not expected here"),
     "libxl: emulator": (encoded(SAMPLES["libxl-pv"])[:-8] + record(2, struct.pack("<II", 3, 0)),
                         "model is 3"),
@@ -549,7 +550,7 @@ MISUSE = {
     "contents first": ([], s.Pages(array("Q", [1]), b"\0", memoryview(bytes(4096))), "not the pages"),
     "a header twice": (PV_EVENTS[:1], s.ImageHeader("little"), "not expected here"),
     "a version": ([], s.ImageHeader("little", 4), "of version 4"),
-    "pages before the p2m": (PV_EVENTS[:6], PV_EVENTS[AT_PAGES], "comes before X86_PV_P2M_FRAMES"),
+    "pages before the p2m": (PV_EVENTS[:6], PV_EVENTS[AT_PAGES], "X86_PV_P2M_FRAMES must come before it"),
     "the next record": (PV_EVENTS[: AT_PAGES + 1], streams.TSC, "contents of 3 pages are to come first"),
     "other pages": (PV_EVENTS[: AT_PAGES + 1], s.Pages(array("Q", [1]), b"\1", memoryview(bytes(4096))),
                     "not the pages whose contents come next"),
