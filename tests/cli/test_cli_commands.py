@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from streams import SAVED
 
 from pyxc import HvmParam, Scheduler, ShutdownReason, connect
 from pyxc.cli.commands import build
@@ -65,6 +66,8 @@ EVERY_COMMAND = {
     "label check": ["label", "check", "--seclabel", "tenant1:vm_r:web_t:s0", "CORE"],
     "inspect": ["inspect", "CORE"],
     "verify": ["verify", "CORE"],
+    "stream inspect": ["stream", "inspect", "SAVED"],
+    "stream verify": ["stream", "verify", "SAVED"],
 }
 
 
@@ -87,7 +90,7 @@ def test_every_command_has_json(pyxc, guarded, core, policy, name):
     """On a host with an empty cpu pool and a free cpu."""
     guarded.pools[1] = CpuPool(1, Scheduler.CREDIT)
     guarded.pools[0].cpus = 0b11 if name == "cpupool-cpu-remove" else 0b01
-    files = {"CORE": core, "POLICY": policy}
+    files = {"CORE": core, "POLICY": policy, "SAVED": str(SAVED / "pv.save.gz")}
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.json["schema"] == 1
