@@ -240,8 +240,8 @@ class Reader:
     def _libxl_record(self) -> _Parser[Event]:
         code, length = yield from self._head("libxl")
         if code & OPTIONAL:
-            return self._skipped("libxl", code, length)
-        kind = self._known("libxl", LibxlRecordType, code, length)
+            return Skipped("libxl", code, length)
+        kind = self._known("libxl", LibxlRecordType, code)
         if kind is LibxlRecordType.EMULATOR_CONTEXT:
             return (yield from self._emulator_context(length))
         return (yield from self._body("libxl", layout.LIBXL[kind], length))
@@ -249,38 +249,31 @@ class Reader:
     def _libxc_record(self) -> _Parser[Event]:
         code, length = yield from self._head("libxc")
         if code & OPTIONAL:
-            return self._skipped("libxc", code, length)
-        kind = self._known("libxc", RecordType, code, length)
+            return Skipped("libxc", code, length)
+        kind = self._known("libxc", RecordType, code)
         layout.bounded("its length", length, layout.RECORD_MOST_BYTES)
         if kind is RecordType.PAGE_DATA:
             return (yield from self._page_list(length))
         return (yield from self._body("libxc", layout.LIBXC[kind], length))
 
     def _head(self, layer: Layer) -> _Parser[tuple[int, int]]:
-        self.place = Place(layer, "record", self._offset, layout.RECORD_HEAD_BYTES)
+        offset = self._offset
         head = yield from self._take(layout.RECORD_HEAD_BYTES)
         code, length = struct.unpack(f"{layout.prefix(self._order[layer])}II", head)
+        size = len(head) + length + -length % _ALIGNMENT
+        self.place = Place(layer, f"record type {code:#x}", offset, size)
         return code, length
 
-    def _known(self, layer: Layer, kinds: type[_Type], code: int, length: int) -> _Type:
+    def _known(self, layer: Layer, kinds: type[_Type], code: int) -> _Type:
         """The type of a record, which is one that can be read."""
-        self._name(layer, f"record type {code:#x}", length)
         try:
             kind = kinds(code)
         except ValueError:
             raise Malformed("it is mandatory, and not known") from None
-        self._name(layer, kind.name, length)
+        self.place = self.place._replace(name=kind.name)
         if (layer, kind) in _REFUSED:
             raise Malformed(f"it is refused: {_REFUSED[layer, kind]}")
         return kind
-
-    def _name(self, layer: Layer, name: str, length: int) -> None:
-        size = layout.RECORD_HEAD_BYTES + length + -length % _ALIGNMENT
-        self.place = Place(layer, name, self.place.offset, size)
-
-    def _skipped(self, layer: Layer, code: int, length: int) -> Skipped:
-        self._name(layer, f"optional record type {code:#x}", length)
-        return Skipped(layer, code, length)
 
     def _body(self, layer: Layer, codec: Codec, length: int) -> _Parser[Event]:
         codec.check(length)

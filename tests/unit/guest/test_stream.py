@@ -347,6 +347,14 @@ def test_a_truncated_stream_names_where_it_ends(name: str) -> None:
             reader.close()
 
 
+def test_a_stream_that_ends_between_two_records() -> None:
+    last = units(encoded(SAMPLES["hvm"]))[-2].place
+    reader = s.Reader()
+    assert list(reader.feed(encoded(SAMPLES["hvm"])[: last.offset + last.size + 7]))
+    with pytest.raises(DecodeError, match=rf"after libxc HVM_PARAMS at byte {last.offset}$"):
+        reader.close()
+
+
 def test_a_reader_that_failed_says_so_again() -> None:
     reader = s.Reader()
     for call in (lambda: list(reader.feed(b"not a stream")), lambda: list(reader.feed(b"x")), reader.close):
