@@ -9,7 +9,7 @@ setup(
         Extension(
             "pyxc._core",
             sources=["pyxc/_core.pyx"],
-            depends=["pyxc/gate.h", "pyxc/ioctls.h"],
+            depends=["pyxc/gate.h", "pyxc/interpreter.h", "pyxc/ioctls.h"],
             include_dirs=["pyxc"],
             define_macros=[("_FILE_OFFSET_BITS", "64"), ("_GNU_SOURCE", None)],
         )

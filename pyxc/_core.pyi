@@ -2,11 +2,18 @@
 """The native core: devices, ioctls, hypercall-safe memory, foreign mappings and lists of u64.
 
 Nothing here knows a structure of Xen. Addresses and lengths are plain ints; results are >= 0, or a
-negative errno in Xen's numbering, and only misuse raises: ValueError for what was closed or released,
-OverflowError for a number that does not fit its field, RuntimeError for what was opened before a fork.
+negative errno in Xen's numbering, and only misuse raises: ValueError for what was closed or released, and for
+a size, place or number of values that is out of range; OverflowError for a number that does not fit its
+field; MemoryError for more bytes than can be mapped; TypeError; RuntimeError for what was opened before a
+fork. Whatever the arguments are, no memory but that of the call is read or written.
 
 No memory of this module is inherited by a forked child. There, a memoryview taken before the fork must not be
-touched.
+touched: the process dies of it.
+
+Mappings and descriptors belong to the whole process, so the module works in the main interpreter only: the
+import in a sub-interpreter raises ImportError. The GIL orders its threads. It is not marked as able to do
+without: a free-threaded Python enables the GIL when the module is imported, and warns that it did (unless
+PYTHON_GIL=0 forbids it, under which pyxc must not be used).
 """
 
 import sys
@@ -41,7 +48,8 @@ def device_ioctl(fd: int, request: int, argument: Buffer, gate: bool = False) ->
     """One ioctl on any of Xen's devices, the GIL released; through the 64-bit gate where asked.
 
     `argument` is the structure, writable, read and written in place. Returns the result, or -errno. Raises
-    ValueError when the gate is asked for where there is none.
+    ValueError when it is shorter than the number of the request tells, and when the gate is asked for where
+    there is none. The descriptor must stay open until it returns: see Privcmd.ioctl().
     """
 
 def byteswap64(words: Buffer) -> None:
@@ -58,9 +66,11 @@ def select_frames(entries: Buffer, frames: Buffer, at: int) -> tuple[int, int, i
 class RecordReader:
     """Makes records of one NamedTuple class from packed structures of `size` bytes. Safe in any thread.
 
-    `fields`, in order of the class's: (offset, code, length) with the codes of the struct module (B H I Q b h
-    i q ?), or None for one that this layout does not have, which becomes None. Arrays (length above 1) become
-    bytes when of octets and tuples otherwise. `swapped`: the structures are not in this machine's byte order.
+    `fields`, one for each of the class's and in their order: (offset, code, length) with the codes of the
+    struct module (B H I Q b h i q ?), or None for one that this layout does not have, which becomes None.
+    Arrays (length above 1) become bytes when of octets and tuples otherwise. `swapped`: the structures are
+    not in this machine's byte order. ValueError for a field outside the structure, TypeError for another
+    class.
     """
 
     def __new__(
@@ -86,16 +96,19 @@ def lay_batch(
 ) -> None:
     """Write a multicall: `count` entries of 64 bytes, then as many structures, `stride` bytes apart.
 
-    Each structure is `request` but for its columns, (offset, size, values). `call` is the hypercall's number
-    and its arguments before and after the address of the structure (-1: none). OverflowError: a misfit.
+    Each structure is `request` but for its columns, (offset, size, values), which have `count` values each.
+    `call` is the hypercall's number and its arguments before and after the address of the structure (-1:
+    none). ValueError when it does not fit the arena, OverflowError for a value that does not fit its column;
+    then what the arena holds is undefined.
     """
 
 @final
 class Arena:
     """One piece of hypercall-safe memory: page-aligned, resident, zero when taken. Writable buffer protocol.
 
-    One that is lost without release() gives its memory back to the system. A released one raises ValueError.
-    Threads: an arena belongs to the call that took it.
+    The page behind it can be neither read nor written: a hypervisor that writes too far gets EFAULT. One that
+    is lost without release() gives its memory back to the system. A released one raises ValueError. Threads:
+    an arena belongs to the call that took it.
     """
 
     def __init__(self, *args: object, **kwargs: object) -> NoReturn:
@@ -107,8 +120,8 @@ class Arena:
         """Bytes, a multiple of PAGE_SIZE."""
     @property
     def view(self) -> memoryview:
-        """The whole of it, format 'B'; always the same object, not to be released by itself. Its slices must
-        not be used after Arena.release()."""
+        """The whole of it, format 'B'; always the same object, which Arena.release() releases. Memory that
+        slices of it still reach then does not go to another call; it is unmapped with the last of them."""
     def release(self, used: int = -1) -> None:
         """Zero the first `used` bytes (all by default) and return it to its pool. Whoever wrote further, the
         hypervisor included, must say so in `used`. In a forked child it does nothing to the memory."""
@@ -116,15 +129,16 @@ class Arena:
 
 @final
 class Pool:
-    """A supply of arenas. Threads: one pool may be used by many; the GIL orders them (a free-threaded Python
-    switches it on for this module).
+    """A supply of arenas. Threads: one pool may be used by many.
 
-    `device` is an open /dev/xen/hypercall, or -1: then anonymous memory, locked if `locked`.
+    `device` is an open /dev/xen/hypercall, which must stay open until close(), or -1: then anonymous memory,
+    locked if `locked`.
     """
 
     def __new__(cls, device: int = -1, locked: bool = True) -> Self: ...
     def take(self, size: int) -> Arena:
-        """At least `size` bytes. Raises MemoryError, naming RLIMIT_MEMLOCK where that is the reason."""
+        """At least `size` bytes. ValueError for a negative size; MemoryError, naming RLIMIT_MEMLOCK where
+        that is the reason."""
     @property
     def outstanding(self) -> int:
         """Arenas taken and not yet released."""
@@ -169,7 +183,8 @@ class ForeignMap:
 class Privcmd:
     """An open privcmd device. The GIL is released around every ioctl.
 
-    Threads: one may be used by many; close() only when no call is under way.
+    Threads: one may be used by many, and closed by any: calls under way keep the device open until they
+    return, and a map that is complete only then is unmapped again (ValueError).
 
     `path` None: /dev/xen/privcmd, else /proc/xen/privcmd (only on ENOENT, ENXIO, ENODEV). gate is "auto" or
     "never". Raises OSError with the errno and the path of the device that could not be opened: the first one
@@ -201,6 +216,8 @@ class Privcmd:
     def probe_errno(self) -> int:
         """0, or the errno with which even xen_version was refused at opening (ENOTTY: no way for a 32-bit
         caller, or not privcmd)."""
+    def ioctl(self, name: str, argument: Buffer) -> int:
+        """One of the ioctls of IOCTL on this device, by the same way as hypercalls; see device_ioctl()."""
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         """Issue one hypercall; its result through an int, or -errno. A handle used after fork raises
         RuntimeError, a closed one ValueError."""
@@ -208,11 +225,12 @@ class Privcmd:
         self, op: int, request: bytes, buffers: tuple[tuple[int, bytes | int], ...] = (),
         before: int = -1, after: int = -1,
     ) -> tuple[int, bytes, Sequence[bytes]]:
-        """Issue a hypercall on a structure, from and to plain bytes; see pyxc.link.exchange."""
+        """Issue a hypercall on a structure, from and to plain bytes; see pyxc.link.exchange. At most 32
+        buffers; ValueError for a handle outside the structure or a negative size."""
     def prepare(
         self, op: int, request: bytes, domid_at: int, reader: RecordReader, body: int
     ) -> PreparedCall:
-        """A call that puts a domid at a place in a structure (-1: none) and reads a record of the answer."""
+        """A PreparedCall on this device."""
     def map_frames(self, domid: int, frames: Buffer, writable: bool = False) -> ForeignMap:
         """Map the given frame numbers (u64, native order) of a domain, one after the other (MMAPBATCH_V2).
 
@@ -227,19 +245,25 @@ class Privcmd:
         self, device: int, domid: int, offset: int, count: int, writable: bool = False
     ) -> ForeignMap:
         """Map pages that another device (a descriptor) has at an offset, as one of this handle's maps; the
-        device may be closed at once: the map keeps it open."""
+        device may be closed then: the map keeps it open."""
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         """Frames of a resource; up to Xen 4.14 only how many one call may ask for. Raises OSError where the
         kernel or Xen cannot tell."""
     def close(self) -> None:
-        """Unmap every foreign map and close the devices; BufferError when a memoryview still holds a map."""
+        """Unmap every foreign map and close the devices. BufferError when a memoryview still holds a map;
+        then everything stays open."""
 
 @final
 class PreparedCall:
-    """One question to one device, from a domid to a record with nothing between. Threads: as its Privcmd."""
+    """One question to one device, from a domid to a record with nothing between. Threads: as its Privcmd.
 
-    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
-        """Raises TypeError: Privcmd.prepare() makes prepared calls."""
+    The call puts the domid at a place in a structure (-1: nowhere) and reads a record where its body begins.
+    ValueError for places outside the structure.
+    """
+
+    def __new__(
+        cls, device: Privcmd, op: int, request: bytes, domid_at: int, reader: RecordReader, body: int
+    ) -> Self: ...
     def __call__(self, domid: int | None = None) -> Any:
         """The record, or -errno."""
 
@@ -248,7 +272,7 @@ class SharedMemory:
     """Sparse memory of a simulated machine, from which frames are mapped just as foreign frames are.
 
     `frames` is how many pages of 4096 bytes it has; what lies beyond them raises ValueError. Threads: one may
-    be used by many.
+    be used by many, and closed by any, as a Privcmd.
     """
 
     def __new__(cls, frames: int) -> Self: ...
@@ -267,6 +291,7 @@ class SharedMemory:
         self, domid: int, frames: Buffer, writable: bool = False, errors: Iterable[int] = ()
     ) -> ForeignMap:
         """Map the given frame numbers, as Privcmd.map_frames. `errors` has an errno or 0 for each frame, or
-        is empty; frames that the memory does not have get EINVAL."""
+        is empty; frames that the memory does not have get EINVAL. ValueError for another number of errors."""
     def close(self) -> None:
-        """Unmap every map and free the memory; BufferError when a memoryview still holds a map."""
+        """Unmap every map and free the memory. BufferError when a memoryview still holds a map; then
+        everything stays open."""

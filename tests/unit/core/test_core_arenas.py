@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Hypercall-safe memory: what is taken is clean, counted, and gone when it should be."""
 
+import ctypes
+import errno
 import os
 import struct
 import subprocess
@@ -94,6 +96,62 @@ def test_a_memoryview_keeps_the_memory_of_a_lost_arena(pool: Pool) -> None:
     view[:4] = b"kept"
     assert pool.outstanding == 0
     assert bytes(view[:4]) == b"kept"
+
+
+def test_the_page_behind_an_arena_cannot_be_reached(pool: Pool, tmp_path: Path) -> None:
+    """As for the kernel here, so for a hypervisor: what is written too far is EFAULT."""
+    device = os.open(tmp_path / "device", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(device, 4 * PAGE_SIZE)
+    arenas = [source.take(PAGE_SIZE) for source in (pool, Pool(device)) for _ in range(4)]
+    reader, writer = os.pipe()
+    for arena in arenas:
+        last = (ctypes.c_char * 1).from_address(arena.address + arena.size - 1)
+        assert os.write(writer, last) == 1
+        behind = (ctypes.c_char * 1).from_address(arena.address + arena.size)
+        with pytest.raises(OSError) as caught:
+            os.write(writer, behind)
+        assert caught.value.errno == errno.EFAULT
+    for descriptor in (device, reader, writer):
+        os.close(descriptor)
+
+
+def test_the_view_of_an_arena_ends_with_it(pool: Pool) -> None:
+    arena = pool.take(1)
+    view = arena.view
+    arena.release()
+    with pytest.raises(ValueError, match="released"):
+        view[0]
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_a_view_that_was_released_does_no_harm_to_the_pool(pool: Pool, looked: bool) -> None:
+    for _ in range(20):
+        arena = pool.take(1)
+        with arena.view as view:
+            view[:4] = b"used"
+        if looked:
+            with pytest.raises(ValueError):
+                arena.view[0]
+        arena.release()
+    assert bytes(pool.take(1).view) == bytes(PAGE_SIZE)
+
+
+@pytest.mark.parametrize("kept", [lambda a: a.view[8:], lambda a: memoryview(a), lambda a: memoryview(a.view)])
+def test_memory_that_a_view_still_reaches_goes_to_no_other_call(
+    pool: Pool, kept: Callable[[Arena], memoryview]
+) -> None:
+    arena = pool.take(1)
+    address = arena.address
+    view = kept(arena)
+    arena.view[:16] = b"belongs to call1"
+    arena.release()
+    successors = [pool.take(1) for _ in range(4)]
+    assert address not in [successor.address for successor in successors]
+    assert not any(view), "what a call left is zeroed all the same"
+    view[:4] = b"late"
+    assert not any(any(successor.view) for successor in successors)
+    view.release()
+    assert not mapped(address)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import errno
 import gc
 import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +113,55 @@ def test_a_frame_list_is_whole_u64s_and_not_empty(memory: SharedMemory, wrong: b
         memory.map_frames(1, wrong, False)
     with pytest.raises(ValueError):
         memory.map_frames(1, frames(1, 2), False, [0])
+    assert memory.maps == []
+
+
+def test_a_map_cannot_be_found_before_it_is_complete(memory: SharedMemory) -> None:
+    memory.write(5, 0, b"five")
+    found: list[ForeignMap] = []
+
+    def errors() -> Iterator[int]:
+        for _ in range(3):
+            found.extend(memory.maps)
+            for mapped in memory.maps:
+                mapped.close()
+            yield 0
+
+    mapped = memory.map_frames(1, frames(5, 9, 8), False, errors())
+    assert found == []
+    assert memory.maps == [mapped]
+    assert bytes(memoryview(mapped)[:4]) == b"five"
+
+
+def test_a_memory_that_is_closed_while_it_is_mapped_leaves_nothing_behind(memory: SharedMemory) -> None:
+    def maps_of_memories() -> int:
+        return Path("/proc/self/maps").read_text().count("pyxc-sim")
+
+    def errors() -> Iterator[int]:
+        memory.close()
+        yield 0
+
+    before = maps_of_memories()
+    with pytest.raises(ValueError, match="closed"):
+        memory.map_frames(1, frames(5), False, errors())
+    assert maps_of_memories() == before
+
+
+def test_a_list_that_changes_is_mapped_as_it_was(memory: SharedMemory) -> None:
+    memory.write(5, 0, b"five")
+    wanted = frames(5)
+
+    def errors() -> Iterator[int]:
+        wanted[0] = 2**64 - 1
+        yield 0
+
+    assert bytes(memoryview(memory.map_frames(1, wanted, False, errors()))[:4]) == b"five"
+
+
+@pytest.mark.parametrize("errors", [repeat(0), [0], [0, 0, 0], [-5, 0], [2**31, 0]])
+def test_each_frame_has_one_errno(memory: SharedMemory, errors: Any) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        memory.map_frames(1, frames(1, 2), False, errors)
     assert memory.maps == []
 
 

@@ -34,7 +34,7 @@ def test_selection_agrees_with_python(length: int) -> None:
 def test_selection_fills_the_list_to_its_end_and_no_further() -> None:
     frames = array("Q", [0, 0])
     assert select_frames(array("Q", [1, ABSENT, 2]), frames, 0)[0] == 2
-    with pytest.raises(ValueError, match="room"):
+    with pytest.raises(ValueError, match="no space"):
         select_frames(array("Q", [1, 2]), frames, 1)
     for place in (-1, 3):
         with pytest.raises(ValueError):

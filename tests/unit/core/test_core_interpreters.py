@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""The core belongs to the main interpreter of a process."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+MODULE = next(filter(importlib.util.find_spec, ("_interpreters", "_xxsubinterpreters")), None)
+IMPORT = f"""
+import os, sys
+sys.path[:] = {sys.path!r}
+try:
+    import pyxc
+except ImportError as error:
+    os.write(1, f"refused: {{error}}\\n".encode())
+else:
+    os.write(1, b"imported\\n")
+"""
+PROGRAM = f"""
+import os
+import {MODULE} as interpreters
+
+def try_to_import():
+    try:
+        created = interpreters.create("legacy")    # one that shares the GIL
+    except TypeError:
+        created = interpreters.create()
+    interpreters.run_string(created, {IMPORT!r})
+
+try_to_import()
+import pyxc
+try_to_import()
+with pyxc.open("sim:") as xen:
+    os.write(1, f"{{xen.domains['web1'].domid}}\\n".encode())
+"""
+
+
+@pytest.mark.skipif(MODULE is None, reason="this Python has no module that makes interpreters")
+def test_a_sub_interpreter_is_refused_and_the_main_one_is_not() -> None:
+    """Also after a sub-interpreter has tried first."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    first, second, found = done.stdout.splitlines()
+    assert first == second
+    assert first.startswith("refused: pyxc._core") and "in a sub-interpreter" in first
+    assert found == "1"

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Records that the core makes in place are tuples like any others."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from pyxc._core import RecordReader
+
+
+class Row(NamedTuple):
+    words: tuple[int, ...]
+    number: int
+    absent: int | None
+
+
+READER = RecordReader(Row, 4096, ((0, "I", 900), (3600, "Q", 1), None))
+
+
+@pytest.fixture
+def watched() -> Iterator[list[Any]]:
+    """Rows that exist when a collection begins, which is as often as possible."""
+    seen: list[Any] = []
+
+    def look(phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            seen.extend(type(thing) for thing in gc.get_objects() if type(thing) is Row)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(look)
+    gc.set_threshold(1)
+    yield seen
+    gc.set_threshold(*threshold)
+    gc.callbacks.remove(look)
+
+
+def test_the_collector_never_finds_a_record_that_is_not_complete(watched: list[Any]) -> None:
+    data = bytes(4096)
+    collections = gc.get_stats()[0]["collections"]
+    for _ in range(5):
+        READER.one(data)
+        object.__new__(type("Anything", (), {}))    # something to be collected
+    assert gc.get_stats()[0]["collections"] > collections
+    assert watched == []
+
+
+def test_the_collector_finds_a_record_that_is_complete() -> None:
+    record = READER.one(bytes(4096))
+    assert gc.is_tracked(record)
+    assert all(any(thing is item for thing in gc.get_referents(record)) for item in record)
+
+
+def test_a_record_is_equal_to_a_tuple_also_as_a_key() -> None:
+    record = READER.one(bytes(range(256)) * 16)
+    same = Row(*record)
+    assert (record, hash(record)) == (same, hash(same))
+    assert hash(record) == hash(tuple(record))
+    assert {same: "found"}[record] == "found"
