@@ -82,7 +82,7 @@ class _Part:
             if name in plan.layout.handles:
                 if not isinstance(column, int):
                     raise TypeError(f"{name} is a buffer: its column is one size for all")
-                self._sizes[name] = _padded(column)
+                self._sizes[name] = _padded(plan.buffer_size(name, column))
 
     def run(self, whole: Batch, reader: Reader[Any] | None) -> int:
         total = self._tail + sum(self._sizes.values()) * self._count

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+from pyxc import arguments
 from pyxc.abi.layout import Interface
 from pyxc.abi.operation import DM_OP, SYSCTL, Operation
 from pyxc.link.exchange import Placement
 
+_BUFFER_MOST = min(1 << 40, sys.maxsize)
 _DOMAIN_FIELDS = frozenset(("domid", "domain", "dom", "domain_id"))
 
 
@@ -70,8 +73,13 @@ class Plan:
             if name not in self.layout.handles or isinstance(value, Address):
                 values[position] = value
             elif value != 0:
-                placements.append((self.layout.offsets[name], value))
+                content = value if isinstance(value, bytes) else self.buffer_size(name, value)
+                placements.append((self.layout.offsets[name], content))
         return tuple(placements)
+
+    def buffer_size(self, name: str, value: Any) -> int:
+        """How many zero bytes a handle's buffer has. ValueError for a size out of range."""
+        return arguments.natural(f"{self.operation.full_name}: the size of {name}", value, _BUFFER_MOST)
 
     def request(self, values: list[Any]) -> bytes:
         """The structure as bytes; ValueError for a value that does not fit its field."""

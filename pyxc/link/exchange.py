@@ -32,7 +32,7 @@ def exchange(
     """Lay a structure and its buffers into one arena, call, and copy everything out.
 
     The hypercall's arguments are `before`, the structure's address and `after`; those that are -1 are left
-    out. Answers the result (or -errno), the structure and the buffers.
+    out. Returns the result (or -errno), the structure and the buffers. ValueError for a negative size.
     """
 
     def call(arena: Arena) -> int:
@@ -60,6 +60,8 @@ def _in_arena(
     total = _next(0, len(request))
     for _, content in buffers:
         size = content if isinstance(content, int) else len(content)
+        if size < 0:
+            raise ValueError(f"a buffer cannot have {size} bytes")
         places.append(slice(total, total + size))
         total = _next(total, size)
     arena = link.pool.take(total)

@@ -9,6 +9,7 @@ import pytest
 from hosts import Boot, Host
 
 import pyxc
+from pyxc.abi import domctl
 from pyxc.abi.layout import U32, U64, Row, Table
 from pyxc.abi.operation import DOMCTL, SYSCTL, Operation
 
@@ -37,6 +38,24 @@ def test_an_unknown_field_is_refused_before_the_hypercall(host: Host) -> None:
     with pytest.raises(TypeError, match="no field 'memkb'"):
         host.xen.domctl("max_mem", 1, memkb=4)
     assert host.link.hypercalls == before
+
+
+@pytest.mark.parametrize("size", [-1, -64, -8388608, -(2**70), 2**62, 2**63 - 1, 2**63, 2**64])
+def test_a_buffer_of_a_size_out_of_range_is_refused_before_the_hypercall(host: Host, size: int) -> None:
+    before = host.link.hypercalls
+    bitmaps = {"cpumap_hard.bitmap": size, "cpumap_soft.bitmap": b"A" * 64}
+    with pytest.raises(ValueError, match=r"setvcpuaffinity: the size of cpumap_hard.bitmap is -?\d+: it must be"):
+        host.xen.domctl("setvcpuaffinity", 1, vcpu=0, flags=3, **bitmaps)
+    with pytest.raises(ValueError, match=r"getvcpucontext: the size of ctxt is"):
+        host.xen.caller.batch(domctl.GETVCPUCONTEXT, 1, domid=[1], vcpu=[0], ctxt=size)
+    assert host.link.hypercalls == before
+    assert host.link.pool.outstanding == 0
+
+
+def test_a_buffer_is_bytes_or_a_size(host: Host) -> None:
+    for content in ("text", 1.5, [1]):
+        with pytest.raises(TypeError):
+            host.xen.domctl("setvcpuaffinity", 1, vcpu=0, flags=3, **{"cpumap_hard.bitmap": content})
 
 
 def test_a_program_declares_a_vendors_operation(host: Host) -> None:
