@@ -40,7 +40,7 @@ class Recorder(RecordLink):
 
 
 def replayed(path: str, target: str) -> ReplayLink:
-    """The link to a recorded hypervisor. ValueError for a file that is no recording; OSError."""
+    """The link to a recorded hypervisor. ValueError for a file that is not a recording; OSError."""
     return ReplayLink(_lines(path), target)
 
 

@@ -17,7 +17,7 @@ Gate = Literal["auto", "never"]
 class EventDevice(Protocol):
     """Event channels of the domain that this process runs in: the ports that were bound through this device.
 
-    Threads: may be used by many; close() only when no call is under way.
+    Threads: may be used by many, and closed by any; who waits on its descriptor must not do so any more.
     """
 
     def fileno(self) -> int:

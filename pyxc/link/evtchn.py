@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import struct
 import sys
+from threading import RLock
 
 from pyxc._core import IOCTL, device_ioctl
 from pyxc.link.device import open_device
@@ -16,22 +17,28 @@ _NARROW = {"restrict_domid": "=H"}
 
 
 class EvtchnDevice:
-    """One open /dev/xen/evtchn; `gated`: its ioctls need the 64-bit gate. See EventDevice. NotXenError."""
+    """One open /dev/xen/evtchn; `gated`: its ioctls need the 64-bit gate. See EventDevice. NotXenError.
+
+    Its calls do not wait. Each holds the lock, so that close() cannot free the number of the descriptor for
+    another file in the middle of one.
+    """
 
     def __init__(self, gated: bool) -> None:
         self._gated = gated
+        self._lock = RLock()
         self._file = open_device("evtchn")
         self.fileno = self._file.fileno
-        self.close = self._file.close
 
     def request(self, name: str, *numbers: int) -> int:
         argument = bytearray(struct.pack(_NARROW.get(name, f"={len(numbers)}I"), *numbers))
-        return device_ioctl(self.fileno(), IOCTL[f"evtchn_{name}"], argument, gate=self._gated)
+        with self._lock:
+            return device_ioctl(self.fileno(), IOCTL[f"evtchn_{name}"], argument, gate=self._gated)
 
     def take(self) -> int:
         """One port at a time: what the kernel still holds keeps the descriptor readable."""
         try:
-            port = self._file.read(_PORT_SIZE)
+            with self._lock:
+                port = self._file.read(_PORT_SIZE)
         except OSError as error:
             if error.errno != errno.EFBIG:
                 raise
@@ -39,4 +46,9 @@ class EvtchnDevice:
         return int.from_bytes(port, sys.byteorder) if port else 0
 
     def unmask(self, port: int) -> None:
-        self._file.write(port.to_bytes(_PORT_SIZE, sys.byteorder))
+        with self._lock:
+            self._file.write(port.to_bytes(_PORT_SIZE, sys.byteorder))
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()

@@ -102,6 +102,6 @@ class FaultLink(LinkWrapper):
         if op == MULTICALL:
             return None
         if op in _COMMAND_INSIDE:
-            in_arena = any(start <= first < start + size for start, size in self.pool.live())
+            in_arena = any(start <= first <= start + size - 4 for start, size in self.pool.live())
             return int.from_bytes(ctypes.string_at(first, 4), self.byteorder) if in_arena else None
         return first

@@ -56,15 +56,13 @@ class PrivcmdLink:
         """The buffers lie in ordinary memory: the kernel pins it, which it cannot do with its own."""
 
         def issue(count: int, address: int) -> int:
-            return self._ioctl("privcmd_dm_op", struct.pack("=HHIQ", domid, count, 0, address))
+            structure = bytearray(struct.pack("=HHIQ", domid, count, 0, address))
+            return self._device.ioctl("privcmd_dm_op", structure)
 
         return exchange_buffers(self._plain_pool, self.byteorder, buffers, issue)
 
     def restrict(self, domid: int) -> int:
-        return self._ioctl("privcmd_restrict", struct.pack("=H", domid))
-
-    def _ioctl(self, name: str, structure: bytes) -> int:
-        return _core.device_ioctl(self._device.fd, _core.IOCTL[name], bytearray(structure), gate=self.gated)
+        return self._device.ioctl("privcmd_restrict", bytearray(struct.pack("=H", domid)))
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> _core.ForeignMap:
         return self._device.map_frames(domid, frames, writable)

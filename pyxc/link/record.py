@@ -27,7 +27,7 @@ from pyxc.link.wrapper import LinkWrapper
 from pyxc.store.channel import Channel
 
 Write = Callable[[dict[str, Any]], None]
-D = TypeVar("D")
+D = TypeVar("D", EventDevice, Channel)
 
 
 class RecordLink(LinkWrapper):
@@ -76,9 +76,10 @@ class RecordLink(LinkWrapper):
     def _mapped(self, asked: dict[str, Any], call: Callable[[], ForeignMap]) -> ForeignMap:
         with _failures(self._write, asked):
             mapped = call()
-        failed = any(mapped.errors)
-        pages = "" if failed else packed(bytes(mapped))
-        self._write({**asked, "errors": list(mapped.errors) if failed else [], "pages": pages})
+        with _closed_unless_recorded(mapped):
+            failed = any(mapped.errors)
+            pages = "" if failed else packed(bytes(mapped))
+            self._write({**asked, "errors": list(mapped.errors) if failed else [], "pages": pages})
         return mapped
 
     def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
@@ -86,7 +87,8 @@ class RecordLink(LinkWrapper):
         asked = {"lend_pages": [domid, count], "writable": writable}
         with _failures(self._write, asked):
             refs, pages = super().lend_pages(domid, count, writable)
-        self._write({**asked, "refs": refs})
+        with _closed_unless_recorded(pages):
+            self._write({**asked, "refs": refs})
         return refs, pages
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
@@ -106,7 +108,8 @@ class RecordLink(LinkWrapper):
         """A device, and what writes lines about it."""
         with _failures(self._write, {"open": kind}):
             device = open_it()
-        self._write({"open": kind})
+        with _closed_unless_recorded(device):
+            self._write({"open": kind})
         self._devices += 1
         number = self._devices
         return device, lambda line: self._write({"device": number, **line})
@@ -179,6 +182,16 @@ def _failures(write: Write, asked: dict[str, Any]) -> Iterator[None]:
         raise
     except OSError as error:
         write({**asked, "errno": error.errno, "error": error.strerror})
+        raise
+
+
+@contextmanager
+def _closed_unless_recorded(opened: ForeignMap | EventDevice | Channel) -> Iterator[None]:
+    """What was opened goes to nobody when the line about it cannot be written."""
+    try:
+        yield
+    except BaseException:
+        opened.close()
         raise
 
 

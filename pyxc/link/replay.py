@@ -24,7 +24,8 @@ _STORE_MOST = 1 << 20
 class ReplayLink:
     """A link whose hypervisor is a recording, which must be asked the same things in the same order.
 
-    Of one thread. ReplayError says what was recorded and what was asked. ValueError for what is no recording.
+    Of one thread. ReplayError says what was recorded and what was asked. ValueError for what is not a
+    recording.
     """
 
     gated = False
@@ -35,15 +36,17 @@ class ReplayLink:
         self._tape = Tape(lines, target)
         order, width = self._tape.header.get("byteorder"), self._tape.header.get("kernel_bits")
         if order not in ("little", "big") or width not in (32, 64):
-            raise ValueError(f"{target} is no recording: of {order!r} byte order and {width!r} bits")
+            self._tape.close()
+            raise ValueError(f"{target} is not a recording: {order!r} byte order and {width!r} bits")
         self.byteorder: Literal["little", "big"] = order
         self.kernel_bits: int = width
         self.pool = Pool(locked=False)
-        self._maps: list[tuple[SharedMemory, ForeignMap]] = []
+        self._maps: list[ForeignMap] = []
 
     @property
     def maps(self) -> list[ForeignMap]:
-        return [mapped for _, mapped in self._maps if not mapped.closed]
+        self._maps = [mapped for mapped in self._maps if not mapped.closed]
+        return self._maps.copy()
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5), self.byteorder)
@@ -83,17 +86,24 @@ class ReplayLink:
             return self._map(line, domid, count, asked["writable"])
 
     def _map(self, line: dict[str, Any], domid: int, count: int, writable: bool) -> ForeignMap:
-        memory = SharedMemory(count)
         pages = unpacked(line["pages"], count * PAGE_SIZE)
-        for index in range(len(pages) // PAGE_SIZE):
-            page = pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
-            if page != _BLANK:
-                memory.write(index, 0, page)
-        return self._kept(memory, domid, writable, [whole(code) for code in line["errors"]])
+        return self._mapping(domid, count, writable, pages, [whole(code) for code in line["errors"]])
 
-    def _kept(self, memory: SharedMemory, domid: int, writable: bool, codes: list[int]) -> ForeignMap:
-        mapped = memory.map_frames(domid, array("Q", range(memory.frames)), writable, codes)
-        self._maps.append((memory, mapped))
+    def _mapping(
+        self, domid: int, count: int, writable: bool, pages: bytes = b"", codes: Sequence[int] = ()
+    ) -> ForeignMap:
+        """A mapping of new memory. The mapping does not need its descriptor, which is closed on return."""
+        memory = SharedMemory(count)
+        try:
+            for index in range(len(pages) // PAGE_SIZE):
+                page = pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
+                if page != _BLANK:
+                    memory.write(index, 0, page)
+            mapped = memory.map_frames(domid, array("Q", range(count)), writable, codes)
+        except BaseException:
+            memory.close()
+            raise
+        self._maps = [*self.maps, mapped]
         return mapped
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
@@ -110,7 +120,7 @@ class ReplayLink:
         self._tape.check(line)
         with self._tape.understood():
             refs = [whole(ref) for ref in line["refs"]]
-        return refs, self._kept(SharedMemory(count), domid, True, [])
+        return refs, self._mapping(domid, count, writable=True)
 
     def open_events(self) -> EventDevice:
         return _ReplayedEvents(self._tape, self._tape.open_device("events", NotXenError))
@@ -124,9 +134,9 @@ class ReplayLink:
             return whole(line["time"], 64)
 
     def close(self) -> None:
-        for memory, mapped in self._maps:
+        """All or none: one that a memoryview holds comes first, and raises BufferError."""
+        for mapped in sorted(self.maps, key=lambda mapped: mapped.exports, reverse=True):
             mapped.close()
-            memory.close()
         self.pool.close()
         self._tape.close()
 

@@ -19,7 +19,7 @@ class ReplayError(Error, AssertionError):
 
 
 class Tape:
-    """What was recorded, in turn. `header` is the first line. ValueError for what is no recording.
+    """What was recorded, in turn. `header` is the first line. ValueError for what is not a recording.
 
     Descriptors of its devices are readable while the next line is something that comes from the device.
     """
@@ -29,14 +29,23 @@ class Tape:
         self._number = 0
         self._devices = 0
         self._descriptors: dict[int, int] = {}
+        self._ahead: str | None = None
+        try:
+            self.header = self._header(target)
+        except BaseException:
+            self.close()
+            raise
+
+    def _header(self, target: str) -> dict[str, Any]:
         self._ahead = next(self._lines, None)
         try:
-            self.header = self._take()
+            header = self._take()
         except ReplayError as error:
-            raise ValueError(f"{target} is no recording") from error
-        found = self.header.get("format")
+            raise ValueError(f"{target} is not a recording") from error
+        found = header.get("format")
         if found != FORMAT:
             raise ValueError(f"{target} is a recording of format {found!r}, {FORMAT} is known")
+        return header
 
     def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The next line, which must hold what is asked, with its answer."""
@@ -73,8 +82,9 @@ class Tape:
     def open_device(self, kind: str, error: type[OSError] = OSError) -> int:
         """The number of a device that was opened, which its lines have; `error` where that failed."""
         self.check(self.answer({"open": kind}), error)
+        descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._devices += 1
-        self._descriptors[self._devices] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._descriptors[self._devices] = descriptor
         self._signal()
         return self._devices
 
@@ -86,7 +96,9 @@ class Tape:
             raise error(number, line.get("error") or os.strerror(number))
 
     def fileno(self, device: int) -> int:
-        """To be polled."""
+        """To be polled. ValueError once the device is closed."""
+        if device not in self._descriptors:
+            raise ValueError(f"device {device} of the recording is closed")
         return self._descriptors[device]
 
     def ready(self, device: int) -> bool:
@@ -111,8 +123,13 @@ class Tape:
             os.close(descriptor)
 
     def close(self) -> None:
+        """Also the file that the lines come from."""
         for device in list(self._descriptors):
             self.close_device(device)
+        self._ahead = None
+        close_lines = getattr(self._lines, "close", None)
+        if close_lines is not None:
+            close_lines()
 
 
 def whole(value: Any, bits: int = 32) -> int:

@@ -214,6 +214,7 @@ def _ports(data: bytes) -> int:
     """What the event channel device says."""
     device = object.__new__(EvtchnDevice)
     device._file = io.BytesIO(data)  # type: ignore[assignment]
+    device._lock = threading.RLock()
     return device.take()
 
 

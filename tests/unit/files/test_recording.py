@@ -208,7 +208,7 @@ def test_grants_are_recorded(path: Path) -> None:
 )  # fmt: skip
 def test_what_is_no_recording_is_refused(path: Path, content: str) -> None:
     path.write_text(content)
-    with pytest.raises(ValueError, match=f"replay:{path} is no recording|is a recording of format None"):
+    with pytest.raises(ValueError, match=f"replay:{path} is not a recording|is a recording of format None"):
         pyxc.open(f"replay:{path}")
     with pytest.raises(FileNotFoundError):
         pyxc.open(f"replay:{path}.not")

@@ -20,6 +20,7 @@ import pyxc
 from pyxc import errors
 from pyxc.abi import domctl
 from pyxc.abi.cpu_policy import Policy
+from pyxc.abi.operation import DOMCTL
 
 ERRNOS = ["EINTR", "EAGAIN", "EFAULT", "EBUSY", "ENOMEM", "EACCES", "ESRCH", "EPERM", "ENOSYS"]
 WEB1, DB1, BUILD = 1, 2, 3
@@ -224,3 +225,13 @@ def test_something_happens_just_before_a_call(host: Host) -> None:
     with pytest.raises(errors.HypercallError, match="EBUSY"):
         host.xen.domains[DB1].pause()
     assert host.link.pending == 0
+
+
+def test_a_call_at_the_very_end_of_memory_has_no_command_to_fail(boot: Boot) -> None:
+    host = boot(names=False)
+    host.link.fail(domctl.PAUSEDOMAIN, errno.EBUSY)
+    arena = host.link.pool.take(1)
+    last = arena.address + arena.size
+    assert [host.link.hypercall(DOMCTL.hypercall, last - left) for left in (1, 2, 3)] == [-errno.EFAULT] * 3
+    assert host.link.pending == 1
+    arena.release()
