@@ -13,13 +13,13 @@ import struct
 import tempfile
 import threading
 import warnings
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import core_targets
 import questions
 import streams
 from questions import Question
@@ -27,7 +27,6 @@ from strangers import Enough, HonestLink, StrangeLink, answer
 
 import pyxc
 from pyxc import errors, sim
-from pyxc._core import Pool, RecordReader, byteswap64, lay_batch, select_frames
 from pyxc.call.caller import Caller
 from pyxc.compat.xc import Error as CompatError
 from pyxc.compat.xc import xc
@@ -304,7 +303,7 @@ def _labelled(data: bytes) -> object:
     return labels._decoded(Attributes(-1, "strange"), data)
 
 
-# Structures by themselves, and the loops of the native core.
+# Structures by themselves. The native core is in core_targets.py.
 
 
 def _contexts() -> list[bytes]:
@@ -319,51 +318,6 @@ def _registers(data: bytes) -> object:
     context = VcpuContext.decode(data[1:], width, interface)
     assert VcpuContext.decode(context.encode(), width, interface) == context
     return context
-
-
-def _records(data: bytes) -> object:
-    """Records of a layout that the data itself describes, read from anywhere in the rest."""
-    class_of = pyxc.DomainInfo
-    size, at, swapped, count = struct.unpack_from("<HhBB", data.ljust(6, b"\0"))
-    rest = data[6:]
-    places = [
-        (offset, "BbHhIiQq?"[code % 9], length)
-        for offset, code, length in struct.iter_unpack("<HBB", rest[: 4 * count].ljust(4 * count, b"\0"))
-    ]
-    reader = RecordReader(class_of, size, tuple(places[: len(class_of._fields)]), bool(swapped & 1))
-    every = reader.all(rest) if swapped & 2 and size else []
-    return [tuple(record) for record in [*every, reader.one(rest, at)]]
-
-
-def _selected(data: bytes) -> object:
-    """A p2m's entries, from an odd address, into a list with some room."""
-    room, at = struct.unpack_from("<Bb", data.ljust(2, b"\0"))
-    frames = array("Q", bytes(8 * room))
-    entries = memoryview(data)[3 : 3 + len(data[3:]) // 8 * 8]
-    swapped = bytearray(entries)
-    byteswap64(swapped)
-    byteswap64(swapped)
-    assert swapped == entries
-    return select_frames(entries, frames, at), frames
-
-
-@contextmanager
-def _an_arena(size: int) -> Iterator[Any]:
-    arena = Pool(locked=False).take(size)
-    try:
-        yield arena
-    finally:
-        arena.release()
-
-
-def _laid(data: bytes) -> object:
-    """A multicall whose sizes and columns are anything."""
-    count, stride, size, offset, width = struct.unpack_from("<HhHhB", data.ljust(9, b"\0"))
-    with _an_arena(4096) as arena:
-        column = array("Q", data[9 : 9 + len(data[9:]) // 8 * 8].ljust(8 * count, b"\0"))
-        columns = ((offset, width & 15, column),)
-        lay_batch(arena, count, bytes(size), stride, (7, -1, 1), columns, bool(width & 16))
-        return bytes(arena.view)
 
 
 TARGETS: dict[str, Target] = {
@@ -390,16 +344,9 @@ TARGETS: dict[str, Target] = {
         lambda data: list(HvmContext(data[1:], _INTERFACES[data[0] % 8 if data else 0])), _contexts
     ),
     "vcpu_context": Target(_registers, lambda: [b"\0" + bytes(5168), b"\x88" + bytes(2800)]),
-    "core.records": Target(
-        _records,
-        lambda: [struct.pack("<HhBBHBBHBB", 16, 0, 2, 2, 0, 6, 1, 8, 2, 4) + bytes(24)],
-        (ValueError,),
-    ),
-    "core.select_frames": Target(
-        _selected, lambda: [struct.pack("<BbB4Q", 4, 0, 0, 5, 2**64 - 1, 1 << 63, 1 << 62)], (ValueError,)
-    ),
-    "core.lay_batch": Target(
-        _laid, lambda: [struct.pack("<HhHhBQQ", 2, 144, 144, 8, 2, 1, 2)], (ValueError, OverflowError)
-    ),
+    **{
+        f"core.{name}": Target(run, lambda sample=sample: [sample], core_targets.REFUSED)  # type: ignore[misc]
+        for name, (run, sample) in core_targets.SAMPLES.items()
+    },
 }
 """Name to decoder."""

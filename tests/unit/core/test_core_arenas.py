@@ -136,7 +136,7 @@ def test_a_view_that_was_released_does_no_harm_to_the_pool(pool: Pool, looked: b
     assert bytes(pool.take(1).view) == bytes(PAGE_SIZE)
 
 
-@pytest.mark.parametrize("kept", [lambda a: a.view[8:], lambda a: memoryview(a), lambda a: memoryview(a.view)])
+@pytest.mark.parametrize("kept", [lambda a: a.view[8:], memoryview, lambda a: memoryview(a.view)])
 def test_memory_that_a_view_still_reaches_goes_to_no_other_call(
     pool: Pool, kept: Callable[[Arena], memoryview]
 ) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import kernels
 import pytest
 
-# Hypercall 99 says through a pipe that it is under way, then waits for another. Mapping fails with ENOENT, which
-# means paged out, and comes with a signal; asked again, it maps zero pages. Resources are mapped likewise.
+# Hypercall 99 says through a pipe that it is under way, then waits for another. Mapping fails at first, with
+# ENOENT, which means paged out, and a signal; asked again, it maps pages that hold their frame numbers.
 KERNEL = r"""
 struct call { uint64_t op, arg[5]; };
 struct batch { uint32_t num; uint16_t dom, pad; uint64_t addr, arr, err; };
@@ -31,8 +31,8 @@ static int map_batch(struct batch *batch, int narrow)
         errno = ENOENT;
         return -1;
     }
-    if (mmap(start, batch->num * 4096ul, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
-        == MAP_FAILED)
+    if (mmap(start, batch->num * 4096ul, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+             -1, 0) == MAP_FAILED)
         return -1;
     for (i = 0; i < batch->num; i++)
         *(uint64_t *)(start + i * 4096ul) = frames[i];
@@ -120,7 +120,7 @@ SAID = {
 
 
 @pytest.mark.parametrize(
-    "program", SAID, ids=["closed during a call", "looked at while mapping", "closed while mapping", "changed"]
+    "program", SAID, ids=["closed in a call", "looked at while mapping", "closed while mapping", "changed"]
 )
 def test_nobody_disturbs_a_call(program: str, tmp_path: Path) -> None:
     path = tmp_path / "privcmd"
