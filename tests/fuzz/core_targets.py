@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from redzones import red_zone
@@ -116,7 +117,10 @@ class _Device:
         self.hypercall = self.native.hypercall
 
 
-_DEVICE = _Device()
+@cache
+def _device() -> _Device:
+    """Of this process: a fuzzer forks after it has imported everything."""
+    return _Device()
 
 
 def exchanged(data: bytes) -> object:
@@ -131,10 +135,10 @@ def exchanged(data: bytes) -> object:
     total = _padded(size)
     for _, content in buffers:
         total = _padded(total + (content if isinstance(content, int) else len(content)))
-    with _zone_of_the_next(_DEVICE.pool, total):
-        found = _DEVICE.native.exchange(*asked)
+    with _zone_of_the_next(_device().pool, total):
+        found = _device().native.exchange(*asked)
     assert all(inside(place, 8, size) for place, _ in buffers), "a handle lies outside the structure"
-    same = exchange(_DEVICE, *asked)  # type: ignore[arg-type]
+    same = exchange(_device(), *asked)  # type: ignore[arg-type]
     assert (found[0], list(found[2])) == (same[0], list(same[2]))
     assert _without_handles(found[1], buffers) == _without_handles(same[1], buffers)
     return found
@@ -174,9 +178,9 @@ def prepared(data: bytes) -> object:
     given = Arguments(data)
     size, domid_at, body, record, domid = given.count(300), *(given.number() for _ in range(4))
     reader = RecordReader(DomainInfo, record, (None,) * _FIELDS)
-    call = _DEVICE.native.prepare(5, given.rest(size).ljust(size, b"."), domid_at, reader, body)
+    call = _device().native.prepare(5, given.rest(size).ljust(size, b"."), domid_at, reader, body)
     assert inside(body, record, size) and (domid_at == -1 or inside(domid_at, 2, size))
-    with _zone_of_the_next(_DEVICE.pool, size):
+    with _zone_of_the_next(_device().pool, size):
         result = call(domid)
     assert domid_at == -1 or 0 <= domid < 1 << 16
     return result
@@ -187,7 +191,7 @@ def asked_by_ioctl(data: bytes) -> object:
     given = Arguments(data)
     request = given.number() & 0xFFFF00FF | ord("P") << 8
     structure = bytearray(given.piece(600))
-    result = device_ioctl(_DEVICE.native.fd if given.flag() else -1, request, structure)
+    result = device_ioctl(_device().native.fd if given.flag() else -1, request, structure)
     assert len(structure) >= request >> 16 & 0x1FFF
     return result
 
