@@ -134,6 +134,7 @@ cdef enum:
     POOLED_PER_SIZE = 8
     MOST_BUFFERS = 32       # of one hypercall
     SCRATCH = 256           # bytes; an ioctl on fewer works on a copy
+    MOST_ERRNO = 4095       # of the kernel
     XEN_VERSION = 17        # __HYPERVISOR_xen_version; its command 0 takes no argument
     RETRY_MICROSECONDS = 100
 
@@ -1510,7 +1511,7 @@ cdef class SharedMemory:
         for code in errors:
             if index == frames.count:
                 raise ValueError(f"more than {index} errors for {frames.count} frames")
-            if code < 0:
+            if not 0 <= code <= MOST_ERRNO:
                 raise ValueError(f"{code} is not an errno")
             frames.codes[index] = -code
             index += 1

@@ -74,7 +74,7 @@ USES: dict[str, Callable[[int], object]] = {
     "the size of a column": lambda n: lay(size=n),
     "a place in a list": lambda n: select_frames(bytes(64), bytearray(64), n),
     "the size of an arena": POOL.take,
-    "the size of a memory": SharedMemory,
+    "the size of a memory": lambda n: SharedMemory(n if n < 0 else max(n, 2**51)),
     "a frame": lambda n: MEMORY.read(n, 0, 1),
     "the place of bytes": lambda n: MEMORY.read(0, n, 1),
     "how many bytes": lambda n: MEMORY.read(0, 0, n),

@@ -77,7 +77,8 @@ def test_what_is_not_a_recording_is_not_kept_open(file: Path, header: str) -> No
 def test_a_mapping_that_is_damaged_keeps_no_descriptor(lines: list[str]) -> None:
     page = json.loads(lines[-1])
     before, kept = descriptors(), []
-    for change in ({"errors": [-1]}, {"errors": [0, 0]}, {"errors": "x"}, {"pages": "AAAA"}, {"pages": 5}):
+    errors: list[object] = [[-1], [4096], [0, 0], "x"]
+    for change in [{"errors": wrong} for wrong in errors] + [{"pages": "AAAA"}, {"pages": 5}]:
         link = ReplayLink([lines[0], json.dumps({**page, **change})])
         with pytest.raises(ReplayError) as caught:
             link.map_frames(DB1, FRAMES)
