@@ -7,6 +7,7 @@ import os
 import sys
 import termios
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pytest
@@ -241,14 +242,15 @@ def test_only_named_tuples_of_as_many_fields_become_records() -> None:
 
 
 def test_what_an_ioctl_writes_does_not_end_up_behind_its_structure() -> None:
-    """The number of FIONREAD does not tell that it writes an int; those of Xen's devices tell their size."""
+    """Of FIONREAD, which writes an int, the number tells that on few machines; of Xen's ioctls on all."""
     reader, writer = os.pipe()
     os.write(writer, bytes(777))
     words = bytearray(8)
-    assert device_ioctl(reader, termios.FIONREAD, memoryview(words)[:1]) == 0
+    with suppress(ValueError):
+        assert device_ioctl(reader, termios.FIONREAD, memoryview(words)[:1]) == 0
     os.close(reader)
     os.close(writer)
-    assert words[0] in (777 & 0xFF, 0) and not any(words[1:])
+    assert not any(words[1:])
     for name, size in (("evtchn_bind_virq", 4), ("privcmd_hypercall", 48), ("gntdev_map_grant_ref", 24)):
         for use in (device_ioctl, lambda _, request, argument, name=name: DEVICE.ioctl(name, argument)):
             with pytest.raises(ValueError, match=f"{size} bytes, not {size - 1}"):
