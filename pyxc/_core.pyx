@@ -223,7 +223,7 @@ cdef class _Descriptor:
 
 
 cdef _Descriptor borrowed(int number):
-    """A descriptor that somebody else closes."""
+    """A descriptor that the caller closes."""
     cdef _Descriptor descriptor = _Descriptor.__new__(_Descriptor)
     descriptor.number = number
     return descriptor
@@ -312,7 +312,7 @@ cdef list members(Link *head):
 @cython.final
 @cython.no_gc
 cdef class _ArenaMemory:
-    """The pages of an arena, and one behind them that nobody may touch. Memoryviews keep it."""
+    """The pages of an arena, and a guard page behind them. Memoryviews keep it alive."""
 
     cdef char *start
     cdef size_t size
@@ -368,7 +368,7 @@ cdef class Arena:
     cdef Link link
     cdef Pool pool              # None once released
     cdef _ArenaMemory memory
-    cdef object whole           # memoryview of the memory, once somebody asked for it
+    cdef object whole           # memoryview of the memory, None until it is asked for
 
     def __init__(self):
         raise TypeError("an arena is taken from a Pool")
@@ -648,7 +648,7 @@ cdef class ForeignMap:
 
 
 cdef ForeignMap new_map(int domid, Py_ssize_t frames, bint writable, int flags, int fd, uint64_t offset=0):
-    """Address space for `frames` frames; nothing lies in it yet, and nobody else can find it yet."""
+    """Address space for `frames` frames. It is still empty, and in no ring: no other thread can find it."""
     cdef ForeignMap foreign
     cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
     if frames < 1 or frames > MOST_BYTES // FRAME_SIZE or <uint64_t> frames > <uint32_t> -1:
@@ -747,8 +747,8 @@ cdef struct Selection:
     Py_ssize_t copied, absent, foreign, identity
 
 cdef Selection select_words(const char *entries, Py_ssize_t count,
-                            char *frames, Py_ssize_t room) noexcept nogil:
-    """Stops with copied > room when there is no space for the next frame."""
+                            char *frames, Py_ssize_t space) noexcept nogil:
+    """Stops with copied > space when the next frame does not fit."""
     cdef Selection found
     cdef Py_ssize_t i
     cdef uint64_t entry
@@ -763,7 +763,7 @@ cdef Selection select_words(const char *entries, Py_ssize_t count,
             found.identity += 1
         else:
             found.copied += 1
-            if found.copied > room:
+            if found.copied > space:
                 break
             memcpy(frames + 8 * (found.copied - 1), &entry, 8)
     return found
@@ -772,23 +772,23 @@ cdef Selection select_words(const char *entries, Py_ssize_t count,
 def select_frames(entries, frames, Py_ssize_t at):
     cdef Py_buffer source, target
     cdef Selection found
-    cdef Py_ssize_t room
+    cdef Py_ssize_t space
     get_words(entries, &source, PyBUF_SIMPLE)
     try:
         get_words(frames, &target, PyBUF_WRITABLE)
         try:
             if outside(at, 0, target.len // 8):
                 raise ValueError(f"{at} is not a place in a list of {target.len // 8} frames")
-            room = target.len // 8 - at
+            space = target.len // 8 - at
             with nogil:
                 found = select_words(<const char *> source.buf, source.len // 8,
-                                     <char *> target.buf + 8 * at, room)
+                                     <char *> target.buf + 8 * at, space)
         finally:
             PyBuffer_Release(&target)
     finally:
         PyBuffer_Release(&source)
-    if found.copied > room:
-        raise ValueError(f"no space for more than {room} frames")
+    if found.copied > space:
+        raise ValueError(f"no space for more than {space} frames")
     return found.copied, found.absent, found.foreign, found.identity
 
 
@@ -852,7 +852,7 @@ def lay_batch(Arena arena not None, Py_ssize_t count, bytes request not None, Py
     if count < 0 or stride < len(request) or stride > whole - ENTRY or count > whole // (ENTRY + stride):
         raise ValueError(f"{count} structures, {stride} bytes apart, do not fit an arena of {whole} bytes")
     number, before, after = call
-    # The code of a column could release the arena: its memory must not go to another call meanwhile.
+    # Code of a column may release the arena. Its memory counts as in use until the end, so no call gets it.
     memory.exports += 1
     try:
         lay_entries(memory.start, count, request, stride, number, before, after, swapped)
@@ -970,7 +970,7 @@ cdef class RecordReader:
     cdef object read(self, const char *data):
         """Fills a new tuple of the class in place: half the time of making one tuple out of another.
 
-        The collector does not know it before it is filled, and with it nobody who asks the collector.
+        Until it is filled, neither the collector nor code that asks the collector for its objects may see it.
         """
         cdef Py_ssize_t index
         cdef object value
@@ -1013,9 +1013,9 @@ def has_64bit_code_segment():
 
 
 cdef int ioctl_in_place(int fd, uint32_t request, argument, bint gate) except? -1:
-    """The number of an ioctl tells the size of its structure, or 0; then it may be larger than what is given.
+    """The number of an ioctl holds the size of its structure; for some old ones that is 0.
 
-    So a short one is copied to where there is room for all that such ioctls are known to write.
+    Those write at most SCRATCH bytes, so a structure that is shorter is copied to a buffer of that size.
     """
     cdef Py_buffer buffer
     cdef char scratch[SCRATCH]
@@ -1264,7 +1264,7 @@ cdef class Privcmd:
         return PreparedCall(self, op, request, domid_at, reader, body)
 
     cdef ForeignMap keep(self, ForeignMap foreign):
-        """A map that is complete; ValueError when the handle was closed while it was made."""
+        """Hand out a map that is complete. ValueError when the handle was closed while the map was made."""
         self.opened()
         foreign.join(self.ring)
         return foreign

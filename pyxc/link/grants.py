@@ -18,6 +18,7 @@ from pyxc.link.device import open_device
 
 _INDEX_AT = 8
 _REFS_AT = 16
+_PADDING = 4
 _WRITABLE = 1
 
 
@@ -31,9 +32,12 @@ def map_grants(privcmd: Privcmd, domid: int, refs: array[int], writable: bool) -
 
 
 def lend_pages(privcmd: Privcmd, domid: int, count: int, writable: bool) -> tuple[list[int], ForeignMap]:
-    """The pages are zero, and may be written here, whatever the other one may do."""
+    """The pages are zero, and may be written here, whatever the other one may do.
+
+    The kernel reads its whole structure, which is padded behind one reference.
+    """
     flags = _WRITABLE if writable else 0
-    request = bytearray(struct.pack("=HHIQ", domid, flags, count, 0) + bytes(4 * count))
+    request = bytearray(struct.pack("=HHIQ", domid, flags, count, 0) + bytes(4 * count + _PADDING))
     with open_device("gntalloc") as device:
         _ask(device, "gntalloc_alloc_gref", request, privcmd.gated)
         pages = privcmd.map_device(device.fileno(), DOMID_SELF, _index(request), count, writable=True)

@@ -200,10 +200,10 @@ def asked_by_ioctl(data: bytes) -> object:
 
 
 class _Liar(list[int]):
-    told = 0
+    length = 0
 
     def __len__(self) -> int:
-        return self.told
+        return self.length
 
 
 def laid(data: bytes) -> object:
@@ -234,7 +234,7 @@ def _column(given: Arguments, count: int) -> Any:
     if kind == 2:
         return array("Q", bytes(8 * length))
     column = _Liar(given.numbers(8))
-    column.told = length
+    column.length = length
     return column
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory around what a call may touch: nobody may read it under AddressSanitizer, or change it anywhere."""
+"""Memory behind what a call may touch. Changing it is an error, under AddressSanitizer reading it is, too."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_an_object_that_was_never_made_cannot_be_used(kind: type[Any]) -> None:
 
 
 class Liar(list[int]):
-    """A list that says of itself what it is told to say."""
+    """A list with a length that is not its own."""
 
     length = 1
 
