@@ -345,7 +345,7 @@ TARGETS: dict[str, Target] = {
     ),
     "vcpu_context": Target(_registers, lambda: [b"\0" + bytes(5168), b"\x88" + bytes(2800)]),
     **{
-        f"core.{name}": Target(run, lambda sample=sample: [sample], core_targets.REFUSED)  # type: ignore[misc]
+        f"core.{name}": Target(run, partial(list, [sample]), core_targets.REFUSED)
         for name, (run, sample) in core_targets.SAMPLES.items()
     },
 }
