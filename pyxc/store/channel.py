@@ -8,9 +8,11 @@ import io
 import os
 import socket
 import stat
+from functools import partial
 from typing import Protocol
 
 from pyxc.errors import StoreError
+from pyxc.store.wire import HEADER_SIZE, PAYLOAD_MOST
 
 SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
 DEVICES = ("/dev/xen/xenbus", "/proc/xen/xenbus")
@@ -35,22 +37,28 @@ class Channel(Protocol):
 
 
 class FileChannel:
-    """A socket or a device."""
+    """xenstored's socket, or another file that takes the bytes of messages."""
+
+    payload_most = PAYLOAD_MOST
+    """Bytes of a payload that it takes."""
 
     def __init__(self, file: socket.socket | io.FileIO) -> None:
         self._file = file
+        # C alone, so that a signal handler that raises comes before or after, not in between.
+        self.send = partial(os.write, file.fileno())
+        self.receive = partial(os.read, file.fileno(), _MOST)
 
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def send(self, data: bytes) -> int:
-        return os.write(self._file.fileno(), data)
-
-    def receive(self) -> bytes:
-        return os.read(self._file.fileno(), _MOST)
-
     def close(self) -> None:
         self._file.close()
+
+
+class DeviceChannel(FileChannel):
+    """Linux's xenbus device: it takes 4096 bytes in all, and refuses a request by the errno of the write."""
+
+    payload_most = PAYLOAD_MOST - HEADER_SIZE
 
 
 def connect() -> Channel:
@@ -62,7 +70,7 @@ def connect() -> Channel:
     forbidden = ""
     for path in (chosen,) if chosen else (*SOCKETS, *DEVICES):
         try:
-            return FileChannel(_open_socket(path) if _is_socket(path) else _open_device(path))
+            return FileChannel(_open_socket(path)) if _is_socket(path) else DeviceChannel(_open_device(path))
         except PermissionError:
             forbidden = path
         except OSError:
