@@ -18,6 +18,9 @@ from pyxc.store.session import Session
 from pyxc.store.wire import Kind, Message, join, path_bytes
 from pyxc.waiting import until_readable_async
 
+EVENTS_MOST = 1024
+"""Events of one Watch that wait to be taken, and one for each path that it watches."""
+
 
 class Event(NamedTuple):
     """`path` changed, or, when it is @introduceDomain or @releaseDomain, that happened.
@@ -34,7 +37,8 @@ class Watch:
 
     A path is watched with all that is below it. xenstore fires once as soon as a watch is set, and may fire
     more often than something changes: look at what you wait for after each event. An event equal to one that
-    still waits to be taken is dropped. @introduceDomain fires when a domain begins to
+    still waits to be taken is dropped. When more than EVENTS_MOST wait, all those of one watched path become
+    a single event of that path: something below it changed. @introduceDomain fires when a domain begins to
     use xenstore, @releaseDomain when one shut down, crashed or is gone.
 
     Threads: may be used by many; each event goes to one of them. A signal handler may close it; it cannot
@@ -46,6 +50,7 @@ class Watch:
         self._connection = connection
         self._watched: dict[str, tuple[str, Any]] = {}
         self._events: dict[tuple[str, str], Event] = {}
+        self._overrun: set[str] = set()
         self._ended = False
         self._readiness: _Readiness | None = None
         self._dropped = weakref.finalize(self, _drop, connection, self._watched)
@@ -101,6 +106,7 @@ class Watch:
             self._connection.unsubscribe(wire_token)
             for key in [key for key in self._events if key[1] == wire_token]:
                 del self._events[key]
+            self._overrun.discard(wire_token)
             self._show()
 
     def get(self, timeout: float | None = None) -> Event | None:
@@ -116,6 +122,7 @@ class Watch:
             if self._events:
                 taken.append(next(iter(self._events.items())))
                 del self._events[taken[0][0]]
+                self._overrun.discard(taken[0][0][1])
                 self._show()
             return bool(taken)
 
@@ -175,7 +182,13 @@ class Watch:
 
     def put(self, path: str, token: str) -> None:
         """The connection brings an event."""
+        if token in self._overrun:
+            return
         self._events[path, token] = self._event(path, token)
+        if len(self._events) > EVENTS_MOST + len(self._watched):
+            paths = {waiting: self._watched[waiting][0] for _, waiting in self._events}
+            self._events = {(path, token): self._event(path, token) for token, path in paths.items()}
+            self._overrun = set(paths)
         self._show()
 
     def _event(self, path: str, token: str) -> Event:
