@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import struct
 import threading
@@ -22,6 +23,7 @@ from pyxc.store import Names, StoreClient, channel
 
 HEADER = struct.Struct("=IIII")
 READ, DIRECTORY, ERROR = 2, 1, 16
+NOBODY = 65534
 NODES = {"/local/domain/1/name": b"web1", "/local/domain": b"0\0" + b"1\0", "/empty": b""}
 
 
@@ -188,6 +190,51 @@ def test_without_permission_names_are_none(
     assert caught.value.errno == errno.EPERM
     with pytest.warns(RuntimeWarning, match="no permission to use xenstore .*socket"):
         assert Names().domain_name(1) is None
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+
+
+@as_root
+@pytest.mark.parametrize("kind", ["socket", "device"])
+def test_root_does_not_use_what_belongs_to_another_user(
+    xenstored: FakeXenstored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / kind
+    path.touch()
+    os.chown(path, NOBODY, NOBODY)
+    monkeypatch.setenv("XENSTORED_PATH", str(path))
+    refused = rf"{path} belongs to user {NOBODY}: root uses only a xenstored of root's"
+    with StoreClient() as client, pytest.raises(errors.StoreError, match=refused) as caught:
+        client.read("/empty")
+    assert caught.value.errno == errno.EACCES
+    with pytest.raises(errors.StoreError, match=refused):
+        Names().domain_name(1)
+    assert xenstored.asked == []
+
+
+@as_root
+def test_root_does_not_use_what_another_user_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "socket"
+    monkeypatch.setenv("XENSTORED_PATH", str(path))
+    with socket.socket(socket.AF_UNIX) as listener, StoreClient(timeout=0.1) as client:
+        listener.bind(str(path))
+        ready, says_ready = os.pipe()
+        child = os.fork()
+        if not child:
+            os.setuid(NOBODY)
+            listener.listen()  # whose this is decides, not whose the file is
+            os.write(says_ready, b".")
+            signal.pause()
+        try:
+            os.read(ready, 1)
+            with pytest.raises(errors.StoreError, match=f"is served by user {NOBODY}"):
+                client.read("/empty")
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(ready)
+            os.close(says_ready)
 
 
 def test_the_device_takes_the_place_of_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
