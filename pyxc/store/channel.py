@@ -80,6 +80,8 @@ def connect() -> Channel:
             raise
         except PermissionError:
             forbidden = path
+        except TimeoutError as error:
+            raise StoreError(errno.ETIMEDOUT, f"xenstored accepts no connection at {path}") from error
         except OSError:
             continue
     if forbidden:

@@ -302,6 +302,13 @@ class Connection:
                     self._reading = False
                     self._hand_out()
 
+    def settled(self) -> bool:
+        """Whether no request waits for its answer, after a look at what has come; also when it has ended."""
+        try:
+            return self.wait(lambda: not self._waiting, time.monotonic())
+        except (StoreError, ValueError):
+            return True
+
     def wake(self) -> None:
         """Let all who wait look again, the one who reads too; called with the lock held."""
         if self._reading:

@@ -14,10 +14,8 @@ from typing import Protocol
 from pyxc.errors import StoreError
 from pyxc.store.channel import Channel
 
-_ENDS = frozenset(
-    (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN, errno.EBADF, errno.ENODEV, errno.ENXIO)
-)
-"""Errors of a write that end a channel; Linux's device refuses a single request by any other."""
+_ENDS = (errno.ENOTCONN, errno.ESHUTDOWN, errno.EBADF, errno.ENODEV, errno.ENXIO)
+"""Beside a ConnectionError, what ends a channel. Linux's device refuses a single request by other errnos."""
 
 
 class Busy(Exception):
@@ -63,7 +61,7 @@ class Outbox:
             self._flush(deadline)
         except OSError as error:
             self._forget_unsent(item, data)
-            if item.sent or error.errno in _ENDS:
+            if item.sent or error.errno in _ENDS or isinstance(error, ConnectionError):
                 raise
             number = error.errno or errno.EIO
             name = errno.errorcode.get(number, str(number))

@@ -144,6 +144,12 @@ class Session(Nodes):
         for connection in connections:
             connection.close()
 
+    def settled(self) -> bool:
+        """Whether it waits for no answer any more, also none that came too late; looks without waiting."""
+        with self._lock:
+            connections = list(self._connections)
+        return all(connection.settled() for connection in connections)
+
     @property
     def connected(self) -> bool:
         return bool(self._connections)

@@ -133,7 +133,7 @@ def test_without_xen_one_line_says_what_is_missing(pyxc, monkeypatch):
 
 
 def test_a_warning_is_one_line(pyxc, host, monkeypatch):
-    def silent(self, domid):
+    def silent(self, domid, uuid):
         warnings.warn("nothing answers", RuntimeWarning, stacklevel=2)
 
     monkeypatch.setattr("pyxc.store.Names.domain_name", silent)
