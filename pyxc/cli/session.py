@@ -37,6 +37,7 @@ def opened(args: argparse.Namespace) -> Xen:
         readonly=args.read_only,
         gate=args.gate,
         names=args.names,
+        assume=args.assume,
         record=args.record,
         provenance=args.provenance,
     )

@@ -75,7 +75,7 @@ def dump_core(
         release = ".".join(map(str, domain.xen.interface.xen))
         file.note(
             domain=DomainOrigin(domain.domid, str(domain.uuid), readable(name)),
-            xen=XenOrigin(release, domctl=domain.xen.interface.domctl or None),
+            xen=XenOrigin(release, domctl=domain.xen.interface.number("domctl") or None),
         )
         with _paused(domain, info) if pause else nullcontext():
             return _Writer(domain, info, force).write(file.stream, progress or _quietly)
