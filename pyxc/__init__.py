@@ -39,6 +39,7 @@ from pyxc.domain.vcpus import Vcpu, VcpuInfo
 from pyxc.domain.vnuma import Vnuma, VnumaRange
 from pyxc.domain.watcher import DomainChange, DomainEvent, DomainWatcher
 from pyxc.errors import (
+    Ambiguous,
     DecodeError,
     DomainGone,
     DomainNotFound,
@@ -67,6 +68,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Affinity",
+    "Ambiguous",
     "Build",
     "Capability",
     "Channel",

@@ -8,6 +8,7 @@ a HypercallError, an OSError that also names the operation. Bytes that make no s
 from __future__ import annotations
 
 import errno as host_errno
+from collections.abc import Iterable
 
 from pyxc.abi.domid import DOMID_ANY
 from pyxc.abi.errno import describe, name_of
@@ -78,7 +79,28 @@ class HypercallError(Error, OSError):
 
 
 class DomainNotFound(HypercallError, KeyError):
-    """No domain has this id. A KeyError, so that `in` and get() work on a mapping of domains."""
+    """No domain has this id, name or UUID. A KeyError, so that `in` and get() work on a mapping of domains.
+
+    For a name or UUID, which was looked for in a list of all domains, `domid` is None and `hint` says it all.
+    """
+
+    def __str__(self) -> str:
+        return self.hint if self.domid is None else super().__str__()
+
+
+class Ambiguous(Error, LookupError):
+    """Several domains, or several cpu pools, go by one name or UUID. `ids` are theirs: only an id tells them
+    apart."""
+
+    def __init__(self, what: str, key: object, ids: Iterable[int]) -> None:
+        self.what = what
+        self.key = key
+        self.ids = tuple(ids)
+        super().__init__(what, key, self.ids)
+
+    def __str__(self) -> str:
+        ids = ", ".join(map(str, self.ids))
+        return f"{len(self.ids)} {self.what} go by {self.key}: name one of them by its id ({ids})"
 
 
 class LabelNotFound(HypercallError, KeyError):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pyxc.abi import releases
 from pyxc.abi.layout import Release
 from pyxc.call import probe, trace
 from pyxc.call.caller import Caller
@@ -40,11 +41,12 @@ def open_xen(
     `target` None takes the environment's PYXC_TARGET, else the real one. `readonly` refuses every operation
     that changes something before it is issued. `gate`: "never" forbids a 32-bit process to enter a 64-bit
     kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22),
-    whose interface is used without asking. `record` is a file into which everything is recorded; it has its
-    name once the hypervisor is closed. `provenance` says how the file tells where it comes from:
-    "attributes", "required", "sidecar" or "none", see pyxc.files.writer. PYXC_TRACE=1 in the environment
-    prints each call, decoded, to standard error. Raises NotXenError, VersionMismatch, and ValueError for an
-    unknown target.
+    whose structures are used for a hypervisor that is newer than pyxc, with whatever newer interface numbers
+    it takes; None takes the environment's PYXC_ASSUME, if any. `record` is a file into which everything is
+    recorded; it has its name once the hypervisor is closed. `provenance` says how the file tells where it
+    comes from: "attributes", "required", "sidecar" or "none", see pyxc.files.writer. PYXC_TRACE=1 in the
+    environment prints each call, decoded, to standard error. Raises NotXenError, VersionMismatch, Unsupported
+    on another architecture than x86-64, and ValueError for an unknown target or release.
     """
     if gate not in ("auto", "never"):
         raise ValueError(f'gate is {gate!r}: it must be "auto" or "never"')
@@ -93,7 +95,8 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
 
 def connect(link: Link, *, readonly: bool = False, names: bool = True, assume: Release | None = None) -> Xen:
     """A Xen on a link that is open: for wrapped links (recorded, replayed, with faults)."""
-    interface = probe.interface_of(link, assume)
+    text = os.environ.get("PYXC_ASSUME")
+    interface = probe.interface_of(link, releases.parsed(text) if assume is None and text else assume)
     tracer = trace.printer() if os.environ.get("PYXC_TRACE", "0") not in ("", "0") else None
     caller = Caller(link, interface, readonly, tracer)
     return Xen(link, caller, names)

@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from pyxc.abi.layout import HANDLE, U32, U64, Row, Table, pad
-from pyxc.abi.operation import DOMCTL, SYSCTL, Operation
+from pyxc.abi.operation import DOMCTL, SYSCTL, Operation, Stride
 
 
 class Policy(IntEnum):
@@ -115,5 +115,10 @@ GET_CPU_LEVELLING_CAPS = Operation(
     SYSCTL, "get_cpu_levelling_caps", 25, LEVELLING_CAPS_STRUCT, changes=False
 )
 GET_CPU_FEATURESET = Operation(SYSCTL, "get_cpu_featureset", 26, FEATURESET_STRUCT, changes=False)
-GET_HOST_CPU_POLICY = Operation(SYSCTL, "get_host_cpu_policy", 29, HOST_POLICY_STRUCT, changes=False)
-GET_DOMAIN_CPU_POLICY = Operation(DOMCTL, "get_domain_cpu_policy", 82, DOMAIN_POLICY_STRUCT, changes=False)
+_STRIDES = {"leaves": Stride(LEAF_STRUCT, "nr_leaves"), "msrs": Stride(MSR_STRUCT, "nr_msrs")}
+GET_HOST_CPU_POLICY = Operation(
+    SYSCTL, "get_host_cpu_policy", 29, HOST_POLICY_STRUCT, changes=False, strides=_STRIDES
+)
+GET_DOMAIN_CPU_POLICY = Operation(
+    DOMCTL, "get_domain_cpu_policy", 82, DOMAIN_POLICY_STRUCT, changes=False, strides=_STRIDES
+)

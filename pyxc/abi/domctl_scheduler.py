@@ -10,7 +10,7 @@ from enum import IntEnum, IntFlag
 
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.layout import HANDLE, U16, U32, Row, Table, pad
-from pyxc.abi.operation import DOMCTL, Operation
+from pyxc.abi.operation import DOMCTL, Operation, Stride
 
 
 class SchedulerOp(IntEnum):
@@ -90,7 +90,11 @@ SCHEDPARAM_VCPU_RTDS_STRUCT = Table(
 def _operation(name: str, body: Table, scheduler: Scheduler, op: SchedulerOp) -> Operation:
     changes = op in (SchedulerOp.PUTINFO, SchedulerOp.PUTVCPUINFO)
     fixed = {"sched_id": scheduler, "op": op}
-    return Operation(DOMCTL, f"scheduler_op_{name}", 16, body, changes=changes, fixed=fixed)
+    strides = {"u.v.vcpus": Stride(SCHEDPARAM_VCPU_RTDS_STRUCT, "u.v.nr_vcpus")}
+    return Operation(
+        DOMCTL, f"scheduler_op_{name}", 16, body, changes=changes, fixed=fixed,
+        strides=strides if body is SCHEDULER_OP_VCPUS_STRUCT else None,
+    )  # fmt: skip
 
 
 SCHEDULER_OP_GETINFO_CREDIT = _operation(

@@ -34,6 +34,8 @@ class Interface(NamedTuple):
     """What decides the layout of every structure of one running hypervisor.
 
     A number is 0 where the hypervisor has no such hypercall: domctl and sysctl in 2006, dom0_op ever since.
+    `assumed`: the layouts are those of an older release, which the user assumes to fit; `taken` are the
+    numbers of domctl and sysctl that such a hypervisor takes, 0 for that of the layouts.
     """
 
     xen: Release
@@ -42,15 +44,22 @@ class Interface(NamedTuple):
     dom0_op: int = 0
     arch: str = "x86_64"
     byteorder: Literal["little", "big"] = "little"
+    assumed: bool = False
+    taken: tuple[int, int] = (0, 0)
 
     def number(self, family: str) -> int | None:
-        """The interface number of a family; None of those that have none."""
+        """The interface number that is sent in calls of a family; None of those that have none."""
+        taken = dict(zip(("domctl", "sysctl"), self.taken))
+        return taken.get(family) or self.layout_number(family)
+
+    def layout_number(self, family: str) -> int | None:
+        """The number that the layouts of a family have; None of those that have none."""
         numbers = {"domctl": self.domctl, "sysctl": self.sysctl, "dom0_op": self.dom0_op}
         return numbers.get(family)
 
     def version(self, family: str) -> Version:
         """What the bounds of a family are compared with. NotInInterface where the family is absent."""
-        number = self.number(family)
+        number = self.layout_number(family)
         if number == 0:
             raise NotInInterface(f"Xen {self.xen[0]}.{self.xen[1]} has no {family}")
         return number or 0, self.xen

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from pyxc.abi.layout import HANDLE, S32, U16, U32, Row, Table, pad
-from pyxc.abi.operation import SYSCTL, Operation
+from pyxc.abi.operation import SYSCTL, Operation, Stride
 
 
 class LivepatchOp(IntEnum):
@@ -77,5 +77,6 @@ LIVEPATCH_OP_GET = Operation(
     SYSCTL, "livepatch_op_get", 27, GET_STRUCT, changes=False, fixed={"op": LivepatchOp.GET}
 )
 LIVEPATCH_OP_LIST = Operation(
-    SYSCTL, "livepatch_op_list", 27, LIST_STRUCT, changes=False, fixed={"op": LivepatchOp.LIST}
-)
+    SYSCTL, "livepatch_op_list", 27, LIST_STRUCT, changes=False, fixed={"op": LivepatchOp.LIST},
+    strides={"u.list.status": Stride(STATUS_STRUCT, "")},
+)  # fmt: skip

@@ -68,6 +68,13 @@ class Listing(NamedTuple):
     filled: str
 
 
+class Stride(NamedTuple):
+    """What fills a buffer: structures, as many as a field says ("": the result of the call)."""
+
+    item: Table
+    filled: str
+
+
 class Operation:
     """One thing that a hypervisor can be asked.
 
@@ -77,7 +84,8 @@ class Operation:
     where one command does several things. It exists in the versions [start, stop) that have its structure.
     `before` is the dom0_op that did the same when there was neither domctl nor sysctl. `retry_on`: after
     which errnos it is issued again, and how often at most (None: without limit). `listing`: its fields, if it
-    fills a list. `hints`: what an errno of this operation means, for people.
+    fills a list. `strides`: its buffers that are filled with structures. `hints`: what an errno of this
+    operation means, for people.
     """
 
     def __init__(
@@ -85,6 +93,7 @@ class Operation:
         wide: bool = False, fixed: Mapping[str, int] | None = None, start: Bound = None, stop: Bound = None,
         before: Operation | None = None, retry_on: Mapping[int, int | None] | None = None,
         listing: Listing | None = None, hints: Mapping[int, str] | None = None,
+        strides: Mapping[str, Stride] | None = None,
     ) -> None:  # fmt: skip
         self.family = family
         self.name = name
@@ -98,6 +107,7 @@ class Operation:
         self.before = before
         self.retry_on = retry_on or {}
         self.listing = listing
+        self.strides = strides or {}
         self.hints = hints or {}
         self._layouts: dict[Interface, Layout] = {}
 

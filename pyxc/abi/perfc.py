@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from pyxc.abi.layout import HANDLE, U8, U32, Row, Table, pad
-from pyxc.abi.operation import SYSCTL, Operation
+from pyxc.abi.operation import SYSCTL, Operation, Stride
 
 
 class PerfcOp(IntEnum):
@@ -37,5 +37,6 @@ PERFC_OP_RESET = Operation(
     SYSCTL, "perfc_op_reset", 5, PERFC_OP_STRUCT, changes=True, fixed={"op": PerfcOp.RESET}
 )
 PERFC_OP_QUERY = Operation(
-    SYSCTL, "perfc_op_query", 5, PERFC_OP_STRUCT, changes=False, fixed={"op": PerfcOp.QUERY}
-)
+    SYSCTL, "perfc_op_query", 5, PERFC_OP_STRUCT, changes=False, fixed={"op": PerfcOp.QUERY},
+    strides={"desc": Stride(DESC_STRUCT, "nr_counters")},
+)  # fmt: skip

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Final
 
 from pyxc.abi.layout import HANDLE, S32, U8, U32, U64, Row, Table, pad
-from pyxc.abi.operation import SYSCTL, Operation
+from pyxc.abi.operation import SYSCTL, Operation, Stride
 
 _XEN_3_3 = (0x6, (3, 3))
 _XEN_3_4 = (0x6, (3, 4))
@@ -130,8 +130,9 @@ GET_PMSTAT_MAX_PX = Operation(
     SYSCTL, "get_pmstat_max_px", 10, PX_STRUCT, changes=False, fixed={"type": PmStat.GET_MAX_PX}
 )
 GET_PMSTAT_PXSTAT = Operation(
-    SYSCTL, "get_pmstat_pxstat", 10, PX_STRUCT, changes=False, fixed={"type": PmStat.GET_PXSTAT}
-)
+    SYSCTL, "get_pmstat_pxstat", 10, PX_STRUCT, changes=False, fixed={"type": PmStat.GET_PXSTAT},
+    strides={"u.getpx.pt": Stride(PX_VAL_STRUCT, "u.getpx.total")},
+)  # fmt: skip
 GET_PMSTAT_MAX_CX = Operation(
     SYSCTL, "get_pmstat_max_cx", 10, CX_STRUCT, changes=False, fixed={"type": PmStat.GET_MAX_CX}
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from pyxc.abi.layout import Interface, Release
@@ -51,6 +52,7 @@ BEFORE_DOMCTL: Final[tuple[Interface, ...]] = (
 
 OLDEST: Final[Release] = RELEASES[0].xen
 NEWEST: Final[Release] = RELEASES[-1].xen
+_RANGE: Final = f"those from {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
 
 
 def numbers(release: Release) -> tuple[int, int]:
@@ -65,3 +67,20 @@ def numbers(release: Release) -> tuple[int, int]:
 def candidates(family: str) -> tuple[int, ...]:
     """Every known interface number of "domctl" or "sysctl", newest first, each once."""
     return tuple(dict.fromkeys(interface.version(family)[0] for interface in reversed(RELEASES)))
+
+
+def known(release: Sequence[int]) -> Release:
+    """A release whose structures are known. ValueError for any other."""
+    found = next((interface.xen for interface in RELEASES if interface.xen == tuple(release)), None)
+    if found is None:
+        text = ".".join(map(str, release))
+        raise ValueError(f"the structures of Xen {text} are not known: {_RANGE} are")
+    return found
+
+
+def parsed(text: str) -> Release:
+    """A known release as text, "4.22". ValueError."""
+    parts = text.split(".")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"{text!r} is not a release of Xen such as 4.22")
+    return known([int(part) for part in parts])

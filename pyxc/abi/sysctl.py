@@ -6,9 +6,9 @@ from __future__ import annotations
 from enum import IntFlag
 from typing import Final
 
-from pyxc.abi import dom0_ops
+from pyxc.abi import dom0_ops, domctl
 from pyxc.abi.layout import HANDLE, S32, U8, U16, U32, U64, Row, Table, pad
-from pyxc.abi.operation import SYSCTL, Listing, Operation
+from pyxc.abi.operation import SYSCTL, Listing, Operation, Stride
 
 
 class Capability(IntFlag):
@@ -191,10 +191,20 @@ SCHED_ID = Operation(SYSCTL, "sched_id", 4, SCHED_ID_STRUCT, changes=False, befo
 GETDOMAININFOLIST = Operation(
     SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_STRUCT, changes=False,
     before=dom0_ops.GETDOMAININFOLIST, listing=Listing("buffer", "num_domains"),
+    strides={"buffer": Stride(domctl.GETDOMAININFO_STRUCT, "num_domains")},
 )  # fmt: skip
 DEBUG_KEYS = Operation(SYSCTL, "debug_keys", 7, DEBUG_KEYS_STRUCT, changes=True)
-GETCPUINFO = Operation(SYSCTL, "getcpuinfo", 8, GETCPUINFO_STRUCT, changes=False)
+GETCPUINFO = Operation(
+    SYSCTL, "getcpuinfo", 8, GETCPUINFO_STRUCT, changes=False,
+    strides={"info": Stride(CPUINFO_STRUCT, "nr_cpus")},
+)  # fmt: skip
 AVAILHEAP = Operation(SYSCTL, "availheap", 9, AVAILHEAP_STRUCT, changes=False)
 TOPOLOGYINFO = Operation(SYSCTL, "topologyinfo", 16, TOPOLOGYINFO_STRUCT, changes=False)
-CPUTOPOINFO = Operation(SYSCTL, "cputopoinfo", 16, CPUTOPOINFO_STRUCT, changes=False)
-NUMAINFO = Operation(SYSCTL, "numainfo", 17, NUMAINFO_STRUCT, changes=False)
+CPUTOPOINFO = Operation(
+    SYSCTL, "cputopoinfo", 16, CPUTOPOINFO_STRUCT, changes=False,
+    strides={"cputopo": Stride(CPUTOPO_STRUCT, "num_cpus")},
+)  # fmt: skip
+NUMAINFO = Operation(
+    SYSCTL, "numainfo", 17, NUMAINFO_STRUCT, changes=False,
+    strides={"meminfo": Stride(MEMINFO_STRUCT, "num_nodes")},
+)  # fmt: skip

@@ -25,6 +25,8 @@ __all__ = ["Address", "Batch", "Caller", "Reply", "Trace"]
 ERESTART = 85
 """Xen's own, which should never reach a caller."""
 
+_SPACE = 4096
+
 Trace = Callable[[Operation, Mapping[str, Any], int, Mapping[str, Any], float], None]
 """Told of every call: operation, fields that went in, result, fields that came out, seconds."""
 
@@ -71,6 +73,7 @@ class Caller:
         self._exchange = exchanger(link)
         self._plans: dict[Operation, Plan] = {}
         self._questions: dict[Operation, Callable[[int | None], Any]] = {}
+        self._measured: set[tuple[Operation, str]] = set()
 
     def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Reply:
         """Ask the hypervisor for one operation.
@@ -87,6 +90,8 @@ class Caller:
             return self.dm_op(operation, domid, **fields)
         values = plan.begin(domid, fields)
         placements = plan.fill(values, fields) if fields else ()
+        if self.interface.assumed and operation.strides:
+            self._measure(plan, values, dict(zip(plan.buffer_names(fields), placements)))
         if self.trace:
             reply = self._traced(plan, values, placements, domid, fields)
         else:
@@ -167,6 +172,41 @@ class Caller:
         failed, answer, buffers = self._exchange(MULTICALL, asked, placements, after=1)
         result = failed if failed < 0 else int(entry.unpack(answer)["result"])
         return result, buffers[0] if buffers else b"", ()
+
+    def _measure(self, plan: Plan, values: list[Any], placements: Mapping[str, Placement]) -> None:
+        """Under assumed layouts: ask once with more space than it takes, and see how much is written to it.
+
+        VersionMismatch where that is not what the layouts say.
+        """
+        unmeasured = {
+            name: stride
+            for name, stride in plan.operation.strides.items()
+            if name in placements and (plan.operation, name) not in self._measured
+        }
+        if not unmeasured or plan.operation.changes:
+            return
+        written = dict.fromkeys(placements, 0)
+        result, answer = 0, b""
+        for filler in (b"\xa5", b"\x5a"):
+            roomy = tuple((at, _with_space(content, filler)) for at, content in placements.values())
+            result, answer, buffers = self._issue(plan, values.copy(), roomy)
+            if result < 0:
+                return  # it is asked again as it is wanted, and fails as it fails
+            for name, content in zip(placements, buffers):
+                written[name] = max(written[name], len(content.rstrip(filler)))
+        for name, (item, filled) in unmeasured.items():
+            count = plan.layout.unpack(answer)[filled] if filled else result
+            expected = count * item.at(self.interface).size
+            if written[name] != expected:
+                what = f"{count} x {item.name}"
+                hint = f"this hypervisor writes {written[name]} bytes for {what} where {expected} are known"
+                raise self._mismatch(plan.operation, hint)
+            if count:
+                self._measured.add((plan.operation, name))
+
+    def _mismatch(self, operation: Operation, hint: str) -> errors.VersionMismatch:
+        version = self.interface.number(operation.family.name)
+        return errors.VersionMismatch(errno.EINVAL, operation.full_name, interface_version=version, hint=hint)
 
     def read(self, operation: Operation, record: Record[R], domid: int | None = None) -> R:
         """Ask for an operation that takes no more than a domain, and answer a record of its body."""
@@ -310,6 +350,13 @@ class Caller:
             f"this handle is restricted to domain {self.restricted_to}: only its memory and its device model "
             "operations are left"
         )
+
+
+def _with_space(content: bytes | int, filler: bytes) -> bytes:
+    """A buffer with space behind it for structures that are up to four times as large, all of it marked."""
+    start = b"" if isinstance(content, int) else content
+    size = content if isinstance(content, int) else len(content)
+    return start.ljust(4 * size + _SPACE, filler)
 
 
 def _again(operation: Operation, number: int, tries: int) -> bool:

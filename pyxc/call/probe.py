@@ -12,22 +12,25 @@ from pyxc.abi.domid import DOMID_INVALID
 from pyxc.abi.layout import Interface, Release
 from pyxc.abi.operation import DOM0_OP
 from pyxc.call.caller import Caller
-from pyxc.link import Link
+from pyxc.link import Link, unrecorded
 
-_RECORD_LIMIT = 256
+_RECORD_SPACE, _UNKNOWN_RECORD_SPACE = 256, 4096
+_AHEAD = 64
+"""How many numbers after the newest known one are tried under an assumed release; a release takes one."""
+_ELSEWHERE = {"aarch64": "64-bit Arm", "armv": "Arm", "riscv": "RISC-V", "powerpc": "PowerPC", "ppc": "Power"}
+"""Architectures with other structures, by how the kinds of guests that a hypervisor runs are called."""
 
 
 def interface_of(link: Link, assume: Release | None = None) -> Interface:
     """The interface of the hypervisor behind a link.
 
-    `assume` names a Xen release whose interface is used without asking: for an expert before a hypervisor
-    that is newer than pyxc. Raises VersionMismatch when no known version is accepted, NotXenError outside
-    dom0.
+    `assume` names a Xen release whose structures are used, for an expert before a hypervisor that is newer
+    than pyxc; see _assumed(). Raises VersionMismatch when no known version is accepted or structures have
+    another size, Unsupported on another architecture than x86-64, NotXenError outside dom0.
     """
     xen = _release(link)
     if assume is not None:
-        domctl_number, sysctl_number = releases.numbers(assume)
-        return Interface(assume, domctl_number, sysctl_number, byteorder=link.byteorder)
+        return _assumed(link, xen, releases.known(assume))
     try:
         interface = Interface(xen, *releases.numbers(xen), byteorder=link.byteorder)
         interface = _accepted(link, interface, "sysctl", _sysctl_answers)
@@ -36,8 +39,78 @@ def interface_of(link: Link, assume: Release | None = None) -> Interface:
         if xen != releases.BEFORE_DOMCTL[0].xen:
             raise
         interface = _before_domctl(link)
+    else:
+        _check_architecture(link, interface)
     _check_record_size(Caller(link, interface))
     return interface
+
+
+def _assumed(link: Link, xen: Release, assume: Release) -> Interface:
+    """The structures of a known release with the numbers that this hypervisor takes: its own, or newer ones.
+
+    What can be measured is: the size of a domain's record here, and that of others where they are first asked
+    for. A number that is known to have other structures is refused.
+    """
+    interface = Interface(assume, *releases.numbers(assume), byteorder=link.byteorder, assumed=True)
+    _check_architecture(link, interface._replace(xen=xen))
+    taken = tuple(
+        _number_taken(link, interface, family, answers)
+        for family, answers in (("domctl", _domctl_answers), ("sysctl", _sysctl_answers))
+    )
+    interface = interface._replace(taken=(taken[0], taken[1]))
+    _check_record_size(Caller(link, interface._replace(assumed=False)), _UNKNOWN_RECORD_SPACE)
+    return interface
+
+
+def _number_taken(link: Link, interface: Interface, family: str, answers: Callable[[Caller], bool]) -> int:
+    """The number of a family that a hypervisor takes from callers with these structures."""
+    own = interface.version(family)[0]
+    newest = releases.candidates(family)[0]
+    tries: list[int] = [own, *range(newest + 1, newest + 1 + _AHEAD), *releases.candidates(family)]
+    for number in tries:
+        taken = (number, 0) if family == "domctl" else (0, number)
+        if answers(Caller(link, interface._replace(taken=taken))):
+            if own != number <= newest:
+                hint = f"this version is known, while Xen {_text(interface.xen)} has {own:#x}: assume nothing"
+                raise errors.VersionMismatch(errno.EINVAL, family, interface_version=number, hint=hint)
+            return number
+    tried = f"{own:#x} and {newest + 1:#x} to {newest + _AHEAD:#x}"
+    hint = f"the hypervisor takes none of {tried}, or its security policy (XSM) forbids the call"
+    raise errors.VersionMismatch(errno.EACCES, family, hint=hint)
+
+
+def _check_architecture(link: Link, interface: Interface) -> None:
+    """Unsupported on another architecture than x86-64: records of some have the same size, and other fields.
+
+    A recording is of a hypervisor that was opened: it is not asked.
+    """
+    asked = unrecorded(link)
+    if asked is None:
+        return
+    try:
+        reply = Caller(asked, interface).call(version.CAPABILITIES)
+    except errors.HypercallError:
+        return
+    kinds = reply.field("capabilities").split(b"\0", 1)[0].decode("ascii", "replace").split()
+    architecture = _foreign(kinds)
+    if architecture:
+        what = f"this is Xen {_text(interface.xen)} for {architecture} ({' '.join(kinds)})"
+        hint = f"{what}: pyxc manages Xen on x86-64"
+        raise errors.Unsupported(errno.EOPNOTSUPP, version.CAPABILITIES.full_name, hint=hint)
+
+
+def _foreign(kinds: list[str]) -> str:
+    """The architecture that kinds of guests tell of, "" for x86-64 and where they tell nothing."""
+    for kind in kinds:
+        for part, name in _ELSEWHERE.items():
+            if part in kind:
+                return name
+    only_32_bits = any("x86_32" in kind for kind in kinds) and not any("x86_64" in kind for kind in kinds)
+    return "32-bit x86" if only_32_bits else ""
+
+
+def _text(release: Release) -> str:
+    return ".".join(map(str, release))
 
 
 def _before_domctl(link: Link) -> Interface:
@@ -73,7 +146,7 @@ def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Call
 
 def _why_none(xen: Release, family: str) -> str:
     """Why a hypervisor takes no known version."""
-    refused = f"Xen {xen[0]}.{xen[1]} took none of the known {family} versions"
+    refused = f"Xen {_text(xen)} took none of the known {family} versions"
     if xen < releases.OLDEST:
         return (
             f"{refused}: Xen 3.0.3 and 3.0.4 (domctl 3 and 4, sysctl 2) have structures as wide as the kernel"
@@ -82,8 +155,8 @@ def _why_none(xen: Release, family: str) -> str:
     newest = releases.NEWEST
     return (
         f"{refused}: it is newer than {newest[0]}.{newest[1]}, the newest known release, or its security"
-        " policy (XSM) forbids the call; pyxc.open(assume=(MAJOR, MINOR)) tries the layouts of a release"
-        " nonetheless"
+        " policy (XSM) forbids the call; pyxc.open(assume=(MAJOR, MINOR)), PYXC_ASSUME=MAJOR.MINOR and pyxc"
+        " --assume try the structures of a release nonetheless"
     )
 
 
@@ -124,7 +197,7 @@ def _dom0_op_answers(caller: Caller) -> bool:
     return True
 
 
-def _check_record_size(caller: Caller) -> None:
+def _check_record_size(caller: Caller, space: int = _RECORD_SPACE) -> None:
     """Compare the size of a getdomaininfo record with what this hypervisor really writes (dom0's, always
     there).
 
@@ -133,7 +206,7 @@ def _check_record_size(caller: Caller) -> None:
     written = 0
     for filler in (b"\xa5", b"\x5a"):
         reply = caller.call(
-            sysctl.GETDOMAININFOLIST, first_domain=0, max_domains=1, buffer=filler * _RECORD_LIMIT
+            sysctl.GETDOMAININFOLIST, first_domain=0, max_domains=1, buffer=filler * space
         )
         written = max(written, len(reply.buffers["buffer"].rstrip(filler)))
     expected = domctl.GETDOMAININFO_STRUCT.at(caller.interface).size
@@ -141,6 +214,6 @@ def _check_record_size(caller: Caller) -> None:
         raise errors.VersionMismatch(
             errno.EINVAL,
             sysctl.GETDOMAININFOLIST.full_name,
-            interface_version=caller.interface.sysctl or caller.interface.dom0_op,
+            interface_version=caller.interface.number("sysctl") or caller.interface.dom0_op,
             hint=f"this hypervisor writes domain records of {written} bytes where {expected} are known",
         )

@@ -61,7 +61,7 @@ class Record(Generic[R]):
 
     def _class_for(self, interface: Interface) -> type[R]:
         family = self._structure.family
-        number = interface.number(family if isinstance(family, str) else family.name) or 0
+        number = interface.layout_number(family if isinstance(family, str) else family.name) or 0
         variants = (cls for span, cls in self._variants if span.holds((number, interface.xen)))
         return next(variants, self._cls)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 import pyxc
+from pyxc.abi import releases
+from pyxc.abi.layout import Release
 from pyxc.host.records import CpuTopology
 
 _SIZE = re.compile(r"([0-9]+)([bkmgt]?)")
@@ -30,6 +32,14 @@ def number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return int(text)
+
+
+def release(text: str) -> Release:
+    """A release of Xen whose structures are known, as 4.22."""
+    try:
+        return releases.parsed(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def seconds(text: str) -> float:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import glob
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import pyxc
@@ -95,11 +96,20 @@ def _nodes(target: str | None, top: str) -> list[str]:
 
 
 def _domains(xen: Xen) -> list[str]:
-    return [xen.names.domain_name(domid) or str(domid) for domid in xen.domains]
+    return _unmistakable({i.domid: xen.names.domain_name(i.domid, i.uuid) for i in xen.domains.infos()})
 
 
 def _pools(xen: Xen) -> list[str]:
-    return [xen.names.pool_name(pool_id) or str(pool_id) for pool_id in xen.pools]
+    return _unmistakable({pool_id: xen.names.pool_name(pool_id) for pool_id in xen.pools})
+
+
+def _unmistakable(names: dict[int, str | None]) -> list[str]:
+    """The name for each id; the id itself where another one has the name too, or it cannot be typed."""
+    counts = Counter(names.values())
+    return [
+        name if name and counts[name] == 1 and name.isprintable() and not name.isdigit() else str(number)
+        for number, name in names.items()
+    ]
 
 
 def _asked(target: str | None, question: Callable[[Xen], list[str]]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import pyxc
+from pyxc.cli.arguments import release
 from pyxc.cli.status import UsageError
 
 Run = Callable[[argparse.Namespace], int]
@@ -18,6 +19,7 @@ _DEFAULTS = {
     "names": True,
     "read_only": False,
     "gate": "auto",
+    "assume": None,
     "record": None,
     "provenance": "attributes",
 }
@@ -104,5 +106,6 @@ def _add_global_options(parser: Parser) -> None:
     group.add_argument("--no-names", dest="names", action="store_false", help="do not ask xenstore for names")
     group.add_argument("--read-only", action="store_true", help="refuse to change anything")
     group.add_argument("--gate", choices=("auto", "never"), help="may 32-bit processes use 64-bit calls?")
+    group.add_argument("--assume", metavar="RELEASE", type=release, help="use the structures of Xen 4.22")
     group.add_argument("--record", metavar="FILE", help="record all that is asked of the hypervisor")
     group.add_argument("--provenance", choices=_PROVENANCE, help="how files say where they come from")

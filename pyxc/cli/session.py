@@ -13,6 +13,7 @@ from pyxc.cli import output
 from pyxc.cli.status import NoSuchDomain, Status, describe, status_of
 from pyxc.domain.domain import Domain
 from pyxc.domain.info import DomainInfo
+from pyxc.store.names import readable
 from pyxc.xen import Xen
 
 T = TypeVar("T")
@@ -21,7 +22,12 @@ K = TypeVar("K")
 
 def shown(name: str | None) -> str:
     """A domain's name as xl prints it."""
-    return "(null)" if name is None else name
+    return readable(name) or "(null)"
+
+
+def name_of(xen: Xen, info: DomainInfo) -> str | None:
+    """A domain's name to be shown; None, after a warning, also where xenstore cannot be asked."""
+    return readable(xen.names.domain_name(info.domid, info.uuid))
 
 
 def opened(args: argparse.Namespace) -> Xen:
@@ -31,20 +37,22 @@ def opened(args: argparse.Namespace) -> Xen:
         readonly=args.read_only,
         gate=args.gate,
         names=args.names,
+        assume=args.assume,
         record=args.record,
         provenance=args.provenance,
     )
 
 
 def find(xen: Xen, text: str) -> Domain:
-    """The domain with an id, a name or a UUID. NoSuchDomain, or ValueError for a number that is no id."""
-    is_id = text.isascii() and text.isdigit()
+    """The domain with an id, a name or a UUID.
+
+    NoSuchDomain; ValueError for a number that is no id; Ambiguous when several have the name; StoreError when
+    xenstore cannot be asked for names.
+    """
     try:
-        return xen.domains[int(text) if is_id else text]
+        return xen.domains[text]
     except errors.DomainNotFound as error:
-        raise NoSuchDomain(f"no domain has the id {text}") from error
-    except KeyError as error:
-        raise NoSuchDomain(error.args[0]) from error
+        raise NoSuchDomain(error.hint if error.domid is None else f"no domain has the id {text}") from error
 
 
 def infos(xen: Xen, wanted: list[str]) -> tuple[list[DomainInfo], Status]:

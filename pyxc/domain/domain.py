@@ -58,9 +58,12 @@ class Domain(Identity):
 
     @property
     def name(self) -> str | None:
-        """Its name in xenstore, kept once it is known; None where it has none or xenstore does not answer."""
+        """Its name in xenstore, kept once it is known.
+
+        None where it has none, and where xenstore cannot be asked at the moment, of which a warning tells.
+        """
         if self._name is None:
-            self._name = self.xen.names.domain_name(self.domid)
+            self._name = self.xen.names.domain_name(self.domid, self.uuid)
         return self._name
 
     @property

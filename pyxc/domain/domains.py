@@ -13,7 +13,8 @@ from pyxc.abi import domctl, flask, sysctl
 from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
 from pyxc.domain.domain import Domain
-from pyxc.domain.info import INFO, MOST_VCPUS, DomainInfo, read_info
+from pyxc.domain.info import INFO, MOST_VCPUS, DomainInfo
+from pyxc.domain.lookup import Key, lookup
 from pyxc.host.host import Host
 
 _ROOM = 8
@@ -28,6 +29,8 @@ _OLD_DEFAULT_GRANTS = {"max_grant_frames": 64, "max_maptrack_frames": 1024}
 
 class Domains(Mapping[int, Domain]):
     """All domains: `xen.domains[3]`, `xen.domains["web1"]`, `xen.domains[UUID]`. Iterates over ids, in order.
+
+    A text of digits is an id, too; and a Domain is found again, if it still is the same one.
 
     Threads: may be used by many.
     """
@@ -57,16 +60,14 @@ class Domains(Mapping[int, Domain]):
                 return found
             self._room = room * 4
 
-    def __getitem__(self, key: int | str | uuids.UUID) -> Domain:
-        """KeyError (for an id DomainNotFound, which is one) when there is none; ValueError for a bad id."""
-        if isinstance(key, int):
-            info = read_info(self.xen, arguments.domid(key))
-            return Domain(self.xen, info.domid, info.uuid)
-        wanted = arguments.uuid_or_none(key) if isinstance(key, str) else key
-        for info in self.infos():
-            if info.uuid == wanted or (wanted is None and self.xen.names.domain_name(info.domid) == key):
-                return Domain(self.xen, info.domid, info.uuid)
-        raise KeyError(f"no domain has the {'name' if wanted is None else 'UUID'} {key}")
+    def __getitem__(self, key: Key) -> Domain:
+        """DomainNotFound, a KeyError, when there is none; Ambiguous when several living ones are meant.
+
+        What is dying is found by its id, and by a name or UUID that nothing living has. StoreError when
+        xenstore cannot be asked for a name; ValueError, TypeError for an invalid key.
+        """
+        info = lookup(self.xen, key, self.infos)
+        return Domain(self.xen, info.domid, info.uuid)
 
     def __iter__(self) -> Iterator[int]:
         return iter([info.domid for info in self.infos()])

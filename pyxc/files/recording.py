@@ -32,7 +32,7 @@ class Recorder(RecordLink):
     def note(self, interface: Interface) -> None:
         """Which hypervisor it is."""
         major, minor = interface.xen
-        self._file.note(xen=XenOrigin(f"{major}.{minor}", domctl=interface.domctl or None))
+        self._file.note(xen=XenOrigin(f"{major}.{minor}", domctl=interface.number("domctl") or None))
 
     def close(self) -> None:
         super().close()

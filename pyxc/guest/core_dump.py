@@ -25,6 +25,7 @@ from pyxc.files.provenance import DomainOrigin, XenOrigin
 from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import core_format
 from pyxc.guest.core_format import INVALID, Section
+from pyxc.store.names import readable
 
 KIND = "core"
 _AT_ONCE = 256
@@ -69,11 +70,12 @@ def dump_core(
     if domain.domid == domain.xen.own_domid:
         raise ValueError("a domain cannot dump itself")
     info = domain.info()
+    name = domain.xen.names.domain_name(domain.domid, domain.uuid)
     with ProvenanceFile(path, KIND, keep=Keep(provenance)) as file:
         release = ".".join(map(str, domain.xen.interface.xen))
         file.note(
-            domain=DomainOrigin(domain.domid, str(domain.uuid), domain.xen.names.domain_name(domain.domid)),
-            xen=XenOrigin(release, domctl=domain.xen.interface.domctl or None),
+            domain=DomainOrigin(domain.domid, str(domain.uuid), readable(name)),
+            xen=XenOrigin(release, domctl=domain.xen.interface.number("domctl") or None),
         )
         with _paused(domain, info) if pause else nullcontext():
             return _Writer(domain, info, force).write(file.stream, progress or _quietly)

@@ -7,7 +7,7 @@ import errno
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, SupportsIndex
 
 from pyxc import arguments, errors
 from pyxc.abi import bitmap, sysctl_cpupool
@@ -58,9 +58,9 @@ class Pool:
 
     @property
     def name(self) -> str | None:
-        """Its name in xenstore, kept once it is known; None where it has none or xenstore does not answer.
+        """Its name in xenstore, kept once it is known. Pool 0 is "Pool-0" where it has no other name.
 
-        Pool 0 is "Pool-0" where it has no other name.
+        None where it has none, and where xenstore cannot be asked at the moment, of which a warning tells.
         """
         if self._name is None:
             self._name = self.xen.names.pool_name(self.pool_id)
@@ -180,18 +180,30 @@ class Pool:
         self._call(sysctl_cpupool.CPUPOOL_OP_MOVEDOMAIN, domid=domain.domid)
 
     def rename(self, name: str) -> None:
-        """Give it another name, in xenstore. ValueError for one that another pool has."""
+        """Give it another name, in xenstore. ValueError for one that another pool has; StoreError."""
         _check_name(self.xen, name)
         self.info()
         self.xen.store.write(f"{_node(self.pool_id)}/name", name)
         self._name = name
 
     def destroy(self) -> None:
-        """Remove it, and its name (sysctl cpupool_op destroy). OSError EBUSY while it has cpus or domains."""
-        named = self.name is not None
+        """Remove it, and its name (sysctl cpupool_op destroy). OSError EBUSY while it has cpus or domains.
+
+        StoreError, before anything is done, when xenstore cannot be asked whether it has a name: a later pool
+        with this id would have it. A handle that asks for no names (names=False) leaves it.
+        """
+        named = self._has_name()
         self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
         if named:
             self.xen.store.remove(_node(self.pool_id))
+
+    def _has_name(self) -> bool:
+        try:
+            return self.xen.names.use and _name_of(self.xen, self.pool_id) is not None
+        except errors.StoreError as error:
+            if error.errno == errno.EOPNOTSUPP:  # a recording, which has no xenstore
+                return False
+            raise
 
     def _cpu(self, cpu: int | None) -> int:
         return CPUPOOL_ANY if cpu is None else arguments.natural("cpu", cpu, self.xen.nr_cpus - 1)
@@ -229,17 +241,30 @@ class Pools(Mapping[int, Pool]):
             info = _next_info(self._xen, info.pool_id + 1)
         return found
 
-    def __getitem__(self, key: int | str) -> Pool:
-        """KeyError when there is none; ValueError for a bad id."""
-        if isinstance(key, int):
-            info = _next_info(self._xen, arguments.natural("pool id", key, _LAST_ID))
-            if info is not None and info.pool_id == key:
-                return Pool(self._xen, key)
-            raise KeyError(f"no cpu pool has the id {key}")
-        for pool_id in self:
-            if self._xen.names.pool_name(pool_id) == key:
-                return Pool(self._xen, pool_id)
-        raise KeyError(f"no cpu pool has the name {key}")
+    def __getitem__(self, key: SupportsIndex | str | Pool) -> Pool:
+        """The pool with an id, or a text of digits, or a name. KeyError when there is none.
+
+        Ambiguous when several have the name; StoreError when xenstore cannot be asked for names; ValueError,
+        TypeError for an invalid key.
+        """
+        if isinstance(key, str) and not (key.isascii() and key.isdigit()):
+            return Pool(self._xen, self._called(key))
+        number = _pool_id(key)
+        info = _next_info(self._xen, number)
+        if info is not None and info.pool_id == number:
+            return Pool(self._xen, number)
+        raise KeyError(f"no cpu pool has the id {number}")
+
+    def _called(self, name: str) -> int:
+        """The id of the pool with a name."""
+        if not name:
+            raise ValueError("the name of a cpu pool is empty")
+        found = [pool_id for pool_id in self if _name_of(self._xen, pool_id) == name]
+        if len(found) > 1:
+            raise errors.Ambiguous("cpu pools", name, found)
+        if not found:
+            raise KeyError(f"no cpu pool has the name {name}")
+        return found[0]
 
     def __iter__(self) -> Iterator[int]:
         return iter([info.pool_id for info in self.infos()])
@@ -290,8 +315,28 @@ def _node(pool_id: int) -> str:
 
 
 def _check_name(xen: Host, name: str) -> None:
-    if not name or any(pool.name == name for pool in Pools(xen).values()):
-        raise ValueError(f"another cpu pool is called {name}" if name else "the name is empty")
+    """ValueError for a name that a pool has; StoreError when that cannot be asked."""
+    if not name:
+        raise ValueError("the name of a cpu pool is empty")
+    if any(_name_of(xen, pool_id) == name for pool_id in Pools(xen)):
+        raise ValueError(f"another cpu pool is called {name}")
+
+
+def _name_of(xen: Host, pool_id: int) -> str | None:
+    """What a pool is called. StoreError when xenstore cannot be asked: that is not the same as no name."""
+    try:
+        return xen.names.pool_name(pool_id, strictly=True)
+    except errors.StoreError as error:
+        reason = f"the names of cpu pools cannot be looked up: {error}"
+        raise errors.StoreError(error.errno or errno.EIO, reason) from error
+
+
+def _pool_id(key: SupportsIndex | str | Pool) -> int:
+    if isinstance(key, Pool):
+        return key.pool_id
+    if isinstance(key, bool) or not (isinstance(key, str) or hasattr(key, "__index__")):
+        raise TypeError(f"a cpu pool is found by id (int) or name, not by {type(key).__name__}")
+    return arguments.natural("pool id", int(key), _LAST_ID)
 
 
 def _next_info(xen: Host, pool_id: int) -> PoolInfo | None:

@@ -130,3 +130,9 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Unmap and close everything; BufferError when a memoryview still holds a mapping."""
+
+
+def unrecorded(link: Link) -> Link | None:
+    """The same way to a hypervisor past a recorder; None for a recording, which has no hypervisor."""
+    found: Link | None = getattr(link, "unrecorded", link)
+    return found

@@ -59,6 +59,10 @@ class RecordLink(LinkWrapper):
         self._write({"restrict": domid, "result": result})
         return result
 
+    @property
+    def unrecorded(self) -> Link:
+        return self._inner
+
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
         asked = {"map_frames": domid, "frames": frames.tolist(), "writable": writable}
         return self._mapped(asked, partial(super().map_frames, domid, frames, writable))

@@ -30,6 +30,7 @@ class ReplayLink:
 
     gated = False
     direct: Direct | None = None
+    unrecorded = None
 
     def __init__(self, lines: Iterable[str], target: str = "replay") -> None:
         self.target = target

@@ -8,14 +8,19 @@ import io
 import os
 import socket
 import stat
+import struct
+from functools import partial
 from typing import Protocol
 
 from pyxc.errors import StoreError
+from pyxc.store.wire import HEADER_SIZE, PAYLOAD_MOST
 
 SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
 DEVICES = ("/dev/xen/xenbus", "/proc/xen/xenbus")
 _CONNECT_S = 5.0
 _MOST = 65_536
+_CREDENTIALS = struct.Struct("iII")
+"""struct ucred: pid, uid, gid."""
 
 
 class Channel(Protocol):
@@ -35,36 +40,48 @@ class Channel(Protocol):
 
 
 class FileChannel:
-    """A socket or a device."""
+    """xenstored's socket, or another file that takes the bytes of messages."""
+
+    payload_most = PAYLOAD_MOST
+    """Bytes of a payload that it takes."""
 
     def __init__(self, file: socket.socket | io.FileIO) -> None:
         self._file = file
+        # C alone, so that a signal handler that raises comes before or after, not in between.
+        self.send = partial(os.write, file.fileno())
+        self.receive = partial(os.read, file.fileno(), _MOST)
 
     def fileno(self) -> int:
         return self._file.fileno()
-
-    def send(self, data: bytes) -> int:
-        return os.write(self._file.fileno(), data)
-
-    def receive(self) -> bytes:
-        return os.read(self._file.fileno(), _MOST)
 
     def close(self) -> None:
         self._file.close()
 
 
+class DeviceChannel(FileChannel):
+    """Linux's xenbus device: it takes 4096 bytes in all, and refuses a request by the errno of the write."""
+
+    payload_most = PAYLOAD_MOST - HEADER_SIZE
+
+
 def connect() -> Channel:
     """To the xenstored of this host: XENSTORED_PATH of the environment, else the first that is there.
 
-    StoreError: ENODEV where there is none, EPERM without permission.
+    Root uses only root's: a socket or device that another user owns, or serves, is refused, since the names
+    in xenstore decide which domain is meant. StoreError: ENODEV where there is none, EPERM without
+    permission, EACCES for another user's.
     """
     chosen = os.environ.get("XENSTORED_PATH")
     forbidden = ""
     for path in (chosen,) if chosen else (*SOCKETS, *DEVICES):
         try:
-            return FileChannel(_open_socket(path) if _is_socket(path) else _open_device(path))
+            return FileChannel(_open_socket(path)) if _is_socket(path) else DeviceChannel(_open_device(path))
+        except StoreError:
+            raise
         except PermissionError:
             forbidden = path
+        except TimeoutError as error:
+            raise StoreError(errno.ETIMEDOUT, f"xenstored accepts no connection at {path}") from error
         except OSError:
             continue
     if forbidden:
@@ -82,6 +99,9 @@ def _open_socket(path: str) -> socket.socket:
     try:
         connection.settimeout(_CONNECT_S)
         connection.connect(path)
+        _check_owner(path, os.stat(path).st_uid, "belongs to")
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _check_owner(path, _CREDENTIALS.unpack(credentials)[1], "is served by")
     except BaseException:
         connection.close()
         raise
@@ -90,4 +110,16 @@ def _open_socket(path: str) -> socket.socket:
 
 
 def _open_device(path: str) -> io.FileIO:
-    return io.FileIO(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK), "r+")
+    device = io.FileIO(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK), "r+")
+    try:
+        _check_owner(path, os.fstat(device.fileno()).st_uid, "belongs to")
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def _check_owner(path: str, uid: int, what: str) -> None:
+    """StoreError (EACCES) where root would listen to another user."""
+    if os.geteuid() == 0 and uid != 0:
+        raise StoreError(errno.EACCES, f"{path} {what} user {uid}: root uses only a xenstored of root's")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from collections.abc import Callable
 from types import TracebackType
@@ -46,24 +45,21 @@ class StoreClient(Session):
             transaction = self.begin()
             try:
                 result = change(transaction)
+                committed = transaction.commit()
             except BaseException:
-                with contextlib.suppress(StoreError, ValueError):
-                    transaction.abort()
+                transaction.abandon()
                 raise
-            if transaction.commit():
+            if committed:
                 return result
         raise StoreError(errno.EAGAIN, f"{_COMMITS} times another change came first", "transaction_end")
 
     def begin(self) -> Transaction:
         """A transaction to be committed or aborted by hand; transact() does that, and repeats."""
-        (number,) = self.strings(Kind.TRANSACTION_START, b"", most=1)
-        if not number.isdigit() or not 0 < int(number) < 2**32:
-            raise StoreError(errno.EPROTO, f"{number!r} is no transaction", "transaction_start")
-        return Transaction(self, int(number))
+        return Transaction.begin(self)
 
     def watch(self, *paths: str) -> Watch:
         """Watch paths, or @introduceDomain and @releaseDomain; see Watch."""
-        made = Watch(self, self.connection())
+        made = Watch(self, self.free_connection())
         try:
             for path in paths:
                 made.add(path)

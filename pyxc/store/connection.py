@@ -6,6 +6,7 @@ It has no thread of its own: of those that wait, for whatever, one reads for all
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -13,19 +14,25 @@ import select
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from pyxc._core import fork_count
 from pyxc.errors import StoreError
 from pyxc.store.channel import Channel
+from pyxc.store.outbox import Busy, Outbox
 from pyxc.store.wire import Kind, Message, Parser, split
 
 _NUMBER_MASK = 2**32 - 1
+_HALF = 2**31
 _POLL_MOST_S = 86_400.0
-_SILENCE = "nothing answers on xenstore: is xenstored running?"
+_UNANSWERED_MOST = 1024
+"""Requests without an answer; more are not sent."""
 _CLOSED = "xenstored closed the connection"
+_ANSWERED_BY_THE_KERNEL = (Kind.WATCH, Kind.UNWATCH)
 
 
 class Sink(Protocol):
@@ -38,10 +45,61 @@ class Sink(Protocol):
         """Nothing will come any more."""
 
 
+class Reentered(RuntimeError):
+    """A signal handler asks for a connection that the code which it interrupted is using."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this signal handler interrupted a use of the same connection to xenstore: it cannot use that"
+            " connection's transactions and watches"
+        )
+
+
+class Request:
+    """A request and, once it has come, its answer.
+
+    `undo` makes of a successful answer the request that takes its effect back; it is issued where the answer
+    comes and nobody wants it any more.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        payload: bytes,
+        transaction: int = 0,
+        undo: Callable[[Message], Request | None] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.payload = payload
+        self.transaction = transaction
+        self.undo = undo
+        self.number = 0
+        self.answer: Message | None = None
+        self.sent = False
+        """Whether any byte of it may have gone out."""
+        self.abandoned = False
+
+    def taken_back(self) -> Request | None:
+        """The request that takes its effect back, once."""
+        undo, self.undo = self.undo, None
+        return undo(self.answer) if undo is not None and self.answer is not None else None
+
+    def encode(self) -> bytes:
+        return Message(self.kind, self.number, self.transaction, self.payload).encode()
+
+
+class _Guard(threading.local):
+    """Of each thread a lock that says whether it is using the connection."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 class Connection:
     """Requests, answers and events over a channel. Threads: used by many. After a fork it refuses to work.
 
-    `answered` says whether there is anybody at the other end.
+    `answered` says whether there is anybody at the other end. A signal handler must not use it while the code
+    that it interrupted does: that raises Reentered.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -49,11 +107,14 @@ class Connection:
         self.answered = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._sending = threading.Lock()
+        self._guard = _Guard()
+        self._when_left: deque[Callable[[], None]] = deque()
         self._parser = Parser()
-        self._answers: dict[int, Message | None] = {}
-        self._sinks: dict[str, Sink] = {}
-        self._numbers = itertools.count(1)
+        self._outbox = Outbox(channel)
+        self._waiting: dict[int, Request] = {}
+        self._leftovers: deque[Callable[[], Request | None]] = deque()
+        self._sinks: dict[str, weakref.ref[Sink]] = {}
+        self._last_number = 0
         self._tokens = itertools.count(1)
         self._reading = False
         self._closed = False
@@ -65,71 +126,42 @@ class Connection:
         self._poll.register(self._wake, select.POLLIN)
         self._release = weakref.finalize(self, _release, channel, self._wake)
 
-    def request(self, kind: Kind, payload: bytes, transaction: int, timeout: float) -> Message:
-        """One request and its answer. StoreError: ETIMEDOUT, ECONNRESET, EPROTO."""
-        deadline = time.monotonic() + timeout
-        with self.locked():
-            self.check()
-            number = next(self._numbers) & _NUMBER_MASK
-            self._answers[number] = None
-        try:
-            self._send(Message(kind, number, transaction, payload).encode(), deadline)
-            if not self.wait(lambda: self._answers[number] is not None, deadline):
-                raise StoreError(errno.ETIMEDOUT, _SILENCE)
-        finally:
-            with self._lock:
-                answer = self._answers.pop(number)
-        assert answer is not None
-        return answer
-
-    def new_token(self) -> str:
-        """One that no event of this connection has had."""
-        return str(next(self._tokens))
-
-    def subscribe(self, token: str, sink: Sink) -> None:
-        """Events with a token go to a sink from now on; called with the lock held."""
-        self._sinks[token] = sink
-
-    def unsubscribe(self, token: str) -> None:
-        """Events with it that are still under way go nowhere; called with the lock held."""
-        self._sinks.pop(token, None)
-
-    def wait(self, ready: Callable[[], bool], deadline: float | None) -> bool:
-        """Read messages, or let another thread read them, until `ready`, which is called with the lock held.
-
-        False when `deadline`, a time.monotonic() or None for never, has passed.
-        """
-        with self.locked():
-            left = None
-            while not ready():
-                self.check()
-                if left == 0:
-                    return False
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if self._reading:
-                    self._changed.wait(left)
-                else:
-                    self._read(left)
-            return True
-
-    def wake(self) -> None:
-        """Let all who wait look again, the one who reads too; called with the lock held."""
-        if self._reading:
-            os.eventfd_write(self._wake, 1)
-        self._changed.notify_all()
+    # Who may use it, and when.
 
     @property
     def forked(self) -> bool:
         """Whether this process is a child of the one that opened it."""
         return fork_count() != self._forks
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether this is a signal handler, or what one called, that interrupted a use of it."""
+        return self._guard.lock.locked()
+
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """The lock. RuntimeError after a fork, when nobody may be left to give it back."""
+    def entered(self) -> Iterator[None]:
+        """A use of it. RuntimeError after a fork, when nobody may be left to give back a lock; Reentered."""
         if self.forked:
             raise RuntimeError("this xenstore client was opened before a fork: open another one in the child")
-        with self._lock:
+        if self.interrupted:
+            raise Reentered
+        try:
+            with self._guard.lock:
+                yield
+        finally:
+            while self._when_left:
+                self._when_left.popleft()()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A use of it that changes who is told of what."""
+        with self.entered(), self._lock:
             yield
+
+    def when_left(self, action: Callable[[], None]) -> None:
+        """For a signal handler: end the waiting that it interrupted, and do something then."""
+        self._when_left.append(action)
+        os.eventfd_write(self._wake, 1)
 
     def check(self) -> None:
         """Refuse what cannot work any more: StoreError, ValueError (closed); called with the lock held."""
@@ -138,49 +170,219 @@ class Connection:
         if self._failure is not None:
             raise StoreError(*self._failure.args)
 
-    def _read(self, left: float | None) -> None:
-        """Wait for bytes without the lock, then hand out what they are."""
-        self._reading = True
-        try:
-            self._lock.release()
+    # Requests.
+
+    def ask(self, request: Request, timeout: float) -> Message:
+        """Issue a request and wait for its answer. StoreError: ETIMEDOUT, ECONNRESET, EPROTO, a refusal.
+
+        Whatever is raised, also by a signal handler, the request is abandoned.
+        """
+        deadline = time.monotonic() + timeout
+        with self.entered():
             try:
-                data = self._receive(left)
-            finally:
-                self._lock.acquire()
-            if data is not None:
-                self._take(data)
+                self._enlist(request, deadline)
+                self._send(request, deadline)
+                if not self._until(lambda: request.answer is not None, deadline):
+                    raise Busy
+            except BaseException as error:
+                self._give_up(request)
+                if isinstance(error, Busy):
+                    raise StoreError(errno.ETIMEDOUT, self._silence(timeout)) from None
+                raise
+        assert request.answer is not None
+        return request.answer
+
+    def abandon(self, request: Request) -> None:
+        """Nobody wants the answer, or its effect, any more. Takes no lock: a finalizer may call it."""
+        request.abandoned = True
+        if request.answer is not None:
+            self._leftovers.append(request.taken_back)
+
+    def send_later(self, request: Request) -> None:
+        """Send a request whose answer nobody wants, as soon as that is possible. Takes no lock."""
+        self._leftovers.append(partial(_itself, request))
+
+    def tidy(self) -> None:
+        """Send what takes back the effect of abandoned requests; what cannot be sent now goes later."""
+        with contextlib.suppress(RuntimeError), self.locked():
+            self._send_leftovers()
+
+    def _silence(self, timeout: float) -> str:
+        if self.answered:
+            return f"xenstored did not answer within {timeout:g} s"
+        return "nothing answers on xenstore: is xenstored running?"
+
+    def _enlist(self, request: Request, deadline: float) -> None:
+        """Give it a number. Busy when too many have no answer yet."""
+        if not self._until(lambda: len(self._waiting) < _UNANSWERED_MOST, deadline):
+            raise Busy
+        with self._lock:
+            self.check()
+            self._send_leftovers()
+            self._number(request)
+
+    def _number(self, request: Request) -> None:
+        request.number = self._last_number = (self._last_number + 1) & _NUMBER_MASK or 1
+        self._waiting[request.number] = request
+
+    def _send(self, request: Request, deadline: float) -> None:
+        try:
+            self._outbox.send(request, request.encode(), deadline)
+        except StoreError:
+            raise
+        except OSError as error:
+            with self._lock:
+                raise self._fail(error) from error
+
+    def _give_up(self, request: Request) -> None:
+        """Leave a request; one that was sent may be answered yet."""
+        with self._lock:
+            if not request.sent:
+                self._waiting.pop(request.number, None)
+            else:
+                self.abandon(request)
+                self._send_leftovers()
+
+    def _send_leftovers(self) -> None:
+        """Send, without waiting, what takes abandoned requests back; with the lock held."""
+        while self._leftovers and self._failure is None and not self._closed:
+            request = self._leftovers[0]()
+            if request is not None and not self._send_at_once(request):
+                self._leftovers[0] = partial(_itself, request)
+                return
+            self._leftovers.popleft()
+
+    def _send_at_once(self, request: Request) -> bool:
+        """Send what nobody waits for; False when that cannot be now."""
+        request.abandoned = True
+        self._number(request)
+        try:
+            self._outbox.send(request, request.encode(), 0)
+        except Busy:
+            pass
+        except StoreError:
+            del self._waiting[request.number]
+            return True
         except OSError as error:
             self._fail(error)
-        finally:
-            self._reading = False
-            self._changed.notify_all()
+        if not request.sent:
+            del self._waiting[request.number]
+        return request.sent
 
-    def _receive(self, left: float | None) -> bytes | None:
-        """Bytes, b"" at the end, None when there is nothing in that time."""
-        for descriptor, _ in self._poll.poll(None if left is None else min(left, _POLL_MOST_S) * 1000):
-            if descriptor == self._wake:
-                os.eventfd_read(self._wake)
+    # Waiting and reading.
+
+    def wait(self, ready: Callable[[], bool], deadline: float | None) -> bool:
+        """Read messages, or let another thread read them, until `ready`, which is called with the lock held.
+
+        False when `deadline`, a time.monotonic() or None for never, has passed.
+        """
+        with self.entered():
+            return self._until(ready, deadline)
+
+    def _until(self, ready: Callable[[], bool], deadline: float | None) -> bool:
+        left = None
+        while True:
+            reads = False
+            try:
+                with self._lock:
+                    if ready():
+                        return True
+                    self.check()
+                    if left == 0:
+                        return False
+                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    if self._reading:
+                        self._changed.wait(left)
+                    else:
+                        self._reading = reads = True
+                if reads:
+                    self._receive(left)
+            finally:
+                if reads:
+                    self._reading = False
+                    self._hand_out()
+
+    def settled(self) -> bool:
+        """Whether no request waits for its answer, after a look at what has come; also when it has ended."""
         try:
-            return self.channel.receive()
-        except BlockingIOError:
-            return None
+            return self.wait(lambda: not self._waiting, time.monotonic())
+        except (StoreError, ValueError):
+            return True
 
-    def _take(self, data: bytes) -> None:
-        if not data:
-            raise StoreError(errno.ECONNRESET, _CLOSED)
-        for message in self._parser.feed(data):
+    def wake(self) -> None:
+        """Let all who wait look again, the one who reads too; called with the lock held."""
+        if self._reading:
+            os.eventfd_write(self._wake, 1)
+        self._changed.notify_all()
+
+    def _receive(self, left: float | None) -> None:
+        """Bytes, if any come in that time."""
+        try:
+            for descriptor, _ in self._poll.poll(None if left is None else min(left, _POLL_MOST_S) * 1000):
+                if descriptor == self._wake:
+                    os.eventfd_read(self._wake)
+            self._parser.read(self.channel.receive)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            with self._lock:
+                self._fail(error)
+
+    def _hand_out(self) -> None:
+        """What has come, to those who wait for it."""
+        with self._lock:
+            try:
+                self._take()
+            except StoreError as error:
+                self._fail(error)
+            finally:
+                self._changed.notify_all()
+
+    def _take(self) -> None:
+        for message in self._parser.messages():
             self.answered = True
             if message.kind == Kind.WATCH_EVENT:
                 self._deliver(message.payload)
-            elif message.request in self._answers:
-                self._answers[message.request] = message
+            else:
+                self._settle(message)
+        self._send_leftovers()
+
+    def _settle(self, message: Message) -> None:
+        """Give an answer to the request that it is for, if there is one."""
+        number = self._asked(message)
+        if number is not None:
+            request = self._waiting[number]
+            request.answer = message
+            del self._waiting[number]
+            if request.abandoned:
+                self._leftovers.append(request.taken_back)
+
+    def _asked(self, message: Message) -> int | None:
+        """The number of the request that an answer is for; None for one that nobody has asked.
+
+        Linux's device once had its own ways with numbers: from 4.11 to 4.15 it put its own, which are higher
+        than ours, into the answers, and up to 4.10 it answered requests about watches itself, with the number
+        0. It keeps the order in which it was asked.
+        """
+        number = message.request
+        if number in self._waiting:
+            return number
+        issued = number and (self._last_number - number) & _NUMBER_MASK < _HALF
+        if issued:
+            return None
+        for candidate, request in self._waiting.items():
+            about_watches = request.kind in _ANSWERED_BY_THE_KERNEL
+            if about_watches == (number == 0) and message.kind in (request.kind, Kind.ERROR):
+                return candidate
+        return None
 
     def _deliver(self, payload: bytes) -> None:
         strings = split(payload)
         if len(strings) < 2:
             raise StoreError(errno.EPROTO, "an event without path and token")
         path, token = strings[:2]
-        sink = self._sinks.get(token)
+        known = self._sinks.get(token)
+        sink = None if known is None else known()
         if sink is not None:
             sink.put(path, token)
 
@@ -190,46 +392,50 @@ class Connection:
             self._failure = error if isinstance(error, StoreError) else StoreError(errno.ECONNRESET, _CLOSED)
         return self._failure
 
-    def _send(self, data: bytes, deadline: float) -> None:
-        if not self._sending.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise StoreError(errno.ETIMEDOUT, _SILENCE)
-        rest = data
-        try:
-            while rest:
-                rest = rest[self._send_some(rest, deadline) :]
-        except StoreError:
-            raise
-        except OSError as error:
-            with self._lock:
-                raise self._fail(error) from error
-        finally:
-            if 0 < len(rest) < len(data):
-                with self._lock:
-                    self._fail(StoreError(errno.ECONNRESET, "a request was sent in part only"))
-            self._sending.release()
+    # Events.
 
-    def _send_some(self, data: bytes, deadline: float) -> int:
-        try:
-            return self.channel.send(data)
-        except BlockingIOError:
-            room = select.poll()
-            room.register(self.channel.fileno(), select.POLLOUT)
-            if not room.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise StoreError(errno.ETIMEDOUT, _SILENCE) from None
-            return 0
+    def new_token(self) -> str:
+        """One that no event of this connection has had."""
+        return str(next(self._tokens))
+
+    def subscribe(self, token: str, sink: Sink) -> None:
+        """Events with a token go to a sink from now on, while anybody has it; called with the lock held."""
+        self._sinks[token] = weakref.ref(sink)
+
+    def unsubscribe(self, token: str) -> None:
+        """Events with it that are still under way go nowhere. Takes no lock: a finalizer may call it."""
+        self._sinks.pop(token, None)
+
+    # The end.
 
     def close(self) -> None:
-        """Wake whoever waits, then close. After a fork only what this process has of it."""
-        if not self.forked:
+        """Wake whoever waits, then close. After a fork only what this process has of it.
+
+        From a signal handler that interrupted a use of it: as soon as that has ended, which is at once.
+        """
+        if self.forked:
+            self._release()
+            return
+        if self.interrupted:
+            self._closed = True
+            self.when_left(self.close)
+            return
+        with self.entered():
             with self._lock:
                 self._closed = True
                 self.wake()
                 while self._reading:
                     self._changed.wait()
-                for sink in self._sinks.values():
-                    sink.end()
+                for known in list(self._sinks.values()):
+                    sink = known()
+                    if sink is not None:
+                        sink.end()
                 self._sinks.clear()
-        self._release()
+            self._release()
+
+
+def _itself(request: Request) -> Request:
+    return request
 
 
 def _release(channel: Channel, wake: int) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import time
+import uuid as uuids
 import warnings
 from collections.abc import Callable
 
@@ -11,59 +13,117 @@ from pyxc.errors import StoreError
 from pyxc.store import channel
 from pyxc.store.channel import Channel
 from pyxc.store.client import StoreClient
+from pyxc.store.session import TIMEOUT_S
+from pyxc.store.wire import Kind
 
-_PATIENCE_S = 1.0
-_NOBODY = (errno.ETIMEDOUT, errno.ENODEV, errno.ECONNRESET, errno.EPERM)
+_GLANCE_S = 1.0
+"""How long a name is waited for that is only shown."""
+_RETRY_S = 5.0
+"""How long nobody waits again for a xenstored that did not answer in time, unless it does by then."""
+_BROKEN = (errno.ECONNRESET, errno.EPROTO)
+
+
+def readable(name: str | None) -> str | None:
+    """A name for people: bytes that are not UTF-8 as \\xff."""
+    return None if name is None else name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 class Names:
     """Names of the domains and cpu pools of a target. Threads: may be used by many.
 
-    Where nothing answers it says so once, and knows no names from then on. Where there is no xenstore at all,
-    as with a recording, it has nothing to say.
+    A name that is only to be shown is None when xenstore cannot be asked: a warning says so, and the next
+    question asks again. One that decides which domain is meant must be asked for with `strictly`: that is a
+    StoreError then, since a name that could not be read is not a name that nobody has.
     """
 
-    _silent: set[str] = set()
-    """Targets whose xenstored took a request and never answered: no other handle waits for it again."""
+    _silent: dict[str, float] = {}
+    """Targets whose xenstored did not answer in time, and until when nobody waits for it again."""
 
     def __init__(
         self, connect: Callable[[], Channel] = channel.connect, target: str = "", use: bool = True
     ) -> None:
+        self.use = use
         self._connect = connect
         self._target = target
-        self._use = use
         self._store: StoreClient | None = None
+        self._warned = False
 
-    def domain_name(self, domid: int) -> str | None:
-        """A domain's name in xenstore, None when it has none or nothing answers there."""
-        return self._read(f"/local/domain/{domid}/name")
+    def domain_name(
+        self, domid: int, uuid: uuids.UUID | None = None, *, strictly: bool = False
+    ) -> str | None:
+        """The name of the domain with an id, None when it has none.
 
-    def pool_name(self, pool_id: int) -> str | None:
+        With `uuid` a name that was written for another domain with the same id does not count: where
+        /local/domain/ID/vm exists, it must end in this UUID. Bytes that are not UTF-8 are surrogates
+        (surrogateescape), so that different names stay different.
+        """
+        home = f"/local/domain/{domid}"
+        name = self._text(f"{home}/name", strictly)
+        if name is None or uuid is None:
+            return name
+        vm = self._text(f"{home}/vm", strictly)
+        return name if vm is None or vm.lower().endswith(str(uuid)) else None
+
+    def pool_name(self, pool_id: int, *, strictly: bool = False) -> str | None:
         """The same of a cpu pool. The first one has a name even where nobody gave it one."""
-        name = self._read(f"/local/pool/{pool_id}/name")
+        name = self._text(f"/local/pool/{pool_id}/name", strictly)
         return "Pool-0" if name is None and pool_id == 0 else name
 
-    def _read(self, path: str) -> str | None:
-        if not self._use or self._target in Names._silent:
-            return None
-        if self._store is None:
-            self._store = StoreClient(self._connect, readonly=True, timeout=_PATIENCE_S)
+    def _text(self, path: str, strictly: bool) -> str | None:
         try:
-            name = self._store.read(path)
+            if strictly:
+                value = self._ask(path, TIMEOUT_S)
+            else:
+                value = self._ask(path, _GLANCE_S) if self._may_ask() else None
         except StoreError as error:
-            if error.errno in _NOBODY:
-                self._give_up(error)
-            elif error.errno != errno.EOPNOTSUPP:
+            if strictly:
                 raise
+            self._complain(error)
             return None
-        return None if name is None else name.decode(errors="replace")
+        return None if value is None else value.decode(errors="surrogateescape")
 
-    def _give_up(self, error: StoreError) -> None:
-        self._use = False
+    def _may_ask(self) -> bool:
+        """Whether it is worth while to ask for what is only shown."""
+        if not self.use:
+            return False
+        quiet_until = Names._silent.get(self._target, 0.0)
+        return time.monotonic() >= quiet_until or (self._store is not None and self._store.settled())
+
+    def _ask(self, path: str, timeout: float) -> bytes | None:
+        """A node; through a new connection where the old one has ended, as after a restart of xenstored."""
+        if not self.use:
+            raise StoreError(errno.EOPNOTSUPP, "this handle does not ask xenstore for names (names=False)")
+        store = self._store
+        try:
+            value = self._read(path, timeout)
+        except StoreError as error:
+            if store is None or error.errno not in _BROKEN:
+                raise
+            if self._store is store:
+                self._store = None
+            value = self._read(path, timeout)
+        Names._silent.pop(self._target, None)
+        self._warned = False
+        return value
+
+    def _read(self, path: str, timeout: float) -> bytes | None:
+        store = self._store
+        if store is None:
+            store = self._store = StoreClient(self._connect, readonly=True)
+        try:
+            return store.request(Kind.READ, path, timeout=timeout)
+        except StoreError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    def _complain(self, error: StoreError) -> None:
+        """Warn once until it can be asked again; not of a recording, which has no xenstore."""
         if error.errno == errno.ETIMEDOUT:
-            Names._silent.add(self._target)
-        self.close()
-        warnings.warn(f"domains show without names: {error.strerror}", RuntimeWarning, stacklevel=5)
+            Names._silent[self._target] = time.monotonic() + _RETRY_S
+        if error.errno != errno.EOPNOTSUPP and not self._warned:
+            self._warned = True
+            warnings.warn(f"domains show without names: {error.strerror}", RuntimeWarning, stacklevel=5)
 
     def close(self) -> None:
         """End the connection, if any; the next question makes another one."""

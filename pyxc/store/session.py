@@ -12,7 +12,7 @@ from pyxc import arguments
 from pyxc.errors import ReadOnlyError, StoreError
 from pyxc.store import channel
 from pyxc.store.channel import Channel
-from pyxc.store.connection import Connection
+from pyxc.store.connection import Connection, Request
 from pyxc.store.nodes import Nodes
 from pyxc.store.wire import CHANGES, PAYLOAD_MOST, Kind, error_of, join, path_bytes, split
 
@@ -23,7 +23,9 @@ _SPECIAL = (Kind.WATCH, Kind.UNWATCH, Kind.SET_PERMS)
 class Session(Nodes):
     """The nodes of xenstore, through a connection that is made when it is first needed.
 
-    Threads: may be shared; requests do not wait for each other. After a fork only the parent may use it.
+    Threads: may be shared; requests do not wait for each other. A signal handler may use it, whatever it
+    interrupts: where that is a use of the connection, the handler gets another one. After a fork only the
+    parent may use it.
     """
 
     def __init__(
@@ -37,27 +39,63 @@ class Session(Nodes):
         self.timeout = timeout
         self._connect = connect
         self.closed = False
-        self._lock = threading.Lock()
-        self._connection: Connection | None = None
+        self._lock = threading.RLock()
+        self._connections: list[Connection] = []
+        """The first is the usual one; the others were made for signal handlers."""
 
     def request(
-        self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"", transaction: int = 0
+        self,
+        kind: Kind,
+        path: str | None,
+        *strings: bytes,
+        tail: bytes = b"",
+        transaction: int = 0,
+        timeout: float | None = None,
     ) -> bytes:
+        """One request in the protocol's own terms, with bytes at its end; returns the payload.
+
+        `transaction` is one that was begun in the usual connection.
+        """
+        connection = self.connection() if transaction else self.free_connection()
+        request = self.prepared(connection, kind, path, *strings, tail=tail, transaction=transaction)
+        return self.ask(connection, request, path, timeout)
+
+    def prepared(
+        self,
+        connection: Connection,
+        kind: Kind,
+        path: str | None,
+        *strings: bytes,
+        tail: bytes = b"",
+        transaction: int = 0,
+    ) -> Request:
+        """A request that may be sent. ReadOnlyError, TypeError, ValueError."""
         if self.readonly and kind in CHANGES:
             raise ReadOnlyError(f"xenstore {kind.operation} changes something and this handle is read-only")
         first = [] if path is None else [path_bytes(path, special=kind in _SPECIAL)]
         payload = join([*first, *strings]) + tail
-        if len(payload) > PAYLOAD_MOST:
-            raise ValueError(f"{len(payload)} bytes in one request; xenstore takes {PAYLOAD_MOST}")
+        most: int = getattr(connection.channel, "payload_most", PAYLOAD_MOST)
+        if len(payload) > most:
+            raise ValueError(f"{len(payload)} bytes in one request; xenstore takes {most} this way")
+        return Request(kind, payload, transaction)
+
+    def ask(
+        self, connection: Connection, request: Request, path: str | None, timeout: float | None = None
+    ) -> bytes:
+        """Issue a request on a connection; returns the payload of the answer. StoreError.
+
+        RuntimeError in a signal handler that interrupted a use of this very connection.
+        """
+        operation = request.kind.operation
         try:
-            answer = self.connection().request(kind, payload, transaction, self.timeout)
+            answer = connection.ask(request, self.timeout if timeout is None else timeout)
         except StoreError as error:
-            raise StoreError(error.errno or 0, error.strerror or "", kind.operation, path) from error
+            raise StoreError(error.errno or 0, error.strerror or "", operation, path) from error
         if answer.kind == Kind.ERROR:
             number, name = error_of(answer.payload)
-            raise StoreError(number, f"{name}, {os.strerror(number)}", kind.operation, path)
-        if answer.kind != kind:
-            raise StoreError(errno.EPROTO, f"an answer of kind {answer.kind}", kind.operation, path)
+            raise StoreError(number, f"{name}, {os.strerror(number)}", operation, path)
+        if answer.kind != request.kind:
+            raise StoreError(errno.EPROTO, f"an answer of kind {answer.kind}", operation, path)
         return answer.payload
 
     def domain_path(self, domid: int) -> str:
@@ -73,25 +111,48 @@ class Session(Nodes):
         return answer
 
     def connection(self) -> Connection:
-        """The connection, made when it is first needed. ValueError once the session is closed."""
+        """The usual connection, made when it is first needed. ValueError once the session is closed."""
         with self._lock:
-            if self.closed:
-                raise ValueError("this xenstore client is closed")
-            if self._connection is None:
-                self._connection = Connection(self._connect())
-            return self._connection
+            return self._connections[0] if self._connections and not self.closed else self._made()
+
+    def free_connection(self) -> Connection:
+        """The usual connection, or in a signal handler that interrupted a use of it another one."""
+        with self._lock:
+            usable = [one for one in self._connections if not one.interrupted]
+            return usable[0] if usable and not self.closed else self._made()
+
+    def _made(self) -> Connection:
+        self._check_open()
+        made = Connection(self._connect())
+        self._connections.append(made)
+        try:
+            self._check_open()
+        except ValueError:  # a signal handler closed it
+            self.close()
+            raise
+        return made
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("this xenstore client is closed")
 
     def close(self) -> None:
         """End the connection, its watches and its transactions. May be called again."""
         with self._lock:
             self.closed = True
-            connection, self._connection = self._connection, None
-        if connection is not None:
+            connections, self._connections = self._connections, []
+        for connection in connections:
             connection.close()
+
+    def settled(self) -> bool:
+        """Whether it waits for no answer any more, also none that came too late; looks without waiting."""
+        with self._lock:
+            connections = list(self._connections)
+        return all(connection.settled() for connection in connections)
 
     @property
     def connected(self) -> bool:
-        return self._connection is not None
+        return bool(self._connections)
 
 
 def numbers(*numbers: int) -> list[bytes]:

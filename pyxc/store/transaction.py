@@ -4,31 +4,76 @@
 from __future__ import annotations
 
 import errno
+import weakref
 
 from pyxc.errors import StoreError
+from pyxc.store.connection import Connection, Request
 from pyxc.store.nodes import Nodes
 from pyxc.store.session import Session
-from pyxc.store.wire import Kind
+from pyxc.store.wire import Kind, Message
+
+_START, _END = Kind.TRANSACTION_START, Kind.TRANSACTION_END
+_ABORT = b"F\0"
 
 
 class Transaction(Nodes):
     """The nodes as they were when it first looked, with its own changes; nobody else sees these yet.
 
-    StoreClient.transact() makes, commits and repeats it. Threads: one at a time.
+    StoreClient.transact() makes, commits and repeats it. One that is dropped, or whose beginning or end is
+    interrupted, does not stay in xenstore. Threads: one at a time.
     """
 
-    def __init__(self, session: Session, number: int) -> None:
-        self.number = number
+    def __init__(self, session: Session, number: int, connection: Connection | None = None) -> None:
+        self._number = number
         self._session = session
+        self._connection = session.connection() if connection is None else connection
         self._open = True
+        self._begun: Request | None = None
+        self._dropped: weakref.finalize[..., Transaction] | None = None
+
+    @classmethod
+    def begin(cls, session: Session) -> Transaction:
+        """A new one. StoreError."""
+        connection = session.free_connection()
+        begun = session.prepared(connection, _START, None, b"")
+        begun.undo = _abort
+        try:
+            payload = session.ask(connection, begun, None)
+            number = _number(payload)
+            if not number:
+                raise StoreError(errno.EPROTO, f"{payload[:40]!r} is not a transaction", _START.operation)
+            transaction = cls(session, number, connection)
+            transaction._begun = begun
+            transaction._dropped = weakref.finalize(transaction, connection.abandon, begun)
+            transaction._dropped.atexit = False
+        except BaseException:
+            connection.abandon(begun)
+            connection.tidy()
+            raise
+        return transaction
+
+    @property
+    def number(self) -> int:
+        """Its number in requests. Who has taken that may end it without this object, which can be dropped."""
+        if self._dropped is not None:
+            self._dropped.detach()
+        return self._number
 
     def request(self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"") -> bytes:
         if not self._open:
             raise ValueError("this transaction has ended")
-        return self._session.request(kind, path, *strings, tail=tail, transaction=self.number)
+        return self._ask(self._prepared(kind, path, *strings, tail=tail), path)
+
+    def _prepared(self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"") -> Request:
+        return self._session.prepared(
+            self._connection, kind, path, *strings, tail=tail, transaction=self._number
+        )
+
+    def _ask(self, request: Request, path: str | None) -> bytes:
+        return self._session.ask(self._connection, request, path)
 
     def commit(self) -> bool:
-        """End it. False, and nothing has changed, when what it looked at changed meanwhile: begin anew."""
+        """End it. False, and nothing has changed, when another change of what it looked at came first."""
         try:
             self._finish(b"T")
         except StoreError as error:
@@ -41,8 +86,40 @@ class Transaction(Nodes):
         """End it and leave everything as it was."""
         self._finish(b"F")
 
+    def abandon(self) -> None:
+        """Abort it without waiting for the answer, where it has not ended; raises nothing."""
+        was_open, self._open = self._open, False
+        if self._begun is not None:
+            self._connection.abandon(self._begun)
+        elif was_open:
+            self._connection.send_later(Request(_END, _ABORT, self._number))
+        self._connection.tidy()
+        if self._dropped is not None:
+            self._dropped.detach()
+
     def _finish(self, outcome: bytes) -> None:
+        if not self._open:
+            raise ValueError("this transaction has ended")
+        end: Request | None = None
         try:
-            self.request(Kind.TRANSACTION_END, None, outcome)
+            end = self._prepared(_END, None, outcome)
+            self._ask(end, None)
         finally:
-            self._open = False
+            if end is not None and end.sent:
+                self._open = False
+                if self._begun is not None:
+                    self._begun.undo = None
+            self.abandon()
+
+
+def _number(payload: bytes) -> int:
+    """The number in the answer to a beginning; 0 for an invalid one."""
+    text = payload.removesuffix(b"\0")
+    number = int(text) if text.isdigit() and len(text) <= 10 else 0
+    return number if number < 2**32 else 0
+
+
+def _abort(answer: Message) -> Request | None:
+    """What ends the transaction that was begun, if it was."""
+    number = _number(answer.payload) if answer.kind == _START else 0
+    return Request(_END, _ABORT, number) if number else None

@@ -3,21 +3,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from pyxc.errors import StoreError
-from pyxc.store.connection import Connection
+from pyxc.store.connection import Connection, Request
 from pyxc.store.session import Session
-from pyxc.store.wire import Kind, path_bytes
+from pyxc.store.wire import Kind, Message, join, path_bytes
 from pyxc.waiting import until_readable_async
+
+EVENTS_MOST = 1024
+"""Events of one Watch that wait to be taken, and one for each path that it watches."""
 
 
 class Event(NamedTuple):
@@ -35,10 +37,12 @@ class Watch:
 
     A path is watched with all that is below it. xenstore fires once as soon as a watch is set, and may fire
     more often than something changes: look at what you wait for after each event. An event equal to one that
-    still waits to be taken is dropped. @introduceDomain fires when a domain begins to use xenstore,
-    @releaseDomain when one shut down, crashed or is gone.
+    still waits to be taken is dropped. When more than EVENTS_MOST wait, all those of one watched path become
+    a single event of that path: something below it changed. @introduceDomain fires when a domain begins to
+    use xenstore, @releaseDomain when one shut down, crashed or is gone.
 
-    Threads: may be used by many; each event goes to one of them.
+    Threads: may be used by many; each event goes to one of them. A signal handler may close it; it cannot
+    wait with it while the code that it interrupted uses the same connection (RuntimeError).
     """
 
     def __init__(self, session: Session, connection: Connection) -> None:
@@ -46,25 +50,33 @@ class Watch:
         self._connection = connection
         self._watched: dict[str, tuple[str, Any]] = {}
         self._events: dict[tuple[str, str], Event] = {}
+        self._overrun: set[str] = set()
         self._ended = False
         self._readiness: _Readiness | None = None
+        self._dropped = weakref.finalize(self, _drop, connection, self._watched)
+        self._dropped.atexit = False
 
     def add(self, path: str, token: Any = None) -> None:
         """Watch one more path; a token of any kind comes back in its events. StoreError, ValueError."""
         path_bytes(path, special=True)
         if not self._connection.answered:
             # Asked for a watch, Linux's device itself waits for xenstored: for ever, and no signal ends it.
-            self._session.domain_path(0)
+            self._ask(Kind.GET_DOMAIN_PATH, None, b"0")
         wire_token = self._connection.new_token()
         with self._connection.locked():
             self._check()
             # It fires at once: the place for its events has to be there first.
             self._watched[wire_token] = path, token
             self._connection.subscribe(wire_token, self)
+        request = self._prepared(Kind.WATCH, path, wire_token.encode())
+        request.undo = partial(_unwatched, path, wire_token)
         try:
-            self._session.request(Kind.WATCH, path, wire_token.encode())
+            self._session.ask(self._connection, request, path)
         except BaseException:
-            self._forget(wire_token)
+            self._connection.abandon(request)
+            self._silence(wire_token)
+            self._watched.pop(wire_token, None)
+            self._connection.tidy()
             raise
 
     def remove(self, path: str, token: Any = None) -> None:
@@ -73,15 +85,28 @@ class Watch:
             found = [key for key, (known, kept) in self._watched.items() if known == path and kept is token]
         if not found:
             raise KeyError(f"{path} is not watched here")
-        self._forget(found[0])
-        self._session.request(Kind.UNWATCH, path, found[0].encode())
+        self._silence(found[0])
+        request = _unwatch(path, found[0])
+        try:
+            self._session.ask(self._connection, request, path)
+        finally:
+            if not request.sent:
+                self._connection.send_later(request)
+            self._watched.pop(found[0], None)
 
-    def _forget(self, wire_token: str) -> None:
+    def _prepared(self, kind: Kind, path: str | None, *strings: bytes) -> Request:
+        return self._session.prepared(self._connection, kind, path, *strings)
+
+    def _ask(self, kind: Kind, path: str | None, *strings: bytes) -> None:
+        self._session.ask(self._connection, self._prepared(kind, path, *strings), path)
+
+    def _silence(self, wire_token: str) -> None:
+        """No events of a path any more, not even those that wait."""
         with self._connection.locked():
             self._connection.unsubscribe(wire_token)
-            self._watched.pop(wire_token, None)
             for key in [key for key in self._events if key[1] == wire_token]:
                 del self._events[key]
+            self._overrun.discard(wire_token)
             self._show()
 
     def get(self, timeout: float | None = None) -> Event | None:
@@ -90,16 +115,24 @@ class Watch:
         StoreError when the connection ends, ValueError when the watch or its client is closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        taken: list[Event] = []
+        taken: list[tuple[tuple[str, str], Event]] = []
 
         def take() -> bool:
             self._check()
             if self._events:
-                taken.append(self._events.pop(next(iter(self._events))))
+                taken.append(next(iter(self._events.items())))
+                del self._events[taken[0][0]]
+                self._overrun.discard(taken[0][0][1])
                 self._show()
             return bool(taken)
 
-        return taken[0] if self._connection.wait(take, deadline) else None
+        try:
+            return taken[0][1] if self._connection.wait(take, deadline) else None
+        except BaseException:
+            if taken:
+                with self._connection.locked():
+                    self._events = {**dict(taken), **self._events}
+            raise
 
     def __iter__(self) -> Iterator[Event]:
         """Events for ever, until the watch or its client is closed. StoreError when the connection ends."""
@@ -149,9 +182,18 @@ class Watch:
 
     def put(self, path: str, token: str) -> None:
         """The connection brings an event."""
-        watched, own_token = self._watched[token]
-        self._events[path, token] = Event(path, watched if own_token is None else own_token)
+        if token in self._overrun:
+            return
+        self._events[path, token] = self._event(path, token)
+        if len(self._events) > EVENTS_MOST + len(self._watched):
+            paths = {waiting: self._watched[waiting][0] for _, waiting in self._events}
+            self._events = {(path, token): self._event(path, token) for token, path in paths.items()}
+            self._overrun = set(paths)
         self._show()
+
+    def _event(self, path: str, token: str) -> Event:
+        watched, own_token = self._watched[token]
+        return Event(path, watched if own_token is None else own_token)
 
     def end(self) -> None:
         """The connection is closed."""
@@ -170,17 +212,27 @@ class Watch:
 
     def close(self) -> None:
         """Watch nothing more, and end all waiting for it. May be called again."""
-        if self._connection.forked:
+        connection = self._connection
+        if connection.forked:
             return
+        if connection.interrupted:
+            self._ended = True
+            connection.when_left(self.close)
+            return
+        try:
+            self._close()
+        except BaseException:  # of a signal handler
+            self._close()
+            raise
+
+    def _close(self) -> None:
         with self._connection.locked():
-            watched = dict(self._watched)
-        for wire_token, (path, _) in watched.items():
-            self._forget(wire_token)
-            with contextlib.suppress(StoreError, ValueError):
-                self._session.request(Kind.UNWATCH, path, wire_token.encode())
-        with self._connection.locked():
+            self._events.clear()
             self.end()
             self._connection.wake()
+        _drop(self._connection, self._watched)
+        self._connection.tidy()
+        self._dropped.detach()
 
     def __enter__(self) -> Watch:
         return self
@@ -189,6 +241,23 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _unwatch(path: str, wire_token: str) -> Request:
+    return Request(Kind.UNWATCH, join([path.encode("ascii"), wire_token.encode()]))
+
+
+def _unwatched(path: str, wire_token: str, answer: Message) -> Request | None:
+    """What ends a watch that was set, if it was."""
+    return _unwatch(path, wire_token) if answer.kind == Kind.WATCH else None
+
+
+def _drop(connection: Connection, watched: dict[str, tuple[str, Any]]) -> None:
+    """End all watches. Takes no lock: a finalizer may call it."""
+    for wire_token, (path, _) in list(watched.items()):
+        connection.unsubscribe(wire_token)
+        connection.send_later(_unwatch(path, wire_token))
+        watched.pop(wire_token, None)
 
 
 class _Readiness:

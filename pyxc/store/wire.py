@@ -6,14 +6,17 @@ from __future__ import annotations
 import errno
 import re
 import struct
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum, IntFlag
+from operator import call
 from typing import NamedTuple
 
 from pyxc.errors import StoreError
 
 PAYLOAD_MOST = 4096
 """Bytes of a payload, either way: who sends more is disconnected."""
+HEADER_SIZE = 16
 ABSOLUTE_MOST, RELATIVE_MOST = 3072, 2048
 """Characters of a path."""
 
@@ -127,12 +130,35 @@ class Parser:
     """Cuts a stream of bytes into messages."""
 
     def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
         self._data = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that are complete now. StoreError EPROTO for a length that no message may have."""
         self._data += data
-        messages = []
+        return list(self.messages())
+
+    def read(self, receive: Callable[[], bytes]) -> None:
+        """Feed it what `receive` returns; another thread may be at messages().
+
+        Where `receive` is C this is one step of C: a signal handler that raises cannot lose bytes on the way.
+        """
+        self._pieces.extend(map(call, (receive,)))
+
+    def messages(self) -> Iterator[Message]:
+        """The messages that are complete; one stays until the next is asked for, so that none is lost.
+
+        StoreError: ECONNRESET at the end of the stream, EPROTO as for feed().
+        """
+        yield from self._complete()
+        while self._pieces:
+            if not self._pieces[0]:
+                raise StoreError(errno.ECONNRESET, "xenstored closed the connection")
+            self._data += self._pieces[0]
+            del self._pieces[0]
+            yield from self._complete()
+
+    def _complete(self) -> Iterator[Message]:
         while len(self._data) >= _HEADER.size:
             kind, request, transaction, size = _HEADER.unpack_from(self._data)
             if size > PAYLOAD_MOST:
@@ -140,9 +166,8 @@ class Parser:
             end = _HEADER.size + size
             if len(self._data) < end:
                 break
-            messages.append(Message(kind, request, transaction, bytes(self._data[_HEADER.size : end])))
+            yield Message(kind, request, transaction, bytes(self._data[_HEADER.size : end]))
             del self._data[:end]
-        return messages
 
 
 def join(strings: Iterable[bytes]) -> bytes:

@@ -34,6 +34,7 @@ Pyxc = Callable[..., Outcome]
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYXC_TARGET", raising=False)
     monkeypatch.delenv("PYXC_TRACE", raising=False)
+    monkeypatch.delenv("PYXC_ASSUME", raising=False)
 
 
 @pytest.fixture

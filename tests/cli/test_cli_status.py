@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 
-from pyxc import errors, opening
+from pyxc import errors, opening, sim
 from pyxc.cli.commands import host as host_commands
 from pyxc.cli.status import status_of
 
@@ -133,7 +133,7 @@ def test_without_xen_one_line_says_what_is_missing(pyxc, monkeypatch):
 
 
 def test_a_warning_is_one_line(pyxc, host, monkeypatch):
-    def silent(self, domid):
+    def silent(self, domid, uuid):
         warnings.warn("nothing answers", RuntimeWarning, stacklevel=2)
 
     monkeypatch.setattr("pyxc.store.Names.domain_name", silent)
@@ -201,3 +201,29 @@ def test_an_interrupted_process_is_no_noise():
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
+
+
+def test_a_newer_xen_is_managed_by_assumed_structures(pyxc, monkeypatch):
+    host = sim.Hypervisor(sim.named("sim:xen-4.22"))
+    host.interface = host.interface._replace(domctl=0x19, sysctl=0x17)
+    monkeypatch.setattr(opening, "open_link", lambda target, gate="auto": host.connect())
+    refused = pyxc("list")
+    assert (refused.status, refused.out) == (6, "")
+    assert "--assume" in refused.err and "PYXC_ASSUME" in refused.err
+    assert pyxc("--assume", "4.22", "pause", "web1").status == 0
+    monkeypatch.setenv("PYXC_ASSUME", "4.22")
+    assert pyxc("info", "--json").json["domctl_version"] == 0x19
+    assert host.domains[1].pauses == 1
+
+
+@pytest.mark.parametrize("text", ["4", "9.9", "new", "", "4.22.1"])
+def test_a_release_that_cannot_be_assumed_is_a_mistake(pyxc, text):
+    assert pyxc("list", "--assume", text, SIM).status == 2
+
+
+def test_another_architecture_is_unsupported(pyxc, monkeypatch):
+    kinds = "xen-3.0-aarch64 xen-3.0-armv7l"
+    monkeypatch.setattr("pyxc.sim.ops.version._capabilities", lambda profile: f"{kinds} ")
+    outcome = pyxc("list", SIM)
+    assert (outcome.status, outcome.out) == (6, "")
+    assert f"this is Xen 4.17 for 64-bit Arm ({kinds})" in outcome.err

@@ -82,7 +82,10 @@ def test_a_domain_without_name(pyxc, host):
 def test_no_names(pyxc, host):
     rows = pyxc("list", "--no-names").out.splitlines()[1:]
     assert [row.split()[0] for row in rows] == ["(null)"] * 4
-    assert pyxc("--no-names", "list", "web1").status == 5
+    asked = pyxc("--no-names", "pause", "web1")
+    assert (asked.status, asked.out) == (1, "")
+    assert "web1: the name web1 cannot be looked up, an id or UUID can: this handle does not ask" in asked.err
+    assert pyxc("--no-names", "pause", "00000000-0000-0000-0000-00000000ffff").status == 5
 
 
 def test_list_keeps_the_order_that_is_asked_for(pyxc, host):

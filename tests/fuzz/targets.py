@@ -90,7 +90,7 @@ def _asked(question: Question, data: bytes) -> object:
         try:
             return question(xen)
         finally:
-            Names._silent.discard(link.target)
+            Names._silent.pop(link.target, None)
             xen.close()
 
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 import struct
 import threading
 from collections.abc import Iterator
@@ -424,3 +427,41 @@ def test_a_socket_where_none_can_be(xen: sim.Hypervisor, tmp_path: Path) -> None
     with pytest.raises(FileNotFoundError):
         Listener(xen.store, tmp_path / "nothing" / "socket")
     assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_nobody_else_may_use_the_socket(xen: sim.Hypervisor, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with Listener(xen.store, tmp_path / "socket"):
+            assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_a_socket_that_is_in_use_stays(xen: sim.Hypervisor, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(OSError, match="in use"):
+            Listener(xen.store, path)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    assert threading.active_count() == 1
+    with Listener(xen.store, path):
+        assert path.is_socket(), "what nobody listens on is replaced"
+    path.write_text("mine")
+    with pytest.raises(OSError, match="in use"):
+        Listener(xen.store, path)
+    assert path.read_text() == "mine"
+
+
+def test_the_end_removes_no_other_socket(xen: sim.Hypervisor, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with Listener(xen.store, path):
+        path.rename(tmp_path / "moved")
+        path.write_text("another")
+    assert path.read_text() == "another"
+    with Listener(xen.store, tmp_path / "socket2"):
+        (tmp_path / "socket2").unlink()

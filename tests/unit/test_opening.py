@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 from hosts import RELEASES, HostLink
 
 import pyxc
 from pyxc import errors
-from pyxc.abi import domctl, sysctl, version
+from pyxc.abi import cpu_policy, domctl, domctl_scheduler, livepatch, perfc, sysctl, version
+from pyxc.abi.cpu_policy import Policy
 from pyxc.abi.layout import Layout, Table, pad
+from pyxc.domain.vcpus import Vcpus
 from pyxc.sim import Hypervisor, named
+from pyxc.sim.model.livepatches import Patch
 
 
 def link_to(truth: Hypervisor) -> HostLink:
@@ -122,12 +126,161 @@ def test_records_of_another_size_than_known_are_not_trusted() -> None:
 
 
 def test_an_expert_may_assume_a_release() -> None:
-    link = link_to(fresh("4.20"))
-    with pyxc.connect(link, assume=(4, 20)) as xen:
-        assert (xen.interface.domctl, xen.interface.sysctl) == (0x17, 0x15)
-        assert link.hypercalls == 1, "nothing but the release is asked"
-    with pyxc.connect(link_to(fresh()), assume=(9, 9)) as xen:
-        assert (xen.interface.domctl, xen.interface.sysctl) == (0x18, 0x16)
+    with pyxc.connect(link_to(fresh("4.20")), assume=(4, 20)) as xen:
+        assert (xen.interface.domctl, xen.interface.sysctl, xen.interface.assumed) == (0x17, 0x15, True)
+        assert xen.interface.taken == (0x17, 0x15)
+
+
+def newer(release: str = "4.22", ahead: int = 1, kind: type[Hypervisor] = Hypervisor) -> Hypervisor:
+    """A release after the newest known one, with the structures of a known one."""
+    truth = kind(named(f"sim:xen-{release}"))
+    truth.interface = truth.interface._replace(domctl=0x18 + ahead, sysctl=0x16 + ahead)
+    return truth
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 40])
+def test_of_a_newer_xen_the_numbers_that_it_takes_are_found(ahead: int) -> None:
+    truth = newer(ahead=ahead)
+    with pyxc.connect(link_to(truth), assume=(4, 22)) as xen:
+        assert (xen.interface.xen, xen.interface.domctl, xen.interface.sysctl) == ((4, 22), 0x18, 0x16)
+        assert xen.interface.taken == (0x18 + ahead, 0x16 + ahead)
+        assert [info.domid for info in xen.domains.infos()] == [0, 1, 2, 3]
+        web1 = xen.domains[1]
+        web1.pause()
+        assert web1.info().paused
+        assert len(xen.topology()) == 2 and len(xen.numa()) == 1 and len(xen.idle_ns()) == 2
+        with pytest.raises(errors.HypercallError, match=rf"unpausedomain \(interface {0x18 + ahead:#x}\)"):
+            xen.domains[2].unpause()
+
+
+def test_of_one_family_alone_the_number_may_be_newer() -> None:
+    truth = newer()
+    truth.interface = truth.interface._replace(domctl=0x18)
+    with pyxc.connect(link_to(truth), assume=(4, 22)) as xen:
+        assert xen.interface.taken == (0x18, 0x17)
+        assert len(xen.domains) == 4
+
+
+def test_what_takes_no_number_at_all_is_refused() -> None:
+    link = link_to(newer(ahead=99))
+    with pytest.raises(errors.VersionMismatch, match="takes none of 0x18 and 0x19 to 0x58, or its sec.*XSM"):
+        pyxc.connect(link, assume=(4, 22))
+    assert link.pool.outstanding == 0
+
+
+def test_a_known_version_is_not_taken_for_another_one() -> None:
+    for release, assumed in (("4.17", (4, 22)), ("4.20", (4, 16))):
+        with pytest.raises(errors.VersionMismatch, match=r"this version is known.*: assume nothing"):
+            pyxc.connect(link_to(fresh(release)), assume=assumed)
+
+
+@pytest.mark.parametrize("release", [(9, 9), (4, 23), (3, 0), (4,), (4, 22, 1)])
+def test_a_release_without_known_structures_cannot_be_assumed(release: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="are not known: those from 3.1 to 4.22 are"):
+        pyxc.connect(link_to(fresh()), assume=release)
+
+
+def test_the_environment_assumes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYXC_ASSUME", "4.22")
+    with pyxc.connect(link_to(newer())) as xen:
+        assert xen.interface.assumed
+    with pytest.raises(errors.VersionMismatch, match="assume nothing"):
+        pyxc.connect(link_to(fresh()))
+    monkeypatch.setenv("PYXC_ASSUME", "new")
+    with pytest.raises(ValueError, match="'new' is not a release of Xen such as 4.22"):
+        pyxc.connect(link_to(fresh()))
+    monkeypatch.setenv("PYXC_ASSUME", "")
+    pyxc.connect(link_to(fresh())).close()
+
+
+GROWN: dict[str, tuple[str, Table, Callable[[pyxc.Xen], object]]] = {
+    "cputopo": ("4.22", sysctl.CPUTOPO_STRUCT, lambda xen: xen.topology()),
+    "meminfo": ("4.22", sysctl.MEMINFO_STRUCT, lambda xen: xen.numa()),
+    "cpuinfo": ("4.22", sysctl.CPUINFO_STRUCT, lambda xen: xen.idle_ns()),
+    "leaves": ("4.22", cpu_policy.LEAF_STRUCT, lambda xen: xen.domains[1].cpu_policy()),
+    "msrs": ("4.22", cpu_policy.MSR_STRUCT, lambda xen: xen.cpu_policies.host(Policy.HOST)),
+    "status": ("4.22", livepatch.STATUS_STRUCT, lambda xen: xen.livepatches.all()),
+    "desc": ("4.17-xsm", perfc.DESC_STRUCT, lambda xen: xen.perfc.read()),
+    "rtds": ("4.17-xsm", domctl_scheduler.SCHEDPARAM_VCPU_RTDS_STRUCT, lambda xen: rtds(xen).scheduling()),
+}
+
+
+def rtds(xen: pyxc.Xen) -> Vcpus:
+    """Vcpus of a domain under that scheduler."""
+    pool = xen.pools.create(pyxc.Scheduler.RTDS)
+    xen.pools[0].remove_cpu(1)
+    pool.add_cpu(1)
+    pool.add_domain(xen.domains["build"])
+    return xen.domains["build"].vcpus
+
+
+@pytest.mark.parametrize("name", GROWN)
+@pytest.mark.parametrize("grown", [4, 8, 64])
+def test_lists_whose_items_have_grown_are_not_believed(name: str, grown: int) -> None:
+    release, table, question = GROWN[name]
+
+    class Grown(Hypervisor):
+        def layout(self, wanted: Table) -> Layout:
+            if wanted is not table:
+                return super().layout(wanted)
+            return Layout(wanted.name, [*wanted.rows_at(self.interface), pad(grown)], "little")
+
+    truth = Grown(named(f"sim:xen-{release}"))
+    truth.livepatches.append(Patch("a"))
+    assumed = truth.profile.xen
+    link = link_to(truth)
+    text = rf"this hypervisor writes \d+ bytes for \d+ x {table.name} where \d+ are known"
+    with pyxc.connect(link, assume=assumed) as xen:
+        with pytest.raises(errors.VersionMismatch, match=text):
+            question(xen)
+        assert link.pool.outstanding == 0
+
+
+@pytest.mark.parametrize("name", GROWN)
+def test_lists_that_are_as_they_were_are_measured_once(name: str) -> None:
+    release, _, question = GROWN[name]
+    truth = Hypervisor(named(f"sim:xen-{release}"))
+    link = link_to(truth)
+    with pyxc.connect(link, assume=truth.profile.xen) as xen, pyxc.connect(truth.connect()) as known:
+        assumed = question(xen)
+        if name != "rtds":
+            before = link.hypercalls
+            again = question(xen)
+            if name not in ("cpuinfo", "desc"):
+                assert assumed == again == question(known)
+            assert link.hypercalls - before <= 3
+
+
+@pytest.mark.parametrize(
+    ("kinds", "name"),
+    [
+        (b"xen-3.0-aarch64 xen-3.0-armv7l ", "64-bit Arm"),
+        (b"xen-3.0-armv7l", "Arm"),
+        (b"xen-3.0-riscv64", "RISC-V"),
+        (b"xen-3.0-powerpc64le", "PowerPC"),
+        (b"xen-3.0-x86_32p hvm-3.0-x86_32 hvm-3.0-x86_32p ", "32-bit x86"),
+    ],
+)
+@pytest.mark.parametrize("assume", [None, (4, 17)])
+def test_another_architecture_is_refused_in_words(
+    kinds: bytes, name: str, assume: tuple[int, int] | None
+) -> None:
+    link = link_to(fresh())
+    link.lie(version.CAPABILITIES, capabilities=kinds)
+    text = rf"this is Xen 4.17 for {name} \({kinds.decode().strip()}\): pyxc manages Xen on x86-64"
+    with pytest.raises(errors.Unsupported, match=text):
+        pyxc.connect(link, assume=assume)
+    assert link.pool.outstanding == 0
+
+
+@pytest.mark.parametrize("kinds", [b"", b"<denied>", b"hvm-3.0-x86_32 hvm-3.0-x86_64", b"xen-9.9-unheard-of"])
+def test_kinds_of_guests_that_tell_nothing_refuse_nothing(kinds: bytes) -> None:
+    link = link_to(fresh())
+    link.lie(version.CAPABILITIES, capabilities=kinds)
+    pyxc.connect(link).close()
+    link = link_to(fresh())
+    link.fail(version.CAPABILITIES, errno.EPERM)
+    pyxc.connect(link).close()
 
 
 def test_a_closed_handle_says_so() -> None:

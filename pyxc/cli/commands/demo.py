@@ -35,7 +35,8 @@ def _interface(xen: Xen) -> Any:
 
 def _domains(xen: Xen) -> Any:
     """The domains: id, name, KiB of memory, state."""
-    return [(d.domid, xen.names.domain_name(d.domid), d.memory_kb, d.flags.name) for d in xen.domains.infos()]
+    infos = xen.domains.infos()
+    return [(d.domid, xen.names.domain_name(d.domid, d.uuid), d.memory_kb, d.flags.name) for d in infos]
 
 
 def _pause(xen: Xen) -> Any:

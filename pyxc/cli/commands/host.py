@@ -161,8 +161,8 @@ def _interface(xen: Xen) -> dict[str, Any]:
     return {
         "pyxc_version": pyxc.__version__,
         "pyxc_target": xen.link.target,
-        "domctl_version": xen.interface.domctl or None,
-        "sysctl_version": xen.interface.sysctl or None,
+        "domctl_version": xen.interface.number("domctl") or None,
+        "sysctl_version": xen.interface.number("sysctl") or None,
         "dom0_op_version": xen.interface.dom0_op or None,
         "kernel_bits": xen.link.kernel_bits,
         "gated": xen.link.gated,

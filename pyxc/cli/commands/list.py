@@ -13,7 +13,7 @@ from pyxc.abi.sched import ShutdownReason
 from pyxc.cli import output
 from pyxc.cli.arguments import cpu_list, cpu_text
 from pyxc.cli.parser import Program
-from pyxc.cli.session import infos, opened, shown
+from pyxc.cli.session import infos, name_of, opened, shown
 from pyxc.domain import affinity
 from pyxc.domain.affinity import Affinity
 from pyxc.domain.info import DomainInfo
@@ -60,7 +60,7 @@ def _list(
     """The domains that are named, or all, with more columns on the right."""
     with opened(args) as xen:
         found, status = infos(xen, args.domains)
-        names = {info.domid: xen.names.domain_name(info.domid) for info in found}
+        names = {info.domid: name_of(xen, info) for info in found}
         labelled = args.json or more_columns is _verbose_part
         labels = _labels(xen, {info.ssidref for info in found}) if labelled else {}
     if args.json:
@@ -86,7 +86,7 @@ def list_vcpus(args: argparse.Namespace) -> int:
         domids, indices = [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
         affinities = affinity.read_many(xen, domids, indices)
         vcpus = read_infos(xen, domids, indices)
-        names = {info.domid: xen.names.domain_name(info.domid) for info in found}
+        names = {info.domid: name_of(xen, info) for info in found}
         rows = [(vcpu, names[vcpu.domid], affinities[vcpu[:2]]) for vcpu in vcpus if vcpu[:2] in affinities]
         nr_cpus = xen.nr_cpus
     if args.json:

@@ -14,6 +14,7 @@ from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import Attempt, find, opened, shown
 from pyxc.cli.status import Failed
 from pyxc.host.pools import Pool, PoolInfo
+from pyxc.store.names import readable
 from pyxc.xen import Xen
 
 _SCHEDULERS = [scheduler.name.lower() for scheduler in Scheduler]
@@ -50,9 +51,9 @@ def _add(program: Program, name: str, run: Callable[[argparse.Namespace], int], 
 
 
 def find_pool(xen: Xen, text: str) -> Pool:
-    """The pool with an id or a name. Failed when there is none."""
+    """The pool with an id or a name. Failed when there is none; Ambiguous, StoreError as for domains."""
     try:
-        return xen.pools[int(text) if text.isascii() and text.isdigit() else text]
+        return xen.pools[text]
     except KeyError as error:
         raise Failed(error.args[0]) from error
 
@@ -85,7 +86,7 @@ def _json(info: PoolInfo, name: str | None) -> dict[str, Any]:
     known = isinstance(info.scheduler, Scheduler)
     return {
         "pool_id": info.pool_id,
-        "name": name,
+        "name": readable(name),
         "scheduler": _scheduler(info) if known else int(info.scheduler),
         "domains": info.nr_domains,
         "cpus": sorted(info.cpus),
@@ -123,7 +124,7 @@ def destroy_pool(args: argparse.Namespace) -> int:
                 pool.remove_cpu(cpu)
         pool.destroy()
     if args.json:
-        output.as_json(pool_id=info.pool_id, name=name)
+        output.as_json(pool_id=info.pool_id, name=readable(name))
     return 0
 
 

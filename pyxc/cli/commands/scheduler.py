@@ -17,6 +17,7 @@ from pyxc.cli.status import Failed, UsageError
 from pyxc.domain.domain import Domain
 from pyxc.host.pools import Pool
 from pyxc.host.scheduling import Params
+from pyxc.store.names import readable
 from pyxc.xen import Xen
 
 _ALL = "all"
@@ -170,14 +171,18 @@ def _json(params: Params | None) -> dict[str, Any]:
     return {} if params is None else dict(params._asdict())
 
 
+def _named_json(one: Pool | Domain) -> dict[str, Any]:
+    return {"name": readable(one.name), **_json(one.scheduling())}
+
+
 def _report(
     args: argparse.Namespace, lines: Iterable[str], pools: Iterable[Pool] = (), domains: Iterable[Domain] = ()
 ) -> int:
     """Lines of text, or the same as JSON. A change is silent in text."""
     if args.json:
         output.as_json(
-            pools=[{"pool_id": one.pool_id, "name": one.name, **_json(one.scheduling())} for one in pools],
-            domains=[{"domid": one.domid, "name": one.name, **_json(one.scheduling())} for one in domains],
+            pools=[{"pool_id": one.pool_id, **_named_json(one)} for one in pools],
+            domains=[{"domid": one.domid, **_named_json(one)} for one in domains],
         )
     else:
         output.lines(lines)

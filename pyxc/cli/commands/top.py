@@ -14,7 +14,7 @@ from pyxc.abi.sched import ShutdownReason
 from pyxc.cli import output
 from pyxc.cli.arguments import number, seconds
 from pyxc.cli.parser import Program
-from pyxc.cli.session import opened, shown
+from pyxc.cli.session import name_of, opened, shown
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.usage import DomainUsage
 from pyxc.xen import Xen
@@ -80,7 +80,7 @@ def _line(columns: Iterable[object]) -> str:
 
 def _row(xen: Xen, used: DomainUsage, total_kb: int, full_name: bool) -> str:
     info = used.info
-    name = shown(xen.names.domain_name(info.domid))
+    name = shown(name_of(xen, info))
     return _line(
         [
             name if full_name else name[: _WIDTHS["NAME"]],
@@ -114,7 +114,7 @@ def _json(xen: Xen, used: DomainUsage) -> dict[str, Any]:
     info = used.info
     return {
         "domid": info.domid,
-        "name": xen.names.domain_name(info.domid),
+        "name": name_of(xen, info),
         "uuid": str(info.uuid),
         "cpu_time_ns": info.cpu_time_ns,
         "cpu_percent": used.cpu_percent,

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
+import stat
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -19,20 +21,24 @@ class Listener:
     """Serves clients in dom0 on a path, from a thread of its own, until it is closed.
 
     Where the environment's XENSTORED_PATH is that path pyxc comes here, and so does libxenstore with all
-    programs that use it.
+    programs that use it. Only the user that made it may connect. OSError EADDRINUSE where anything is at the
+    path but a socket that nobody listens on any more.
     """
 
     def __init__(self, xenstored: Xenstored, path: str | os.PathLike[str]) -> None:
         self._xenstored = xenstored
         self._path = os.fspath(path)
+        listening = _bound(self._path)
+        self._inode = os.stat(self._path).st_ino
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pyxc-xenstored", daemon=True)
         self._thread.start()
-        start = asyncio.start_unix_server(self._serve, self._path)
+        start = asyncio.start_unix_server(self._serve, sock=listening)
         try:
             self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result()
         except BaseException:
+            listening.close()
             self._end_thread()
             raise
 
@@ -62,12 +68,17 @@ class Listener:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def close(self) -> None:
-        """End it and the sessions that came this way; the path is removed. May be called again."""
+        """End it and the sessions that came this way; the path is removed if it is still its own.
+
+        May be called again.
+        """
         if self._loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result()
         self._end_thread()
-        os.unlink(self._path)
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
 
     async def _end_all(self) -> None:
         self._server.close()
@@ -88,3 +99,32 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _bound(path: str) -> socket.socket:
+    """A socket at a path, for nobody but this user, whatever the umask is."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(listening.fileno(), 0o600)
+        if _is_left_over(path):
+            os.unlink(path)
+        listening.bind(path)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _is_left_over(path: str) -> bool:
+    """Whether there is a socket that nobody listens on."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+            trial.setblocking(False)
+            trial.connect(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -13,6 +13,7 @@ import pytest
 from hosts import Bind
 
 import pyxc
+from pyxc.compat import target
 from pyxc.compat import xc as module
 from pyxc.compat.xc import Error, gone, xc
 
@@ -232,3 +233,15 @@ def test_domain_set_policy_cpuid_has_nothing_left_to_do(libxc: xc) -> None:
         libxc.domain_set_policy_cpuid(NOBODY)
     assert caught.value.errno == errno.ESRCH
     assert module.XEN_SCHEDULER_SEDF == 4
+
+
+def test_a_newer_xen_is_managed_by_assumed_structures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYXC_TARGET", "sim:xen-4.22")
+    target.host.cache_clear()
+    host = target.host("sim:xen-4.22")
+    host.interface = host.interface._replace(domctl=0x19, sysctl=0x17)
+    with pytest.raises(Error, match="took none of the known sysctl versions.*PYXC_ASSUME"):
+        xc()
+    monkeypatch.setenv("PYXC_ASSUME", "4.22")
+    assert [info["domid"] for info in xc().domain_getinfo()] == [0, 1, 2, 3]
+    target.host.cache_clear()

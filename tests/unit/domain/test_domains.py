@@ -30,9 +30,11 @@ def test_a_domain_is_found_by_id_uuid_and_name(host: Host) -> None:
 
 
 def test_a_domain_that_is_not_there_is_a_lookup_error(any_host: Host) -> None:
-    for key in (2000, str(SOME_UUID), SOME_UUID, "nobody"):
-        with pytest.raises(LookupError):
+    for key in (2000, "2000", str(SOME_UUID), SOME_UUID, "nobody"):
+        with pytest.raises(errors.DomainNotFound) as caught:
             any_host.xen.domains[key]
+        assert isinstance(caught.value, KeyError)
+        assert key not in any_host.xen.domains
     assert 2000 not in any_host.xen.domains
     assert any_host.xen.domains.get(2000) is None
 
@@ -54,8 +56,10 @@ def test_an_impossible_id_never_gets_to_the_hypervisor(host: Host, domid: int) -
 def test_names_can_be_left_out(boot: Boot) -> None:
     xen = boot(names=False).xen
     assert xen.domains[1].name is None
-    with pytest.raises(KeyError, match="no domain has the name web1"):
+    with pytest.raises(errors.StoreError, match="the name web1 cannot be looked up, an id or UUID can: this"):
         xen.domains["web1"]
+    assert xen.domains[WEB1].domid == 1
+    assert str(SOME_UUID) not in xen.domains
 
 
 def test_all_domains_are_listed_with_what_they_are(any_host: Host) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import struct
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from channels import HeldChannel
 
 import pyxc
 from pyxc import errors
@@ -22,6 +24,7 @@ from pyxc.store import Names, StoreClient, channel
 
 HEADER = struct.Struct("=IIII")
 READ, DIRECTORY, ERROR = 2, 1, 16
+NOBODY = 65534
 NODES = {"/local/domain/1/name": b"web1", "/local/domain": b"0\0" + b"1\0", "/empty": b""}
 
 
@@ -77,7 +80,7 @@ class FakeXenstored:
 def xenstored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeXenstored]:
     monkeypatch.setattr(channel, "SOCKETS", (str(tmp_path / "nothing"), str(tmp_path / "socket")))
     monkeypatch.setattr(channel, "DEVICES", ())
-    monkeypatch.setattr(Names, "_silent", set())
+    monkeypatch.setattr(Names, "_silent", {})
     fake = FakeXenstored(tmp_path / "socket")
     yield fake
     fake.close()
@@ -137,7 +140,7 @@ def test_names_come_from_the_daemon(xenstored: FakeXenstored) -> None:
     names.close()
 
 
-def test_silence_is_given_up_after_a_second_once_with_one_warning(xenstored: FakeXenstored) -> None:
+def test_a_name_that_is_only_shown_is_not_waited_for_long(xenstored: FakeXenstored) -> None:
     xenstored.behave = "silent"
     started = time.monotonic()
     with pytest.warns(RuntimeWarning, match="domains show without names: nothing answers") as told:
@@ -147,14 +150,68 @@ def test_silence_is_given_up_after_a_second_once_with_one_warning(xenstored: Fak
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [Names().domain_name(domid) for domid in (1, 2, 3)] == [None] * 3
-    assert len(xenstored.asked) == 1
+    assert len(xenstored.asked) == 1, "no other handle waits for it for a while"
 
 
-def test_a_refused_name_is_an_error(xenstored: FakeXenstored) -> None:
+def test_a_name_that_decides_is_waited_for_and_never_invented(
+    xenstored: FakeXenstored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyxc.store.names.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("pyxc.store.names._GLANCE_S", 0.1)
+    names = Names()
+    xenstored.behave = "silent"
+    with pytest.warns(RuntimeWarning):
+        assert names.domain_name(1) is None
+    for question in (lambda: names.domain_name(1, strictly=True), lambda: names.pool_name(0, strictly=True)):
+        with pytest.raises(errors.StoreError, match="nothing answers") as caught:
+            question()
+        assert caught.value.errno == errno.ETIMEDOUT
+    xenstored.behave = ""
+    assert names.domain_name(1, strictly=True) == "web1"
+    assert (names.domain_name(1), Names._silent) == ("web1", {}), "and no other handle holds back any more"
+    names.close()
+
+
+def test_a_late_answer_brings_the_names_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Names, "_silent", {})
+    monkeypatch.setattr("pyxc.store.names._GLANCE_S", 0.01)
+    held = HeldChannel(Hypervisor(named("sim:xen-4.17")).store.connect())
+    names = Names(lambda: held, "a target")
+    held.hold()
+    with pytest.warns(RuntimeWarning, match="nothing answers"):
+        assert names.domain_name(1) is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert names.domain_name(1) is None
+        held.release()
+        assert names.domain_name(1) == "web1"
+    held.hold()
+    with pytest.warns(RuntimeWarning, match="did not answer within 0.01 s"):
+        assert names.domain_name(2) is None, "that is said again"
+    names.close()
+
+
+def test_a_restart_of_xenstored_costs_no_name() -> None:
+    host = Hypervisor(named("sim:xen-4.17"))
+    with pyxc.connect(host.connect()) as xen:
+        assert xen.domains["web1"].domid == 1
+        for session in list(host.store.sessions):
+            host.store.disconnect(session)
+        assert xen.domains["web1"].domid == 1
+        for session in list(host.store.sessions):
+            host.store.disconnect(session)
+        assert xen.domains[1].name == "web1"
+
+
+def test_a_refused_name_hides_no_other(xenstored: FakeXenstored) -> None:
     xenstored.behave = "EACCES"
     names = Names()
-    with pytest.raises(errors.StoreError):
-        names.domain_name(1)
+    with pytest.warns(RuntimeWarning, match="domains show without names: EACCES"):
+        assert names.domain_name(1) is None
+    with pytest.raises(errors.StoreError, match="EACCES"):
+        names.domain_name(1, strictly=True)
+    xenstored.behave = ""
+    assert names.domain_name(1) == "web1"
     names.close()
 
 
@@ -171,7 +228,7 @@ def test_one_host_without_a_store_takes_no_names_from_another() -> None:
 def test_without_any_store_names_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "SOCKETS", (str(tmp_path / "nothing"),))
     monkeypatch.setattr(channel, "DEVICES", (str(tmp_path / "nothing"),))
-    monkeypatch.setattr(Names, "_silent", set())
+    monkeypatch.setattr(Names, "_silent", {})
     with pytest.warns(RuntimeWarning, match="no xenstore"):
         assert Names().domain_name(1) is None
 
@@ -188,6 +245,51 @@ def test_without_permission_names_are_none(
     assert caught.value.errno == errno.EPERM
     with pytest.warns(RuntimeWarning, match="no permission to use xenstore .*socket"):
         assert Names().domain_name(1) is None
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+
+
+@as_root
+@pytest.mark.parametrize("kind", ["socket", "device"])
+def test_root_does_not_use_what_belongs_to_another_user(
+    xenstored: FakeXenstored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / kind
+    path.touch()
+    os.chown(path, NOBODY, NOBODY)
+    monkeypatch.setenv("XENSTORED_PATH", str(path))
+    refused = rf"{path} belongs to user {NOBODY}: root uses only a xenstored of root's"
+    with StoreClient() as client, pytest.raises(errors.StoreError, match=refused) as caught:
+        client.read("/empty")
+    assert caught.value.errno == errno.EACCES
+    with pytest.raises(errors.StoreError, match=refused):
+        Names().domain_name(1, strictly=True)
+    assert xenstored.asked == []
+
+
+@as_root
+def test_root_does_not_use_what_another_user_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "socket"
+    monkeypatch.setenv("XENSTORED_PATH", str(path))
+    with socket.socket(socket.AF_UNIX) as listener, StoreClient(timeout=0.1) as client:
+        listener.bind(str(path))
+        ready, says_ready = os.pipe()
+        child = os.fork()
+        if not child:
+            os.setuid(NOBODY)
+            listener.listen()  # whose this is decides, not whose the file is
+            os.write(says_ready, b".")
+            signal.pause()
+        try:
+            os.read(ready, 1)
+            with pytest.raises(errors.StoreError, match=f"is served by user {NOBODY}"):
+                client.read("/empty")
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(ready)
+            os.close(says_ready)
 
 
 def test_the_device_takes_the_place_of_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

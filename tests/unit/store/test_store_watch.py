@@ -18,6 +18,7 @@ from hosts import Host
 
 from pyxc.errors import StoreError
 from pyxc.store import Event, StoreClient, Watch
+from pyxc.store.watch import EVENTS_MOST
 
 A_SECOND = 10.0
 """How long a test waits for what comes at once."""
@@ -83,6 +84,27 @@ def test_events_that_say_the_same_are_one(store: StoreClient) -> None:
         assert paths(watch) == ["/a", "/a/b"]
         store.write("/a", "again")
         assert paths(watch) == ["/a"]
+
+
+def test_more_events_than_anybody_takes_become_one_for_each_path(host: Host, store: StoreClient) -> None:
+    with store.watch("/local/domain/1/data", "/tool/quiet") as watch:
+        watch.add("/local/domain/1", "mine")
+        with StoreClient(lambda: host.truth.store.connect(1)) as guest:
+            for number in range(3 * EVENTS_MOST):
+                guest.write(f"data/{number}", "")
+                guest.remove(f"data/{number}")
+                if number % 100 == 0:
+                    store.read("/tool")
+        store.read("/tool")
+        found = [watch.get(0) for _ in range(3)]
+        assert found == [
+            ("/local/domain/1/data", "/local/domain/1/data"),
+            ("/tool/quiet", "/tool/quiet"),
+            ("/local/domain/1", "mine"),
+        ]
+        assert watch.get(0) is None
+        store.write("/local/domain/1/data/x", "1")
+        assert paths(watch) == ["/local/domain/1/data/x"] * 2, "after that they are told apart again"
 
 
 def test_domains_that_come_and_go(host: Host, store: StoreClient) -> None:

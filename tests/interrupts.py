@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Signals that come at every moment at which Python can run their handlers, one run for each moment."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pyxc
+
+_STEPS = ("CALL", "RESUME", "JUMP_BACKWARD")
+"""Instructions, by the start of their names, after which CPython looks for signals."""
+_PACKAGE = str(Path(pyxc.__file__).parent)
+_ELSEWHERE = f"{_PACKAGE}/sim/"
+"""A simulated host is another machine: no signal of this process interrupts it."""
+
+
+class _Tracer:
+    """Counts the moments while it traces, and acts at one of them."""
+
+    def __init__(self, moment: int, handler: Callable[[], None]) -> None:
+        self.moments = 0
+        self._wanted = moment
+        self._handler = handler
+        self._before: dict[FrameType, str] = {}
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "call" and not _of_the_library(frame):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self._step(frame)
+        elif event == "return":
+            self._before.pop(frame, None)
+        return self
+
+    def _step(self, frame: FrameType) -> None:
+        before = self._before.get(frame, "")
+        self._before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        if before.startswith(_STEPS):
+            self.moments += 1
+            if self.moments == self._wanted:
+                sys.settrace(None)
+                self._handler()
+
+
+def _of_the_library(frame: FrameType) -> bool:
+    """Whether it runs in this machine, for the library itself."""
+    if not frame.f_code.co_filename.startswith(_PACKAGE):
+        return False
+    caller: FrameType | None = frame
+    while caller is not None and not caller.f_code.co_filename.startswith(_ELSEWHERE):
+        caller = caller.f_back
+    return caller is None
+
+
+def at_every_moment(
+    action: Callable[[], object], handler: Callable[[], None], expected: type[BaseException] | tuple[()] = ()
+) -> Iterator[int]:
+    """Carry out an action again and again, each time with a signal a moment later; yields after each.
+
+    What the handler raises, and the action passes on, is `expected`.
+    """
+    moment = 0
+    while True:
+        moment += 1
+        tracer = _Tracer(moment, handler)
+        sys.settrace(tracer)
+        try:
+            action()
+        except expected:
+            pass
+        finally:
+            sys.settrace(None)
+        if tracer.moments < moment:
+            return
+        del tracer  # and with it the frames that it has seen
+        yield moment
