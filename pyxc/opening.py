@@ -32,6 +32,7 @@ def open_xen(
     names: bool = True,
     assume: Release | None = None,
     record: str | os.PathLike[str] | None = None,
+    replace: bool = False,
     provenance: KeepName = "attributes",
 ) -> Xen:
     """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default
@@ -41,7 +42,8 @@ def open_xen(
     that changes something before it is issued. `gate`: "never" forbids a 32-bit process to enter a 64-bit
     kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22),
     whose interface is used without asking. `record` is a file into which everything is recorded; it has its
-    name once the hypervisor is closed. `provenance` says how the file tells where it comes from:
+    name once the hypervisor is closed, in place of another recording of that name; with `replace` in place of
+    any regular file, else FileExistsError. `provenance` says how the file tells where it comes from:
     "attributes", "required", "sidecar" or "none", see pyxc.files.writer. PYXC_TRACE=1 in the environment
     prints each call, decoded, to standard error. Raises NotXenError, VersionMismatch, and ValueError for an
     unknown target.
@@ -54,7 +56,7 @@ def open_xen(
             return connect(link, readonly=readonly, names=names, assume=assume)
         from pyxc.files.recording import Recorder
 
-        link = recorder = Recorder(link, record, provenance)
+        link = recorder = Recorder(link, record, provenance, replace)
         xen = connect(link, readonly=readonly, names=names, assume=assume)
         recorder.note(xen.interface)
         return xen

@@ -7,10 +7,11 @@ from array import array
 from types import TracebackType
 from typing import NamedTuple
 
-from pyxc import arguments
+from pyxc import arguments, errors
 from pyxc.abi import domctl_paging as operations
 from pyxc.abi.domctl_paging import LOGDIRTY_FINAL
 from pyxc.abi.operation import Operation
+from pyxc.domain import bounds
 from pyxc.domain.identity import Identity
 from pyxc.domain.mapping import Mapping
 
@@ -40,12 +41,12 @@ class DirtyPages(NamedTuple):
         """The numbers of the dirty pages, as u64, in order."""
         return array(
             "Q",
-            [
+            (
                 place * 8 + bit
                 for place, byte in enumerate(self.bitmap)
                 if byte
                 for bit in _BITS_IN_BYTE[byte]
-            ],
+            ),
         )
 
     def __repr__(self) -> str:
@@ -74,8 +75,8 @@ class LogDirty:
     def peek(self, pages: int | None = None) -> DirtyPages:
         """The pages written since the last clean(), which stay dirty (PEEK).
 
-        `pages`: how many from frame 0 on, up to the highest that the domain has unless given. No page is
-        dirty while the mode is off.
+        `pages`: how many from frame 0 on, up to the highest that the domain has unless given; DecodeError
+        where it claims to have one that no guest of its size has. No page is dirty while the mode is off.
         """
         return self._read(operations.SHADOW_OP_PEEK, pages, 0)
 
@@ -90,13 +91,24 @@ class LogDirty:
 
     def _read(self, operation: Operation, pages: int | None, mode: int) -> DirtyPages:
         if pages is None:
-            pages = Mapping(self._domain).maximum_gpfn() + 1
+            pages = self._pages()
         arguments.natural("pages", pages, _PAGES_MAX, 1)
         size = (pages + 7) // 8
         reply = self._domain.change(operation, mode=mode, pages=pages, dirty_bitmap=size)
         told = min(reply.field("pages"), pages)
         bitmap = _first_bits(reply.buffers["dirty_bitmap"], told)
         return DirtyPages(bitmap, told, reply.field("stats.fault_count"), reply.field("stats.dirty_count"))
+
+    def _pages(self) -> int:
+        """As many as the domain has, unless its highest frame is where that of no honest guest can be."""
+        pages = Mapping(self._domain).maximum_gpfn() + 1
+        most = bounds.frame_numbers(self._domain.info())
+        if pages > most:
+            raise errors.DecodeError(
+                f"domain {self._domain.domid} reports {pages} frames; an honest guest of its size has at "
+                f"most {most}: say how many `pages` to read"
+            )
+        return pages
 
     def __enter__(self) -> LogDirty:
         self.enable()
