@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from pyxc import answers, errors
+from pyxc.abi import memory
 from pyxc.abi.layout import Interface, Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
 from pyxc.abi.operation import MULTICALL, Operation
@@ -81,6 +82,8 @@ class Caller:
         that does not fit, and a HypercallError when the hypervisor refuses.
         """
         plan = self._ready(operation)
+        if self.readonly and operation.populates and domid is not None:
+            self.refuse_to_populate(operation.full_name, domid)
         if plan.in_buffers:
             if domid is None:
                 raise TypeError(f"{operation.full_name} concerns a domain: its domid is missing")
@@ -111,6 +114,21 @@ class Caller:
             raise self.error(operation, -result, domid)
         named = {str(number): content for number, content in enumerate(rest, 1)}
         return Reply(result, answer, plan.layout, named)
+
+    def refuse_to_populate(self, what: str, domid: int) -> None:
+        """ReadOnlyError on a read-only handle where a domain has memory that is populated when read."""
+        if not self.readonly or not self.supports(memory.GET_POD_TARGET):
+            return
+        try:
+            entries = self.call(memory.GET_POD_TARGET, domid).field("pod_entries")
+        except errors.HypercallError as error:
+            if error.errno == errno.EINVAL:  # a PV domain
+                return
+            raise
+        if entries:
+            raise errors.ReadOnlyError(
+                f"{what} would populate memory on demand of domain {domid} and this handle is read-only"
+            )
 
     def restrict(self, domid: int) -> None:
         """Leave the link nothing but the memory and the device model operations of one domain, for good."""
@@ -241,6 +259,9 @@ class Caller:
         come as records. Failures are in the results; nothing is raised for them.
         """
         plan = self._ready(operation)
+        if self.readonly and operation.populates:
+            text = f"{operation.full_name} can populate memory on demand and this handle is read-only"
+            raise errors.ReadOnlyError(text)
         self._check_kernel(operation, fixed_width=False)
         reader = None if record is None else record.at(self.interface)
 

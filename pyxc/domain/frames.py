@@ -79,6 +79,8 @@ def list_frames(
     info = mapping.domain.info()
     if (types or info.is_hvm) and not force:
         _refuse_on_demand(mapping)
+    if info.is_hvm:
+        mapping.refuse_to_populate()
     sources = _sources(mapping, info, force) if source is None else (_known(source),)
     found = _owned(mapping, info, force if everywhere is None else everywhere, sources)
     return found._replace(types=array("B", _types(mapping, found.frames))) if types else found

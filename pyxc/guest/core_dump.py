@@ -111,6 +111,7 @@ class _Writer:
         self._xen = domain.xen
         self._info = info
         self._order = "<" if domain.xen.interface.byteorder == "little" else ">"
+        self._mapping.refuse_to_populate()
         if info.is_hvm:
             gfns = list_frames(self._mapping, force=force, everywhere=everywhere).frames
             self._pages = [Pages(gfns, gfns)]
