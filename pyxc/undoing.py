@@ -7,11 +7,14 @@ what there is to undo, and begins before the step that it undoes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from pyxc import errors
 
 _TRIES = 3
+T = TypeVar("T")
 
 Undo = Callable[[], object]
 """May be carried out several times, and when there is nothing to undo."""
@@ -37,6 +40,23 @@ def on_failure(undo: Undo, left: str) -> Iterator[None]:
 
 
 @contextmanager
+def on_interrupt(undo: Undo, left: str) -> Iterator[None]:
+    """The same for a block of one step: what was refused has not been done."""
+    refused = False
+
+    def unless_refused() -> None:
+        if not refused:
+            undo()
+
+    with on_failure(unless_refused, left):
+        try:
+            yield
+        except errors.Error:
+            refused = True
+            raise
+
+
+@contextmanager
 def always(undo: Undo, left: str) -> Iterator[None]:
     """Undo at the end of the block, however it ends."""
     with on_failure(undo, left):
@@ -47,6 +67,48 @@ def always(undo: Undo, left: str) -> Iterator[None]:
         raise failure
     if interrupt is not None:
         raise interrupt
+
+
+@contextmanager
+def during(begin: Callable[[], object], end: Undo, left: str) -> Iterator[None]:
+    """Begin something before the block and end it after the block. What was refused has not begun."""
+    refused = False
+
+    def undo() -> None:
+        if not refused:
+            end()
+
+    with always(undo, left):
+        try:
+            begin()
+        except errors.Error:
+            refused = True
+            raise
+        yield
+
+
+@contextmanager
+def made(
+    make: Callable[[], T], unmake: Callable[[T], object], find: Callable[[], Iterable[T]], left: str
+) -> Iterator[T]:
+    """Make something for the block, and unmake it when the block fails.
+
+    `find` looks for it where an interrupt came after it was made and took away what make() returned.
+    """
+    results: list[T] = []
+    refused = False
+
+    def undo() -> None:
+        for result in results or (() if refused else find()):
+            unmake(result)
+
+    with on_failure(undo, left):
+        try:
+            results.append(make())
+        except errors.Error:
+            refused = True
+            raise
+        yield results[0]
 
 
 def _undone(undo: Undo, left: str, error: BaseException) -> BaseException | None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from pyxc import answers, errors
+from pyxc._core import Arena
 from pyxc.abi import memory
 from pyxc.abi.layout import Interface, Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
@@ -213,28 +214,28 @@ class Caller:
         """
         assert operation.listing is not None, f"{operation.full_name} fills no list"
         buffer, filled = operation.listing
+        with self.held(operation, domid, buffer, most * size) as call:
+
+            def ask(**fields: Any) -> memoryview:
+                found = answers.number(filled, call(**fields).field(filled), most)
+                return call.view[: found * size]
+
+            yield ask
+
+    @contextmanager
+    def held(
+        self, operation: Operation, domid: int | None, buffer: str, size: int
+    ) -> Iterator[HeldCall]:
+        """An operation to be issued again and again with the same buffer of `size` bytes for one handle.
+
+        It can be read and written between the calls, and after one that was interrupted: what the hypervisor
+        had done by then is not lost with the result.
+        """
         plan = self._ready(operation)
         start = (plan.size + 63) & ~63
-        arena = self.link.pool.take(start + most * size)
-        given = {buffer: Address(arena.address + start)}
-
-        def ask(**fields: Any) -> memoryview:
-            values = plan.begin(domid, fields)
-            plan.fill(values, {**fields, **given})
-            arena.view[: plan.size] = plan.request(values)
-            started = time.perf_counter()
-            result = self.link.hypercall(plan.number, arena.address)
-            answer = bytes(arena.view[: plan.size])
-            if self.trace:
-                elapsed = time.perf_counter() - started
-                self.trace(plan.operation, fields, result, plan.body(answer), elapsed)
-            if result < 0:
-                raise self.error(operation, -result, domid)
-            found = answers.number(filled, plan.layout.unpack(answer)[filled], most)
-            return arena.view[start : start + found * size]
-
+        arena = self.link.pool.take(start + size)
         try:
-            yield ask
+            yield HeldCall(self, plan, domid, buffer, arena, start)
         finally:
             arena.release()
 
@@ -331,6 +332,42 @@ class Caller:
             f"this handle is restricted to domain {self.restricted_to}: only its memory and its device model "
             "operations are left"
         )
+
+
+class HeldCall:
+    """An operation with memory that outlives each call; see Caller.held(). Of one thread."""
+
+    def __init__(
+        self, caller: Caller, plan: Plan, domid: int | None, buffer: str, arena: Arena, start: int
+    ) -> None:
+        self._caller = caller
+        self._plan = plan
+        self._domid = domid
+        self._given = {buffer: Address(arena.address + start)}
+        self._arena = arena
+        self.view = arena.view[start:]
+        """The buffer."""
+
+    def __call__(self, **fields: Any) -> Reply:
+        """Issue it. HypercallError when the hypervisor refuses."""
+        caller, plan = self._caller, self._plan
+        values = plan.begin(self._domid, fields)
+        plan.fill(values, {**fields, **self._given})
+        request, tries = plan.request(values), 0
+        while True:
+            self._arena.view[: plan.size] = request
+            started = time.perf_counter()
+            words = [word for word in (plan.before, self._arena.address, plan.after) if word >= 0]
+            result = caller.link.hypercall(plan.number, *words)
+            answer = bytes(self._arena.view[: plan.size])
+            if caller.trace:
+                elapsed = time.perf_counter() - started
+                caller.trace(plan.operation, fields, result, plan.body(answer), elapsed)
+            tries += 1
+            if result >= 0:
+                return Reply(result, answer, plan.layout, {})
+            if not _again(plan.asked, -result, tries):
+                raise caller.error(plan.asked, -result, self._domid)
 
 
 def _again(operation: Operation, number: int, tries: int) -> bool:

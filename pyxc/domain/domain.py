@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pyxc import arguments, errors
+from pyxc import arguments, errors, undoing
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, flask, sched
 from pyxc.abi.domctl import Scheduler, Trigger
@@ -23,7 +23,7 @@ from pyxc.domain.grants import Grants
 from pyxc.domain.hvm_context import HvmContexts
 from pyxc.domain.hvm_params import HvmParams
 from pyxc.domain.identity import Identity
-from pyxc.domain.info import MOST_VCPUS
+from pyxc.domain.info import MOST_VCPUS, read_info
 from pyxc.domain.log_dirty import LogDirty
 from pyxc.domain.memory import Memory
 from pyxc.domain.pci import Pci
@@ -203,9 +203,16 @@ class Domain(Identity):
 
     def set_uuid(self, handle: uuid.UUID | str | bytes) -> None:
         """Give it another handle (domctl setdomainhandle); this object stands for it from then on."""
-        new = arguments.handle(handle)
-        self.change(domctl.SETDOMAINHANDLE, handle=new.bytes)
-        self.uuid = new
+        new, old = arguments.handle(handle), self.uuid
+
+        def restore() -> None:
+            self.uuid = old
+            if read_info(self.xen, self.domid).uuid == new:
+                self.xen.call(domctl.SETDOMAINHANDLE, self.domid, handle=old.bytes)
+
+        with undoing.on_interrupt(restore, f"domain {self.domid} is called {new} by now"):
+            self.change(domctl.SETDOMAINHANDLE, handle=new.bytes)
+            self.uuid = new
 
     def set_guest_bits(self, bits: int) -> None:
         """Make a PV domain one for 32- or 64-bit guests (domctl set_address_size), before it has memory.

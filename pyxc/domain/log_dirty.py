@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from array import array
+from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple
 
-from pyxc import arguments, errors
+from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl_paging as operations
 from pyxc.abi.domctl_paging import LOGDIRTY_FINAL
 from pyxc.abi.operation import Operation
@@ -63,6 +64,7 @@ class LogDirty:
     def __init__(self, domain: Identity) -> None:
         self._domain = domain
         self._xen = domain.xen
+        self._block = ExitStack()
 
     def enable(self) -> None:
         """Begin (ENABLE_LOGDIRTY): no page is dirty. EINVAL when it is on already, or with a PCI device."""
@@ -111,13 +113,19 @@ class LogDirty:
         return pages
 
     def __enter__(self) -> LogDirty:
-        self.enable()
+        self._block.enter_context(
+            undoing.during(
+                self.enable,
+                lambda: self._domain.undo(operations.SHADOW_OP_OFF),
+                f"domain {self._domain.domid} is left in log-dirty mode",
+            )
+        )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.disable()
+        self._block.__exit__(kind, error, trace)
 
     def __repr__(self) -> str:
         return f"<LogDirty of domain {self._domain.domid}>"

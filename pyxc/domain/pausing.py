@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from pyxc import errors, undoing
 from pyxc.abi import domctl
@@ -21,19 +22,12 @@ def paused(domain: Identity) -> Iterator[None]:
     if domain.info().paused:
         yield
         return
-    refused = False
 
     def unpause() -> None:
-        try:
-            if not refused and domain.info().paused:
-                domain.change(domctl.UNPAUSEDOMAIN)
-        except (errors.DomainNotFound, errors.DomainGone):
-            return
+        with suppress(errors.DomainNotFound, errors.DomainGone):
+            if domain.info().paused:
+                domain.undo(domctl.UNPAUSEDOMAIN)
 
-    with undoing.always(unpause, f"domain {domain.domid} is left paused"):
-        try:
-            domain.change(domctl.PAUSEDOMAIN)
-        except errors.Error:
-            refused = True
-            raise
+    pause = partial(domain.change, domctl.PAUSEDOMAIN)
+    with undoing.during(pause, unpause, f"domain {domain.domid} is left paused"):
         yield

@@ -19,6 +19,7 @@ _NOBODY = (errno.ETIMEDOUT, errno.ENODEV, errno.ECONNRESET, errno.EPERM)
 class Names:
     """Names of the domains and cpu pools of a target. Threads: may be used by many.
 
+    `wanted`: whether xenstore is to be asked at all.
     Where nothing answers it says so once, and knows no names from then on. Where there is no xenstore at all,
     as with a recording, it has nothing to say.
     """
@@ -31,7 +32,7 @@ class Names:
     ) -> None:
         self._connect = connect
         self._target = target
-        self._use = use
+        self.wanted = self._use = use
         self._store: StoreClient | None = None
 
     def domain_name(self, domid: int) -> str | None:

@@ -180,35 +180,31 @@ def test_a_socket_to_xenstored_leads_nowhere(host: Host, tmp_path: Path) -> None
     """Whoever took the process over finds no descriptor with the rights of dom0."""
     path = str(tmp_path / "socket")
     with Listener(host.truth.store, path):
-        before = set(os.listdir("/proc/self/fd"))
-        link = host.truth.connect()
-        link.connect_store = lambda: _kept(link, path)  # type: ignore[method-assign]
+        link, channels = host.truth.connect(), list[FileChannel]()
+        link.connect_store = lambda: _kept(link, path, channels)  # type: ignore[method-assign]
         xen = pyxc.connect(link)
         assert xen.domains["db1"].name == "db1"
         assert xen.store.read("/local/domain/1/name") == b"web1"
-        held = [fd for fd in os.listdir("/proc/self/fd") if fd not in before and _is_socket(fd)]
-        assert held
-        xen.restrict(2)
-        assert [fd for fd in held if _is_socket(fd)] == []
+        held = [channel.fileno() for channel in channels]
+        assert [_is_socket(descriptor) for descriptor in held] == [True, True]
+        xen.link.restrict(2)
+        assert [_is_socket(descriptor) for descriptor in held] == [False, False]
         xen.close()
 
 
-def _kept(link: SimLink, path: str) -> FileChannel:
+def _kept(link: SimLink, path: str, channels: list[FileChannel]) -> FileChannel:
     """As PrivcmdLink.connect_store() does."""
     link._doors.check_store()
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     connection.setblocking(False)
-    channel = FileChannel(connection)
-    link._doors.store(channel)
-    return channel
+    channels.append(FileChannel(connection))
+    link._doors.store(channels[-1])
+    return channels[-1]
 
 
-def _is_socket(fd: str) -> bool:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
-    except FileNotFoundError:
-        return False
+def _is_socket(descriptor: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:")
 
 
 def test_event_channels_that_are_restricted_already_stay_open(host: Host) -> None:
