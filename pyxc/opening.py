@@ -33,6 +33,7 @@ def open_xen(
     names: bool = True,
     assume: Release | None = None,
     record: str | os.PathLike[str] | None = None,
+    replace: bool = False,
     provenance: KeepName = "attributes",
 ) -> Xen:
     """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default
@@ -43,8 +44,9 @@ def open_xen(
     kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22),
     whose structures are used for a hypervisor that is newer than pyxc, with whatever newer interface numbers
     it takes; None takes the environment's PYXC_ASSUME, if any. `record` is a file into which everything is
-    recorded; it has its name once the hypervisor is closed. `provenance` says how the file tells where it
-    comes from: "attributes", "required", "sidecar" or "none", see pyxc.files.writer. PYXC_TRACE=1 in the
+    recorded; it has its name once the hypervisor is closed, in place of another recording of that name; with
+    `replace` in place of any regular file, else FileExistsError. `provenance` says how the file tells where
+    it comes from: "attributes", "required", "sidecar" or "none", see pyxc.files.writer. PYXC_TRACE=1 in the
     environment prints each call, decoded, to standard error. Raises NotXenError, VersionMismatch, Unsupported
     on another architecture than x86-64, and ValueError for an unknown target or release.
     """
@@ -56,7 +58,7 @@ def open_xen(
             return connect(link, readonly=readonly, names=names, assume=assume)
         from pyxc.files.recording import Recorder
 
-        link = recorder = Recorder(link, record, provenance)
+        link = recorder = Recorder(link, record, provenance, replace)
         xen = connect(link, readonly=readonly, names=names, assume=assume)
         recorder.note(xen.interface)
         return xen

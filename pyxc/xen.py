@@ -151,16 +151,6 @@ class Xen(Host):
         asked = self._asked(DM_OP, operation)
         return self.caller.dm_op(asked, arguments.domid(domid), *buffers, **fields)
 
-    def restrict(self, domid: SupportsIndex) -> None:
-        """Give up everything but one domain, for good: as a process should before it reads a guest's data.
-
-        What is left is mapping its memory by frame number, and dm_op(). All else is PermissionDenied, by the
-        kernel: a domain must be looked up, and its frames listed, before. Maps that are open stay. Event
-        channels are restricted by themselves (EventChannels.restrict). Should the id be used again, the new
-        domain is meant.
-        """
-        self.caller.restrict(arguments.domid(domid))
-
     def _raw(
         self, family: Family, operation: str | Operation, domid: int | None, fields: dict[str, Any]
     ) -> Reply:

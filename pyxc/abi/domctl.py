@@ -299,7 +299,9 @@ GETMEMLIST = Operation(
     DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, before=dom0_ops.GETMEMLIST,
     listing=Listing("buffer", "num_pfns"),
 )  # fmt: skip
-GETPAGEFRAMEINFO2 = Operation(DOMCTL, "getpageframeinfo2", 8, GETPAGEFRAMEINFO2_STRUCT, changes=False)
+GETPAGEFRAMEINFO2 = Operation(
+    DOMCTL, "getpageframeinfo2", 8, GETPAGEFRAMEINFO2_STRUCT, changes=False, populates=True
+)
 SETVCPUAFFINITY = Operation(DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True)
 MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True, before=dom0_ops.SETDOMAINMAXMEM)
 SETVCPUCONTEXT = Operation(
@@ -331,7 +333,7 @@ SET_ADDRESS_SIZE = Operation(DOMCTL, "set_address_size", 35, ADDRESS_SIZE_STRUCT
 GET_ADDRESS_SIZE = Operation(DOMCTL, "get_address_size", 36, ADDRESS_SIZE_STRUCT, changes=False)
 SET_TARGET = Operation(DOMCTL, "set_target", 46, SET_TARGET_STRUCT, changes=True)
 GETPAGEFRAMEINFO3 = Operation(
-    DOMCTL, "getpageframeinfo3", 61, GETPAGEFRAMEINFO3_STRUCT, changes=False,
+    DOMCTL, "getpageframeinfo3", 61, GETPAGEFRAMEINFO3_STRUCT, changes=False, populates=True,
     retry_on={XenErrno.EFAULT: 2},  # it only reads, and an anonymous buffer can fault for a moment
 )  # fmt: skip
 SETNODEAFFINITY = Operation(DOMCTL, "setnodeaffinity", 68, NODEAFFINITY_STRUCT, changes=True)

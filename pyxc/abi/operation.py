@@ -79,9 +79,11 @@ class Operation:
     """One thing that a hypervisor can be asked.
 
     `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those, and a domain
-    that is changed is looked at first. `wide`: its result may need more than an int, so it is sent as a
-    multicall of one entry. `body` is the structure of its fields; `fixed` those that make it this operation
-    where one command does several things. It exists in the versions [start, stop) that have its structure.
+    that is changed is looked at first. `populates`: it gives memory to frames that are populated on demand,
+    so where a guest has such it changes something, too. `wide`: its result may need more than an int, so it
+    is sent as a multicall of one entry. `body` is the structure of its fields; `fixed` those that make it
+    this operation where one command does several things. It exists in the versions [start, stop) that have
+    its structure.
     `before` is the dom0_op that did the same when there was neither domctl nor sysctl. `retry_on`: after
     which errnos it is issued again, and how often at most (None: without limit). `listing`: its fields, if it
     fills a list. `strides`: its buffers that are filled with structures. `hints`: what an errno of this
@@ -91,7 +93,8 @@ class Operation:
     def __init__(
         self, family: Family, name: str, command: int, body: Table | None = None, *, changes: bool,
         wide: bool = False, fixed: Mapping[str, int] | None = None, start: Bound = None, stop: Bound = None,
-        before: Operation | None = None, retry_on: Mapping[int, int | None] | None = None,
+        before: Operation | None = None, populates: bool = False,
+        retry_on: Mapping[int, int | None] | None = None,
         listing: Listing | None = None, hints: Mapping[int, str] | None = None,
         strides: Mapping[str, Stride] | None = None,
     ) -> None:  # fmt: skip
@@ -100,6 +103,7 @@ class Operation:
         self.command = command
         self.body = body
         self.changes = changes
+        self.populates = populates
         self.wide = wide
         self.fixed = fixed or {}
         span = Span.of(start, stop)

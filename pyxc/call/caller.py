@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from pyxc import answers, errors
+from pyxc._core import Arena
+from pyxc.abi import memory
 from pyxc.abi.layout import Interface, Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
 from pyxc.abi.operation import MULTICALL, Operation
@@ -84,6 +86,8 @@ class Caller:
         that does not fit, and a HypercallError when the hypervisor refuses.
         """
         plan = self._ready(operation)
+        if self.readonly and operation.populates and domid is not None:
+            self.refuse_to_populate(operation.full_name, domid)
         if plan.in_buffers:
             if domid is None:
                 raise TypeError(f"{operation.full_name} concerns a domain: its domid is missing")
@@ -116,6 +120,21 @@ class Caller:
             raise self.error(operation, -result, domid)
         named = {str(number): content for number, content in enumerate(rest, 1)}
         return Reply(result, answer, plan.layout, named)
+
+    def refuse_to_populate(self, what: str, domid: int) -> None:
+        """ReadOnlyError on a read-only handle where a domain has memory that is populated when read."""
+        if not self.readonly or not self.supports(memory.GET_POD_TARGET):
+            return
+        try:
+            entries = self.call(memory.GET_POD_TARGET, domid).field("pod_entries")
+        except errors.HypercallError as error:
+            if error.errno == errno.EINVAL:  # a PV domain
+                return
+            raise
+        if entries:
+            raise errors.ReadOnlyError(
+                f"{what} would populate memory on demand of domain {domid} and this handle is read-only"
+            )
 
     def restrict(self, domid: int) -> None:
         """Leave the link nothing but the memory and the device model operations of one domain, for good."""
@@ -235,28 +254,28 @@ class Caller:
         """
         assert operation.listing is not None, f"{operation.full_name} fills no list"
         buffer, filled = operation.listing
+        with self.held(operation, domid, buffer, most * size) as call:
+
+            def ask(**fields: Any) -> memoryview:
+                found = answers.number(filled, call(**fields).field(filled), most)
+                return call.view[: found * size]
+
+            yield ask
+
+    @contextmanager
+    def held(
+        self, operation: Operation, domid: int | None, buffer: str, size: int
+    ) -> Iterator[HeldCall]:
+        """An operation to be issued again and again with the same buffer of `size` bytes for one handle.
+
+        It can be read and written between the calls, and after one that was interrupted: what the hypervisor
+        had done by then is not lost with the result.
+        """
         plan = self._ready(operation)
         start = (plan.size + 63) & ~63
-        arena = self.link.pool.take(start + most * size)
-        given = {buffer: Address(arena.address + start)}
-
-        def ask(**fields: Any) -> memoryview:
-            values = plan.begin(domid, fields)
-            plan.fill(values, {**fields, **given})
-            arena.view[: plan.size] = plan.request(values)
-            started = time.perf_counter()
-            result = self.link.hypercall(plan.number, arena.address)
-            answer = bytes(arena.view[: plan.size])
-            if self.trace:
-                elapsed = time.perf_counter() - started
-                self.trace(plan.operation, fields, result, plan.body(answer), elapsed)
-            if result < 0:
-                raise self.error(operation, -result, domid)
-            found = answers.number(filled, plan.layout.unpack(answer)[filled], most)
-            return arena.view[start : start + found * size]
-
+        arena = self.link.pool.take(start + size)
         try:
-            yield ask
+            yield HeldCall(self, plan, domid, buffer, arena, start)
         finally:
             arena.release()
 
@@ -281,6 +300,9 @@ class Caller:
         come as records. Failures are in the results; nothing is raised for them.
         """
         plan = self._ready(operation)
+        if self.readonly and operation.populates:
+            text = f"{operation.full_name} can populate memory on demand and this handle is read-only"
+            raise errors.ReadOnlyError(text)
         self._check_kernel(operation, fixed_width=False)
         reader = None if record is None else record.at(self.interface)
 
@@ -357,6 +379,42 @@ def _with_space(content: bytes | int, filler: bytes) -> bytes:
     start = b"" if isinstance(content, int) else content
     size = content if isinstance(content, int) else len(content)
     return start.ljust(4 * size + _SPACE, filler)
+
+
+class HeldCall:
+    """An operation with memory that outlives each call; see Caller.held(). Of one thread."""
+
+    def __init__(
+        self, caller: Caller, plan: Plan, domid: int | None, buffer: str, arena: Arena, start: int
+    ) -> None:
+        self._caller = caller
+        self._plan = plan
+        self._domid = domid
+        self._given = {buffer: Address(arena.address + start)}
+        self._arena = arena
+        self.view = arena.view[start:]
+        """The buffer."""
+
+    def __call__(self, **fields: Any) -> Reply:
+        """Issue it. HypercallError when the hypervisor refuses."""
+        caller, plan = self._caller, self._plan
+        values = plan.begin(self._domid, fields)
+        plan.fill(values, {**fields, **self._given})
+        request, tries = plan.request(values), 0
+        while True:
+            self._arena.view[: plan.size] = request
+            started = time.perf_counter()
+            words = [word for word in (plan.before, self._arena.address, plan.after) if word >= 0]
+            result = caller.link.hypercall(plan.number, *words)
+            answer = bytes(self._arena.view[: plan.size])
+            if caller.trace:
+                elapsed = time.perf_counter() - started
+                caller.trace(plan.operation, fields, result, plan.body(answer), elapsed)
+            tries += 1
+            if result >= 0:
+                return Reply(result, answer, plan.layout, {})
+            if not _again(plan.asked, -result, tries):
+                raise caller.error(plan.asked, -result, self._domid)
 
 
 def _again(operation: Operation, number: int, tries: int) -> bool:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pyxc import arguments, errors
+from pyxc import arguments, errors, undoing
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, flask, sched
 from pyxc.abi.domctl import Scheduler, Trigger
@@ -23,7 +23,7 @@ from pyxc.domain.grants import Grants
 from pyxc.domain.hvm_context import HvmContexts
 from pyxc.domain.hvm_params import HvmParams
 from pyxc.domain.identity import Identity
-from pyxc.domain.info import MOST_VCPUS
+from pyxc.domain.info import MOST_VCPUS, read_info
 from pyxc.domain.log_dirty import LogDirty
 from pyxc.domain.memory import Memory
 from pyxc.domain.pci import Pci
@@ -165,21 +165,27 @@ class Domain(Identity):
         *,
         pause: bool = True,
         force: bool = False,
+        replace: bool = False,
         progress: Progress | None = None,
         provenance: Kept = "attributes",
     ) -> CoreDump:
         """Write its memory and registers into a file, as `xl dump-core` does (dump-core-format.txt of Xen).
 
-        `pause` False lets it run meanwhile: the pages are of different moments then. `progress` is told how
-        many pages are done, and of how many. `provenance` says how the file tells where it comes from, see
-        pyxc.files.writer; it has its name when it is complete. Unsupported for a PV domain whose p2m
-        cannot be read, and for one that is populated on demand, unless `force`: that populates it.
-        ValueError for the domain that this process runs in.
+        `pause` False lets it run during the dump: the pages are then from different moments. `progress` is
+        called with the number of pages done and of all pages. `provenance` says how the file records where it
+        comes from, see pyxc.files.writer; the file gets its name when it is complete, in place of another
+        core dump of that name; with `replace` in place of any regular file, else FileExistsError.
+
+        Unsupported for a PV domain whose p2m cannot be read and, unless `force`, for an HVM domain that has
+        memory on demand, which that populates, or whose memory is not where it is looked for: see
+        Memory.frames(). DomainGone when another domain gets its id before the end: the file stays partial.
+        DecodeError when the guest lists more memory than it owns. OSError (ENOSPC) before the domain is
+        paused where there is not enough space. ValueError for the domain that this process runs in.
         """
         from pyxc.guest import core_dump  # it brings pyxattr along, which nothing else here needs
 
         return core_dump.dump_core(
-            self, path, pause=pause, force=force, progress=progress, provenance=provenance
+            self, path, pause=pause, force=force, replace=replace, progress=progress, provenance=provenance
         )
 
     def set_max_memory(self, kb: int) -> None:
@@ -200,9 +206,16 @@ class Domain(Identity):
 
     def set_uuid(self, handle: uuid.UUID | str | bytes) -> None:
         """Give it another handle (domctl setdomainhandle); this object stands for it from then on."""
-        new = arguments.handle(handle)
-        self.change(domctl.SETDOMAINHANDLE, handle=new.bytes)
-        self.uuid = new
+        new, old = arguments.handle(handle), self.uuid
+
+        def restore() -> None:
+            self.uuid = old
+            if read_info(self.xen, self.domid).uuid == new:
+                self.xen.call(domctl.SETDOMAINHANDLE, self.domid, handle=old.bytes)
+
+        with undoing.on_interrupt(restore, f"domain {self.domid} is called {new} by now"):
+            self.change(domctl.SETDOMAINHANDLE, handle=new.bytes)
+            self.uuid = new
 
     def set_guest_bits(self, bits: int) -> None:
         """Make a PV domain one for 32- or 64-bit guests (domctl set_address_size), before it has memory.

@@ -6,9 +6,10 @@ from __future__ import annotations
 import errno
 import uuid as uuids
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from pyxc import arguments, errors
+from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl, flask, sysctl
 from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
@@ -98,8 +99,8 @@ class Domains(Mapping[int, Domain]):
         before Xen 4.13 every domain can. -1 takes the host's default. The UUID is random unless given. The
         hypervisor chooses the id unless `domid` names a free one. `ssidref` is the number of its label
         (xen.flask.sid()), the one that guests have by default when None; a hypervisor without FLASK ignores
-        it. Nothing stays behind when the second step fails. Unsupported: limits before Xen 4.12, `hap` before
-        3.3, and `hvm` before 3.1.
+        it. Nothing stays behind when a step fails or is interrupted. Unsupported: limits before Xen 4.12,
+        `hap` before 3.3, and `hvm` before 3.1.
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
@@ -152,13 +153,27 @@ class Domains(Mapping[int, Domain]):
     def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
         if self.xen.caller.has_field(domctl.CREATEDOMAIN, "grant_opts"):
             fields["grant_opts"] = self.xen.grant_version
-        domain = Domain(self.xen, self.create_bare(wanted, **fields), handle)
-        try:
+        with undoing.made(
+            lambda: self.create_bare(wanted, **fields),
+            self._destroy,
+            lambda: self._just_made(handle),
+            f"a domain with the UUID {handle} is left",
+        ) as domid:
+            domain = Domain(self.xen, domid, handle)
             domain.set_max_vcpus(max_vcpus)
-        except BaseException:
-            domain.destroy()
-            raise
         return domain
+
+    def _destroy(self, domid: int) -> None:
+        with suppress(errors.DomainNotFound):
+            self.xen.call(domctl.DESTROYDOMAIN, domid)
+
+    def _just_made(self, handle: uuids.UUID) -> list[int]:
+        """A domain of which nothing is known but its UUID, which others may have: it is still empty."""
+        return [
+            info.domid
+            for info in self.infos()
+            if info.uuid == handle and info.paused and not info.dying and not info.tot_pages
+        ]
 
     def create_bare(self, domid: int = DOMID_ANY, /, **fields: Any) -> int:
         """A new domain as the fields of createdomain say, and nothing more: it has no vcpus; answers its id.

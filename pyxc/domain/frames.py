@@ -7,7 +7,7 @@ import errno
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import chain, compress, repeat
+from itertools import compress, repeat
 from operator import ne
 from typing import Final, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from pyxc import answers, errors
 from pyxc._core import byteswap64, select_frames
 from pyxc.abi import dom0_ops, domctl, memory
 from pyxc.abi.domctl import PageType
+from pyxc.domain import bounds
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
 from pyxc.domain.p2m import PIECE_WORDS, Form, P2mReader, open_p2m
@@ -24,10 +25,12 @@ _TYPES_AT_ONCE = 1024
 _TYPE_MOST = 15
 _PIECE = (1 << 20) // 8 - 512
 """Entries of a list to ask for at once: with the structure beside them they take 1 MiB."""
-_SLACK = 1 << 10
 _FRAME_MASK = 2**28 - 1
 """The frame in a word of getpageframeinfo2; the rest is its type."""
 
+
+Which = Callable[[Mapping, range], Iterable[int]]
+"""Tells which of a few frames are the domain's."""
 
 Source = Literal[
     "getmemlist2", "getmemlist", "p2m", "p2m_vaddr", "frame_list_list", "getpageframeinfo3", "map"
@@ -35,9 +38,10 @@ Source = Literal[
 
 
 class FrameList(NamedTuple):
-    """The frames that a domain owns, in no order.
+    """The frames that a domain owns.
 
-    `frames`: array of u64, machine frames (mfn) of a PV domain, guest frames (gfn) of a translated one.
+    `frames`: array of u64: machine frames (mfn) of a PV domain, in no order; guest frames (gfn) of a
+    translated one, in order.
     `source`: where they come from: "getmemlist2", "getmemlist", "p2m_vaddr", "frame_list_list",
     "getpageframeinfo3" or "map", and "" for a domain without memory. `types`: on request, for each frame its
     PageType >> 28.
@@ -54,7 +58,12 @@ class FrameList(NamedTuple):
 
 
 def list_frames(
-    mapping: Mapping, types: bool = False, force: bool = False, source: Source | None = None
+    mapping: Mapping,
+    types: bool = False,
+    force: bool = False,
+    source: Source | None = None,
+    *,
+    everywhere: bool | None = None,
 ) -> FrameList:
     """The frames that a domain owns, from the best source that its hypervisor has; `source` names another.
 
@@ -62,13 +71,18 @@ def list_frames(
     where that cannot be read, getmemlist, which Xen had up to 4.10. Of a translated guest getpageframeinfo3
     for every gfn; before Xen 4.0, which knew types of machine frames only, those that can be mapped. That
     call, which `types` needs too, populates the on-demand entries of a guest: Unsupported on a guest that has
-    any, unless `force`. `force` also finds the frames of a PV guest without p2m on a newer Xen by asking for
-    every frame of the host: slow, and Xen logs each that is not the guest's.
+    any, unless `force`. So is one whose memory is not where that of an honest guest would be: `everywhere`
+    (as `force` unless given) then asks for every gfn up to the highest, which can take hours. `force` also
+    finds the frames of a PV guest without p2m on a newer Xen by asking for every frame of the host: slow, and
+    Xen logs each that is not the guest's.
     """
     info = mapping.domain.info()
     if (types or info.is_hvm) and not force:
         _refuse_on_demand(mapping)
-    found = _owned(mapping, info, _sources(mapping, info, force) if source is None else (_known(source),))
+    if info.is_hvm:
+        mapping.refuse_to_populate()
+    sources = _sources(mapping, info, force) if source is None else (_known(source),)
+    found = _owned(mapping, info, force if everywhere is None else everywhere, sources)
     return found._replace(types=array("B", _types(mapping, found.frames))) if types else found
 
 
@@ -87,21 +101,21 @@ def _sources(mapping: Mapping, info: DomainInfo, force: bool) -> tuple[str, ...]
     return ("p2m", "getmemlist", *(["getpageframeinfo3"] if force else ()))
 
 
-def _owned(mapping: Mapping, info: DomainInfo, sources: tuple[str, ...]) -> FrameList:
+def _owned(mapping: Mapping, info: DomainInfo, everywhere: bool, sources: tuple[str, ...]) -> FrameList:
     """From the first source that there is; the first refusal is the one that tells why when there is none."""
     if info.tot_pages == 0:
         return FrameList(array("Q"), "", info.is_hvm)
     refused = None
     for source in sources:
         try:
-            return SOURCES[source](mapping, info)
+            return SOURCES[source](mapping, info, everywhere)
         except errors.Unsupported as error:
             refused = refused or error
     assert refused
     raise refused
 
 
-def _from_p2m(form: Form | None, mapping: Mapping, info: DomainInfo) -> FrameList:
+def _from_p2m(form: Form | None, mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
     with open_p2m(mapping, info, form) as reader:
         return FrameList(reader.steadily(lambda: _collect(reader, info)), reader.source, False)
 
@@ -113,56 +127,50 @@ def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
     window_bytes = memoryview(window).cast("B")
     for piece in reader.pieces():
         count = select_frames(piece, window, 0)[0]
-        if len(frames) + count > info.tot_pages + _SLACK:
-            raise _too_many("the p2m", info)
+        bounds.check_listed("the p2m", len(frames) + count, info)
         frames.frombytes(window_bytes[: 8 * count])
     return frames
 
 
-def _too_many(what: str, info: DomainInfo) -> errors.DecodeError:
-    return errors.DecodeError(
-        f"{what} of domain {info.domid} lists more frames than the {info.tot_pages} that it owns"
-    )
-
-
-def _getmemlist2(mapping: Mapping, info: DomainInfo) -> FrameList:
+def _getmemlist2(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
     """In pieces through one bounded buffer; no Python integer is made for a frame."""
     frames = array("Q")
-    most = info.tot_pages + _SLACK
     with mapping.xen.caller.listing(dom0_ops.GETMEMLIST2, mapping.domain.domid, 8, _PIECE) as ask:
-        while len(frames) <= most:
+        while True:
             piece = ask(start_pfn=len(frames), max_pfns=_PIECE)
+            bounds.check_listed("the hypervisor's list", len(frames) + len(piece) // 8, info)
             if mapping.xen.swapped:
                 byteswap64(piece)
             frames.frombytes(piece)
             if len(piece) < 8 * _PIECE:
                 return FrameList(frames, "getmemlist2", False)
-    raise _too_many("the hypervisor's list", info)
 
 
-def _getmemlist(mapping: Mapping, info: DomainInfo) -> FrameList:
+def _getmemlist(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
     """One call: start_pfn means nothing on x86, so the list cannot be had in pieces."""
     with mapping.xen.caller.listing(domctl.GETMEMLIST, mapping.domain.domid, 8, info.tot_pages) as ask:
         return FrameList(mapping.xen.words(ask(max_pfns=info.tot_pages)), "getmemlist", False)
 
 
-def _by_type(mapping: Mapping, info: DomainInfo) -> FrameList:
+def _by_type(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
     """By asking for the type of every frame: of a translated guest its own, else of the whole host."""
-    last = mapping.maximum_gpfn() if info.is_hvm else _last_of_the_host(mapping.xen)
-    return FrameList(_scan(mapping, last, info.tot_pages, _with_type), "getpageframeinfo3", info.is_hvm)
+    if info.is_hvm:
+        found = _search(mapping, info, everywhere, _with_type)
+    else:
+        found = _scan(mapping, range(_last_of_the_host(mapping.xen) + 1), info.tot_pages, _with_type)
+    return FrameList(found, "getpageframeinfo3", info.is_hvm)
 
 
 def _last_of_the_host(xen: Host) -> int:
     return answers.frame("maximum_ram_page", xen.call(memory.MAXIMUM_RAM_PAGE).result)
 
 
-def _by_mapping(mapping: Mapping, info: DomainInfo) -> FrameList:
+def _by_mapping(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
     """By mapping every frame of a translated guest, as Xen's own tools did to save one."""
-    found = _scan(mapping, mapping.maximum_gpfn(), info.tot_pages, _with_memory)
-    return FrameList(found, "map", info.is_hvm)
+    return FrameList(_search(mapping, info, everywhere, _with_memory), "map", info.is_hvm)
 
 
-SOURCES: Final[dict[str, Callable[[Mapping, DomainInfo], FrameList]]] = {
+SOURCES: Final[dict[str, Callable[[Mapping, DomainInfo, bool], FrameList]]] = {
     "getmemlist2": _getmemlist2,
     "getmemlist": _getmemlist,
     "p2m": partial(_from_p2m, None),
@@ -175,20 +183,35 @@ SOURCES: Final[dict[str, Callable[[Mapping, DomainInfo], FrameList]]] = {
 form, the types of all frames, and which can be mapped."""
 
 
-def _scan(
-    mapping: Mapping, last: int, owned: int, which: Callable[[Mapping, range], Iterable[int]]
-) -> array[int]:
-    """All frames from 0 to `last` that are the domain's; `which` tells those of a few.
+def _search(mapping: Mapping, info: DomainInfo, everywhere: bool, which: Which) -> array[int]:
+    """The frames of a translated guest, in order: from 0 to its highest, which the guest itself can choose.
 
-    The topmost are asked for first: a translated guest has its special pages there, far above its memory, and
-    the search ends when as many frames are found as the domain owns.
+    The topmost are asked for first: a guest has its special pages there, far above its memory, and the search
+    ends when as many frames are found as it owns.
     """
+    last = mapping.maximum_gpfn()
+    start_of_top = last - last % _TYPES_AT_ONCE
+    top = _scan(mapping, range(start_of_top, last + 1), info.tot_pages, which)
+    most = start_of_top if everywhere else min(start_of_top, bounds.frame_numbers(info))
+    found = _scan(mapping, range(most), info.tot_pages - len(top), which)
+    missing = info.tot_pages - len(top) - len(found)
+    if missing > 0 and most < start_of_top:
+        hint = (
+            f"{missing} of its {info.tot_pages} pages are somewhere between gfn {most:#x} and {last:#x}; "
+            "force=True looks for them, however long that takes"
+        )
+        raise errors.Unsupported(errno.EOPNOTSUPP, "frames", info.domid, hint=hint)
+    found.extend(top)
+    return found
+
+
+def _scan(mapping: Mapping, frames: range, wanted: int, which: Which) -> array[int]:
+    """Those of some frames that are the domain's, until as many are found as are wanted."""
     found = array("Q")
-    top = last - last % _TYPES_AT_ONCE
-    for start in chain((top,), range(0, top, _TYPES_AT_ONCE)):
-        found.extend(which(mapping, range(start, min(start + _TYPES_AT_ONCE, last + 1))))
-        if len(found) >= owned:
+    for start in frames[::_TYPES_AT_ONCE]:
+        if len(found) >= wanted:
             break
+        found.extend(which(mapping, range(start, min(start + _TYPES_AT_ONCE, frames.stop))))
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, SupportsIndex
 
-from pyxc import arguments, errors
+from pyxc import arguments, errors, undoing
 from pyxc._core import ForeignMap
 from pyxc.abi import grant_table
 from pyxc.abi.grant_table import PERMIT_ACCESS, Reserved, Status
@@ -106,9 +106,15 @@ class Grants:
         self._domain.info()
         layout = grant_table.ENTRY_V1_STRUCT.at(self._xen.interface)
         with self._table() as table, memoryview(table) as view:
-            for ref, frame, server in entries:
-                entry = layout.pack({"flags": PERMIT_ACCESS, "domid": server, "frame": frame})
-                view[ref * layout.size : (ref + 1) * layout.size] = entry
+            before = bytes(view)
+
+            def restore() -> None:
+                view[:] = before
+
+            with undoing.on_failure(restore, f"the grant table of domain {self._domain.domid} is changed"):
+                for ref, frame, server in entries:
+                    entry = layout.pack({"flags": PERMIT_ACCESS, "domid": server, "frame": frame})
+                    view[ref * layout.size : (ref + 1) * layout.size] = entry
 
     def _table(self) -> ForeignMap:
         """The first frame of the domain's table, to be written."""

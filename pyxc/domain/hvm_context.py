@@ -43,32 +43,37 @@ class HvmContext:
 
     def __init__(self, data: bytes, interface: Interface) -> None:
         self._data = bytes(data)
-        self._records = list(iter_records(memoryview(self._data), interface))
-        first = self._records[0] if self._records else None
+        self._interface = interface
+        first = last = None
+        self._count = 0
+        for record in self:
+            first, last = first or record, record
+            self._count += 1
         if first is None or first.type is not HvmRecordType.HEADER or not _is_header(first.data, interface):
             raise errors.DecodeError("an HVM context begins with a HEADER record of Xen's, this one does not")
-        if self._records[-1].type is not HvmRecordType.END:
+        if last is None or last.type is not HvmRecordType.END:
             raise errors.DecodeError("an HVM context ends with an END record, this one does not")
 
     def __iter__(self) -> Iterator[HvmRecord]:
-        return iter(self._records)
+        """Made as they are asked for: a stranger's context may be nothing but empty records."""
+        return iter_records(memoryview(self._data), self._interface)
 
     def __len__(self) -> int:
         """How many records it has."""
-        return len(self._records)
+        return self._count
 
     def __bytes__(self) -> bytes:
         return self._data
 
     def record(self, type: HvmRecordType | int, instance: int = 0) -> memoryview:
         """The bytes of one record. KeyError when there is none."""
-        for found in self._records:
+        for found in self:
             if (found.type, found.instance) == (type, instance):
                 return found.data
         raise KeyError((type, instance))
 
     def __repr__(self) -> str:
-        return f"<HvmContext of {len(self._records)} records, {len(self._data)} bytes>"
+        return f"<HvmContext of {len(self)} records, {len(self._data)} bytes>"
 
 
 def iter_records(data: memoryview, interface: Interface) -> Iterator[HvmRecord]:

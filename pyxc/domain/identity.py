@@ -44,6 +44,19 @@ class Identity:
         self.info()
         return self.xen.call(operation, self.domid, **fields)
 
+    def undo(self, operation: Operation, /, **fields: Any) -> Reply | None:
+        """Take back a change of this domain: None where it has gone, for then there is nothing to undo.
+
+        A look that fails is no reason to leave things half done.
+        """
+        try:
+            self.info()
+        except (errors.DomainNotFound, errors.DomainGone):
+            return None
+        except errors.HypercallError:
+            pass
+        return self.xen.call(operation, self.domid, **fields)
+
     def info(self) -> DomainInfo:
         """What it is now (domctl getdomaininfo).
 

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from array import array
+from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple
 
-from pyxc import arguments
+from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl_paging as operations
 from pyxc.abi.domctl_paging import LOGDIRTY_FINAL
 from pyxc.abi.operation import Operation
+from pyxc.domain import bounds
 from pyxc.domain.identity import Identity
 from pyxc.domain.mapping import Mapping
 
@@ -40,12 +42,12 @@ class DirtyPages(NamedTuple):
         """The numbers of the dirty pages, as u64, in order."""
         return array(
             "Q",
-            [
+            (
                 place * 8 + bit
                 for place, byte in enumerate(self.bitmap)
                 if byte
                 for bit in _BITS_IN_BYTE[byte]
-            ],
+            ),
         )
 
     def __repr__(self) -> str:
@@ -62,6 +64,7 @@ class LogDirty:
     def __init__(self, domain: Identity) -> None:
         self._domain = domain
         self._xen = domain.xen
+        self._block = ExitStack()
 
     def enable(self) -> None:
         """Begin (ENABLE_LOGDIRTY): no page is dirty. EINVAL when it is on already, or with a PCI device."""
@@ -74,8 +77,8 @@ class LogDirty:
     def peek(self, pages: int | None = None) -> DirtyPages:
         """The pages written since the last clean(), which stay dirty (PEEK).
 
-        `pages`: how many from frame 0 on, up to the highest that the domain has unless given. No page is
-        dirty while the mode is off.
+        `pages`: how many from frame 0 on, up to the highest that the domain has unless given; DecodeError
+        where it claims to have one that no guest of its size has. No page is dirty while the mode is off.
         """
         return self._read(operations.SHADOW_OP_PEEK, pages, 0)
 
@@ -90,7 +93,7 @@ class LogDirty:
 
     def _read(self, operation: Operation, pages: int | None, mode: int) -> DirtyPages:
         if pages is None:
-            pages = Mapping(self._domain).maximum_gpfn() + 1
+            pages = self._pages()
         arguments.natural("pages", pages, _PAGES_MAX, 1)
         size = (pages + 7) // 8
         reply = self._domain.change(operation, mode=mode, pages=pages, dirty_bitmap=size)
@@ -98,14 +101,31 @@ class LogDirty:
         bitmap = _first_bits(reply.buffers["dirty_bitmap"], told)
         return DirtyPages(bitmap, told, reply.field("stats.fault_count"), reply.field("stats.dirty_count"))
 
+    def _pages(self) -> int:
+        """As many as the domain has, unless its highest frame is where that of no honest guest can be."""
+        pages = Mapping(self._domain).maximum_gpfn() + 1
+        most = bounds.frame_numbers(self._domain.info())
+        if pages > most:
+            raise errors.DecodeError(
+                f"domain {self._domain.domid} reports {pages} frames; an honest guest of its size has at "
+                f"most {most}: say how many `pages` to read"
+            )
+        return pages
+
     def __enter__(self) -> LogDirty:
-        self.enable()
+        self._block.enter_context(
+            undoing.during(
+                self.enable,
+                lambda: self._domain.undo(operations.SHADOW_OP_OFF),
+                f"domain {self._domain.domid} is left in log-dirty mode",
+            )
+        )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.disable()
+        self._block.__exit__(kind, error, trace)
 
     def __repr__(self) -> str:
         return f"<LogDirty of domain {self._domain.domid}>"

@@ -82,6 +82,22 @@ class Mapping:
             raise errors.from_errno(errno.EPERM, "privcmd.mmapbatch", self.domain.domid, hint=hint)
         if only is None and writable:
             self.domain.info()
+        if only is None and self.xen.readonly:
+            self.refuse_to_populate()
+
+    def refuse_to_populate(self) -> None:
+        """ReadOnlyError on a read-only handle where mapping changes the domain: for each mapping by itself.
+
+        That is so where it has memory that is populated on demand, or paged out.
+        """
+        if not self.xen.readonly:
+            return
+        info = self.domain.info()
+        if info.is_hvm:
+            self.xen.caller.refuse_to_populate("mapping", self.domain.domid)
+        if info.paged_pages:
+            text = f"mapping can bring pages of domain {self.domain.domid} back that are paged out"
+            raise errors.ReadOnlyError(f"{text}, and this handle is read-only")
 
     def _mapping_domid(self) -> int:
         """Xen lets nobody name himself as foreign; dom0's own memory is mapped as DOMID_SELF."""

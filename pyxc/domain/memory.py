@@ -3,23 +3,23 @@
 
 from __future__ import annotations
 
-import errno
 from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pyxc import arguments, errors
+from pyxc import arguments, undoing
 from pyxc.abi import domctl_paging, domctl_permissions, domctl_sharing, memory
 from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
 from pyxc.abi.page import MOST_FRAME, PAGE_KB
 from pyxc.call.caller import Reply
+from pyxc.domain.extents import Extents
 from pyxc.domain.frames import FrameList, Source, list_frames
 from pyxc.domain.mapping import Mapping, frame_numbers
 from pyxc.domain.p2m import Form, P2m, read_p2m
 
-_ORDER_MAX = 18
 _BATCH = 1 << 16
+"""Extents in one hypercall."""
 
 
 class MemoryInfo(NamedTuple):
@@ -69,35 +69,35 @@ class Memory(Mapping):
         """Give the domain memory at guest frames (memory_op populate_physmap): one extent of 2**order pages
         each.
 
-        The frames are pfns of a PV domain, gfns of an HVM or PVH domain. Answers the first machine frame of
+        The frames are pfns of a PV domain, gfns of an HVM or PVH domain. Returns the first machine frame of
         each extent of a PV domain, the gfns otherwise. All or an error: extents that were given are taken
-        back.
+        back, also when it is interrupted.
         """
         wanted = frame_numbers(frames)
-        done = self._reserve(memory.POPULATE_PHYSMAP, wanted, order)
-        if len(done) < len(wanted):
-            if done:
-                self._reserve(memory.DECREASE_RESERVATION, done, order)
-            raise self._short(memory.POPULATE_PHYSMAP.full_name, len(done), len(wanted))
-        return done
+        return self._all_or_none(memory.POPULATE_PHYSMAP, wanted, order)
 
     def increase(self, count: int, order: int = 0) -> array[int]:
-        """Give a PV domain `count` extents without a place (memory_op increase_reservation); answers them."""
+        """Give a PV domain `count` extents without a place (memory_op increase_reservation); returns them."""
         wanted = array("Q", bytes(8 * arguments.natural("count", count, 2**40)))
-        done = self._reserve(memory.INCREASE_RESERVATION, wanted, order)
-        if len(done) < count:
-            if done:
-                self._reserve(memory.DECREASE_RESERVATION, done, order)
-            raise self._short(memory.INCREASE_RESERVATION.full_name, len(done), count)
-        return done
+        return self._all_or_none(memory.INCREASE_RESERVATION, wanted, order)
 
     def decrease(self, frames: Iterable[int], order: int = 0) -> None:
-        """Take extents away (memory_op decrease_reservation). The error tells how many were taken."""
+        """Take extents away (memory_op decrease_reservation).
+
+        What is taken is gone: an error has a note of how many extents were taken before it.
+        """
         wanted = frame_numbers(frames)
         self.domain.info()
-        done = self._reserve(memory.DECREASE_RESERVATION, wanted, order)
-        if len(done) < len(wanted):
-            raise self._short(memory.DECREASE_RESERVATION.full_name, len(done), len(wanted))
+        given = Extents(self, order, _BATCH)
+        with given.counted(len(wanted)):
+            given.reserve(memory.DECREASE_RESERVATION, wanted)
+
+    def _all_or_none(self, operation: Operation, wanted: array[int], order: int) -> array[int]:
+        """Give the domain extents; take back what was given when not all can be."""
+        given = Extents(self, order, _BATCH)
+        with undoing.on_failure(given.take_back, f"domain {self.domain.domid} keeps some of the memory"):
+            given.reserve(operation, wanted)
+        return given.done
 
     def claim(self, kb: int) -> None:
         """Set free memory of the host aside, until the domain owns `kb` KiB in all (memory_op claim_pages).
@@ -223,25 +223,6 @@ class Memory(Mapping):
             nr_mfns=count,
             add_mapping=add,
         )
-
-    def _reserve(self, operation: Operation, frames: array[int], order: int) -> array[int]:
-        """Run a reservation operation on extents, in batches; answers the extents that were done."""
-        arguments.natural("order", order, _ORDER_MAX)
-        done = array("Q")
-        for start in range(0, len(frames), _BATCH):
-            part = frames[start : start + _BATCH]
-            extents = self.xen.words(part.tobytes()).tobytes()
-            reply = self.domain.change(
-                operation, extent_start=extents, nr_extents=len(part), extent_order=order
-            )
-            done.extend(self.xen.words(reply.buffers["extent_start"][: 8 * reply.result]))
-            if reply.result < len(part):
-                break
-        return done
-
-    def _short(self, operation: str, done: int, wanted: int) -> errors.HypercallError:
-        hint = f"{done} of {wanted} extents were done: raise the domain's max_mem, or free memory on the host"
-        return errors.from_errno(errno.ENOMEM, operation, self.domain.domid, hint=hint)
 
     def __repr__(self) -> str:
         return f"<Memory of domain {self.domain.domid}>"

@@ -12,11 +12,13 @@ import errno
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from pyxc import answers, errors
 from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
 from pyxc.abi.arch import x86
+from pyxc.domain import bounds
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
 
@@ -27,9 +29,8 @@ _WORDS = PAGE_SIZE // 8
 _WINDOW = 256
 PIECE_WORDS = _WINDOW * _WORDS
 """The most entries in a piece."""
-_PFN_LIMIT = 1 << 32
-_HOLES_MOST = 1 << 24
-"""Pfns that a guest may have beyond its memory: holes cost it nothing, and us 8 bytes each."""
+_PLACED_WORDS = 1 << 22
+"""Entries for which there is memory before they are read: to grow a list of up to 32 MiB may copy it."""
 _TRIES = 5
 _SINCE_4_6 = {"p2m_cr3": 0, "p2m_vaddr": 0, "p2m_generation": 0}
 """Fields of shared_info.arch that were padding before: no list there, and no count of its changes."""
@@ -40,17 +41,24 @@ Form = Literal["p2m_vaddr", "frame_list_list"]
 """How a guest publishes its p2m."""
 
 
+class Pages(NamedTuple):
+    """Pages of a PV domain: arrays of u64, the pfn and the machine frame of each."""
+
+    pfns: array[int]
+    frames: array[int]
+
+
 class P2m(NamedTuple):
     """Where a PV domain believes its memory to be.
 
     `entries`: array of u64, entries[pfn] is the machine frame, 2**64-1 where there is none. `identity`: array
-    of pfns that Linux maps one to one (its bit 62); `foreign`: (pfn, frame) of frames of other domains (its
+    of pfns that Linux maps one to one (its bit 62); `foreign`: pages that are frames of other domains (its
     bit 63); both are absent in `entries`. `source` is "p2m_vaddr" or "frame_list_list".
     """
 
     entries: array[int]
     identity: array[int]
-    foreign: list[tuple[int, int]]
+    foreign: Pages
     source: Form
 
     def __repr__(self) -> str:
@@ -67,8 +75,11 @@ class P2mReader:
         self._shared_info = shared_info
         arch = self._arch()
         self.pfns: int = arch["max_pfn"]
-        if not 0 < self.pfns <= min(info.max_pages + _HOLES_MOST, _PFN_LIMIT):
-            raise unreadable(mapping, "it publishes none" if not self.pfns else f"it claims {self.pfns} pfns")
+        if not self.pfns:
+            raise unreadable(mapping, "it publishes none")
+        if self.pfns > bounds.frame_numbers(info):
+            owned = f"its {info.tot_pages} pages could not keep track of them"
+            raise unreadable(mapping, f"it claims {self.pfns} pfns, but {owned}")
         self._roots: dict[Form, int] = {
             "p2m_vaddr": arch["p2m_cr3"] and arch["p2m_vaddr"],
             "frame_list_list": arch["pfn_to_mfn_frame_list_list"],
@@ -86,6 +97,7 @@ class P2mReader:
             result = read()
             if before % 2 == 0 and before == self._arch()["p2m_generation"]:
                 return result
+            del result  # before the next is made: each can be as large as the guest
         hint = "the guest changes its p2m all the time: pause it first"
         raise errors.from_errno(errno.EAGAIN, "p2m", self._mapping.domain.domid, hint=hint)
 
@@ -110,9 +122,18 @@ class P2mReader:
 
     def _with_holes(self, leaves: array[int], size: int) -> Iterator[Any]:
         """The same, page by page, where some do not exist: their entries are all absent."""
-        for start, leaf in zip(range(0, size, PAGE_SIZE), leaves):
-            page = b"\xff" * PAGE_SIZE if leaf == ABSENT else self._page(leaf).tobytes()
-            yield page[: size - start]
+        present = array("Q", [leaf for leaf in leaves if leaf != ABSENT])
+        blank = b"\xff" * PAGE_SIZE
+        if not present:
+            yield blank * (size // PAGE_SIZE) + blank[: size % PAGE_SIZE]
+            return
+        for content in self._mapped(present, PAGE_SIZE * len(present)):
+            at = 0
+            for start, leaf in zip(range(0, size, PAGE_SIZE), leaves):
+                page = blank
+                if leaf != ABSENT:
+                    page, at = bytes(content[at : at + PAGE_SIZE]), at + PAGE_SIZE
+                yield page[: size - start]
 
     def _leaves(self) -> Iterator[array[int]]:
         """The frames that hold the entries, in order, ABSENT for holes; one table's worth at a time."""
@@ -190,30 +211,64 @@ def unreadable(mapping: Mapping, why: str) -> errors.Unsupported:
 
 def read_p2m(mapping: Mapping, source: Form | None = None) -> P2m:
     """The whole p2m of a PV domain."""
-    with open_p2m(mapping, mapping.domain.info(), source) as reader:
-        return reader.steadily(lambda: _gather(reader))
+    info = mapping.domain.info()
+    with open_p2m(mapping, info, source) as reader:
+        return reader.steadily(lambda: _gather(reader, info))
 
 
-def _gather(reader: P2mReader) -> P2m:
-    entries, identity, foreign = array("Q"), array("Q"), list[tuple[int, int]]()
+def read_pages(mapping: Mapping, info: DomainInfo) -> list[Pages]:
+    """The pages that a PV domain lists as its own, in order of their pfns, in pieces of bounded size."""
+    with open_p2m(mapping, info) as reader:
+        return reader.steadily(lambda: _gather_pages(reader, info))
+
+
+def _gather(reader: P2mReader, info: DomainInfo) -> P2m:
+    entries = array("Q", (ABSENT,)) * min(reader.pfns, _PLACED_WORDS)
+    identity, foreign = array("Q"), Pages(array("Q"), array("Q"))
     unread = array("Q", (0,)) * PIECE_WORDS
+    start = 0
     for piece in reader.pieces():
-        start = len(entries)
-        entries.frombytes(piece)
+        found = array("Q")
+        found.frombytes(piece)
+        stop = start + len(found)
+        entries[start:stop] = found
         _, _, nr_foreign, nr_identity = select_frames(piece, unread, 0)
         if nr_foreign or nr_identity:
-            _set_apart(entries, start, identity, foreign)
+            bounds.check_apart(len(identity) + len(foreign.pfns) + nr_foreign + nr_identity, info)
+            _set_apart(entries, range(start, stop), identity, foreign)
+        start = stop
     return P2m(entries, identity, foreign, reader.source)
 
 
-def _set_apart(entries: array[int], start: int, identity: array[int], foreign: list[tuple[int, int]]) -> None:
+def _set_apart(entries: array[int], pfns: range, identity: array[int], foreign: Pages) -> None:
     """Move the entries that are not plain frames out of a piece."""
-    for pfn in range(start, len(entries)):
+    for pfn in pfns:
         entry = entries[pfn]
-        if entry == ABSENT or not entry & (FOREIGN_BIT | IDENTITY_BIT):
+        if entry == ABSENT or entry < IDENTITY_BIT:
             continue
         if entry & FOREIGN_BIT:
-            foreign.append((pfn, entry & ~(FOREIGN_BIT | IDENTITY_BIT)))
+            foreign.pfns.append(pfn)
+            foreign.frames.append(entry & ~(FOREIGN_BIT | IDENTITY_BIT))
         else:
             identity.append(pfn)
         entries[pfn] = ABSENT
+
+
+def _gather_pages(reader: P2mReader, info: DomainInfo) -> list[Pages]:
+    """A guest that lists more than it owns is not believed."""
+    found: list[Pages] = []
+    window = array("Q", (0,)) * PIECE_WORDS
+    listed = start = 0
+    for piece in reader.pieces():
+        count = select_frames(piece, window, 0)[0]
+        listed += count
+        bounds.check_listed("the p2m", listed, info)
+        stop = start + len(piece) // 8
+        if count:
+            if not found or len(found[-1].pfns) >= PIECE_WORDS:
+                found.append(Pages(array("Q"), array("Q")))
+            with memoryview(piece) as octets, octets.cast("Q") as entries:
+                found[-1].pfns.extend(compress(range(start, stop), map(IDENTITY_BIT.__gt__, entries)))
+            found[-1].frames.extend(window[:count])
+        start = stop
+    return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 
-from pyxc import answers, errors
+from pyxc import answers, errors, undoing
 from pyxc.abi import domctl
 from pyxc.abi.arch import x86
 from pyxc.abi.hvm import HvmParam
@@ -29,25 +30,51 @@ def resume(domain: Identity, fast: bool | None) -> None:
     if fast is not None and domain.xen.interface.arch != "x86_64":
         hint = "what a guest finds when it goes on is known on x86 only"
         raise errors.Unsupported(errno.EOPNOTSUPP, domctl.RESUMEDOMAIN.full_name, domain.domid, hint=hint)
-    if fast:
-        if not info.is_hvm or HvmParams(domain).read(HvmParam.CALLBACK_IRQ):
-            _return_cancelled(domain)
-    elif fast is False and not info.is_hvm:
-        _restore_start_info(domain)
-        for vcpu in Vcpus(domain)[1:]:
-            vcpu.reset()
-    domain.change(domctl.RESUMEDOMAIN)
+    back: list[Callable[[], object]] = []
+    with undoing.on_failure(lambda: _take_back(domain, back), f"domain {domain.domid} is left changed"):
+        if fast:
+            if not info.is_hvm or HvmParams(domain).read(HvmParam.CALLBACK_IRQ):
+                _return_cancelled(domain, back)
+        elif fast is False and not info.is_hvm:
+            _restore_start_info(domain, back)
+            for vcpu in Vcpus(domain)[1:]:
+                _reset(vcpu, back)
+        domain.change(domctl.RESUMEDOMAIN)
 
 
-def _return_cancelled(domain: Identity) -> None:
+def _take_back(domain: Identity, back: list[Callable[[], object]]) -> None:
+    """Let the guest find what it left, unless it continues already: then all was done."""
+    try:
+        if domain.info().shutdown_reason is None:
+            return
+    except (errors.DomainNotFound, errors.DomainGone):
+        return
+    while back:
+        back[-1]()
+        back.pop()
+
+
+def _return_cancelled(domain: Identity, back: list[Callable[[], object]]) -> None:
     """What the guest's call of SCHEDOP_shutdown will have returned."""
     first = Vcpu(domain, 0)
     context = first.context()
     register = "rax" if context.width == 64 else "eax"
+    back.append(lambda: first.set_context(context))
     first.set_context(context.replace(**{register: _CANCELLED}))
 
 
-def _restore_start_info(domain: Identity) -> None:
+def _reset(vcpu: Vcpu, back: list[Callable[[], object]]) -> None:
+    try:
+        context = vcpu.context()
+    except errors.HypercallError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        return  # it was never initialised
+    back.append(lambda: vcpu.set_context(context))
+    vcpu.reset()
+
+
+def _restore_start_info(domain: Identity, back: list[Callable[[], object]]) -> None:
     """A guest that suspends makes pfns of the frames in start_info, and passes its own frame in rdx."""
     context = Vcpu(domain, 0).context()
     frame = context["rdx" if context.width == 64 else "edx"]
@@ -56,10 +83,13 @@ def _restore_start_info(domain: Identity) -> None:
     mapping = Mapping(domain)
     entries = read_p2m(mapping).entries
     with mapping.map(frame, writable=True) as mapped, memoryview(mapped) as view:
+        before = bytes(view[: layout.size])
         pfns = layout.unpack(view)
         for name in _IN_START_INFO:
             pfn = pfns[name]
             if pfn >= len(entries) or entries[pfn] == ABSENT:
                 raise errors.DecodeError(f"{name} in start_info of domain {domain.domid} is no pfn: {pfn:#x}")
+        back.append(lambda: mapping.write(frame, before))
+        for name in _IN_START_INFO:
             offset, code, _ = layout.places[name]
-            struct.pack_into(f"{layout.order}{code}", view, offset, entries[pfn])
+            struct.pack_into(f"{layout.order}{code}", view, offset, entries[pfns[name]])

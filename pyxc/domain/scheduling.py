@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from pyxc import errors
+from pyxc import errors, undoing
 from pyxc.abi import domctl_scheduler
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.domctl_scheduler import RtdsFlag
@@ -118,12 +119,23 @@ def _read_vcpus(domain: Identity, indices: Sequence[int]) -> list[RtdsParams]:
 
 
 def _write_vcpus(domain: Identity, indices: Sequence[int], changes: Mapping[str, int]) -> None:
-    """All new values are checked before the first is written."""
-    new = [changed(params, changes, Scheduler.RTDS) for params in _read_vcpus(domain, indices)]
+    """All new values are checked before the first is written; all are written or none."""
+    before = _read_vcpus(domain, indices)
+    new = [changed(params, changes, Scheduler.RTDS) for params in before]
     for params in new:
         _check_budget(params)
-    wanted = [{"vcpuid": index, **_RTDS.encode(params)} for index, params in zip(indices, new)]
-    _vcpu_array(domain, domctl_scheduler.SCHEDULER_OP_PUTVCPUINFO_RTDS, wanted)
+
+    def restore() -> None:
+        with suppress(errors.DomainNotFound, errors.DomainGone):
+            _put_vcpus(domain, indices, before)
+
+    with undoing.on_failure(restore, f"some vcpus of domain {domain.domid} keep their new times"):
+        _put_vcpus(domain, indices, new)
+
+
+def _put_vcpus(domain: Identity, indices: Sequence[int], wanted: Sequence[RtdsParams]) -> None:
+    fields = [{"vcpuid": index, **_RTDS.encode(params)} for index, params in zip(indices, wanted)]
+    _vcpu_array(domain, domctl_scheduler.SCHEDULER_OP_PUTVCPUINFO_RTDS, fields)
 
 
 def _check_budget(params: RtdsParams) -> None:

@@ -8,6 +8,7 @@ read as the word of a stranger. A file without them is unknown.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pyxc.errors import DecodeError
 from pyxc.files import xattrs
+from pyxc.files.opened import open_checked
 from pyxc.files.xattrs import Attributes
 
 ORIGIN, DIGEST = "user.pyxc.origin", "user.pyxc.digest"
@@ -227,10 +229,15 @@ def _read_sidecar(path: str) -> Provenance:
 
 
 def _small_file(path: str) -> bytes:
-    """FIFOs and devices are not waited for; of what is too long, one byte too many."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Of what is too long, one byte too many. OSError for what is not a regular file."""
+
+    def check(mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+
+    fd = open_checked(path, check, flags=os.O_RDONLY | os.O_NOFOLLOW)
     with open(fd, "rb") as file:
-        return file.read(_SIDECAR_MOST_BYTES + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        return file.read(_SIDECAR_MOST_BYTES + 1)
 
 
 def _provenance(source: str, said: Mapping[str, Callable[[], Any]]) -> Provenance:

@@ -8,16 +8,20 @@ ask it cannot be played back.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from collections.abc import Iterator
 
 from pyxc.abi.layout import Interface
+from pyxc.files.opened import open_checked
 from pyxc.files.provenance import XenOrigin
-from pyxc.files.writer import Keep, KeepName, ProvenanceFile
+from pyxc.files.writer import PART, Keep, KeepName, ProvenanceFile
 from pyxc.link import Link
-from pyxc.link.record import RecordLink
-from pyxc.link.replay import ReplayLink
+from pyxc.link.record import BEGINNING, RecordLink
+from pyxc.link.replay import ReplayError, ReplayLink
+from pyxc.link.tape import LINE_MOST
 
 KIND = "recording"
 
@@ -25,8 +29,12 @@ KIND = "recording"
 class Recorder(RecordLink):
     """A link that records into a file, which is complete when the link is closed; see ProvenanceFile."""
 
-    def __init__(self, inner: Link, path: str | os.PathLike[str], provenance: KeepName) -> None:
-        self._file = ProvenanceFile(path, KIND, keep=Keep(provenance))
+    def __init__(
+        self, inner: Link, path: str | os.PathLike[str], provenance: KeepName, replace: bool = False
+    ) -> None:
+        self._file = ProvenanceFile(
+            path, KIND, keep=Keep(provenance), recognize=is_recording, replace=replace
+        )
         super().__init__(inner, io.TextIOWrapper(self._file.stream, encoding="ascii", newline="\n"))
 
     def note(self, interface: Interface) -> None:
@@ -35,8 +43,20 @@ class Recorder(RecordLink):
         self._file.note(xen=XenOrigin(f"{major}.{minor}", domctl=interface.number("domctl") or None))
 
     def close(self) -> None:
+        """Complete the file. OSError, once all is closed, when a line could not be written: it is partial."""
         super().close()
-        self._file.complete()
+        if self.failure is None:
+            self._file.complete()
+            return
+        self._file.close()
+        number, reason = self.failure.errno or errno.EIO, self.failure.strerror
+        self.failure = None
+        raise OSError(number, f"the recording is incomplete: {reason}", self._file.path + PART)
+
+
+def is_recording(head: bytes) -> bool:
+    """Whether a file that begins like this is a recording."""
+    return head.startswith(BEGINNING)
 
 
 def replayed(path: str, target: str) -> ReplayLink:
@@ -45,5 +65,14 @@ def replayed(path: str, target: str) -> ReplayLink:
 
 
 def _lines(path: str) -> Iterator[str]:
-    with open(path, encoding="ascii", errors="replace") as file:
-        yield from file
+    """Of a regular file: nobody knows when another one ends. ValueError for a line that cannot be one."""
+
+    def check(mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"{path} is not a regular file")
+
+    with open(open_checked(path, check), encoding="ascii", errors="replace") as file:
+        while line := file.readline(LINE_MOST + 1):
+            if len(line) > LINE_MOST:
+                raise ReplayError(f"{path} has a line of more than {LINE_MOST} characters")
+            yield line

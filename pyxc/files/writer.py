@@ -4,26 +4,36 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import os
 import stat
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from types import TracebackType
 from typing import Any, Literal
 
 import pyxc
+from pyxc.errors import DecodeError
 from pyxc.files import xattrs
+from pyxc.files.opened import open_checked
 from pyxc.files.provenance import DIGEST, ORIGIN, SIDECAR, Digest, Origin, State, sidecar
 from pyxc.files.xattrs import Attributes
 
 PART = ".part"
 """What the name of an unfinished file has more."""
 _MODE = 0o600
+_HEAD_BYTES = 64
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a file system says that takes no more."""
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
+Recognize = Callable[[bytes], bool]
+"""Whether a file of a kind can begin with these 64 bytes."""
 
 KeepName = Literal["attributes", "required", "sidecar", "none"]
 """Values of Keep, as options name them."""
@@ -44,24 +54,37 @@ class ProvenanceFile:
     with ProvenanceFile("web1.core", "core") as file:
         file.stream.write(data)
 
-    Until then it is NAME.part, marked as partial; it stays so when the block fails or the process dies. Only
-    its owner may read it. What is written and marked is the open file, whatever becomes of its name. With
-    ATTRIBUTES, a file system that cannot keep them is warned of once (RuntimeWarning).
+    Until then it is NAME.part, marked as partial; it stays so when the block fails or the process dies, and
+    the next file of this name takes its place. Only its owner may read it. What is written and marked is the
+    open file, whatever becomes of its name. With ATTRIBUTES, a file system that cannot keep them is warned of
+    once (RuntimeWarning).
 
-    FileExistsError when there is a NAME.part, or something of that name that is no ordinary file; OSError;
-    with REQUIRED also what Attributes.set() raises. Threads: of one.
+    A file of this name is replaced if it is of the same `kind`: it says so, or begins as `recognize` knows
+    it, or is empty; with `replace` whatever it holds. FileExistsError for another one, for what is not a
+    regular file, and while another process writes NAME.part. OSError; with REQUIRED also what
+    Attributes.set() raises. Threads: of one.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], kind: str, *, keep: Keep = Keep.ATTRIBUTES, **about: Any
+        self,
+        path: str | os.PathLike[str],
+        kind: str,
+        *,
+        keep: Keep = Keep.ATTRIBUTES,
+        recognize: Recognize | None = None,
+        replace: bool = False,
+        **about: Any,
     ) -> None:
         """`about` are more fields of Origin."""
         self.path = os.fspath(path)
         self._keep = keep
+        self._recognize = recognize
+        self._replace = replace
         host = os.uname().nodename
         self.origin = Origin(
             kind, State.PARTIAL, f"pyxc {pyxc.__version__}", host, started_s=int(time.time())
         )._replace(**about)
+        self._named = False
         directory, self._name = os.path.split(self.path)
         self._directory = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -72,23 +95,102 @@ class ProvenanceFile:
         self.stream = io.BufferedWriter(self._raw)
 
     def _create(self) -> _HashedFile:
-        _check_replaceable(self._name, self._directory, self.path)
+        if self._name in ("", ".", ".."):
+            raise ValueError(f"{self.path!r} is not the name of a file")
+        self._check_replaceable(self._name, self.path)
         part = self._name + PART
-        try:
-            fd = self._open_new(part)
-        except FileExistsError as error:
-            text = "somebody writes it at this moment, or did not come to the end; then remove it"
-            raise FileExistsError(error.errno, text, self.path + PART) from error
+        self._remove_left(part, self.path + PART)
+        fd = self._open_new(part)
         raw = _HashedFile(fd)
         self._attributes = Attributes(fd, self.path)
         try:
+            self._lock(fd, self.path + PART)
             os.fchmod(fd, _MODE)
             self._mark(ORIGIN, self.origin.encode(), xattrs.CREATE)
         except BaseException:
-            os.unlink(part, dir_fd=self._directory)
+            if self._is_called(part, fd):
+                os.unlink(part, dir_fd=self._directory)
             raw.close()
             raise
         return raw
+
+    def _check_replaceable(self, name: str, path: str) -> None:
+        """FileExistsError for something of another kind. Nothing but a regular file is opened."""
+        fd = self._open_regular(name, path)
+        if fd is None:
+            return
+        try:
+            if not self._replace and not self._is_of_kind(fd, path):
+                raise FileExistsError(errno.EEXIST, f"exists and is not a {self.origin.kind} file", path)
+        finally:
+            os.close(fd)
+
+    def _remove_left(self, part: str, path: str) -> None:
+        """Remove what a writer left that came to no end. FileExistsError while one is at work."""
+        fd = self._open_regular(part, path)
+        if fd is None:
+            return
+        try:
+            if not self._replace and not self._is_of_kind(fd, path):
+                text = f"exists and is not the beginning of a {self.origin.kind} file"
+                raise FileExistsError(errno.EEXIST, text, path)
+            self._lock(fd, path)
+            self._unlink(part)
+        finally:
+            os.close(fd)
+
+    def _open_regular(self, name: str, path: str) -> int | None:
+        """A regular file to be looked at; None where there is nothing of that name."""
+
+        def check(mode: int) -> None:
+            if not stat.S_ISREG(mode):
+                raise FileExistsError(errno.EEXIST, "exists and is not a regular file", path)
+
+        try:
+            return open_checked(name, check, flags=os.O_RDONLY | os.O_NOFOLLOW, directory=self._directory)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _named(error, path) from error
+
+    def _is_of_kind(self, fd: int, path: str) -> bool:
+        """Whether an open file is one of this kind: as its attribute says, or else its contents."""
+        with suppress(OSError, DecodeError):
+            said = Attributes(fd, path).get(ORIGIN)
+            if said is not None:
+                return Origin.decode(said).kind == self.origin.kind
+        head = os.pread(fd, _HEAD_BYTES, 0)
+        return not head or (self._recognize is not None and self._recognize(head))
+
+    def _lock(self, fd: int, path: str) -> None:
+        """Until the file is closed or the process ends. A file system without locks goes without.
+
+        Between the creation of a file and its lock, another writer may have taken it for one that was left.
+        """
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
+            raise _busy(path) if isinstance(error, BlockingIOError) else _named(error, path) from error
+        if not self._is_called(self._name + PART, fd):
+            raise _busy(path)
+
+    def _is_called(self, name: str, fd: int) -> bool:
+        """Whether an open file still has a name."""
+        try:
+            named = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(named, os.fstat(fd))
+
+    def check_space(self, size: int) -> None:
+        """OSError (ENOSPC) where the file system has not so many bytes left."""
+        free = os.fstatvfs(self._raw.fileno())
+        blocks = free.f_bfree if os.geteuid() == 0 else free.f_bavail
+        if free.f_blocks and blocks * free.f_frsize < size:
+            text = f"it takes {_mib(size)} MiB, and {_mib(blocks * free.f_frsize)} MiB are free"
+            raise OSError(errno.ENOSPC, text, self.path)
 
     def note(self, **about: Any) -> None:
         """Fields of Origin that have become known."""
@@ -115,17 +217,28 @@ class ProvenanceFile:
         os.fsync(fd)
         self._place_sidecar(digest)
         self._rename(self._name + PART, self._name)
+        self._named = True
         os.fsync(self._directory)
 
     def _rename(self, name: str, new: str) -> None:
         os.rename(name, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def close(self) -> None:
-        """Leave it as it is, unfinished."""
-        if self._directory >= 0:
-            os.close(self._directory)
-            self._directory = -1
+        """Leave it unfinished; remove a file in which nothing was written."""
+        if self._directory < 0:
+            return
+        with suppress(OSError):
             self.stream.close()
+        if self._raw.empty and not self._named:
+            self._unlink(self._name + PART)
+        os.close(self._directory)
+        self._directory = -1
+
+    def discard(self) -> None:
+        """Remove it, unfinished."""
+        if self._directory >= 0:
+            self._unlink(self._name + PART)
+        self.close()
 
     def _mark(self, name: str, value: bytes, flags: int = 0) -> None:
         """Set an attribute. Where that fails the file gets none, for half of them would be a lie."""
@@ -162,7 +275,10 @@ class ProvenanceFile:
 
     def _open_new(self, name: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return os.open(name, flags, _MODE, dir_fd=self._directory)
+        try:
+            return os.open(name, flags, _MODE, dir_fd=self._directory)
+        except OSError as error:
+            raise _named(error, os.path.join(os.path.dirname(self.path), name)) from error
 
     def __enter__(self) -> ProvenanceFile:
         return self
@@ -177,11 +293,17 @@ class ProvenanceFile:
 
 
 class _HashedFile(io.RawIOBase):
-    """An open file that is only written, from the beginning to the end, and its SHA-256."""
+    """An open file that is only written, from the beginning to the end, and its SHA-256.
+
+    `failed` is the errno of the first write that failed, 0 while none has: what comes after would leave a
+    hole, so nothing is written any more.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._digest = hashlib.sha256()
+        self.failed = 0
+        self.empty = True
 
     @property
     def sha256(self) -> str:
@@ -194,7 +316,14 @@ class _HashedFile(io.RawIOBase):
         return self._fd
 
     def write(self, data: Any, /) -> int:
-        written = os.write(self._fd, data)
+        if self.failed:
+            raise OSError(self.failed, os.strerror(self.failed))
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            self.failed = error.errno or errno.EIO
+            raise
+        self.empty = self.empty and not written
         self._digest.update(memoryview(data)[:written])
         return written
 
@@ -204,13 +333,14 @@ class _HashedFile(io.RawIOBase):
             os.close(self._fd)
 
 
-def _check_replaceable(name: str, directory: int, path: str) -> None:
-    """What is replaced must be an ordinary file: renamed onto a device, a file would take its place."""
-    if name in ("", ".", ".."):
-        raise ValueError(f"{path!r} is not the name of a file")
-    try:
-        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(mode):
-        raise FileExistsError(errno.EEXIST, "it is there and no ordinary file", path)
+def _named(error: OSError, path: str) -> OSError:
+    """The same error, about a path that a person knows."""
+    return OSError(error.errno or errno.EIO, error.strerror or "", path)
+
+
+def _busy(path: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "is being written by another process", path)
+
+
+def _mib(size: int) -> int:
+    return size >> 20

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyxc.errors import AttributeForbidden, AttributeUnsupported
+from pyxc.files.opened import open_checked
 
 CREATE, REPLACE = os.XATTR_CREATE, os.XATTR_REPLACE
 """Flags of set(): there must be no such attribute yet; there must be one."""
@@ -142,10 +143,12 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Attributes]:
     Nothing else is opened, since that alone can do something: a watchdog starts. ValueError for such.
     """
     shown = os.fspath(path)
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise ValueError(f"{shown}: neither a file nor a block device")
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+
+    def check(mode: int) -> None:
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise ValueError(f"{shown}: neither a file nor a block device")
+
+    fd = open_checked(path, check)
     try:
         yield Attributes(fd, shown)
     finally:

@@ -9,26 +9,29 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import compress, repeat
+from itertools import compress
 from typing import BinaryIO, NamedTuple
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, version
+from pyxc.domain import bounds
 from pyxc.domain.frames import list_frames
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
-from pyxc.domain.p2m import ABSENT, read_p2m
+from pyxc.domain.p2m import Pages, read_pages
+from pyxc.domain.pausing import paused
 from pyxc.domain.registers import VcpuContext
 from pyxc.files.provenance import DomainOrigin, XenOrigin
-from pyxc.files.writer import Keep, KeepName, ProvenanceFile
+from pyxc.files.writer import NO_SPACE, Keep, KeepName, ProvenanceFile
 from pyxc.guest import core_format
 from pyxc.guest.core_format import INVALID, Section
 from pyxc.store.names import readable
 
 KIND = "core"
 _AT_ONCE = 256
+_FRAMES_AT_ONCE = 1 << 14
 _VERSION_PARTS = (
     (version.EXTRAVERSION, 16),
     (version.COMPILE_INFO, 144),
@@ -50,48 +53,49 @@ class CoreDump(NamedTuple):
     nr_vcpus: int
 
 
-class _Pages(NamedTuple):
-    """Where the pages of a domain are, in order: as the guest counts them, and by the frames to map."""
-
-    pfns: array[int]
-    frames: array[int]
-
-
 def dump_core(
     domain: Identity,
     path: str | os.PathLike[str],
     *,
     pause: bool,
     force: bool,
+    replace: bool,
     progress: Progress | None,
     provenance: KeepName,
+    everywhere: bool | None = None,
 ) -> CoreDump:
-    """See Domain.dump_core()."""
+    """See Domain.dump_core(), and list_frames() for `everywhere`."""
     if domain.domid == domain.xen.own_domid:
         raise ValueError("a domain cannot dump itself")
     info = domain.info()
     name = domain.xen.names.domain_name(domain.domid, domain.uuid)
-    with ProvenanceFile(path, KIND, keep=Keep(provenance)) as file:
+    if pause and not info.paused:
+        domain.xen.check_writable("pausing a domain")
+    keep = Keep(provenance)
+    with ProvenanceFile(path, KIND, keep=keep, recognize=core_format.is_core, replace=replace) as file:
         release = ".".join(map(str, domain.xen.interface.xen))
         file.note(
             domain=DomainOrigin(domain.domid, str(domain.uuid), readable(name)),
             xen=XenOrigin(release, domctl=domain.xen.interface.number("domctl") or None),
         )
-        with _paused(domain, info) if pause else nullcontext():
-            return _Writer(domain, info, force).write(file.stream, progress or _quietly)
+        file.check_space(info.tot_pages * PAGE_SIZE)
+        with _no_full_disk(file):
+            with paused(domain) if pause else nullcontext():
+                dump = _Writer(domain, info, force, everywhere).write(file.stream, progress or _quietly)
+            domain.info()  # a dump is complete only if all of it is of one domain
+            file.complete()
+    return dump
 
 
 @contextmanager
-def _paused(domain: Identity, info: DomainInfo) -> Iterator[None]:
-    """Pauses nest, but before Xen 4.5: then one that is paused anyway must not run afterwards."""
-    if info.paused:
-        yield
-        return
-    domain.change(domctl.PAUSEDOMAIN)
+def _no_full_disk(file: ProvenanceFile) -> Iterator[None]:
+    """Of a dump for which there was not enough space, nothing is kept."""
     try:
         yield
-    finally:
-        domain.change(domctl.UNPAUSEDOMAIN)
+    except OSError as error:
+        if error.errno in NO_SPACE and not isinstance(error, errors.Error):
+            file.discard()
+        raise
 
 
 def _quietly(done: int, total: int) -> None:
@@ -101,24 +105,24 @@ def _quietly(done: int, total: int) -> None:
 class _Writer:
     """Of one thread."""
 
-    def __init__(self, domain: Identity, info: DomainInfo, force: bool) -> None:
+    def __init__(
+        self, domain: Identity, info: DomainInfo, force: bool, everywhere: bool | None = None
+    ) -> None:
         self._domain = domain
         self._mapping = Mapping(domain)
         self._xen = domain.xen
         self._info = info
         self._order = "<" if domain.xen.interface.byteorder == "little" else ">"
-        self._pages = self._hvm_pages(force) if info.is_hvm else self._pv_pages()
+        self._mapping.refuse_to_populate()
+        if info.is_hvm:
+            gfns = list_frames(self._mapping, force=force, everywhere=everywhere).frames
+            self._pages = [Pages(gfns, gfns)]
+        else:
+            self._pages = read_pages(self._mapping, info)
+        self._total = sum(len(pages.pfns) for pages in self._pages)
+        bounds.check_listed("the memory", self._total, info)
         self._contexts = self._read_contexts()
         self._shared_info = b"" if info.is_hvm else self._mapping.read(info.shared_info_frame)
-
-    def _hvm_pages(self, force: bool) -> _Pages:
-        gfns = array("Q", sorted(list_frames(self._mapping, force=force).frames))
-        return _Pages(gfns, gfns)
-
-    def _pv_pages(self) -> _Pages:
-        entries = read_p2m(self._mapping).entries
-        pfns = array("Q", [pfn for pfn, frame in enumerate(entries) if frame != ABSENT])
-        return _Pages(pfns, array("Q", [entries[pfn] for pfn in pfns]))
 
     def _read_contexts(self) -> list[bytes]:
         """Of the vcpus that have one."""
@@ -140,14 +144,13 @@ class _Writer:
         head = core_format.begin(self._order, self._xen.interface.arch, sections)
         head += self._notes() + b"".join(self._contexts) + self._shared_info
         stream.write(head + bytes(core_format.padding(len(head), pages)))
-        written = self._write_pages(stream, progress)
-        stream.write(self._frame_section(written))
+        missing = self._write_pages(stream, progress)
+        self._write_frames(stream, missing)
         stream.write(core_format.names(sections))
-        total = len(self._pages.pfns)
-        return CoreDump(total, total - len(written.pfns), len(self._contexts))
+        return CoreDump(self._total, missing, len(self._contexts))
 
     def _sections(self) -> list[Section]:
-        total = len(self._pages.pfns)
+        total = self._total
         context = VcpuContext.size(64, self._xen.interface)
         shared = [Section(".xen_shared_info", PAGE_SIZE, 8, PAGE_SIZE)] if self._shared_info else []
         name, entry = (".xen_pfn", 8) if self._info.is_hvm else (".xen_p2m", 16)
@@ -161,7 +164,7 @@ class _Writer:
 
     def _notes(self) -> bytes:
         magic = core_format.MAGIC_HVM if self._info.is_hvm else core_format.MAGIC_PV
-        header = (magic, len(self._contexts), len(self._pages.pfns), PAGE_SIZE)
+        header = (magic, len(self._contexts), self._total, PAGE_SIZE)
         return b"".join(
             [
                 core_format.note(self._order, core_format.NONE),
@@ -185,37 +188,58 @@ class _Writer:
             + words.pack(self._xen.virt_start, PAGE_SIZE)
         )
 
-    def _write_pages(self, stream: BinaryIO, progress: Progress) -> _Pages:
-        """All pages that can be mapped, and as many empty ones at the end as cannot."""
-        written = _Pages(array("Q"), array("Q"))
-        total = len(self._pages.pfns)
-        for start in range(0, total, _AT_ONCE):
-            progress(start, total)
-            window = _Pages(*(column[start : start + _AT_ONCE] for column in self._pages))
-            done = self._write_window(stream, window)
-            written.pfns.extend(done.pfns)
-            written.frames.extend(done.frames)
-        stream.writelines(repeat(bytes(PAGE_SIZE), total - len(written.pfns)))
-        progress(total, total)
-        return written
+    def _write_pages(self, stream: BinaryIO, progress: Progress) -> int:
+        """All pages that can be mapped, and as many empty ones at the end as cannot: returns how many.
 
-    def _write_window(self, stream: BinaryIO, pages: _Pages) -> _Pages:
-        """Those of a few pages that can be mapped: all, as a rule. Answers which."""
-        while pages.frames:
-            with self._xen.link.map_frames(self._domain.domid, pages.frames) as mapped:
+        What could not be mapped is marked in the list of pages.
+        """
+        done = missing = 0
+        for pfns, frames in self._pages:
+            for start in range(0, len(frames), _AT_ONCE):
+                progress(done, self._total)
+                refused = self._write_window(stream, frames[start : start + _AT_ONCE])
+                for index in refused:
+                    pfns[start + index] = INVALID
+                missing += len(refused)
+                done += min(_AT_ONCE, len(frames) - start)
+        for start in range(0, missing, _AT_ONCE):
+            stream.write(bytes(PAGE_SIZE * min(_AT_ONCE, missing - start)))
+        progress(self._total, self._total)
+        return missing
+
+    def _write_window(self, stream: BinaryIO, frames: array[int]) -> list[int]:
+        """Those of a few pages that can be mapped: all, as a rule. Returns the places of the others.
+
+        Whose pages they are is asked while they are mapped: no other domain can get them before that ends.
+        """
+        places = list(range(len(frames)))
+        while places:
+            wanted = array("Q", [frames[place] for place in places])
+            with self._xen.link.map_frames(self._domain.domid, wanted) as mapped:
+                self._domain.info()
                 refused = mapped.errors
                 if not any(refused):
                     stream.write(mapped)
                     break
-            mapped_ones = [number == 0 for number in refused]
-            pages = _Pages(*(array("Q", compress(column, mapped_ones)) for column in pages))
-        return pages
+            places = [place for place, number in zip(places, refused) if not number]
+        return sorted(set(range(len(frames))).difference(places))
 
-    def _frame_section(self, written: _Pages) -> bytes:
+    def _write_frames(self, stream: BinaryIO, missing: int) -> None:
         """The frame of each page; pfn and machine frame of a PV domain."""
-        none = array("Q", [INVALID]) * (len(self._pages.pfns) - len(written.pfns))
-        columns = [written.pfns + none] if self._info.is_hvm else [written.pfns + none, written.frames + none]
-        words = array("Q", bytes(8 * len(columns) * len(self._pages.pfns)))
-        for index, column in enumerate(columns):
-            words[index :: len(columns)] = column
-        return self._xen.words(words.tobytes()).tobytes()
+        columns = 1 if self._info.is_hvm else 2
+        for pages in self._pages:
+            for start in range(0, len(pages.pfns), _FRAMES_AT_ONCE):
+                window = slice(start, start + _FRAMES_AT_ONCE)
+                there = [pfn != INVALID for pfn in pages.pfns[window]]
+                words = array("Q", bytes(8 * columns * sum(there)))
+                for index, column in enumerate(pages[:columns]):
+                    words[index::columns] = array("Q", compress(column[window], there))
+                self._write_words(stream, words)
+        for start in range(0, columns * missing, _FRAMES_AT_ONCE):
+            none = min(_FRAMES_AT_ONCE, columns * missing - start)
+            self._write_words(stream, array("Q", (INVALID,)) * none)
+
+    def _write_words(self, stream: BinaryIO, words: array[int]) -> None:
+        if self._xen.swapped:
+            words.byteswap()
+        stream.write(words)

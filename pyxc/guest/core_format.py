@@ -34,6 +34,17 @@ INVALID = 2**64 - 1
 """The frame of a page that stands for none."""
 
 
+def is_core(head: bytes) -> bool:
+    """Whether a file that begins like this is a core dump of a domain.
+
+    In contrast to that of a process, it has no program headers.
+    """
+    if len(head) < _HEADER_SIZE or not head.startswith(b"\x7fELF"):
+        return False
+    fields = struct.unpack_from(("<" if head[5] == 1 else ">") + _HEADER, head)
+    return (fields[1], fields[10]) == (_CORE, 0)
+
+
 class Section(NamedTuple):
     """A part of the file: its name, how long it is, and how it is aligned and divided."""
 

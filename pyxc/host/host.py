@@ -7,9 +7,9 @@ import sys
 from array import array
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import Self, SupportsIndex
 
-from pyxc import answers, errors
+from pyxc import answers, arguments, errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import dom0_ops, sysctl, version
 from pyxc.abi.domctl import Scheduler
@@ -158,6 +158,19 @@ class Host:
         """ReadOnlyError on a handle that was opened read-only."""
         if self.readonly:
             raise errors.ReadOnlyError(f"{what} changes something and this handle is read-only")
+
+    def restrict(self, domid: SupportsIndex) -> None:
+        """Give up everything but one domain, for good: as a process should before it reads a guest's data.
+
+        What is left is mapping its memory by frame number, and dm_op(). All else is PermissionDenied, by the
+        kernel: a domain must be looked up, and its frames listed, before. Connections to xenstore end; event
+        channels that are open can bind ports to this domain only (EventChannels.restrict); nothing is opened
+        any more, grants included. Maps that are open stay, and so do bound ports. Should the id be used
+        again, the new domain is meant.
+        """
+        self.caller.restrict(arguments.domid(domid))
+        self.names.close()
+        self.store.disconnect()
 
     def close(self) -> None:
         """Close devices, mappings and xenstore. BufferError while a memoryview still holds a mapping."""

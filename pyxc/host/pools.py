@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol, SupportsIndex
 
-from pyxc import arguments, errors
+from pyxc import arguments, errors, undoing
 from pyxc.abi import bitmap, sysctl_cpupool
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.operation import Operation
@@ -19,9 +19,12 @@ from pyxc.call.caller import Reply
 from pyxc.host import scheduling
 from pyxc.host.host import Host
 from pyxc.host.scheduling import CreditPoolParams, PoolParams
+from pyxc.store import StoreClient
 
 _LAST_ID: Final = CPUPOOL_ANY - 1
 _BUSY_FOR_A_MOMENT = (errno.EAGAIN, errno.EADDRINUSE)
+_NO_STORE = (errno.ENODEV, errno.ETIMEDOUT)
+"""What a request says where no xenstored runs: the kernel's device takes it, and nobody answers."""
 _PATIENCE_S = 5.0
 _POLL_S = 0.05
 _CRASHING: Final = frozenset((4, minor) for minor in range(14, 23))
@@ -163,12 +166,14 @@ class Pool:
         if not isinstance(before, CreditPoolParams):
             yield
             return
-        self.set_scheduling(tslice_ms=TSLICE_MAX)
-        try:
+
+        def restore() -> None:
+            self.set_scheduling(tslice_ms=before.tslice_ms)
+
+        with undoing.always(restore, f"pool {self.pool_id} keeps a time slice of {TSLICE_MAX} ms"):
+            self.set_scheduling(tslice_ms=TSLICE_MAX)
             time.sleep(before.tslice_ms / 1000 + _POLL_S)
             yield
-        finally:
-            self.set_scheduling(tslice_ms=before.tslice_ms)
 
     def add_domain(self, domain: Member) -> None:
         """Move a domain here from its pool (sysctl cpupool_op movedomain).
@@ -192,10 +197,20 @@ class Pool:
         StoreError, before anything is done, when xenstore cannot be asked whether it has a name: a later pool
         with this id would have it. A handle that asks for no names (names=False) leaves it.
         """
-        named = self._has_name()
-        self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
-        if named:
-            self.xen.store.remove(_node(self.pool_id))
+        if not self._has_name():
+            self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
+            return
+        with undoing.always(self._forget_name, f"{_node(self.pool_id)} is left in xenstore"):
+            self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
+
+    def _forget_name(self) -> None:
+        if not self.exists():
+            _remove_node(self.xen, self.pool_id)
+
+    def exists(self) -> bool:
+        """Whether there is a pool with its id."""
+        info = _next_info(self.xen, self.pool_id)
+        return info is not None and info.pool_id == self.pool_id
 
     def _has_name(self) -> bool:
         try:
@@ -296,14 +311,35 @@ class Pools(Mapping[int, Pool]):
             "sched_id": arguments.natural("scheduler", scheduler, CPUPOOL_ANY),
             "cpupool_id": CPUPOOL_ANY if pool_id is None else arguments.natural("pool id", pool_id, _LAST_ID),
         }
-        pool = Pool(xen, xen.call(sysctl_cpupool.CPUPOOL_OP_CREATE, **fields).field("cpupool_id"))
+        with undoing.made(
+            lambda: int(xen.call(sysctl_cpupool.CPUPOOL_OP_CREATE, **fields).field("cpupool_id")),
+            lambda made: self._destroy(made, name),
+            lambda: self._just_made(pool_id, name),
+            "an empty cpu pool is left",
+        ) as made:
+            if name is not None:
+                xen.store.write(f"{_node(made)}/name", name)
+            return Pool(xen, made)
+
+    def _just_made(self, pool_id: int | None, name: str | None) -> list[int]:
+        """A pool of which nothing is known but the id that was asked for: otherwise it has the highest.
+
+        Nothing is in it, and it has no other name.
+        """
+        infos = self.infos()
+        wanted = infos[-1].pool_id if pool_id is None else pool_id
+        return [
+            info.pool_id
+            for info in infos
+            if info.pool_id == wanted and not info.cpus and not info.nr_domains
+            and self._xen.names.pool_name(wanted) in (None, name)
+        ]  # fmt: skip
+
+    def _destroy(self, pool_id: int, name: str | None) -> None:
+        if Pool(self._xen, pool_id).exists():
+            self._xen.call(sysctl_cpupool.CPUPOOL_OP_DESTROY, cpupool_id=pool_id)
         if name is not None:
-            try:
-                xen.store.write(f"{_node(pool.pool_id)}/name", name)
-            except BaseException:
-                pool.destroy()
-                raise
-        return pool
+            _remove_node(self._xen, pool_id)
 
     def __repr__(self) -> str:
         return f"<Pools of {self._xen.link.target}>"
@@ -312,6 +348,12 @@ class Pools(Mapping[int, Pool]):
 def _node(pool_id: int) -> str:
     """Where xenstore keeps what a pool is called."""
     return f"/local/pool/{pool_id}"
+
+
+def _remove_node(xen: Host, pool_id: int) -> None:
+    """By a connection of its own: that of the host may be what failed before."""
+    with StoreClient(xen.link.connect_store) as store:
+        store.remove(_node(pool_id))
 
 
 def _check_name(xen: Host, name: str) -> None:

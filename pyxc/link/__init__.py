@@ -99,7 +99,8 @@ class Link(Protocol):
     def restrict(self, domid: int) -> int:
         """Leave this link nothing but mappings of, and device model operations on, one domain, for good.
 
-        0, or a negative errno.
+        Event channel devices that it opened can bind ports to this domain only, connections to xenstore end,
+        and nothing is opened any more. 0, or a negative errno.
         """
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:

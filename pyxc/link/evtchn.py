@@ -26,13 +26,17 @@ class EvtchnDevice:
     def __init__(self, gated: bool) -> None:
         self._gated = gated
         self._lock = RLock()
+        self.only: int | None = None
         self._file = open_device("evtchn")
         self.fileno = self._file.fileno
 
     def request(self, name: str, *numbers: int) -> int:
         argument = bytearray(struct.pack(_NARROW.get(name, f"={len(numbers)}I"), *numbers))
         with self._lock:
-            return device_ioctl(self.fileno(), IOCTL[f"evtchn_{name}"], argument, gate=self._gated)
+            result = device_ioctl(self.fileno(), IOCTL[f"evtchn_{name}"], argument, gate=self._gated)
+            if name == "restrict_domid" and result >= 0:
+                (self.only,) = numbers
+        return result
 
     def take(self) -> int:
         """One port at a time: what the kernel still holds keeps the descriptor readable."""

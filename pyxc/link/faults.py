@@ -15,14 +15,15 @@ _COMMAND_INSIDE = {family.hypercall for family in (DOM0_OP, DOMCTL, SYSCTL, XSM_
 
 
 Act = Callable[[], object]
-"""What happens just before a call."""
+"""What happens just before or after a call."""
 
 
 class _Fault(NamedTuple):
-    """What befalls one call: something happens, and it fails where `errno` is not 0."""
+    """What befalls one call: something happens before or after it, and it fails where `errno` is not 0."""
 
     errno: int
     act: Act | None = None
+    after: Act | None = None
 
     def happen(self) -> int:
         if self.act is not None:
@@ -59,6 +60,13 @@ class FaultLink(LinkWrapper):
         """Just before the next call of an operation, or of a hypercall number, something happens."""
         self._await(what, _Fault(0, act))
 
+    def after(self, what: Operation | int, act: Act) -> None:
+        """Just after the next call of an operation something happens; what it raises takes the result away.
+
+        As Ctrl-C does: the kernel delivers a signal when the hypercall has been done.
+        """
+        self._await(what, _Fault(0, after=act))
+
     def fail_call(self, position: int, errno: int) -> None:
         """Of the hypercalls that follow, whatever they ask, the one at a position (from 0) fails."""
         self._positions[self._calls + position] = _Fault(errno)
@@ -66,6 +74,10 @@ class FaultLink(LinkWrapper):
     def before_call(self, position: int, act: Act) -> None:
         """Just before the one at a position something happens."""
         self._positions[self._calls + position] = _Fault(0, act)
+
+    def after_call(self, position: int, act: Act) -> None:
+        """Just after the one at a position something happens."""
+        self._positions[self._calls + position] = _Fault(0, after=act)
 
     def _await(self, what: Operation | int, fault: _Fault, times: int = 1) -> None:
         if isinstance(what, Operation):
@@ -80,22 +92,31 @@ class FaultLink(LinkWrapper):
         return len(self._awaited) + len(self._positions)
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
-        failed = self._failing(DM_OP.hypercall, int.from_bytes(buffers[0][:4], self.byteorder))
-        return (failed, list(buffers)) if failed else super().dm_op(domid, buffers)
+        faults = self._due(DM_OP.hypercall, int.from_bytes(buffers[0][:4], self.byteorder))
+        failed = _first_failure(faults)
+        found = (failed, list(buffers)) if failed else super().dm_op(domid, buffers)
+        _end(faults)
+        return found
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         position, self._calls = self._calls, self._calls + 1
         fault = self._positions.pop(position, None)
-        failed = (fault.happen() if fault else 0) or self._failing(op, self._command(op, a1))
-        return failed or super().hypercall(op, a1, a2, a3, a4, a5)
+        faults = [fault] if fault else []
+        result = _first_failure(faults)
+        if not result:
+            due = self._due(op, self._command(op, a1))
+            faults += due
+            result = _first_failure(due) or super().hypercall(op, a1, a2, a3, a4, a5)
+        _end(faults)
+        return result
 
-    def _failing(self, op: int, command: int | None) -> int:
-        """The negative errno with which a call is to fail, 0 when it is not."""
+    def _due(self, op: int, command: int | None) -> list[_Fault]:
+        """What is to befall a call: at most one thing."""
         for awaited in self._awaited:
             if awaited.hypercall == op and awaited.command in (None, command):
                 self._awaited.remove(awaited)
-                return awaited.fault.happen()
-        return 0
+                return [awaited.fault]
+        return []
 
     def _command(self, op: int, first: int) -> int | None:
         """The command of a call: in the structure for some hypercalls, an argument for the others."""
@@ -105,3 +126,15 @@ class FaultLink(LinkWrapper):
             in_arena = any(start <= first <= start + size - 4 for start, size in self.pool.live())
             return int.from_bytes(ctypes.string_at(first, 4), self.byteorder) if in_arena else None
         return first
+
+
+def _first_failure(faults: list[_Fault]) -> int:
+    """Let what comes before a call happen; the negative errno with which it is to fail, 0 when it is not."""
+    return next((number for number in [fault.happen() for fault in faults] if number), 0)
+
+
+def _end(faults: list[_Fault]) -> None:
+    """Let what comes after a call happen."""
+    for fault in faults:
+        if fault.after is not None:
+            fault.after()

@@ -15,6 +15,7 @@ from pyxc import _core
 from pyxc.errors import NotXenError
 from pyxc.link import Direct, Gate, grants
 from pyxc.link.device import cannot_open
+from pyxc.link.doors import Doors
 from pyxc.link.evtchn import EvtchnDevice
 from pyxc.link.exchange import exchange_buffers
 from pyxc.store.channel import Channel, connect
@@ -45,6 +46,7 @@ class PrivcmdLink:
         self.gated = self._device.gated
         self.pool = self._device.pool
         self._plain_pool = _core.Pool(locked=False)
+        self._doors = Doors()
         self.hypercall = self._device.hypercall
         self.direct: Direct | None = self._device
 
@@ -62,7 +64,10 @@ class PrivcmdLink:
         return exchange_buffers(self._plain_pool, self.byteorder, buffers, issue)
 
     def restrict(self, domid: int) -> int:
-        return self._device.ioctl("privcmd_restrict", bytearray(struct.pack("=H", domid)))
+        result = self._device.ioctl("privcmd_restrict", bytearray(struct.pack("=H", domid)))
+        if result >= 0:
+            self._doors.restrict(domid)
+        return result
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> _core.ForeignMap:
         return self._device.map_frames(domid, frames, writable)
@@ -76,18 +81,26 @@ class PrivcmdLink:
         return self._device.resource_size(domid, kind, ident)
 
     def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> _core.ForeignMap:
+        self._doors.check_grants()
         return grants.map_grants(self._device, domid, refs, writable)
 
     def lend_pages(
         self, domid: int, count: int, writable: bool = False
     ) -> tuple[list[int], _core.ForeignMap]:
+        self._doors.check_grants()
         return grants.lend_pages(self._device, domid, count, writable)
 
     def open_events(self) -> EvtchnDevice:
-        return EvtchnDevice(self.gated)
+        self._doors.check_events()
+        device = EvtchnDevice(self.gated)
+        self._doors.events(device)
+        return device
 
     def connect_store(self) -> Channel:
-        return connect()
+        self._doors.check_store()
+        channel = connect()
+        self._doors.store(channel)
+        return channel
 
     def clock_ns(self) -> int:
         return time.monotonic_ns()

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import errno
 import json
+import os
 import sys
 import zlib
 from array import array
@@ -30,22 +32,33 @@ Write = Callable[[dict[str, Any]], None]
 D = TypeVar("D", EventDevice, Channel)
 
 
+BEGINNING = b'{"format":'
+"""What a recording begins with."""
+
+
 class RecordLink(LinkWrapper):
-    """A link that writes down everything. Of one thread: the recording is a sequence."""
+    """A link that writes down everything. Of one thread: the recording is a sequence.
+
+    What cannot be written does not concern the program, which gets the result of each call. `failure` is the
+    first error; nothing is written after it, for the recording would have a hole.
+    """
 
     def __init__(self, inner: Link, stream: TextIO) -> None:
         super().__init__(inner)
         self._stream = stream
         self._devices = 0
+        self.failure: OSError | None = None
         self._write({"format": FORMAT, "byteorder": inner.byteorder, "kernel_bits": inner.kernel_bits})
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         arena = Snapshot.of(self.pool, (a1, a2, a3, a4, a5), self.byteorder)
         before = arena.read()
         result = super().hypercall(op, a1, a2, a3, a4, a5)
-        after = arena.read()
-        arguments = [arena.relative(value) for value in (a1, a2, a3, a4, a5)]
-        self._write({"hypercall": op, "arguments": arguments, "in": before, "result": result, "out": after})
+        with self._recording():
+            after = arena.read()
+            arguments = [arena.relative(value) for value in (a1, a2, a3, a4, a5)]
+            line = {"hypercall": op, "arguments": arguments, "in": before, "result": result, "out": after}
+            self._write(line)
         return result
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
@@ -125,10 +138,24 @@ class RecordLink(LinkWrapper):
 
     def close(self) -> None:
         super().close()
-        self._stream.flush()
+        if not self._stream.closed:
+            with self._recording():
+                self._stream.flush()
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+        if self.failure is None:
+            with self._recording():
+                self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """What goes wrong here is the recording's trouble alone."""
+        try:
+            yield
+        except OSError as error:
+            self.failure = self.failure or error
+        except MemoryError:
+            self.failure = self.failure or OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 class _RecordedStore:

@@ -12,6 +12,8 @@ from typing import Any
 from pyxc.errors import Error
 
 FORMAT = 1
+LINE_MOST = 1 << 26
+"""Characters in a line: some 45 MiB of what a hypervisor or a guest said, if it cannot be compressed."""
 
 
 class ReplayError(Error, AssertionError):

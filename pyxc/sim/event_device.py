@@ -32,7 +32,7 @@ class SimEvtchn:
         self._pending: set[int] = set()
         self._ring: deque[int] = deque()
         self._overflowed = False
-        self._only: int | None = None
+        self.only: int | None = None
         self._readable = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+")
         self.fileno = self._readable.fileno
         self._requests: dict[str, Callable[..., int]] = {
@@ -54,19 +54,19 @@ class SimEvtchn:
                 return -refusal.errno
 
     def _bind_virq(self, virq: int) -> int:
-        if self._only is not None:
+        if self.only is not None:
             return -errno.EACCES
         return self._bound_to(channels.bind_virq(self._xen, virq))
 
     def _bind_interdomain(self, domid: int, port: int) -> int:
-        if self._only not in (None, domid):
+        if self.only not in (None, domid):
             return -errno.EACCES
         local = self._bound_to(channels.connect(self._xen, self._xen.find_any(domid), port))
         self._fire(local)
         return local
 
     def _bind_unbound_port(self, domid: int) -> int:
-        if self._only not in (None, domid):
+        if self.only not in (None, domid):
             return -errno.EACCES
         return self._bound_to(channels.offer(self._xen, self._xen.find_any(DOMID_SELF), domid))
 
@@ -97,11 +97,11 @@ class SimEvtchn:
         return 0
 
     def _restrict(self, domid: int) -> int:
-        if self._only is not None:
+        if self.only is not None:
             return -errno.EACCES
         if domid == 0:
             return -errno.EINVAL
-        self._only = domid
+        self.only = domid
         return 0
 
     def _fire(self, port: int) -> None:

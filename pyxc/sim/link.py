@@ -15,6 +15,7 @@ from pyxc.abi.memory import Resource
 from pyxc.abi.operation import DM_OP
 from pyxc.errors import StoreError
 from pyxc.link import Direct
+from pyxc.link.doors import Doors
 from pyxc.link.exchange import exchange_buffers
 from pyxc.sim.event_device import SimEvtchn
 from pyxc.sim.model import grant_tables, grants, lifecycle
@@ -52,7 +53,7 @@ class SimLink:
         self.target = target
         self.pool = Pool(locked=False)
         self._open = True
-        self._only: int | None = None
+        self._doors = Doors()
         self._forks = fork_count()
 
     @property
@@ -66,7 +67,7 @@ class SimLink:
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         """The result travels through an int, as it does through the kernel's ioctl."""
         self._check()
-        if self._only is not None:
+        if self._doors.only is not None:
             return -errno.EPERM
         return self._hypercall(op, a1, a2, a3, a4, a5)
 
@@ -76,7 +77,7 @@ class SimLink:
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
         self._check()
-        if self._only not in (None, domid):
+        if self._doors.only not in (None, domid):
             return -errno.EPERM, list(buffers)
         if len(buffers) > _DM_OP_BUFFERS or any(len(content) > PAGE_SIZE for content in buffers):
             return -errno.E2BIG, list(buffers)
@@ -91,9 +92,9 @@ class SimLink:
     def restrict(self, domid: int) -> int:
         """-EINVAL when it is restricted to another domain."""
         self._check()
-        if self._only not in (None, domid):
+        if self._doors.only not in (None, domid):
             return -errno.EINVAL
-        self._only = domid
+        self._doors.restrict(domid)
         return 0
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
@@ -157,7 +158,7 @@ class SimLink:
 
         ENOSYS before 4.12, when there were none.
         """
-        self._check_resources()
+        self._check_resources(domid)
         with self.hypervisor.lock:
             if not self.hypervisor.profile.since(4, 11):
                 raise _failure(errno.ENOSYS)
@@ -172,7 +173,7 @@ class SimLink:
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
         """Frames of a resource; before Xen 4.15 the hypervisor told only how many it maps at once (32)."""
-        self._check_resources()
+        self._check_resources(domid)
         if not self.hypervisor.profile.since(4, 15):
             return 32
         domain = self._owner(domid)
@@ -181,8 +182,8 @@ class SimLink:
             raise _failure(errno.EINVAL)
         return size
 
-    def _check_resources(self) -> None:
-        self._check()
+    def _check_resources(self, domid: int) -> None:
+        self._check(domid)
         if not self.hypervisor.profile.since(4, 12):
             raise _failure(errno.ENOSYS)
 
@@ -197,6 +198,7 @@ class SimLink:
     def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> ForeignMap:
         """OSError EINVAL, as the kernel, whatever is wrong with one of them."""
         self._check()
+        self._doors.check_grants()
         xen = self.hypervisor
         with xen.lock:
             lifecycle.reap(xen)
@@ -209,6 +211,7 @@ class SimLink:
     def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
         """OSError ENOSPC when no references are left."""
         self._check()
+        self._doors.check_grants()
         xen = self.hypervisor
         with xen.lock:
             lifecycle.reap(xen)
@@ -220,13 +223,19 @@ class SimLink:
 
     def open_events(self) -> SimEvtchn:
         self._check()
-        return SimEvtchn(self.hypervisor)
+        self._doors.check_events()
+        device = SimEvtchn(self.hypervisor)
+        self._doors.events(device)
+        return device
 
     def connect_store(self) -> SimChannel:
         self._check()
+        self._doors.check_store()
         if self._store is None:
             raise StoreError(errno.ENODEV, "no xenstored runs on this simulated host")
-        return self._store.connect()
+        channel = self._store.connect()
+        self._doors.store(channel)
+        return channel
 
     def clock_ns(self) -> int:
         return self.hypervisor.clock_ns
@@ -247,7 +256,7 @@ class SimLink:
             raise ValueError("this link is closed")
         if fork_count() != self._forks:
             raise RuntimeError("this link was opened before a fork: open another one in the child")
-        if domid is not None and self._only not in (None, domid):
+        if domid is not None and self._doors.only not in (None, domid):
             raise _failure(errno.EPERM)
 
     def __repr__(self) -> str:

@@ -54,6 +54,17 @@ class FileChannel:
     def fileno(self) -> int:
         return self._file.fileno()
 
+    def cut(self) -> None:
+        """End it, while others may be using it: they find that nothing comes any more.
+
+        Its descriptor leads nowhere then; to close it would free the number for another file.
+        """
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.dup2(nowhere, self._file.fileno(), inheritable=False)
+        finally:
+            os.close(nowhere)
+
     def close(self) -> None:
         self._file.close()
 
@@ -64,7 +75,7 @@ class DeviceChannel(FileChannel):
     payload_most = PAYLOAD_MOST - HEADER_SIZE
 
 
-def connect() -> Channel:
+def connect() -> FileChannel:
     """To the xenstored of this host: XENSTORED_PATH of the environment, else the first that is there.
 
     Root uses only root's: a socket or device that another user owns, or serves, is refused, since the names

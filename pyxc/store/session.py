@@ -138,8 +138,12 @@ class Session(Nodes):
 
     def close(self) -> None:
         """End the connection, its watches and its transactions. May be called again."""
+        self.closed = True
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """The same, but the next request makes a new connection."""
         with self._lock:
-            self.closed = True
             connections, self._connections = self._connections, []
         for connection in connections:
             connection.close()

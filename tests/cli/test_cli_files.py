@@ -211,7 +211,9 @@ def test_verify_has_a_status_for_each_verdict(pyxc, core):
     other = Path(f"{core}.other")
     other.touch()
     assert pyxc("verify", str(other)).status == 10
-    writer.ProvenanceFile(other, "core").close()
+    unfinished = writer.ProvenanceFile(other, "core")
+    unfinished.stream.write(b"half")
+    unfinished.close()
     assert pyxc("verify", f"{other}.part").status == 12
     outcome = pyxc("verify", core, str(other), f"{other}.part", f"{other}.not", "--json")
     assert outcome.status == 12

@@ -50,7 +50,7 @@ def test_xen_has_the_same_the_other_way_round(xen: pyxc.Xen, p2m: pyxc.P2m) -> N
 def test_identity_entries_are_set_apart(p2m: pyxc.P2m) -> None:
     assert p2m.identity
     assert all(p2m.entries[pfn] == ABSENT for pfn in p2m.identity)
-    assert p2m.foreign == []
+    assert list(p2m.foreign.pfns) == []
 
 
 def test_own_page_is_found_in_dom0s_memory(xen: pyxc.Xen, p2m: pyxc.P2m) -> None:

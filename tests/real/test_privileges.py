@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
@@ -123,3 +124,72 @@ def test_the_memory_that_the_kernel_checks(xen: pyxc.Xen, pv: pyxc.Domain, pvh: 
                 use()
             assert caught.value.errno == errno.EPERM
         assert own.link.dm_op(pv.domid, [bytes(32)])[0] == -errno.EPERM
+
+
+def test_a_restricted_process_without_root_finds_every_door_shut(
+    pv: pyxc.Domain, pvh: pyxc.Domain
+) -> None:
+    """On the real devices, with everything open that a handle can have: by the library, and by the kernel."""
+    pvh.memory.populate([0x10])
+    (other,) = pv.memory.populate([0])
+    pvh.memory.write(0x10, b"mine")
+
+    def work() -> object:
+        with pyxc.open() as xen, xen.events() as channels:
+            with contextlib.suppress(RuntimeWarning, pyxc.StoreError):  # there may be no xenstored
+                xen.names.domain_name(0)
+            with contextlib.suppress(pyxc.StoreError):
+                xen.store.read("/local/domain/0/name")
+            mine, others = xen.domains[pvh.domid], xen.domains[pv.domid]
+            ways = _ways_to_xenstore()
+            xen.restrict(pvh.domid)
+            _drop_root()
+            frames = array("Q", [other])
+            doors: dict[str, Callable[[], object]] = {
+                "list": xen.domains.infos,
+                "info": mine.info,
+                "pause": others.pause,
+                "destroy": others.destroy,
+                "memory": lambda: others.memory.read(other),
+                "frames": lambda: xen.link.map_frames(pv.domid, frames),
+                "dom0": lambda: xen.link.map_frames(0x7FF0, frames),
+                "grant table": lambda: xen.link.map_resource(pv.domid, 1, 0, 0, 1, True),
+                "its size": lambda: xen.link.resource_size(pv.domid, 1, 0),
+                "grant": lambda: others.grants.map(1),
+                "lend": lambda: xen.link.lend_pages(pv.domid, 1),
+                "xenstore": lambda: xen.store.write("/local/domain/0/name", "taken"),
+                "port": lambda: channels.bind_unbound(pv.domid),
+                "virq": lambda: channels.bind_virq(pyxc.Virq.DEBUGGER),
+                "more ports": xen.events,
+                "device model": lambda: xen.dm_op("remote_shutdown", pv.domid, reason=0),
+                "another restriction": lambda: xen.restrict(pv.domid),
+                "privcmd": pyxc.open,
+                "gntdev": lambda: os.open("/dev/xen/gntdev", os.O_RDWR),
+                "gntalloc": lambda: os.open("/dev/xen/gntalloc", os.O_RDWR),
+                "evtchn": lambda: os.open("/dev/xen/evtchn", os.O_RDWR),
+                "a new connection": lambda: pyxc.open_store().read("/local/domain/0/name"),
+            }
+            opened = [name for name, door in doors.items() if not _is_shut(door)]
+            left = ways & _ways_to_xenstore()
+            return opened, left, mine.memory.read(0x10, size=4), xen.link.hypercall(17, 0) == -errno.EPERM
+
+    assert _in_child(work) == ([], set(), b"mine", True)
+
+
+def _is_shut(door: Callable[[], object]) -> bool:
+    try:
+        door()
+    except OSError as error:
+        return error.errno in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENODEV)
+    return False
+
+
+def _ways_to_xenstore() -> set[str]:
+    """Descriptors of this process that lead to xenstored, or through the kernel to it."""
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+            if target.startswith("socket:") or target.endswith("xenbus"):
+                found.add(descriptor)
+    return found

@@ -15,7 +15,7 @@ import pyxc
 PACKAGE = Path(pyxc.__file__).parent
 FLOORS = (
     "_core abi errors",
-    "answers arguments waiting",
+    "answers arguments undoing waiting",
     "store",
     "link",
     "call",

@@ -109,7 +109,13 @@ def set_max_memory(args: argparse.Namespace) -> int:
 def dump_core(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         domain = find(xen, args.domain)
-        dump = domain.dump_core(args.file, pause=not args.live, force=args.force, provenance=args.provenance)
+        dump = domain.dump_core(
+            args.file,
+            pause=not args.live,
+            force=args.force,
+            replace=args.force,
+            provenance=args.provenance,
+        )
     if args.json:
         output.as_json(**_identity(domain), **dump._asdict())
     elif dump.nr_missing:

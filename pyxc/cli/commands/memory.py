@@ -95,10 +95,10 @@ def _show_p2m(args: argparse.Namespace, domain: Domain, p2m: P2m) -> None:
             total=total,
             entries=[None if entry == ABSENT else entry for entry in entries],
             identity_pfns=len(p2m.identity),
-            foreign=[{"pfn": pfn, "frame": frame} for pfn, frame in p2m.foreign],
+            foreign=[{"pfn": pfn, "frame": frame} for pfn, frame in zip(*p2m.foreign)],
         )
         return
-    apart = f"{len(p2m.identity)} identity, {len(p2m.foreign)} foreign"
+    apart = f"{len(p2m.identity)} identity, {len(p2m.foreign.pfns)} foreign"
     output.lines([f"# domain {domain.domid}: {total} pfns from {p2m.source}; {apart}"])
     output.lines(f"{pfn:#x} {'-' if entry == ABSENT else hex(entry)}" for pfn, entry in enumerate(entries))
     _tell_rest(len(entries), total)

@@ -101,7 +101,13 @@ class Domains(Handle):
 
         Returns: [int] 0.
         """
-        self._domain(c.domid(dom)).dump_core(c.text(corefile), pause=False, force=True, provenance="none")
+        from pyxc.guest import core_dump  # it brings pyxattr along, which nothing else here needs
+
+        domain = self._domain(c.domid(dom))
+        core_dump.dump_core(
+            domain, c.text(corefile), pause=False, force=True, replace=True, progress=None, provenance="none",
+            everywhere=False,
+        )  # fmt: skip
         return 0
 
     def domain_pause(self, dom: SupportsIndex, /) -> int:

@@ -68,6 +68,13 @@ class SimChannel:
         if not self._closed:
             os.eventfd_write(self._ready, 1)
 
+    def cut(self) -> None:
+        """End it, while others may be using it: they find that nothing comes any more."""
+        with self._xenstored.lock:
+            if not self._closed:
+                self._xenstored.disconnect(self._session)
+                self._received.clear()
+
     def close(self) -> None:
         with self._xenstored.lock:
             if not self._closed:

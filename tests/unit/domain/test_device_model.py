@@ -5,15 +5,26 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import socket
+from array import array
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from emulation import needs_the_kernel
 from hosts import RELEASES, Boot, Host
 
 import pyxc
 from pyxc import ShutdownReason, errors
-from pyxc.abi import dm_op
+from pyxc.abi import dm_op, grant_table
 from pyxc.link.record import RecordLink
 from pyxc.link.replay import ReplayLink
+from pyxc.sim import SimLink
+from pyxc.sim.event_device import SimEvtchn
+from pyxc.sim.xenstored.listener import Listener
+from pyxc.store import StoreClient
+from pyxc.store.channel import FileChannel
 
 HAVE_NR_VCPUS = [release for release in RELEASES if tuple(map(int, release.split("."))) >= (4, 15)]
 
@@ -106,6 +117,115 @@ def test_a_restricted_handle_has_one_domain(host: Host) -> None:
     ):
         with pytest.raises(errors.PermissionDenied, match="restricted to domain 2: only its memory"):
             use()
+
+
+def lend(host: Host, domid: int, content: bytes) -> int:
+    """A grant of a page of a domain to dom0, as its frontend makes it; returns its reference."""
+    frame = min(host.owned(domid))
+    layout = grant_table.ENTRY_V1_STRUCT.at(host.xen.interface)
+    entry = layout.pack({"flags": grant_table.PERMIT_ACCESS, "domid": 0, "frame": frame})
+    host.truth.machine.memory.write(frame, 0, content)
+    with host.xen.link.map_resource(domid, 1, 0, 0, 1, True) as table, memoryview(table) as view:
+        view[8 * layout.size : 9 * layout.size] = entry
+    return 8
+
+
+def test_nothing_of_another_domain_is_left_open(host: Host) -> None:
+    xen, web1, db1 = host.xen, host.xen.domains["web1"], host.xen.domains["db1"]
+    ref, frame = lend(host, 1, b"web1's secret"), min(host.owned(1))
+    with web1.grants.map(ref) as mapped:
+        assert bytes(mapped)[:13] == b"web1's secret"
+    assert web1.name == "web1"
+    xen.store.write("/tool/x", "1")
+    with xen.events() as channels, StoreClient(xen.link.connect_store) as other:
+        other.read("/tool/x")
+        watch = other.watch("/tool")
+        xen.restrict(db1.domid)
+        doors: dict[str, Callable[[], object]] = {
+            "list": xen.domains.infos,
+            "info": web1.info,
+            "memory": lambda: web1.memory.read(frame),
+            "frames by the link": lambda: xen.link.map_frames(1, array("Q", [frame])),
+            "grant": lambda: web1.grants.map(ref),
+            "grant of the domain itself": lambda: db1.grants.map(1),
+            "lend": lambda: xen.link.lend_pages(1, 1),
+            "grant table": lambda: xen.link.map_resource(1, 1, 0, 0, 1),
+            "size of the grant table": lambda: xen.link.resource_size(1, 1, 0),
+            "xenstore": lambda: xen.store.write("/local/domain/1/name", "taken"),
+            "another connection": lambda: other.write("/local/domain/1/name", "taken"),
+            "a new connection": lambda: StoreClient(xen.link.connect_store).read("/tool/x"),
+            "watch": lambda: (watch.get(0), watch.get(0)),
+            "event channels": lambda: channels.bind_unbound(1),
+            "interrupts": lambda: channels.bind_virq(pyxc.Virq.DEBUGGER),
+            "new event channels": xen.events,
+            "watching domains": lambda: xen.watch_domains(),
+        }
+        refused = {}
+        for name, door in doors.items():
+            with pytest.raises((OSError, errors.Error)) as caught:
+                door()
+            refused[name] = getattr(caught.value, "errno", None)
+        closed = {"another connection": errno.ECONNRESET, "watch": errno.ECONNRESET}
+        by_event_channels = {"event channels": errno.EACCES, "interrupts": errno.EACCES}
+        assert refused == {**dict.fromkeys(doors, errno.EPERM), **closed, **by_event_channels}
+        assert channels.bind_unbound(db1.domid)
+        assert host.truth.store.tree.get("/local/domain/1/name").value == b"web1"
+        assert len(bytes(xen.link.map_resource(db1.domid, 1, 0, 0, 1))) == 4096
+        with pytest.warns(RuntimeWarning, match="restricted to domain 2, and opens nothing more"):
+            assert xen.names.domain_name(1) is None
+
+
+@needs_the_kernel
+def test_a_socket_to_xenstored_leads_nowhere(host: Host, tmp_path: Path) -> None:
+    """Whoever took the process over finds no descriptor with the rights of dom0."""
+    path = str(tmp_path / "socket")
+    with Listener(host.truth.store, path):
+        link, channels = host.truth.connect(), list[FileChannel]()
+        link.connect_store = lambda: _kept(link, path, channels)  # type: ignore[method-assign]
+        xen = pyxc.connect(link)
+        assert xen.domains["db1"].name == "db1"
+        assert xen.store.read("/local/domain/1/name") == b"web1"
+        held = [channel.fileno() for channel in channels]
+        assert [_is_socket(descriptor) for descriptor in held] == [True, True]
+        xen.link.restrict(2)
+        assert [_is_socket(descriptor) for descriptor in held] == [False, False]
+        xen.close()
+
+
+def _kept(link: SimLink, path: str, channels: list[FileChannel]) -> FileChannel:
+    """As PrivcmdLink.connect_store() does."""
+    link._doors.check_store()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    connection.setblocking(False)
+    channels.append(FileChannel(connection))
+    link._doors.store(channels[-1])
+    return channels[-1]
+
+
+def _is_socket(descriptor: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:")
+
+
+def test_event_channels_that_are_restricted_already_stay_open(host: Host) -> None:
+    with host.xen.events() as channels, host.xen.events() as others:
+        channels.restrict(2)
+        others.restrict(1)
+        host.xen.restrict(2)
+        assert channels.bind_unbound(2)
+        with pytest.raises(ValueError, match="closed"):
+            others.bind_unbound(1)
+
+
+def test_event_channels_that_the_kernel_cannot_restrict_are_closed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SimEvtchn, "_restrict", lambda self, domid: -errno.ENOTTY)
+    with host.xen.events() as channels:
+        port = channels.bind_unbound(1)
+        host.xen.restrict(2)
+        with pytest.raises(ValueError, match="closed"):
+            channels.notify(port)
 
 
 def test_a_restriction_is_for_good(host: Host) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import errno
 from array import array
+from pathlib import Path
 
 import pytest
 from hosts import Boot, Host
 
 from pyxc import Domain, errors
 from pyxc._core import PAGE_SIZE
-from pyxc.abi import memory
+from pyxc.abi import domctl, memory
 
 CODE = 0x100
 """A gfn of db1 whose contents are known."""
@@ -186,3 +187,57 @@ def test_a_failed_call_is_an_error_of_its_operation(host: Host) -> None:
     with pytest.raises(errors.Unsupported, match="populate_physmap"):
         made.memory.populate(array("Q", [1]))
     assert host.owned(made.domid) == set()
+
+
+# Reading can change something: memory that is populated on demand, or paged out.
+
+
+def make_on_demand(host: Host, domid: int, count: int) -> int:
+    """As a toolstack builds a guest with less memory than it believes to have; returns the first gfn."""
+    domain, first = host.truth.domains[domid], 0x40000
+    for gfn in range(first, first + count):
+        mfn = host.truth.machine.allocate(domid)
+        assert mfn is not None
+        domain.pod_gfns.add(gfn)
+        domain.pod_cache.append(mfn)
+    domain.own(count)
+    domain.highest_gfn = first + count
+    return first
+
+
+@pytest.mark.parametrize("release", ["3.4", "4.17", "4.22"])
+def test_a_read_only_handle_populates_nothing(boot: Boot, release: str, tmp_path: Path) -> None:
+    host = boot(release, readonly=True)
+    first, db1 = make_on_demand(host, 2, 100), host.xen.domains["db1"]
+    query = "getpageframeinfo2" if release == "3.4" else "getpageframeinfo3"
+    frames = array("I" if release == "3.4" else "Q", range(first, first + 50)).tobytes()
+    for read in (
+        lambda: db1.memory.frames(force=True),
+        lambda: db1.memory.frames(force=True, types=True),
+        lambda: db1.memory.frames(force=True, source="map"),
+        lambda: db1.dump_core(tmp_path / "core", force=True, pause=False, provenance="none"),
+        lambda: db1.memory.read(first),
+        lambda: db1.memory.map([first]),
+        lambda: host.xen.domctl(query, 2, num=50, array=frames),
+    ):
+        with pytest.raises(errors.ReadOnlyError):
+            read()
+    assert len(host.truth.domains[2].pod_gfns) == 100
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_memory_on_demand_it_reads(boot: Boot, tmp_path: Path) -> None:
+    host = boot(readonly=True)
+    db1 = host.xen.domains["db1"]
+    assert db1.memory.read(0x100, size=4) == b"db1:"
+    assert len(db1.memory.frames(types=True).frames) == db1.info().tot_pages
+    assert db1.dump_core(tmp_path / "core", pause=False, provenance="none").nr_missing == 0
+    assert host.xen.domctl("getpageframeinfo3", 1, num=1, array=bytes(8)).result == 0
+    assert len(host.xen.domains["web1"].memory.read(min(host.owned(1)))) == 4096
+
+
+def test_a_read_only_handle_brings_no_pages_back(boot: Boot) -> None:
+    host = boot(readonly=True)
+    host.link.lie(domctl.GETDOMAININFO, paged_pages=3)
+    with pytest.raises(errors.ReadOnlyError, match="paged out"):
+        host.xen.domains["db1"].memory.read(0x100)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import base64
 import errno
 import json
+import os
+import resource
 import zlib
 from pathlib import Path
 
@@ -83,10 +85,87 @@ def test_provenance_can_go_elsewhere_or_nowhere(path: Path) -> None:
 def test_a_handle_that_is_never_closed_leaves_it_unfinished(path: Path) -> None:
     xen = pyxc.open("sim:", record=path)
     assert verify(f"{path}.part").verdict is Verdict.INCOMPLETE
-    with pytest.raises(FileExistsError, match="did not come to the end"):
+    with pytest.raises(FileExistsError, match="is being written by another process"):
         pyxc.open("sim:", record=path)
     xen.close()
     assert verify(path).verdict is Verdict.OK
+
+
+def test_another_file_is_replaced_on_request_only(path: Path) -> None:
+    path.write_bytes(b"a letter to my grandmother")
+    with pytest.raises(FileExistsError, match="exists and is not a recording file"):
+        pyxc.open("sim:", record=path)
+    assert path.read_bytes() == b"a letter to my grandmother"
+    with pyxc.open("sim:", record=path, replace=True, provenance="none"):
+        pass
+    with pyxc.open("sim:", record=path):
+        pass
+    assert verify(path).verdict is Verdict.OK
+
+
+def test_a_full_disk_concerns_the_recording_alone(path: Path) -> None:
+    """A limit on the size of files has the effect of a full disk: for a moment, in the middle."""
+    xen = pyxc.open("sim:xen-4.17", record=path, names=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, made = set(xen.domains), set()
+    try:
+        for count in range(90):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (9000 if 20 <= count < 60 else soft, hard))
+            made.add(xen.domains.create().domid)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert set(xen.domains) == before | made, "each call was done, and the program was told so"
+    with pytest.raises(OSError, match="the recording is incomplete: File too large") as failed:
+        xen.close()
+    part = Path(f"{path}.part")
+    assert failed.value.filename == str(part)
+    assert not path.exists()
+    assert verify(part).verdict is Verdict.INCOMPLETE
+    xen.close()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_recording_has_no_hole(path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """After the first write that fails nothing is written, although it could be."""
+    xen, written = pyxc.open("sim:xen-4.17", record=path, names=False), os.write
+    for _ in range(200):
+        xen.physinfo()
+
+    def fail(fd: int, data: bytes) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", fail)
+    for _ in range(100):
+        xen.physinfo()
+    monkeypatch.setattr(os, "write", written)
+    size = Path(f"{path}.part").stat().st_size
+    for _ in range(80):
+        xen.physinfo()
+    with pytest.raises(OSError, match="the recording is incomplete"):
+        xen.close()
+    assert Path(f"{path}.part").stat().st_size == size
+
+
+def test_a_recording_that_never_ends_a_line(path: Path, lines: list[str]) -> None:
+    """A sparse file takes no space on the disk, and would take all memory."""
+    with path.open("w") as file:
+        file.write(lines[0] + "\n")
+        file.truncate(20 << 30)
+    with pytest.raises(ValueError, match=f"replay:{path} is no"):
+        pyxc.open(f"replay:{path}")
+    with path.open("w") as file:
+        file.write("\n".join(lines[:4]) + "\n")
+        file.truncate(20 << 30)
+    with pytest.raises(ReplayError, match="has a line of more than 67108864 characters"):
+        ask(path)
+
+
+def test_only_a_regular_file_is_played_back(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path, Path("/dev/zero")):
+        with pytest.raises(ValueError, match="is not a regular file"):
+            pyxc.open(f"replay:{place}")
 
 
 def test_a_failed_opening_is_recorded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

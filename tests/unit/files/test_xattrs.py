@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import types
@@ -149,3 +150,20 @@ def test_trusted_attributes_are_hidden_without_the_capability(attributes_directo
         f"trusted.pyxc.x cannot be {what}: that needs CAP_SYS_ADMIN, which root of the host has"
         for what in ("seen", "set")
     ]
+
+
+def test_what_is_looked_at_is_what_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write to the directory puts something else there in between."""
+    image, other = tmp_path / "image", tmp_path / "other"
+    image.touch()
+    wanted = image.stat().st_ino
+    os.mkfifo(other)
+
+    def swapped(mode: int) -> bool:
+        if other.exists():
+            other.rename(image)
+        return stat.S_IFMT(mode) == stat.S_IFREG
+
+    monkeypatch.setattr("pyxc.files.xattrs.stat.S_ISREG", swapped)
+    with xattrs.opened(image) as attributes:
+        assert os.fstat(attributes.fd).st_ino == wanted

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
 import struct
 from array import array
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +17,7 @@ from hosts import Boot, Host
 
 import pyxc
 from pyxc.abi import domctl
+from pyxc.abi import memory as memory_op
 from pyxc.domain.registers import VcpuContext
 from pyxc.files import provenance
 
@@ -182,16 +186,157 @@ def test_the_file_says_where_it_comes_from(host: Host, attributes_directory: Pat
 
 def test_a_dump_that_fails_has_not_its_name(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "core"
-    path.write_bytes(b"the one before")
+    domain = host.xen.domains[PV]
+    domain.dump_core(path, provenance="none")
+    before = path.read_bytes()
 
-    def fail(*_: int) -> None:
-        raise KeyboardInterrupt
+    def fail(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        host.xen.domains[PV].dump_core(path, progress=fail, provenance="none")
-    assert path.read_bytes() == b"the one before"
+        domain.dump_core(path, progress=fail, provenance="none")
+    assert path.read_bytes() == before
     assert (tmp_path / "core.part").exists()
-    assert not host.xen.domains[PV].info().paused
+    assert not domain.info().paused
+    domain.dump_core(path, provenance="none")
+    assert list(tmp_path.iterdir()) == [path], "what was left is no obstacle"
+
+
+_OTHERS = [b"the one before", b"\x7fELF" + bytes(60), Path("/bin/true").read_bytes()]
+
+
+@pytest.mark.parametrize("content", _OTHERS)
+def test_another_file_is_replaced_on_request_only(host: Host, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(content)
+    domain = host.xen.domains[BUILD]
+    with pytest.raises(FileExistsError, match="exists and is not a core file"):
+        domain.dump_core(path, provenance="none")
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+    domain.dump_core(path, replace=True, provenance="none")
+    assert read(path).pages
+    domain.dump_core(path, provenance="none")
+
+
+# Another domain gets the id while the dump is written.
+
+
+class Swap:
+    """At the nth mapping of many frames, the domain is destroyed and another one gets its id."""
+
+    def __init__(self, host: Host, domid: int, at: int) -> None:
+        self._host = host
+        self._domid = domid
+        self._left = at
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._host.truth.kill(self._host.truth.domains[self._domid])
+            admin = pyxc.connect(self._host.truth.connect())
+            other = admin.domains.create(hvm=True, hap=True, domid=self._domid)
+            other.set_max_memory(256 << 10)
+            other.memory.set_paging_pool(4 << 10)
+            other.memory.populate(range(0x8000))
+            for frame in range(0, 0x8000, 64):
+                other.memory.write(frame, b"of another tenant")
+
+
+@pytest.mark.parametrize("at", [1, 2, 20, 128])
+def test_no_page_of_a_domain_that_got_the_id(host: Host, tmp_path: Path, at: int) -> None:
+    host.link.guest_acts = Swap(host, PVH, at)
+    with pytest.raises((pyxc.DomainGone, pyxc.DomainNotFound)):
+        host.xen.domains[PVH].dump_core(tmp_path / "core", provenance="none")
+    assert not (tmp_path / "core").exists()
+    part = tmp_path / "core.part"
+    assert not part.exists() or b"of another tenant" not in part.read_bytes()
+    assert host.truth.domains[PVH].pauses == 1, "as it was created, and never let run"
+
+
+def test_the_end_is_looked_at_as_well(host: Host, tmp_path: Path) -> None:
+    domain = host.xen.domains[PVH]
+
+    def end(done: int, total: int) -> None:
+        if done == total:
+            host.truth.kill(host.truth.domains[PVH])
+
+    with pytest.raises(pyxc.DomainNotFound):
+        domain.dump_core(tmp_path / "core", progress=end, provenance="none")
+    assert [file.name for file in tmp_path.iterdir()] == ["core.part"]
+
+
+# Failures and interrupts.
+
+
+def test_a_refused_dump_leaves_nothing(boot: Boot, tmp_path: Path) -> None:
+    with pytest.raises(pyxc.ReadOnlyError):
+        boot(readonly=True).xen.domains[PV].dump_core(tmp_path / "core", provenance="none")
+    host = boot()
+    host.link.lie(memory_op.GET_POD_TARGET, pod_entries=5)
+    with pytest.raises(pyxc.Unsupported, match="populated on demand"):
+        host.xen.domains[PVH].dump_core(tmp_path / "core", provenance="none")
+    assert list(tmp_path.iterdir()) == []
+    assert host.truth.domains[PVH].pauses == 0
+    host.xen.domains[PVH].dump_core(tmp_path / "core", force=True, provenance="none")
+
+
+def test_a_dump_does_not_begin_where_there_is_no_space(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = os.statvfs_result((4096, 4096, 20000, 8000, 8000, 100, 100, 100, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: free)
+    paused = []
+    host.link.before(domctl.PAUSEDOMAIN, lambda: paused.append(True))
+    with pytest.raises(OSError, match="it takes 64 MiB, and 31 MiB are free") as refused:
+        host.xen.domains[PV].dump_core(tmp_path / "core", provenance="none")
+    assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, str(tmp_path / "core"))
+    assert (list(tmp_path.iterdir()), paused) == ([], [])
+
+
+def test_a_disk_that_fills_up_is_left_as_it_was(host: Host, tmp_path: Path) -> None:
+    """A limit on the size of files has the effect of a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10 << 20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            host.xen.domains[PV].dump_core(tmp_path / "core", provenance="none")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    assert host.truth.domains[PV].pauses == 0
+
+
+@pytest.mark.parametrize("pauses", [1, 2])
+def test_an_interrupt_while_it_is_paused_or_let_run(host: Host, tmp_path: Path, pauses: int) -> None:
+    """It comes when the hypercall has been done, and before the program knows."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    host.link.after(domctl.PAUSEDOMAIN, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        host.xen.domains[PV].dump_core(tmp_path / "core", provenance="none")
+    assert host.truth.domains[PV].pauses == 0
+    for _ in range(pauses):
+        host.link.after(domctl.UNPAUSEDOMAIN, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        host.xen.domains[PV].dump_core(tmp_path / "core", provenance="none")
+    assert host.truth.domains[PV].pauses == 0
+
+
+def test_one_error_does_not_leave_it_paused_and_more_are_reported(host: Host, tmp_path: Path) -> None:
+    domain = host.xen.domains[PV]
+    for operation in (domctl.UNPAUSEDOMAIN, domctl.GETDOMAININFO):
+        host.link.fail(operation, errno.EINTR)
+    with suppress(pyxc.HypercallError):
+        domain.dump_core(tmp_path / "core", provenance="none")
+    assert host.truth.domains[PV].pauses == 0
+    host.link.fail(domctl.UNPAUSEDOMAIN, errno.EPERM, times=9)
+    with pytest.raises(pyxc.PermissionDenied) as refused:
+        domain.dump_core(tmp_path / "core", provenance="none")
+    assert refused.value.__notes__ == ["domain 1 is left paused"]
 
 
 def test_what_cannot_be_dumped(host: Host, tmp_path: Path) -> None:

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
 from array import array
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hosts import Boot, Host
+from hosts import Boot
 
 import pyxc
 from pyxc.link import Link
@@ -106,32 +104,3 @@ def test_all_mappings_are_closed_or_none(lines: list[str]) -> None:
     assert link.maps == [first, second]
     link.close()
     assert first.closed and second.closed and link.maps == []
-
-
-class Full(io.StringIO):
-    """A file that has space for a header."""
-
-    def write(self, text: str) -> int:
-        if self.tell():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return super().write(text)
-
-
-OPENED: dict[str, Callable[[Link], object]] = {
-    "events": lambda link: link.open_events(),
-    "store": lambda link: link.connect_store(),
-    "frames": lambda link: link.map_frames(DB1, FRAMES),
-    "pages": lambda link: link.lend_pages(DB1, 1),
-}
-
-
-@pytest.mark.parametrize("name", OPENED)
-def test_what_cannot_be_recorded_is_not_kept_open(host: Host, name: str) -> None:
-    truth = host.truth
-    link = RecordLink(truth.connect(), Full())
-    before = descriptors(), len(truth.domains[0].ports.listeners), len(truth.store.sessions)
-    with pytest.raises(OSError) as caught:
-        OPENED[name](link)
-    assert caught.value.errno == errno.ENOSPC
-    assert link.maps == []
-    assert before == (descriptors(), len(truth.domains[0].ports.listeners), len(truth.store.sessions))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Giving a domain extents of memory and taking them, in batches, and how far that went."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import compress
+from operator import ne
+
+from pyxc import arguments, errors
+from pyxc.abi import memory
+from pyxc.abi.operation import Operation
+from pyxc.call.caller import HeldCall
+from pyxc.domain.mapping import Mapping
+
+_ORDER_MAX = 18
+
+
+class Extents:
+    """Extents of 2**order pages that one call after the other gives to a domain, or takes from it.
+
+    At most `batch` in each call. `done` are those that were done, as the hypervisor names them. When a call
+    was interrupted and its result is lost, `doubtful` are those of which nothing is known. Of one thread.
+    """
+
+    def __init__(self, mapping: Mapping, order: int, batch: int) -> None:
+        self._domain = mapping.domain
+        self._xen = mapping.xen
+        self._batch = batch
+        self._order = arguments.natural("order", order, _ORDER_MAX)
+        self.done = array("Q")
+        self.doubtful = array("Q")
+        self._pages_before = 0
+
+    def reserve(self, operation: Operation, frames: array[int]) -> None:
+        """Run a reservation operation on frames. HypercallError ENOMEM when not all were done."""
+        size = 8 * min(len(frames), self._batch)
+        with self._xen.caller.held(operation, self._domain.domid, "extent_start", size) as call:
+            for start in range(0, len(frames), self._batch):
+                part = frames[start : start + self._batch]
+                if self._issue(call, operation, part) < len(part):
+                    raise self._short(operation, len(frames))
+
+    def _issue(self, call: HeldCall, operation: Operation, part: array[int]) -> int:
+        info = self._domain.info()
+        self._pages_before = info.tot_pages
+        call.view[: 8 * len(part)] = self._xen.words(part.tobytes()).tobytes()
+        try:
+            count = call(nr_extents=len(part), extent_order=self._order).result
+        except errors.Error:
+            raise
+        except BaseException:
+            if info.is_hvm or operation is memory.DECREASE_RESERVATION:
+                self.doubtful = part
+            else:
+                self._look_what_was_done(call, part)
+            raise
+        self.done.extend(self._written(call, count))
+        return count
+
+    def _look_what_was_done(self, call: HeldCall, part: array[int]) -> None:
+        """Xen writes the frames that it gives to a PV domain over the pfns, or zeros, that it got."""
+        written = self._written(call, len(part))
+        self.done.extend(compress(written, map(ne, written, part)))
+
+    def _written(self, call: HeldCall, count: int) -> array[int]:
+        return self._xen.words(bytes(call.view[: 8 * count]))
+
+    def take_back(self) -> None:
+        """Take from the domain what was given. May be called again after an error."""
+        if self.doubtful and self._domain.exists():
+            self._find_doubtful()
+        while self.done:
+            part = self.done[: self._batch]
+            taken = self._take(part)
+            if taken is None:
+                return
+            del self.done[:taken]
+            if taken < len(part):
+                raise self._short(memory.DECREASE_RESERVATION, len(part), taken)
+
+    def _find_doubtful(self) -> None:
+        """Take back, one by one, what the interrupted call may have given: as much as the domain has more."""
+        pages = self._domain.info().tot_pages - self._pages_before
+        while self.doubtful and pages > 0:
+            taken = self._take(self.doubtful[: self._batch]) or 0
+            pages -= taken << self._order
+            del self.doubtful[: taken + 1]
+        self.doubtful = array("Q")
+
+    def _take(self, part: array[int]) -> int | None:
+        """How many were taken, from the first on; None where the domain has gone."""
+        extents = self._xen.words(part.tobytes()).tobytes()
+        reply = self._domain.undo(
+            memory.DECREASE_RESERVATION,
+            extent_start=extents,
+            nr_extents=len(part),
+            extent_order=self._order,
+        )
+        return None if reply is None else reply.result
+
+    @contextmanager
+    def counted(self, wanted: int) -> Iterator[None]:
+        """An error of the block gets a note of how many extents were done."""
+        try:
+            yield
+        except BaseException as error:
+            perhaps = f", and perhaps some of {len(self.doubtful)} more" if self.doubtful else ""
+            error.add_note(f"{len(self.done)} of {wanted} extents were taken{perhaps}")
+            raise
+
+    def _short(self, operation: Operation, wanted: int, done: int | None = None) -> errors.HypercallError:
+        count = len(self.done) if done is None else done
+        hint = f"{count} of {wanted} extents were done"
+        if operation is not memory.DECREASE_RESERVATION:
+            hint += ": raise the domain's max_mem, or free memory on the host"
+        return errors.from_errno(errno.ENOMEM, operation.full_name, self._domain.domid, hint=hint)

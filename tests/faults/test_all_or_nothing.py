@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Operations of several steps: an error, or Ctrl-C, at each step. All is done then, or nothing.
+
+What may stay nevertheless is in the table of docs/errors.md, and each error says it.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import hostile
+import pytest
+from steps import INTERRUPT, INTERRUPT_BEFORE, WHOLE, Fault, Interrupted, Steps, differences, files, state
+
+import pyxc
+from pyxc import Scheduler, ShutdownReason, sim
+from pyxc.domain import memory
+
+ERRNOS = (errno.EFAULT, errno.ENOMEM, errno.EAGAIN, errno.EPERM, errno.EINVAL, errno.EINTR)
+"""Without ESRCH: that a domain has gone is believed, and then there is nothing to undo."""
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "errors.md"
+
+Act = Callable[[pyxc.Xen, Any, Path], object]
+
+
+class Operation(NamedTuple):
+    """What to do, on what, and which of its traces may stay (in `may_stay` of two states: before, then)."""
+
+    act: Act
+    prepare: Callable[[pyxc.Xen, sim.Hypervisor], Any] = lambda xen, host: None
+    may_stay: Callable[[dict[str, Any], dict[str, Any]], bool] = lambda before, then: False
+    target: str = "sim:xen-4.17"
+
+
+def _hvm(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    made = xen.domains.create(hvm=True, hap=True)
+    made.set_max_memory(1 << 20)
+    made.memory.set_paging_pool(8 << 10)
+    return made
+
+
+def _pv(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    made = xen.domains.create()
+    made.set_max_memory(1 << 20)
+    return made
+
+
+def _filled(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    made = _hvm(xen, host)
+    made.memory.populate(range(200))
+    return made
+
+
+def _running(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    made = _filled(xen, host)
+    made.unpause()
+    return made
+
+
+def _pool(xen: pyxc.Xen, scheduler: Scheduler | None = None) -> pyxc.Pool:
+    xen.pools[0].remove_cpu(1)
+    made = xen.pools.create(scheduler, name="fast")
+    made.add_cpu(1)
+    return made
+
+
+def _empty_pool(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Pool:
+    made = _pool(xen)
+    made.remove_cpu(1)
+    return made
+
+
+def _suspended(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    """Its vcpus have registers, and its start_info names pfns, as those of a guest that suspended itself."""
+    web1 = xen.domains["web1"]
+    page = web1.memory.p2m().entries[11]
+    layout = hostile.x86.START_INFO_STRUCT.at(xen.interface)
+    fields = layout.unpack(web1.memory.read(page))
+    web1.memory.write(page, layout.pack({**fields, "store_mfn": 12, "console.domU.mfn": 13}))
+    web1.shutdown(ShutdownReason.SUSPEND)
+    for vcpu in web1.vcpus:
+        context = vcpu.context().replace(rdx=page)
+        vcpu.reset()  # a vcpu that is given registers does not sleep
+        vcpu.set_context(context)
+    return web1
+
+
+def _rtds(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    pool, build = _pool(xen, Scheduler.RTDS), xen.domains["web1"]
+    pool.add_domain(build)
+    return build
+
+
+def _dying(before: dict[str, Any], then: dict[str, Any]) -> bool:
+    """It ends as soon as nobody holds it, whoever asks."""
+    changed = [domain for domid, domain in then["domains"].items() if domain != before["domains"][domid]]
+    return all(domain["dying"] for domain in changed)
+
+
+def _fewer_pages(before: dict[str, Any], then: dict[str, Any]) -> bool:
+    return all(then["pages"][domid] <= pages for domid, pages in before["pages"].items())
+
+
+def _logged(xen: pyxc.Xen, domain: Any, path: Path) -> None:
+    with xen.domains["db1"].log_dirty as log:
+        log.peek(100)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "domains.create": Operation(lambda xen, _, path: xen.domains.create()),
+    "domains.create, hvm": Operation(
+        lambda xen, _, path: xen.domains.create(hvm=True, hap=True, max_vcpus=4)
+    ),
+    "domains.create, uuid": Operation(
+        lambda xen, _, path: xen.domains.create(uuid=xen.domains["build"].uuid, domid=9)
+    ),
+    "memory.populate": Operation(lambda xen, made, path: made.memory.populate(range(200)), _hvm),
+    "memory.populate, pv": Operation(lambda xen, made, path: made.memory.populate(range(200)), _pv),
+    "memory.increase": Operation(lambda xen, made, path: made.memory.increase(200), _pv),
+    "memory.decrease": Operation(
+        lambda xen, made, path: made.memory.decrease(range(200)), _filled, may_stay=_fewer_pages
+    ),
+    "pools.create": Operation(lambda xen, _, path: xen.pools.create(name="fast")),
+    "pools.create, unnamed": Operation(lambda xen, _, path: xen.pools.create(Scheduler.CREDIT)),
+    "pool.destroy": Operation(lambda xen, pool, path: pool.destroy(), _empty_pool),
+    "pool.rename": Operation(lambda xen, pool, path: pool.rename("faster"), lambda xen, host: _pool(xen)),
+    "pool.remove_cpu": Operation(
+        lambda xen, pool, path: pool.remove_cpu(1), lambda xen, host: _pool(xen, Scheduler.CREDIT)
+    ),
+    "domain.dump_core": Operation(
+        lambda xen, made, path: made.dump_core(path / "core", provenance="none"), _filled
+    ),
+    "domain.dump_core, running": Operation(
+        lambda xen, made, path: made.dump_core(path / "core", provenance="none"), _running
+    ),
+    "domain.log_dirty": Operation(_logged),
+    "domain.resume": Operation(lambda xen, domain, path: domain.resume(fast=False), _suspended),
+    "domain.resume, fast": Operation(lambda xen, domain, path: domain.resume(fast=True), _suspended),
+    "domain.destroy": Operation(
+        lambda xen, _, path: xen.domains["build"].destroy(timeout=0.2), may_stay=_dying
+    ),
+    "domain.set_uuid": Operation(
+        lambda xen, _, path: xen.domains["build"].set_uuid("11111111-2222-4333-8444-555555555555")
+    ),
+    "domain.set_scheduling": Operation(
+        lambda xen, domain, path: domain.set_scheduling(period_us=20_000), _rtds, target="sim:xen-4.17-xsm"
+    ),
+    "grants.seed": Operation(lambda xen, made, path: made.grants.seed(console=1, store=2), _filled),
+    "store.transact": Operation(
+        lambda xen, _, path: xen.store.transact(
+            lambda tx: (tx.write("/tool/a", "1"), tx.write("/tool/b", "2"))
+        )
+    ),
+    "store.write": Operation(lambda xen, _, path: xen.store.write("/tool/a", "1")),
+}
+"""Every operation of the library that takes several steps to change something."""
+
+
+class Trial:
+    """One operation on a fresh host, which is the same each time."""
+
+    def __init__(self, operation: Operation, path: Path) -> None:
+        self.operation = operation
+        self.path = path
+        self.host = sim.Hypervisor(sim.named(operation.target))
+        self.steps = Steps(self.host.connect())
+        self.xen = pyxc.connect(self.steps)
+        self.xen.store.timeout = 0.2
+        self.subject = operation.prepare(self.xen, self.host)
+        for file in path.iterdir():
+            file.unlink()
+        self.before = state(self.host)
+
+    def run(self, faults: dict[int, Fault], forever: Fault | None = None) -> BaseException | None:
+        self.steps.start(faults, forever)
+        try:
+            self.operation.act(self.xen, self.subject, self.path)
+        except (pyxc.Error, OSError, KeyError, Interrupted) as error:
+            return error
+        finally:
+            self.steps.stop()
+        return None
+
+    def end(self) -> dict[str, Any]:
+        """The state that is left, with no link open that could keep something."""
+        then = state(self.host)
+        assert self.host.holdings.of_client(self.steps._inner) == [], "a mapping stayed open"
+        self.xen.close()
+        return then
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """So that few extents take several hypercalls; and nobody waits."""
+    monkeypatch.setattr(memory, "_BATCH", 64)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("uuid.uuid4", lambda: UUID(int=77))
+    yield
+
+
+def _without_parts(found: dict[str, int]) -> dict[str, int]:
+    return {name: size for name, size in found.items() if not name.endswith(".part")}
+
+
+@pytest.mark.filterwarnings("ignore:domains show without names:RuntimeWarning")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_all_or_nothing(name: str, tmp_path: Path) -> None:
+    operation = OPERATIONS[name]
+    whole = Trial(operation, tmp_path)
+    assert whole.run({}) is None
+    taken, after = whole.steps.taken, whole.end()
+    assert taken
+    complete = files(tmp_path)
+    wrong = []
+    for faults, forever in _plans(taken):
+        trial = Trial(operation, tmp_path)
+        error = trial.run(faults, forever)
+        then, left = trial.end(), files(tmp_path)
+        how = f"{ {at: str(fault) for at, fault in faults.items()} }, then {forever}: {error!r:.90}"
+        if error is None and (then, left) != (after, complete):
+            wrong.append(f"{how}: no error, {differences(after, then)}")
+        half = then not in (trial.before, after) and not operation.may_stay(trial.before, then)
+        if error is not None and half and not (forever and getattr(error, "__notes__", None)):
+            wrong.append(f"{how}: half: {differences(trial.before, then)}")
+        if _without_parts(left) not in ({}, complete):
+            wrong.append(f"{how}: files {left}")
+    assert wrong == [], f"{len(wrong)} of the {taken} steps, as {wrong[0]}"
+
+
+def _plans(taken: int) -> Iterator[tuple[dict[int, Fault], Fault | None]]:
+    """What befalls which steps: one, two in a row, or all from one on."""
+    steps = range(taken) if WHOLE else [*range(min(taken, 12)), *range(max(12, taken - 6), taken)]
+    errnos = ERRNOS if WHOLE else (errno.EFAULT,)
+    for at in steps:
+        for number in errnos:
+            yield {at: Fault(number)}, None
+            yield {at: Fault(number), at + 1: Fault(number)}, None
+        yield {at: INTERRUPT}, None
+        yield {at: INTERRUPT, at + 1: INTERRUPT}, None
+        yield {at: INTERRUPT}, Fault(errno.EPERM)
+        if WHOLE:
+            yield {at: INTERRUPT_BEFORE}, None
+            yield {at: INTERRUPT_BEFORE, at + 1: INTERRUPT}, None
+            yield {at: Fault(errno.EFAULT)}, Fault(errno.EFAULT)
+            yield {at: Fault(errno.EFAULT), at + 1: INTERRUPT}, None
+
+
+def test_the_document_says_of_each_what_may_stay() -> None:
+    rows = re.findall(r"^\| `([\w.]+)[`(]", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name.partition(",")[0] for name in OPERATIONS} <= set(rows)
