@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyxc.abi.domctl import CreateFlag
+from pyxc.abi.domctl import GRANT_VERSION_MASK, CreateFlag
 from pyxc.abi.errno import XenErrno
+from pyxc.abi.sysctl import Capability
+from pyxc.sim.model import domids
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.host import Host
@@ -34,7 +36,12 @@ def most_vcpus(hvm: bool) -> int:
 
 def create(xen: Host, domid: int, config: Mapping[str, Any]) -> Domain:
     """A new domain: paused, without memory and vcpus. Refusal (EINVAL) for what it cannot be."""
-    _check(xen.profile, config)
+    try:
+        _check_flags(xen.profile, config)
+    except Refusal:
+        domids.lose(xen, domid)
+        raise
+    _check_limits(xen.profile, config)
     if xen.domains:
         xen.demand(config["ssidref"], "domain", "create")
     flags = config["flags"]
@@ -48,8 +55,18 @@ def create(xen: Host, domid: int, config: Mapping[str, Any]) -> Domain:
     domain.ports = Ports(config.get("max_evtchn_port", 2**31 - 1))
     domain.max_grant_frames = _limit(config, "max_grant_frames", _grant_frames(xen.profile)[1])
     domain.paging_pages = 256 if domain.hvm else 0
+    domain.pool_id = _pool(xen, config.get("cpupool_id", 0))
     _add(xen, domain)
     return domain
+
+
+def _pool(xen: Host, pool_id: int) -> int:
+    """The cpu pool of a new domain, pool 0 before 4.17. Refusal: ESRCH, and ENODEV for one without cpus."""
+    if pool_id not in xen.pools:
+        raise Refusal(XenErrno.ESRCH)
+    if not xen.pools[pool_id].cpus:
+        raise Refusal(XenErrno.ENODEV)
+    return pool_id
 
 
 def create_2006(xen: Host, domid: int, handle: bytes) -> Domain:
@@ -76,17 +93,13 @@ def _default_sedf(domid: int) -> dict[str, int]:
 
 
 def _add(xen: Host, domain: Domain) -> None:
-    """Give a domain the pages that it shares with Xen, and its place among the others."""
+    """Give a domain the pages that it shares with Xen, and its place among the others. Refusal (ENOMEM)."""
     pages = 1 + _grant_frames(xen.profile)[0]
-    frames = [xen.machine.allocate_special(domain.domid) for _ in range(pages)]
-    domain.shared_info, *domain.grant_frames = (_allocated(frame) for frame in frames)
-    xen.domains[domain.domid] = domain
-
-
-def _allocated(frame: int | None) -> int:
-    if frame is None:
+    if xen.unclaimed_pages < pages:
         raise Refusal(XenErrno.ENOMEM)
-    return frame
+    frames = [xen.machine.allocate_special(domain.domid) for _ in range(pages)]
+    domain.shared_info, *domain.grant_frames = (frame for frame in frames if frame is not None)
+    xen.domains[domain.domid] = domain
 
 
 def _grant_frames(profile: Profile) -> tuple[int, int]:
@@ -96,21 +109,34 @@ def _grant_frames(profile: Profile) -> tuple[int, int]:
     return 4, 32 if profile.since(3, 1) else 4
 
 
-def _check(profile: Profile, config: Mapping[str, Any]) -> None:
+def _check_flags(profile: Profile, config: Mapping[str, Any]) -> None:
+    """What Xen looks at before it makes anything of a domain."""
     flags = config["flags"]
     hvm, hap = bool(flags & CreateFlag.HVM), bool(flags & CreateFlag.HAP)
-    if not flags & ~int(known_flags(profile)) and "arch.emulation_flags" in config:
-        _check_emulation(profile, hvm, config["arch.emulation_flags"])
-    most_grants = _grant_frames(profile)[1]
+    shadows = not profile.since(4, 22) or bool(profile.capabilities & Capability.SHADOW)
     acceptable = (
         not flags & ~int(known_flags(profile)),
         hvm or not hap or not profile.since(4, 12),
+        hap or not hvm or shadows,
         hap or not flags & CreateFlag.NESTED_VIRT,
         profile.iommu or not flags & CreateFlag.IOMMU,
         not config.get("iommu_opts"),
         not flags & CreateFlag.VPMU and not config.get("vmtrace_size"),
         0 < config.get("max_vcpus", 1) <= most_vcpus(hvm),
         config.get("arch.misc_flags", 0) in (0, 1),
+        not any(config.get(name) for name in ("altp2m_opts", "altp2m.opts", "altp2m.nr")),
+        not config.get("grant_opts", 1) & ~GRANT_VERSION_MASK,
+    )
+    if not all(acceptable):
+        raise Refusal(XenErrno.EINVAL)
+
+
+def _check_limits(profile: Profile, config: Mapping[str, Any]) -> None:
+    """What turns out when its parts are made."""
+    if "arch.emulation_flags" in config:
+        _check_emulation(profile, bool(config["flags"] & CreateFlag.HVM), config["arch.emulation_flags"])
+    most_grants = _grant_frames(profile)[1]
+    acceptable = (
         config.get("grant_opts", 1) in _GRANT_VERSIONS,
         0 < _limit(config, "max_grant_frames", most_grants) <= most_grants,
         _limit(config, "max_maptrack_frames", _MOST_MAPTRACK_FRAMES) <= _MOST_MAPTRACK_FRAMES,
@@ -120,7 +146,7 @@ def _check(profile: Profile, config: Mapping[str, Any]) -> None:
 
 
 def known_flags(profile: Profile) -> CreateFlag:
-    """What a domain can be created with."""
+    """What a domain can be created with. On x86 nothing asks for unmapped accesses to be trapped."""
     known = CreateFlag.HVM
     newer = (
         ((3, 3), CreateFlag.HAP),
@@ -130,7 +156,6 @@ def known_flags(profile: Profile) -> CreateFlag:
         ((4, 13), CreateFlag.IOMMU),
         ((4, 15), CreateFlag.NESTED_VIRT),
         ((4, 16), CreateFlag.VPMU),
-        ((4, 21), CreateFlag.TRAP_UNMAPPED_ACCESSES),
     )
     for release, flag in newer:
         if profile.since(*release):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyxc.abi.event_channel import Virq
-from pyxc.sim.model import channels, grants
+from pyxc.sim.model import channels, domids, grants
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.frame_set import FrameSet
 from pyxc.sim.model.host import Host
@@ -50,4 +50,5 @@ def reap(host: Host) -> None:
         targeted = any(other.target is domain for other in host.domains.values())
         if not host.machine.frames_of(domain.domid) and not targeted:
             del host.domains[domain.domid]
+            domids.leave(host, domain.domid)
             channels.raise_virq(host, Virq.DOM_EXC)
