@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import time
 import uuid as uuids
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +24,9 @@ _IOMMU_AT_CREATION = (4, 13)
 _LAPIC_ALONE = (4, 8)
 """Since when an HVM domain may have a local APIC and nothing else emulated; 4.7 takes all devices or none."""
 _DEFAULT_GRANTS = {"max_grant_frames": -1, "max_maptrack_frames": -1}
+_IDS_APART = (4, 21)
+"""Since when the id of a domain that is gone is free only a moment later."""
+_IDS_PATIENCE_S, _IDS_POLL_S = 2.0, 0.005
 _OLD_DEFAULT_GRANTS = {"max_grant_frames": 64, "max_maptrack_frames": 1024}
 
 
@@ -95,10 +99,11 @@ class Domains(Mapping[int, Domain]):
 
         PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. `iommu` is for one that gets PCI devices;
         before Xen 4.13 every domain can. -1 takes the host's default. The UUID is random unless given. The
-        hypervisor chooses the id unless `domid` names a free one. `ssidref` is the number of its label
-        (xen.flask.sid()), the one that guests have by default when None; a hypervisor without FLASK ignores
-        it. Nothing stays behind when the second step fails. Unsupported: limits before Xen 4.12, `hap` before
-        3.3, and `hvm` before 3.1.
+        hypervisor chooses the id unless `domid` names a free one (EEXIST where it is taken, EINVAL before Xen
+        4.14); since Xen 4.21 an id is lost if a creation with it is refused. `ssidref` is the number of its
+        label (xen.flask.sid()), the one that guests have by default when None; a hypervisor without FLASK
+        ignores it. Nothing stays behind when the second step fails. Unsupported: limits before Xen 4.12,
+        `hap` before 3.3, and `hvm` before 3.1.
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
@@ -163,9 +168,22 @@ class Domains(Mapping[int, Domain]):
         """A new domain as the fields of createdomain say, and nothing more: it has no vcpus; answers its id.
 
         For toolstacks that take the other steps themselves. Fields that this interface does not have are left
-        out; limits of grants that are not given are the host's defaults.
+        out; limits of grants that are not given are the host's defaults. An id that no domain has any more,
+        but that Xen has not freed yet, is waited for, 2 seconds at most.
         """
         layout = domctl.CREATEDOMAIN.at(self.xen.interface)
         wanted = {**self._default_limits, **fields}
         known = {name: value for name, value in wanted.items() if name in layout.index}
-        return int(self.xen.call(domctl.CREATEDOMAIN, domid, **known).field("domid"))
+        deadline = time.monotonic() + _IDS_PATIENCE_S
+        while True:
+            try:
+                return int(self.xen.call(domctl.CREATEDOMAIN, domid, **known).field("domid"))
+            except errors.HypercallError as error:
+                taken = error.errno == errno.EEXIST and time.monotonic() < deadline
+                if not (taken and self._may_be_freed(domid)):
+                    raise
+            time.sleep(_IDS_POLL_S)
+
+    def _may_be_freed(self, domid: int) -> bool:
+        """Whether an id that is not free belongs to no domain: its last one may just be gone."""
+        return self.xen.interface.xen >= _IDS_APART and domid < DOMID_FIRST_RESERVED and domid not in self

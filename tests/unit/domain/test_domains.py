@@ -205,6 +205,29 @@ def test_destroying_returns_when_the_id_is_free(any_host: Host) -> None:
     assert any_host.owned(1) == set()
 
 
+def test_the_id_of_a_destroyed_domain_can_be_given_again(any_host: Host) -> None:
+    """Since 4.21 not at once: the hypervisor keeps it a moment longer."""
+    any_host.xen.domains[1].destroy()
+    made = any_host.xen.domains.create(domid=1)
+    assert made.domid == 1
+    with pytest.raises(errors.HypercallError, match="EEXIST|EINVAL"):
+        any_host.xen.domains.create(domid=1)
+    made.destroy()
+    assert any_host.xen.domains.create_bare(1, max_vcpus=1, grant_opts=1) == 1
+
+
+def test_a_lost_id_is_not_waited_for_without_end(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot("4.22")
+    with pytest.raises(errors.HypercallError, match="EINVAL"):
+        host.xen.domains.create(domid=50, iommu=True)
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    with pytest.raises(errors.HypercallError, match="EEXIST.*also by a creation that was refused"):
+        host.xen.domains.create(domid=50)
+    assert 0 < now[0] < 10
+
+
 def test_destroying_waits_for_a_domain_that_goes_slowly(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = host.xen.domains[1]
     mapped = domain.memory.map(min(host.owned(1)))
