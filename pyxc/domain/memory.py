@@ -20,6 +20,8 @@ from pyxc.domain.p2m import Form, P2m, read_p2m
 
 _ORDER_MAX = 18
 _BATCH = 1 << 16
+_SPACES = (MapSpace.SHARED_INFO, MapSpace.GRANT_TABLE, MapSpace.GMFN)
+"""What one index names a page in."""
 
 
 class MemoryInfo(NamedTuple):
@@ -164,9 +166,12 @@ class Memory(Mapping):
         """Put a page that is not its own memory at a guest frame (memory_op add_to_physmap).
 
         Of an HVM or PVH domain: its shared_info or grant table frame `index`, or the page at its own frame
-        `index` (GMFN), which moves. A PV domain gets such pages through its page tables.
+        `index` (GMFN), which moves. ValueError for the other spaces, which take more than an index. A PV
+        domain gets such pages through its page tables.
         """
-        fields = {"space": int(MapSpace(space)), "idx": arguments.frame("index", index)}
+        if space not in _SPACES:
+            raise ValueError(f"space is {space!r}: expected {' or '.join(one.name for one in _SPACES)}")
+        fields = {"space": int(space), "idx": arguments.frame("index", index)}
         arguments.frame("gfn", gfn)
         self.domain.change(memory.ADD_TO_PHYSMAP, **fields, gpfn=gfn)
 

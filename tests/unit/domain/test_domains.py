@@ -163,6 +163,23 @@ def test_a_bad_wish_never_gets_to_the_hypervisor(host: Host, options: dict[str, 
     assert host.link.hypercalls == before
 
 
+@pytest.mark.parametrize("release", ["3.1", "4.10"])
+def test_a_domain_for_pci_devices_is_asked_for_since_4_13(boot: Boot, release: str) -> None:
+    with pytest.raises(errors.Unsupported, match="a toolstack says which domains .* since Xen 4.13"):
+        boot(release).xen.domains.create(iommu=True)
+
+
+def test_a_field_of_a_newer_release_is_not_left_out_in_silence(boot: Boot) -> None:
+    domains = boot("4.10").xen.domains
+    made = domains.create_bare(max_vcpus=2, max_evtchn_port=7, grant_opts=2, cpupool_id=0)
+    assert made == 4
+    for name in ("cpupool_id", "iommu_opts", "vmtrace_size", "altp2m.opts", "arch.misc_flags"):
+        with pytest.raises(errors.Unsupported, match=f"createdomain of this Xen has no field '{name}'"):
+            domains.create_bare(**{name: 1})
+    with pytest.raises(TypeError, match="domctl.createdomain has no field 'max_vcpu'"):
+        domains.create_bare(max_vcpu=2)
+
+
 def test_a_handle_of_another_type_is_a_type_error(host: Host) -> None:
     with pytest.raises(TypeError, match="a UUID is wanted, not int"):
         host.xen.domains.create(uuid=12)  # type: ignore[arg-type]
