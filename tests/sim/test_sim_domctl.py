@@ -131,11 +131,7 @@ REFUSED = [
     {"max_vcpus": 0},
     {"max_vcpus": 8193},
     {"max_vcpus": 129, "flags": int(CreateFlag.HVM), "arch.emulation_flags": 1},
-    {"arch.emulation_flags": 1},
-    {"flags": int(CreateFlag.HVM), "arch.emulation_flags": 2},
-    {"max_grant_frames": 65},
     {"max_grant_frames": 0},
-    {"max_maptrack_frames": 1025},
     {"grant_opts": 0},
     {"grant_opts": 3},
     {"vmtrace_size": 4096},
@@ -150,6 +146,25 @@ def test_what_a_domain_cannot_be(client_of: Any, release: tuple[int, int], field
     client = client_of(release)
     assert create(client, **fields).result == -errno.EINVAL
     assert sorted(client.xen.domains) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("release", [(4, 10), (4, 17), (4, 22)])
+def test_devices_that_xen_does_not_emulate(client_of: Any, release: tuple[int, int]) -> None:
+    client, pvh = client_of(release), int(CreateFlag.HVM | CreateFlag.HAP)
+    for fields in ({"arch.emulation_flags": 1}, {"flags": pvh, "arch.emulation_flags": 2}):
+        assert create(client, 50, **fields).result == -errno.EOPNOTSUPP
+    assert create(client, 50).result == 0, "the id was not lost"
+
+
+@pytest.mark.parametrize("release", [(4, 14), (4, 17), (4, 20), (4, 22)])
+def test_limits_of_grants_were_those_of_the_host_up_to_4_17(
+    client_of: Any, release: tuple[int, int]
+) -> None:
+    client = client_of(release)
+    for fields in ({"max_grant_frames": 65}, {"max_maptrack_frames": 1025}):
+        assert create(client, **fields).result == (-errno.EINVAL if release < (4, 18) else 0)
+    huge = create(client, max_grant_frames=2**31 - 1).result
+    assert huge == (-errno.EINVAL if release < (4, 18) else -errno.ENOMEM)
 
 
 def test_what_4_22_refuses(client_of: Any) -> None:

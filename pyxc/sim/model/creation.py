@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pyxc._core import PAGE_SIZE
 from pyxc.abi.domctl import GRANT_VERSION_MASK, CreateFlag
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.sysctl import Capability
@@ -20,6 +21,10 @@ _MOST_MAPTRACK_FRAMES = 1024
 _PV_MOST_VCPUS = 8192
 _HVM_MOST_VCPUS = 128
 _GRANT_VERSIONS = (1, 2)
+_POINTER = 8
+"""Bytes that Xen keeps for each frame that a grant table may have."""
+_DEFAULTS_ONLY = (4, 18)
+"""Since when the host's limits of grants are only what a domain has that does not ask for others."""
 FORMER_MOST_VCPUS = 32
 """Vcpus that every domain had places for before 4.0."""
 
@@ -41,7 +46,7 @@ def create(xen: Host, domid: int, config: Mapping[str, Any]) -> Domain:
     except Refusal:
         domids.lose(xen, domid)
         raise
-    _check_limits(xen.profile, config)
+    _check_limits(xen, config)
     if xen.domains:
         xen.demand(config["ssidref"], "domain", "create")
     flags = config["flags"]
@@ -131,22 +136,27 @@ def _check_flags(profile: Profile, config: Mapping[str, Any]) -> None:
         raise Refusal(XenErrno.EINVAL)
 
 
-def _check_limits(profile: Profile, config: Mapping[str, Any]) -> None:
+def _check_limits(xen: Host, config: Mapping[str, Any]) -> None:
     """What turns out when its parts are made."""
+    profile = xen.profile
     if "arch.emulation_flags" in config:
         _check_emulation(profile, bool(config["flags"] & CreateFlag.HVM), config["arch.emulation_flags"])
     most_grants = _grant_frames(profile)[1]
+    frames = _limit(config, "max_grant_frames", most_grants)
+    tracks = _limit(config, "max_maptrack_frames", _MOST_MAPTRACK_FRAMES)
     acceptable = (
         config.get("grant_opts", 1) in _GRANT_VERSIONS,
-        0 < _limit(config, "max_grant_frames", most_grants) <= most_grants,
-        _limit(config, "max_maptrack_frames", _MOST_MAPTRACK_FRAMES) <= _MOST_MAPTRACK_FRAMES,
+        frames > 0,
+        (frames <= most_grants and tracks <= _MOST_MAPTRACK_FRAMES) or profile.since(*_DEFAULTS_ONLY),
     )
     if not all(acceptable):
         raise Refusal(XenErrno.EINVAL)
+    if (frames + tracks) * _POINTER > xen.unclaimed_pages * PAGE_SIZE:
+        raise Refusal(XenErrno.ENOMEM)
 
 
 def known_flags(profile: Profile) -> CreateFlag:
-    """What a domain can be created with. On x86 nothing asks for unmapped accesses to be trapped."""
+    """What a domain can be created with, on a Xen without tboot: an ordinary build has it up to 4.16."""
     known = CreateFlag.HVM
     newer = (
         ((3, 3), CreateFlag.HAP),
@@ -160,12 +170,12 @@ def known_flags(profile: Profile) -> CreateFlag:
     for release, flag in newer:
         if profile.since(*release):
             known |= flag
-    return known
+    return known & ~CreateFlag.S3_INTEGRITY if profile.since(4, 17) else known
 
 
 def _check_emulation(profile: Profile, hvm: bool, flags: int) -> None:
     if not _emulation_is_known(profile, hvm, flags):
-        raise Refusal(XenErrno.EINVAL if profile.since(4, 12) else XenErrno.EOPNOTSUPP)
+        raise Refusal(XenErrno.EOPNOTSUPP)
 
 
 def _emulation_is_known(profile: Profile, hvm: bool, flags: int) -> bool:

@@ -26,4 +26,4 @@ def write_bitmap(call: Call, name: str, members: int, bits: int) -> None:
     data = (members & ((1 << bits) - 1)).to_bytes((bits + 7) // 8, "little")
     if 0 < size < len(data) and call.xen.profile.since(4, 21):
         data = data[: size - 1] + data[-1:]
-    call.memory.write(call[f"{name}.bitmap"], data[:size].ljust(size, b"\0"))
+    call.memory.fill(call[f"{name}.bitmap"], size, data[:size])
