@@ -6,9 +6,10 @@ from __future__ import annotations
 import errno
 from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
-from pyxc import arguments, errors
+from pyxc import answers, arguments, errors
 from pyxc.abi import domctl_paging, domctl_permissions, domctl_sharing, memory
 from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
@@ -20,6 +21,7 @@ from pyxc.domain.p2m import Form, P2m, read_p2m
 
 _ORDER_MAX = 18
 _BATCH = 1 << 16
+_MMIO_AT_ONCE = 64
 _SPACES = (MapSpace.SHARED_INFO, MapSpace.GRANT_TABLE, MapSpace.GMFN)
 """What one index names a page in."""
 
@@ -181,14 +183,21 @@ class Memory(Mapping):
         self.domain.change(memory.REMOVE_FROM_PHYSMAP, gpfn=gfn)
 
     def map_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
-        """Let guest frames be machine frames of a device (domctl memory_mapping).
+        """Let guest frames be machine frames of a device (domctl memory_mapping): all, or none and an error.
 
         Permissions.allow_memory() comes first, else EPERM. Nothing happens to a PV domain.
         """
-        self._memory_mapping(gfn, mfn, count, 1)
+        _check_mmio(gfn, mfn, count)
+        try:
+            self._memory_mapping(gfn, mfn, count, 1)
+        except BaseException:
+            with suppress(errors.Error):  # it ends at the first frame that was not mapped
+                self._memory_mapping(gfn, mfn, count, 0)
+            raise
 
     def unmap_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
-        """Undo map_mmio()."""
+        """Undo map_mmio(). EINVAL when a frame was not so mapped; others may be unmapped then."""
+        _check_mmio(gfn, mfn, count)
         self._memory_mapping(gfn, mfn, count, 0)
 
     def set_sharing(self, enabled: bool) -> None:
@@ -218,16 +227,19 @@ class Memory(Mapping):
         return PodTarget(*(reply.field(name) for name in PodTarget._fields))
 
     def _memory_mapping(self, gfn: int, mfn: int, count: int, add: int) -> None:
-        arguments.frame("gfn", gfn)
-        arguments.frame("mfn", mfn)
-        arguments.natural("count", count, MOST_FRAME - max(gfn, mfn) + 1, 1)
-        self.domain.change(
-            domctl_permissions.MEMORY_MAPPING,
-            first_gfn=gfn,
-            first_mfn=mfn,
-            nr_mfns=count,
-            add_mapping=add,
-        )
+        """In pieces: since Xen 4.7 it says how many frames it has done, 4.6 refuses more than 64."""
+        done, most = 0, count
+        while done < count:
+            some = min(most, count - done)
+            fields = {"first_gfn": gfn + done, "first_mfn": mfn + done, "nr_mfns": some}
+            try:
+                reply = self.domain.change(domctl_permissions.MEMORY_MAPPING, **fields, add_mapping=add)
+            except errors.HypercallError as error:
+                if error.errno != errno.E2BIG or some <= _MMIO_AT_ONCE:
+                    raise
+                most = _MMIO_AT_ONCE
+            else:
+                done += answers.number("number of frames done", reply.result, some) or some
 
     def _reserve(self, operation: Operation, frames: array[int], order: int) -> array[int]:
         """Run a reservation operation on extents, in batches; answers the extents that were done."""
@@ -250,6 +262,12 @@ class Memory(Mapping):
 
     def __repr__(self) -> str:
         return f"<Memory of domain {self.domain.domid}>"
+
+
+def _check_mmio(gfn: int, mfn: int, count: int) -> None:
+    arguments.frame("gfn", gfn)
+    arguments.frame("mfn", mfn)
+    arguments.natural("count", count, MOST_FRAME - max(gfn, mfn) + 1, 1)
 
 
 def _e820_fields(entry: E820Entry) -> dict[str, int]:
