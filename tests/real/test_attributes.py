@@ -14,9 +14,9 @@ from pyxc import DomainFlag, E820Entry, HvmParam, HvmRecordType, MapSpace, Trigg
 NO_SUCH_VCPU = 77
 COM2, TIMER = 0x2F8, 0x40
 VGA = 0xB8
-FRAMEBUFFER = 0xFD000
-"""What this machine's graphics card has for its picture."""
 """The machine frame of the screen of text mode."""
+FRAMEBUFFER = 0xFD000
+"""The first machine frame of what this machine's graphics card has for its picture."""
 
 
 def test_time(pv: pyxc.Domain) -> None:
