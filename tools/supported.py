@@ -28,7 +28,8 @@ HEAD = """<!-- SPDX-License-Identifier: MIT -->
 # What is supported, on which Xen
 
 One row for each operation of pyxc, by hypercall, and a column for each release of Xen; 3.0 is that of April
-to August 2006. What a release does not have raises `Unsupported` before any hypercall.
+to August 2006, {unreleased} is not released: it is what the development tree of 2026-08-20 calls itself, and
+may still change. What a release does not have raises `Unsupported` before any hypercall.
 
 | | |
 | --- | --- |
@@ -97,7 +98,8 @@ def families() -> list[Family]:
 
 def page() -> str:
     matrix = Matrix()
-    text = HEAD.format(simulated=", ".join(map(_text, matrix.simulated())))
+    simulated = ", ".join(map(_text, matrix.simulated()))
+    text = HEAD.format(simulated=simulated, unreleased=_text(releases.UNRELEASED))
     for family in families():
         text += "\n" + "\n".join(_section(family, registry.of_family(family).values(), matrix)) + "\n"
     return text
@@ -113,7 +115,7 @@ def _section(family: Family, operations: Iterable[Operation], matrix: Matrix) ->
 
 
 def _text(release: Release) -> str:
-    return f"{release[0]}.{release[1]}"
+    return f"{release[0]}.{release[1]}" + ("*" if release == releases.UNRELEASED else "")
 
 
 if __name__ == "__main__":

@@ -280,9 +280,16 @@ SENDTRIGGER_STRUCT = Table(
     Row("vcpu",    U32),
 )  # fmt: skip
 
+_NO_VCPU = "the domain has no such vcpu"
+
 CREATEDOMAIN = Operation(
-    DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True, before=dom0_ops.CREATEDOMAIN
-)
+    DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True, before=dom0_ops.CREATEDOMAIN,
+    hints={
+        XenErrno.EEXIST: "the id is taken; since Xen 4.21 also by a creation that was refused",
+        XenErrno.EINVAL: "this Xen or machine has no such domains (iommu needs an IOMMU, HVM without "
+        "hap shadow page tables), or the id is taken (before 4.14)",
+    },
+)  # fmt: skip
 DESTROYDOMAIN = Operation(
     DOMCTL, "destroydomain", 2, changes=True, before=dom0_ops.DESTROYDOMAIN,
     retry_on={XenErrno.EAGAIN: None},  # up to 4.5, while there is more to free
@@ -302,17 +309,29 @@ GETMEMLIST = Operation(
 GETPAGEFRAMEINFO2 = Operation(
     DOMCTL, "getpageframeinfo2", 8, GETPAGEFRAMEINFO2_STRUCT, changes=False, populates=True
 )
-SETVCPUAFFINITY = Operation(DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True)
+SETVCPUAFFINITY = Operation(
+    DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True,
+    hints={XenErrno.EINVAL: f"{_NO_VCPU}, or its pool has none of these cpus"},
+)  # fmt: skip
 MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True, before=dom0_ops.SETDOMAINMAXMEM)
 SETVCPUCONTEXT = Operation(
-    DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True, before=dom0_ops.SETVCPUCONTEXT
-)
+    DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True, before=dom0_ops.SETVCPUCONTEXT,
+    hints={
+        XenErrno.EINVAL: f"{_NO_VCPU}, it is dom0's own, or Xen does not take these registers",
+        XenErrno.EOPNOTSUPP: "page tables and descriptor tables of a vcpu that has registers stay the same",
+    },
+)  # fmt: skip
 GETVCPUCONTEXT = Operation(
-    DOMCTL, "getvcpucontext", 13, VCPUCONTEXT_STRUCT, changes=False, before=dom0_ops.GETVCPUCONTEXT
-)
+    DOMCTL, "getvcpucontext", 13, VCPUCONTEXT_STRUCT, changes=False, before=dom0_ops.GETVCPUCONTEXT,
+    hints={
+        XenErrno.EINVAL: f"{_NO_VCPU}, or it is the one that asks",
+        XenErrno.ENODATA: "the vcpu has never had any registers",
+    },
+)  # fmt: skip
 GETVCPUINFO = Operation(
-    DOMCTL, "getvcpuinfo", 14, GETVCPUINFO_STRUCT, changes=False, before=dom0_ops.GETVCPUINFO
-)
+    DOMCTL, "getvcpuinfo", 14, GETVCPUINFO_STRUCT, changes=False, before=dom0_ops.GETVCPUINFO,
+    hints={XenErrno.EINVAL: _NO_VCPU, XenErrno.ENOENT: _NO_VCPU},  # ENOENT since 4.22
+)  # fmt: skip
 MAX_VCPUS = Operation(DOMCTL, "max_vcpus", 15, MAX_VCPUS_STRUCT, changes=True, before=dom0_ops.MAX_VCPUS)
 SETDOMAINHANDLE = Operation(
     DOMCTL, "setdomainhandle", 17, SETDOMAINHANDLE_STRUCT, changes=True, before=dom0_ops.SETDOMAINHANDLE
@@ -326,7 +345,9 @@ HYPERCALL_INIT = Operation(
 SETTIMEOFFSET = Operation(
     DOMCTL, "settimeoffset", 24, SETTIMEOFFSET_STRUCT, changes=True, before=dom0_ops.SETTIMEOFFSET
 )
-GETVCPUAFFINITY = Operation(DOMCTL, "getvcpuaffinity", 25, VCPUAFFINITY_STRUCT, changes=False)
+GETVCPUAFFINITY = Operation(
+    DOMCTL, "getvcpuaffinity", 25, VCPUAFFINITY_STRUCT, changes=False, hints={XenErrno.EINVAL: _NO_VCPU}
+)
 RESUMEDOMAIN = Operation(DOMCTL, "resumedomain", 27, changes=True)
 SENDTRIGGER = Operation(DOMCTL, "sendtrigger", 28, SENDTRIGGER_STRUCT, changes=True)
 SET_ADDRESS_SIZE = Operation(DOMCTL, "set_address_size", 35, ADDRESS_SIZE_STRUCT, changes=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import HANDLE, U32, U64, Row, Table, pad
 from pyxc.abi.operation import DOMCTL, Operation
 
@@ -22,8 +23,11 @@ HVMCONTEXT_PARTIAL_STRUCT = Table(
     start=(0x5, (3, 4)),
 )  # fmt: skip
 
+_NO_RECORD = "the domain has no such record"
+
 GETHVMCONTEXT = Operation(DOMCTL, "gethvmcontext", 33, HVMCONTEXT_STRUCT, changes=False)
 SETHVMCONTEXT = Operation(DOMCTL, "sethvmcontext", 34, HVMCONTEXT_STRUCT, changes=True)
 GETHVMCONTEXT_PARTIAL = Operation(
-    DOMCTL, "gethvmcontext_partial", 55, HVMCONTEXT_PARTIAL_STRUCT, changes=False
-)
+    DOMCTL, "gethvmcontext_partial", 55, HVMCONTEXT_PARTIAL_STRUCT, changes=False,
+    hints={XenErrno.ENOENT: _NO_RECORD, XenErrno.ENODATA: _NO_RECORD},
+)  # fmt: skip

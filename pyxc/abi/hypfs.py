@@ -6,6 +6,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import HANDLE, U8, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import HYPFS_OP, Operation
 
@@ -61,5 +62,8 @@ CONTENT_STRUCT = Table(
 )  # fmt: skip
 
 GET_VERSION = Operation(HYPFS_OP, "get_version", 0, changes=False, start=(4, 14))
-READ = Operation(HYPFS_OP, "read", 1, CONTENT_STRUCT, changes=False, start=(4, 14))
-WRITE_CONTENTS = Operation(HYPFS_OP, "write_contents", 2, CONTENT_STRUCT, changes=True, start=(4, 14))
+_NO_ENTRY: dict[int, str] = {XenErrno.ENOENT: "the tree has no such entry"}
+READ = Operation(HYPFS_OP, "read", 1, CONTENT_STRUCT, changes=False, start=(4, 14), hints=_NO_ENTRY)
+WRITE_CONTENTS = Operation(
+    HYPFS_OP, "write_contents", 2, CONTENT_STRUCT, changes=True, start=(4, 14), hints=_NO_ENTRY
+)

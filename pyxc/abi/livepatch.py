@@ -6,6 +6,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import HANDLE, S32, U16, U32, Row, Table, pad
 from pyxc.abi.operation import SYSCTL, Operation, Stride
 
@@ -74,8 +75,9 @@ GET_STRUCT = Table(
 )  # fmt: skip
 
 LIVEPATCH_OP_GET = Operation(
-    SYSCTL, "livepatch_op_get", 27, GET_STRUCT, changes=False, fixed={"op": LivepatchOp.GET}
-)
+    SYSCTL, "livepatch_op_get", 27, GET_STRUCT, changes=False, fixed={"op": LivepatchOp.GET},
+    hints={XenErrno.ENOENT: "no live patch has this name"},
+)  # fmt: skip
 LIVEPATCH_OP_LIST = Operation(
     SYSCTL, "livepatch_op_list", 27, LIST_STRUCT, changes=False, fixed={"op": LivepatchOp.LIST},
     strides={"u.list.status": Stride(STATUS_STRUCT, "")},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import HANDLE, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import MEMORY_OP, Operation
 
@@ -181,8 +182,9 @@ SET_MEMORY_MAP = Operation(
 )
 MAXIMUM_GPFN = Operation(MEMORY_OP, "maximum_gpfn", 14, DOMAIN_STRUCT, changes=False, wide=True, start=(3, 1))
 REMOVE_FROM_PHYSMAP = Operation(
-    MEMORY_OP, "remove_from_physmap", 15, REMOVE_FROM_PHYSMAP_STRUCT, changes=True
-)
+    MEMORY_OP, "remove_from_physmap", 15, REMOVE_FROM_PHYSMAP_STRUCT, changes=True,
+    hints={XenErrno.ENOENT: "the domain has no page at this frame"},
+)  # fmt: skip
 SET_POD_TARGET = Operation(MEMORY_OP, "set_pod_target", 16, POD_TARGET_STRUCT, changes=True)
 GET_POD_TARGET = Operation(MEMORY_OP, "get_pod_target", 17, POD_TARGET_STRUCT, changes=False)
 CLAIM_PAGES = Operation(MEMORY_OP, "claim_pages", 24, RESERVATION_STRUCT, changes=True, start=(4, 3))

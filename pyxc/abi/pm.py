@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import HANDLE, S32, U8, U32, U64, Row, Table, pad
 from pyxc.abi.operation import SYSCTL, Operation, Stride
 
@@ -126,22 +127,33 @@ MAX_CSTATE_STRUCT = Table(
     start=_XEN_3_4,
 )  # fmt: skip
 
+_NO_DRIVER = "the cpu is not online, or no driver of Xen's sets its frequency"
+_NO_STATES: dict[int, str] = {
+    XenErrno.ENODEV: "Xen knows of no such states",
+    XenErrno.EINVAL: "the cpu is not online, or dom0 has not uploaded its states",
+}
+
 GET_PMSTAT_MAX_PX = Operation(
-    SYSCTL, "get_pmstat_max_px", 10, PX_STRUCT, changes=False, fixed={"type": PmStat.GET_MAX_PX}
-)
+    SYSCTL, "get_pmstat_max_px", 10, PX_STRUCT, changes=False, fixed={"type": PmStat.GET_MAX_PX},
+    hints=_NO_STATES,
+)  # fmt: skip
 GET_PMSTAT_PXSTAT = Operation(
     SYSCTL, "get_pmstat_pxstat", 10, PX_STRUCT, changes=False, fixed={"type": PmStat.GET_PXSTAT},
     strides={"u.getpx.pt": Stride(PX_VAL_STRUCT, "u.getpx.total")},
+    hints=_NO_STATES,
 )  # fmt: skip
 GET_PMSTAT_MAX_CX = Operation(
-    SYSCTL, "get_pmstat_max_cx", 10, CX_STRUCT, changes=False, fixed={"type": PmStat.GET_MAX_CX}
-)
+    SYSCTL, "get_pmstat_max_cx", 10, CX_STRUCT, changes=False, fixed={"type": PmStat.GET_MAX_CX},
+    hints=_NO_STATES,
+)  # fmt: skip
 GET_PMSTAT_CXSTAT = Operation(
-    SYSCTL, "get_pmstat_cxstat", 10, CX_STRUCT, changes=False, fixed={"type": PmStat.GET_CXSTAT}
-)
+    SYSCTL, "get_pmstat_cxstat", 10, CX_STRUCT, changes=False, fixed={"type": PmStat.GET_CXSTAT},
+    hints=_NO_STATES,
+)  # fmt: skip
 PM_OP_GET_PARA = Operation(
-    SYSCTL, "pm_op_get_para", 12, PARA_STRUCT, changes=False, fixed={"op": GET_CPUFREQ_PARA}
-)
+    SYSCTL, "pm_op_get_para", 12, PARA_STRUCT, changes=False, fixed={"op": GET_CPUFREQ_PARA},
+    hints={XenErrno.EINVAL: _NO_DRIVER, XenErrno.ENODEV: _NO_DRIVER},  # ENODEV since 4.21
+)  # fmt: skip
 PM_OP_GET_MAX_CSTATE = Operation(
     SYSCTL, "pm_op_get_max_cstate", 12, MAX_CSTATE_STRUCT, changes=False,
     fixed={"op": XEN_SYSCTL_PM_OP_GET_MAX_CSTATE},

@@ -37,6 +37,7 @@ RELEASES: Final[tuple[Interface, ...]] = (
     Interface((4, 20), 0x17, 0x15),
     Interface((4, 21), 0x17, 0x16),
     Interface((4, 22), 0x18, 0x16),
+    Interface((4, 23), 0x18, 0x16),  # UNRELEASED
 )
 """Every known interface, oldest first. No point release changed it but 4.10.1.
 
@@ -50,8 +51,13 @@ BEFORE_DOMCTL: Final[tuple[Interface, ...]] = (
 )
 """The interfaces of the time when the toolstack had one hypercall, dom0_op. That Xen ran on PowerPC, too."""
 
+UNRELEASED: Final[Release] = (4, 23)
+"""What Xen's development tree calls itself: its row is the tree of 2026-08-20, whose public headers have the
+structures of 4.22. They can change until it is released, under the same numbers."""
+
 OLDEST: Final[Release] = RELEASES[0].xen
-NEWEST: Final[Release] = RELEASES[-1].xen
+NEWEST: Final[Release] = max(interface.xen for interface in RELEASES if interface.xen != UNRELEASED)
+"""The newest that is released."""
 _RANGE: Final = f"those from {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
 
 

@@ -132,9 +132,10 @@ class Domain(Identity):
         resume(self, fast)
 
     def destroy(self, timeout: float = 30.0) -> None:
-        """End it and free its memory (domctl destroydomain); returns when its id is free.
+        """End it and free its memory (domctl destroydomain); returns when no domain has its id.
 
-        `timeout` in seconds. DomainStuck names what holds a domain that stays dying.
+        The id can then be given to another domain: domains.create() waits the moment for which Xen keeps it
+        since 4.21. `timeout` in seconds. DomainStuck names what holds a domain that stays dying.
         """
         self.info()
         try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import time
 import uuid as uuids
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -21,10 +22,18 @@ from pyxc.host.host import Host
 _ROOM = 8
 _U32_MAX = 2**32 - 1
 _DEFAULT_LIMITS = (1023, -1, -1)
-_IOMMU_AT_CREATION = (4, 13)
 _LAPIC_ALONE = (4, 8)
 """Since when an HVM domain may have a local APIC and nothing else emulated; 4.7 takes all devices or none."""
 _DEFAULT_GRANTS = {"max_grant_frames": -1, "max_maptrack_frames": -1}
+_FIELDS = frozenset(row.name for row in domctl.CREATEDOMAIN_STRUCT.rows if row.name)
+_HAS_DEFAULT = frozenset((
+    "max_vcpus", "max_evtchn_port", "max_grant_frames", "max_maptrack_frames", "grant_opts",
+    "arch.emulation_flags",
+))  # fmt: skip
+"""Fields of createdomain that a release without them decides itself, or has another operation for."""
+_IDS_APART = (4, 21)
+"""Since when the id of a domain that is gone is free only a moment later."""
+_IDS_PATIENCE_S, _IDS_POLL_S = 2.0, 0.005
 _OLD_DEFAULT_GRANTS = {"max_grant_frames": 64, "max_maptrack_frames": 1024}
 
 
@@ -95,24 +104,25 @@ class Domains(Mapping[int, Domain]):
     ) -> Domain:
         """A new domain with its vcpus, paused, without memory (domctl createdomain, max_vcpus).
 
-        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. `iommu` is for one that gets PCI devices;
-        before Xen 4.13 every domain can. -1 takes the host's default. The UUID is random unless given. The
-        hypervisor chooses the id unless `domid` names a free one. `ssidref` is the number of its label
-        (xen.flask.sid()), the one that guests have by default when None; a hypervisor without FLASK ignores
-        it. Nothing stays behind when a step fails or is interrupted. Unsupported: limits before Xen 4.12,
-        `hap` before 3.3, and `hvm` before 3.1.
+        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. `iommu` is for one that gets PCI devices:
+        Unsupported before Xen 4.13, where every domain can get them. -1 takes the host's default. The UUID is
+        random unless given. The hypervisor chooses the id unless `domid` names a free one (EEXIST where it is
+        taken, EINVAL before Xen 4.14); since Xen 4.21 an id is lost if a creation with it is refused.
+        `ssidref` is the number of its label (xen.flask.sid()), the one that guests have by default when None;
+        a hypervisor without FLASK ignores it. Nothing stays behind when a step fails or is
+        interrupted. Unsupported
+        also: limits before Xen 4.12, `hap` before 3.3, and `hvm` before 3.1.
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
         handle = uuids.uuid4() if uuid is None else arguments.handle(uuid)
         xen = self.xen.interface.xen
-        flags = (CreateFlag.HVM if hvm else CreateFlag(0)) | (CreateFlag.HAP if hap else CreateFlag(0))
-        if iommu and xen >= _IOMMU_AT_CREATION:
-            flags |= CreateFlag.IOMMU
+        chosen = ((hvm, CreateFlag.HVM), (hap, CreateFlag.HAP), (iommu, CreateFlag.IOMMU))
+        flags = sum(flag for wanted, flag in chosen if wanted)
         fields = {
             "ssidref": self._ssidref(ssidref),
             "handle": handle.bytes,
-            "flags": int(flags),
+            "flags": flags,
             "max_vcpus": arguments.natural("max_vcpus", max_vcpus, MOST_VCPUS, 1),
             "max_evtchn_port": arguments.natural("max_evtchn_port", max_evtchn_port, _U32_MAX),
             "max_grant_frames": self._limit("max_grant_frames", max_grant_frames),
@@ -120,20 +130,21 @@ class Domains(Mapping[int, Domain]):
             "arch.emulation_flags": int(EmulationFlag.LAPIC) if hvm and xen >= _LAPIC_ALONE else 0,
         }
         limits = (max_evtchn_port, max_grant_frames, max_maptrack_frames)
-        self._refuse_newer(hvm, hap, limits != _DEFAULT_LIMITS)
+        self._refuse_newer(hvm, hap, iommu, limits != _DEFAULT_LIMITS)
         wanted = domid if domid == DOMID_ANY else arguments.domid(domid)
         return self._create(handle, wanted, fields, max_vcpus)
 
-    def _refuse_newer(self, hvm: bool, hap: bool, limits: bool) -> None:
+    def _refuse_newer(self, hvm: bool, hap: bool, iommu: bool, limits: bool) -> None:
         """Unsupported for what this Xen cannot make a domain with."""
         newer = (
             (hvm, (3, 1), "a toolstack says that a domain is translated"),
             (hap, (3, 3), "a toolstack chooses hap"),
             (limits, (4, 12), "a new domain has limits of its own"),
+            (iommu, (4, 13), "a toolstack says which domains may get PCI devices"),
         )
         for wanted, since, what in newer:
             if wanted and self.xen.interface.xen < since:
-                hint = f"{what} from Xen {since[0]}.{since[1]} on"
+                hint = f"{what} since Xen {since[0]}.{since[1]}"
                 raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
 
     def _ssidref(self, wanted: int | None) -> int:
@@ -178,10 +189,36 @@ class Domains(Mapping[int, Domain]):
     def create_bare(self, domid: int = DOMID_ANY, /, **fields: Any) -> int:
         """A new domain as the fields of createdomain say, and nothing more: it has no vcpus; answers its id.
 
-        For toolstacks that take the other steps themselves. Fields that this interface does not have are left
-        out; limits of grants that are not given are the host's defaults.
+        For toolstacks that take the other steps themselves. Limits of grants that are not given are the
+        host's defaults. TypeError for a field that no release has; of those that this interface does not have
+        0 is left out, as are limits and `arch.emulation_flags`, for which each release has its own; any other
+        is Unsupported. An id that no domain has any more, but that Xen has not freed yet, is waited for, 2
+        seconds at most.
         """
-        layout = domctl.CREATEDOMAIN.at(self.xen.interface)
-        wanted = {**self._default_limits, **fields}
-        known = {name: value for name, value in wanted.items() if name in layout.index}
-        return int(self.xen.call(domctl.CREATEDOMAIN, domid, **known).field("domid"))
+        known = self._known({**self._default_limits, **fields})
+        deadline = time.monotonic() + _IDS_PATIENCE_S
+        while True:
+            try:
+                return int(self.xen.call(domctl.CREATEDOMAIN, domid, **known).field("domid"))
+            except errors.HypercallError as error:
+                taken = error.errno == errno.EEXIST and time.monotonic() < deadline
+                if not (taken and self._may_be_freed(domid)):
+                    raise
+            time.sleep(_IDS_POLL_S)
+
+    def _known(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields that this interface has. Unsupported: one that it has not would change the domain."""
+        operation = domctl.CREATEDOMAIN
+        layout = operation.at(self.xen.interface)
+        unknown = {name: value for name, value in fields.items() if name not in layout.index}
+        for name, value in unknown.items():
+            if name not in _FIELDS:
+                raise TypeError(f"{operation.full_name} has no field {name!r}")
+            if value and name not in _HAS_DEFAULT:
+                hint = f"createdomain of this Xen has no field {name!r}"
+                raise errors.Unsupported(errno.ENOSYS, operation.full_name, hint=hint)
+        return {name: value for name, value in fields.items() if name in layout.index}
+
+    def _may_be_freed(self, domid: int) -> bool:
+        """Whether an id that is not free belongs to no domain: its last one may just be gone."""
+        return self.xen.interface.xen >= _IDS_APART and domid < DOMID_FIRST_RESERVED and domid not in self

@@ -166,7 +166,13 @@ def _last_of_the_host(xen: Host) -> int:
 
 
 def _by_mapping(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
-    """By mapping every frame of a translated guest, as Xen's own tools did to save one."""
+    """By mapping every frame of a translated guest, as Xen's own tools did to save one.
+
+    Machine frames of a PV guest are anywhere on the host, those that it shares with Xen among them.
+    """
+    if not info.is_hvm:
+        hint = "frames are found by mapping in translated guests only, and this is a PV domain"
+        raise errors.Unsupported(errno.EOPNOTSUPP, "frames by mapping", info.domid, hint=hint)
     return FrameList(_search(mapping, info, everywhere, _with_memory), "map", info.is_hvm)
 
 

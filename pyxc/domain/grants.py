@@ -11,7 +11,7 @@ from typing import NamedTuple, SupportsIndex
 
 from pyxc import arguments, errors, undoing
 from pyxc._core import ForeignMap
-from pyxc.abi import grant_table
+from pyxc.abi import grant_table, memory
 from pyxc.abi.grant_table import PERMIT_ACCESS, Reserved, Status
 from pyxc.abi.memory import Resource
 from pyxc.domain.identity import Identity
@@ -21,6 +21,8 @@ _V1_FRAME_MAX = 2**32 - 1
 _PAGES_MOST = 1 << 16
 _SHARED = 0
 """The id of the table itself among the resources of a domain."""
+_TABLES_MAPPED = (4, 12)
+"""Since when the grant table of another domain is a resource that can be mapped."""
 
 
 class GrantInfo(NamedTuple):
@@ -97,6 +99,10 @@ class Grants:
         version 1 until the guest changes that (acquire_resource: Unsupported before Xen 4.12).
         """
         self._xen.check_writable("writing a grant table")
+        if self._xen.interface.xen < _TABLES_MAPPED:
+            hint = "the grant table of another domain can be mapped since Xen 4.12"
+            domid, operation = self._domain.domid, memory.ACQUIRE_RESOURCE.full_name
+            raise errors.Unsupported(errno.ENOSYS, operation, domid, hint=hint)
         rings = ((Reserved.CONSOLE, console, console_domid), (Reserved.XENSTORE, store, store_domid))
         entries = [
             (ref, arguments.natural("frame", frame, _V1_FRAME_MAX), arguments.domid(server))
@@ -119,7 +125,7 @@ class Grants:
     def _table(self) -> ForeignMap:
         """The first frame of the domain's table, to be written."""
         domid, kind = self._domain.domid, int(Resource.GRANT_TABLE)
-        with self._named("memory_op.acquire_resource"):
+        with self._named(memory.ACQUIRE_RESOURCE.full_name):
             return self._xen.link.map_resource(domid, kind, _SHARED, 0, 1, writable=True)
 
     @contextmanager

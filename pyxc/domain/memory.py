@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
-from pyxc import arguments, undoing
+from pyxc import answers, arguments, errors, undoing
 from pyxc.abi import domctl_paging, domctl_permissions, domctl_sharing, memory
 from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
@@ -20,6 +22,9 @@ from pyxc.domain.p2m import Form, P2m, read_p2m
 
 _BATCH = 1 << 16
 """Extents in one hypercall."""
+_MMIO_AT_ONCE = 64
+_SPACES = (MapSpace.SHARED_INFO, MapSpace.GRANT_TABLE, MapSpace.GMFN)
+"""What one index names a page in."""
 
 
 class MemoryInfo(NamedTuple):
@@ -164,9 +169,12 @@ class Memory(Mapping):
         """Put a page that is not its own memory at a guest frame (memory_op add_to_physmap).
 
         Of an HVM or PVH domain: its shared_info or grant table frame `index`, or the page at its own frame
-        `index` (GMFN), which moves. A PV domain gets such pages through its page tables.
+        `index` (GMFN), which moves. ValueError for the other spaces, which take more than an index. A PV
+        domain gets such pages through its page tables.
         """
-        fields = {"space": int(MapSpace(space)), "idx": arguments.frame("index", index)}
+        if space not in _SPACES:
+            raise ValueError(f"space is {space!r}: expected {' or '.join(one.name for one in _SPACES)}")
+        fields = {"space": int(space), "idx": arguments.frame("index", index)}
         arguments.frame("gfn", gfn)
         self.domain.change(memory.ADD_TO_PHYSMAP, **fields, gpfn=gfn)
 
@@ -176,14 +184,21 @@ class Memory(Mapping):
         self.domain.change(memory.REMOVE_FROM_PHYSMAP, gpfn=gfn)
 
     def map_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
-        """Let guest frames be machine frames of a device (domctl memory_mapping).
+        """Let guest frames be machine frames of a device (domctl memory_mapping): all, or none and an error.
 
         Permissions.allow_memory() comes first, else EPERM. Nothing happens to a PV domain.
         """
-        self._memory_mapping(gfn, mfn, count, 1)
+        _check_mmio(gfn, mfn, count)
+        try:
+            self._memory_mapping(gfn, mfn, count, 1)
+        except BaseException:
+            with suppress(errors.Error):  # it ends at the first frame that was not mapped
+                self._memory_mapping(gfn, mfn, count, 0)
+            raise
 
     def unmap_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
-        """Undo map_mmio()."""
+        """Undo map_mmio(). EINVAL when a frame was not so mapped; others may be unmapped then."""
+        _check_mmio(gfn, mfn, count)
         self._memory_mapping(gfn, mfn, count, 0)
 
     def set_sharing(self, enabled: bool) -> None:
@@ -213,19 +228,28 @@ class Memory(Mapping):
         return PodTarget(*(reply.field(name) for name in PodTarget._fields))
 
     def _memory_mapping(self, gfn: int, mfn: int, count: int, add: int) -> None:
-        arguments.frame("gfn", gfn)
-        arguments.frame("mfn", mfn)
-        arguments.natural("count", count, MOST_FRAME - max(gfn, mfn) + 1, 1)
-        self.domain.change(
-            domctl_permissions.MEMORY_MAPPING,
-            first_gfn=gfn,
-            first_mfn=mfn,
-            nr_mfns=count,
-            add_mapping=add,
-        )
+        """In pieces: since Xen 4.7 it says how many frames it has done, 4.6 refuses more than 64."""
+        done, most = 0, count
+        while done < count:
+            some = min(most, count - done)
+            fields = {"first_gfn": gfn + done, "first_mfn": mfn + done, "nr_mfns": some}
+            try:
+                reply = self.domain.change(domctl_permissions.MEMORY_MAPPING, **fields, add_mapping=add)
+            except errors.HypercallError as error:
+                if error.errno != errno.E2BIG or some <= _MMIO_AT_ONCE:
+                    raise
+                most = _MMIO_AT_ONCE
+            else:
+                done += answers.number("number of frames done", reply.result, some) or some
 
     def __repr__(self) -> str:
         return f"<Memory of domain {self.domain.domid}>"
+
+
+def _check_mmio(gfn: int, mfn: int, count: int) -> None:
+    arguments.frame("gfn", gfn)
+    arguments.frame("mfn", mfn)
+    arguments.natural("count", count, MOST_FRAME - max(gfn, mfn) + 1, 1)
 
 
 def _e820_fields(entry: E820Entry) -> dict[str, int]:

@@ -117,12 +117,12 @@ class Booleans(Mapping[str, Boolean]):
 
     def __getitem__(self, name: str) -> Boolean:
         """One switch, as it is now. LabelNotFound, a KeyError, when the policy has none of this name."""
-        text = _text("name", name) + b"\0"
+        text = _text("name", name)
         return self._by_name(flask.GETBOOL, name, text)
 
     def set(self, name: str, value: bool, commit: bool = True) -> Boolean:
         """Turn a switch, at once or (`commit` False) together with others at the next commit()."""
-        text = _text("name", name) + b"\0"
+        text = _text("name", name)
         return self._by_name(flask.SETBOOL, name, text, new_value=int(value), commit=int(commit))
 
     def commit(self) -> None:
@@ -164,9 +164,12 @@ class Booleans(Mapping[str, Boolean]):
 
 
 def _text(what: str, text: str) -> bytes:
-    """A string for the hypervisor. ValueError when it could not be in a policy."""
+    """A string for the hypervisor, with the NUL that it needs since 4.23.
+
+    ValueError when it could not be in a policy.
+    """
     if not text or not text.isascii() or not text.isprintable():
         raise ValueError(f"a {what} is printable ASCII and not empty, not {text!r}")
     data = text.encode("ascii")
     arguments.natural(f"length of the {what}", len(data), flask.CONTEXT_BYTES_MOST - 1)
-    return data
+    return data + b"\0"

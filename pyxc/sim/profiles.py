@@ -80,6 +80,8 @@ class Profile(NamedTuple):
     def description(self) -> str:
         """One line for people."""
         what = f"Xen {self.version}"
+        if self.xen == releases.UNRELEASED:
+            what += " (not released)"
         if self.dom0_op:
             what += f" of May 2006 on {self.arch} {'with' if self.getmemlist2 else 'without'} getmemlist2"
         if self.xsm:
@@ -141,6 +143,7 @@ _ALL = {
     ),
     "sim:xen-4.20": Profile((4, 20), ".4", "Wed Jul 29 15:18:52 UTC 2026", _NO_SHADOW, _AREAS),
     "sim:xen-4.22": Profile((4, 22), ".0", "Wed Jul 29 17:59:28 UTC 2026", _NO_SHADOW, _AREAS),
+    "sim:xen-4.23": Profile((4, 23), "-unstable", "Thu Aug 20 07:15:07 UTC 2026", _NO_SHADOW, _AREAS),
 }
 
 DEFAULT = "sim:xen-4.17"

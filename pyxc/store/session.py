@@ -56,7 +56,10 @@ class Session(Nodes):
 
         `transaction` is one that was begun in the usual connection.
         """
-        connection = self.connection() if transaction else self.free_connection()
+        try:
+            connection = self.connection() if transaction else self.free_connection()
+        except StoreError as error:
+            raise StoreError(error.errno or 0, error.strerror or "", kind.operation, path) from error
         request = self.prepared(connection, kind, path, *strings, tail=tail, transaction=transaction)
         return self.ask(connection, request, path, timeout)
 

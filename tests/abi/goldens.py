@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pyxc.abi
 from pyxc.abi.layout import Interface, Release, Table
 from pyxc.abi.operation import Operation
-from pyxc.abi.releases import RELEASES
+from pyxc.abi.releases import RELEASES, UNRELEASED
 
 HERE = Path(__file__).parent
 
@@ -44,8 +44,11 @@ def _load(name: str) -> Any:
 
 @cache
 def golden(name: str) -> Any:
-    """The layouts of one release: "4.17-x86_64"."""
+    """The layouts of one release: "4.17-x86_64". One that says `as` another has that one's, but for some."""
     found = _load(f"layouts/xen-{name}.json")
+    if "as" in found:
+        found["structs"] = golden(f"{found['as']}-x86_64")["structs"] | found["structs"]
+        return found
     if name.endswith("x86_64"):
         found["structs"].update(_more_structs(_release(name.partition("-")[0])))
     return found
@@ -119,7 +122,14 @@ def _release(text: str) -> Release:
 
 def constant(name: str, release: Release) -> int | None:
     """The value of a constant in one release; None where it has none."""
+    if release == UNRELEASED:
+        changed = _unreleased()["constants"]
+        return changed[name] if name in changed else constant(name, _release(_unreleased()["as"]))
     return next((value for first, last, value in constants().get(name, []) if first <= release <= last), None)
+
+
+def _unreleased() -> Any:
+    return golden("{}.{}-x86_64".format(*UNRELEASED))
 
 
 def newest(name: str) -> int | None:

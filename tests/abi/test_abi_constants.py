@@ -304,10 +304,10 @@ def test_every_golden_release_is_known() -> None:
 
 
 def test_releases_are_in_order_and_without_gap() -> None:
-    known = [*((3, minor) for minor in range(1, 5)), *((4, minor) for minor in range(23))]
+    known = [*((3, minor) for minor in range(1, 5)), *((4, minor) for minor in range(24))]
     assert sorted({interface.xen for interface in RELEASES}) == known
     assert list(RELEASES) == sorted(RELEASES)
-    assert (releases.OLDEST, releases.NEWEST) == ((3, 1), (4, 22))
+    assert (releases.OLDEST, releases.NEWEST, releases.UNRELEASED) == ((3, 1), (4, 22), (4, 23))
 
 
 @pytest.mark.parametrize(

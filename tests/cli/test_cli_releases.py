@@ -12,14 +12,15 @@ COMMANDS = """
     list -v, list --json, claims, info, info --json -v, vcpu-list, vcpu-list --json, vcpu-pin web1 all 0,
     vcpu-pin web1 0 all --json, context web1, frames web1, frames web1 --types, frames db1,
     frames build --p2m, dmesg, dmesg --clear, debug-keys h, mem-max web1 128, pause web1,
-    create-empty --hvm, destroy build, dump-core --provenance none build CORE
+    create-empty, create-empty --hvm SHADOWLESS, destroy build, dump-core --provenance none build CORE
 """
 
 
 @pytest.mark.parametrize("target", RELEASES)
 @pytest.mark.parametrize("command", [command.strip() for command in COMMANDS.split(",")])
 def test_a_command_works_on_every_release(pyxc, target, command, tmp_path):
-    words = [str(tmp_path / "core") if word == "CORE" else word for word in command.split()]
+    places = {"CORE": [str(tmp_path / "core")], "SHADOWLESS": ["--hap"] if target in ("sim:xen-4.22", "sim:xen-4.23") else []}
+    words = [part for word in command.split() for part in places.get(word, [word])]
     outcome = pyxc("--target", target, *words)
     assert (outcome.status, outcome.err) == (0, "")
 
@@ -36,10 +37,13 @@ def test_what_an_old_release_does_not_tell(pyxc):
     assert pyxc("--target", "sim:xen-4.4", "vcpu-list").out.splitlines()[1].endswith("  all / -")
 
 
-def test_what_an_old_release_cannot_do(pyxc):
+def test_what_a_release_cannot_do(pyxc):
     outcome = pyxc("--target", "sim:xen-4.4", "vcpu-pin", "web1", "0", "all", "1")
     assert (outcome.status, outcome.out) == (6, "")
     assert "soft affinity came with Xen 4.5" in outcome.err
+    outcome = pyxc("--target", "sim:xen-4.22", "create-empty", "--hvm")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "EINVAL" in outcome.err and "HVM without hap" in outcome.err
     outcome = pyxc("--target", "sim:xen-3.1", "dmesg", "--follow")
     assert (outcome.status, outcome.out) == (6, "")
     assert "an index came with Xen 3.2" in outcome.err

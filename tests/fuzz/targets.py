@@ -19,6 +19,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
+import attack
 import core_targets
 import questions
 import streams
@@ -330,6 +331,7 @@ TARGETS: dict[str, Target] = {
         lambda data: list(HvmContext(data[1:], _INTERFACES[data[0] % 8 if data else 0])), _contexts
     ),
     "vcpu_context": Target(_registers, lambda: [b"\0" + bytes(5168), b"\x88" + bytes(2800)]),
+    "sim.dispatch": Target(attack.attack, attack.samples),
     **{
         f"core.{name}": Target(run, partial(list, [sample]), core_targets.REFUSED)
         for name, (run, sample) in core_targets.SAMPLES.items()

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from functools import cache
 
+import attack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
@@ -49,6 +50,11 @@ def _no_hang() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("place", range(len(attack.TARGETS)), ids=attack.TARGETS)
+def test_every_simulated_host_withstands_an_attack(place: int) -> None:
+    attack.attack(attack.samples(8000)[place])
 
 
 @pytest.mark.parametrize("name", TARGETS)

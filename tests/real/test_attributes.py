@@ -15,6 +15,8 @@ NO_SUCH_VCPU = 77
 COM2, TIMER = 0x2F8, 0x40
 VGA = 0xB8
 """The machine frame of the screen of text mode."""
+FRAMEBUFFER = 0xFD000
+"""The first machine frame of what this machine's graphics card has for its picture."""
 
 
 def test_time(pv: pyxc.Domain) -> None:
@@ -97,6 +99,20 @@ def test_a_device_is_mapped_into_a_translated_domain(pvh: pyxc.Domain) -> None:
     pvh.memory.map_mmio(0xF0000, VGA)
     assert pvh.memory.maximum_gpfn() == 0xF0000
     pvh.memory.unmap_mmio(0xF0000, VGA)
+
+
+@pytest.mark.usefixtures("unguarded")
+def test_many_frames_are_mapped_though_xen_takes_some_at_a_time(xen: pyxc.Xen, pvh: pyxc.Domain) -> None:
+    pvh.permissions.allow_memory(FRAMEBUFFER, 200)
+    pvh.memory.map_mmio(0xF0001, FRAMEBUFFER, 200)
+    pvh.memory.unmap_mmio(0xF0001 + 199, FRAMEBUFFER + 199)
+    pvh.memory.unmap_mmio(0xF0001, FRAMEBUFFER, 199)
+    with pytest.raises(pyxc.HypercallError, match="EINVAL"):
+        pvh.memory.unmap_mmio(0xF0001, FRAMEBUFFER)
+    with pytest.raises(pyxc.PermissionDenied):
+        pvh.memory.map_mmio(0xF0001, FRAMEBUFFER, 201)
+    with pytest.raises(pyxc.HypercallError, match="EINVAL"):
+        pvh.memory.unmap_mmio(0xF0001, FRAMEBUFFER)
 
 
 @pytest.mark.usefixtures("unguarded")

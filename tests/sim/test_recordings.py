@@ -64,6 +64,8 @@ each_recording = pytest.mark.parametrize(
     ("release", "script"),
     [(release, path.stem) for release in RECORDED for path in sorted((RECORDINGS / release).glob("*.calls"))],
 )
+OUTCOMES_ONLY = {"xen-4.22"}
+"""Releases of which no calls are kept: they ran elsewhere, and cannot be recorded again with a script."""
 
 
 def recorded(release: str, script: str) -> Outcomes:
@@ -95,12 +97,28 @@ def test_the_simulator_does_what_the_real_one_did(release: str, script: str) -> 
     assert callscripts.differences(simulated(release, script), recorded(release, script)) == {}
 
 
+@pytest.mark.parametrize("script", callscripts.names())
+@pytest.mark.parametrize("release", OUTCOMES_ONLY)
+def test_the_simulator_does_what_a_real_one_did_elsewhere(release: str, script: str) -> None:
+    """As far as the script had the steps then; it may have got more since."""
+    then = recorded(release, script)
+    now = {step: outcome for step, outcome in simulated(release, script).items() if step in then}
+    assert callscripts.differences(now, then) == {}
+
+
 @pytest.mark.parametrize("release", RECORDED)
 def test_every_recording_has_its_script(release: str) -> None:
     """And every script its recording; of another build of a release those that somebody made."""
     stems = {path.name.partition(".")[0] for path in (RECORDINGS / release).iterdir()}
     assert stems <= set(callscripts.names())
     assert stems == set(callscripts.names()) or release.endswith("-xsm")
+
+
+@pytest.mark.parametrize("release", RECORDED)
+def test_recordings_have_calls_that_replay(release: str) -> None:
+    stems = {path.stem for path in (RECORDINGS / release).glob("*.calls")}
+    outcomes = {path.name.removesuffix(".outcomes.json") for path in (RECORDINGS / release).glob("*.json")}
+    assert stems == (set() if release in OUTCOMES_ONLY else outcomes)
 
 
 def has_what_is_asked(release: str, script: str) -> bool:
@@ -134,8 +152,8 @@ def test_every_simulated_operation_was_recorded() -> None:
     succeeded = {
         step.partition("/")[0]
         for release in RECORDED
-        for path in (RECORDINGS / release).glob("*.calls")
-        for step, outcome in recorded(release, path.stem).items()
+        for path in (RECORDINGS / release).glob("*.outcomes.json")
+        for step, outcome in recorded(release, path.name.removesuffix(".outcomes.json")).items()
         if step.endswith("/success") and "errno" not in outcome
     }
     assert sim.operations() - succeeded == set(NOT_RECORDED)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyxc.abi import domctl, domctl_paging, sched, sysctl
+from pyxc.abi import domctl, domctl_paging, sched, sysctl, sysctl_cpupool
 from pyxc.abi.domctl import CreateFlag, DomainFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_INVALID
 
@@ -74,6 +74,54 @@ def test_ids_go_up_before_they_are_used_again(client: Any) -> None:
     assert create(client)["domid"] == first + 1
 
 
+@pytest.mark.parametrize(("release", "kept"), [((4, 20), False), ((4, 22), True)])
+def test_the_id_of_a_domain_that_is_gone_is_free_at_once_up_to_4_20(
+    client_of: Any, release: tuple[int, int], kept: bool
+) -> None:
+    client = client_of(release)
+    assert client.call(domctl.DESTROYDOMAIN, 2).result == 0
+    assert info(client, 2).result == -errno.ESRCH
+    attempts = [create(client, 2).result for _ in range(4)]
+    taken = -errno.EEXIST
+    assert attempts == ([taken, taken, 0, taken] if kept else [0, taken, taken, taken])
+
+
+def test_an_id_that_is_kept_is_not_chosen(client_of: Any) -> None:
+    client = client_of((4, 22))
+    client.xen.last_domid = 1
+    client.call(domctl.DESTROYDOMAIN, 2)
+    assert create(client)["domid"] == 4
+
+
+@pytest.mark.parametrize(("release", "again"), [((4, 20), 0), ((4, 22), -errno.EEXIST)])
+def test_a_creation_that_is_refused_takes_the_id_along(
+    client_of: Any, release: tuple[int, int], again: int
+) -> None:
+    client = client_of(release)
+    assert create(client, 50, max_vcpus=0).result == -errno.EINVAL
+    client.xen.clock_ns += 10**9
+    assert create(client, 50).result == again
+    assert create(client, 51, grant_opts=3).result == -errno.EINVAL, "known after the domain was begun"
+    assert create(client, 51).result == 0
+
+
+def test_the_pool_of_a_new_domain(client_of: Any) -> None:
+    client = client_of((4, 17))
+    pool = client.call(sysctl_cpupool.CPUPOOL_OP_CREATE, cpupool_id=7, sched_id=int(domctl.Scheduler.CREDIT))
+    assert pool.result == 0
+    assert create(client, cpupool_id=3).result == -errno.ESRCH
+    assert create(client, cpupool_id=7).result == -errno.ENODEV
+    client.xen.pools[0].cpus, client.xen.pools[7].cpus = 1, 2
+    assert info(client, create(client, cpupool_id=7)["domid"])["cpupool"] == 7
+
+
+def test_a_domain_for_which_there_is_no_memory(client: Any) -> None:
+    client.xen.machine.heap.remove(range(client.xen.machine.frames))
+    assert create(client, 50).result == -errno.ENOMEM
+    assert sorted(client.xen.domains) == [0, 1, 2, 3]
+    assert not client.xen.machine.frames_of(50)
+
+
 REFUSED = [
     {"flags": 1 << 31},
     {"flags": int(CreateFlag.HAP)},
@@ -83,15 +131,12 @@ REFUSED = [
     {"max_vcpus": 0},
     {"max_vcpus": 8193},
     {"max_vcpus": 129, "flags": int(CreateFlag.HVM), "arch.emulation_flags": 1},
-    {"arch.emulation_flags": 1},
-    {"flags": int(CreateFlag.HVM), "arch.emulation_flags": 2},
-    {"max_grant_frames": 65},
     {"max_grant_frames": 0},
-    {"max_maptrack_frames": 1025},
     {"grant_opts": 0},
     {"grant_opts": 3},
     {"vmtrace_size": 4096},
     {"arch.misc_flags": 2},
+    {"grant_opts": 17},
 ]
 
 
@@ -101,6 +146,37 @@ def test_what_a_domain_cannot_be(client_of: Any, release: tuple[int, int], field
     client = client_of(release)
     assert create(client, **fields).result == -errno.EINVAL
     assert sorted(client.xen.domains) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("release", [(4, 10), (4, 17), (4, 22)])
+def test_devices_that_xen_does_not_emulate(client_of: Any, release: tuple[int, int]) -> None:
+    client, pvh = client_of(release), int(CreateFlag.HVM | CreateFlag.HAP)
+    for fields in ({"arch.emulation_flags": 1}, {"flags": pvh, "arch.emulation_flags": 2}):
+        assert create(client, 50, **fields).result == -errno.EOPNOTSUPP
+    assert create(client, 50).result == 0, "the id was not lost"
+
+
+@pytest.mark.parametrize("release", [(4, 14), (4, 17), (4, 20), (4, 22)])
+def test_limits_of_grants_were_those_of_the_host_up_to_4_17(
+    client_of: Any, release: tuple[int, int]
+) -> None:
+    client = client_of(release)
+    for fields in ({"max_grant_frames": 65}, {"max_maptrack_frames": 1025}):
+        assert create(client, **fields).result == (-errno.EINVAL if release < (4, 18) else 0)
+    huge = create(client, max_grant_frames=2**31 - 1).result
+    assert huge == (-errno.EINVAL if release < (4, 18) else -errno.ENOMEM)
+
+
+def test_what_4_22_refuses(client_of: Any) -> None:
+    """It was built without shadow page tables, and no x86 Xen traps unmapped accesses."""
+    client = client_of((4, 22))
+    for fields in (
+        {"flags": int(CreateFlag.TRAP_UNMAPPED_ACCESSES)},
+        {"flags": int(CreateFlag.HVM), "arch.emulation_flags": 1},
+        {"altp2m.opts": 1},
+        {"altp2m.nr": 1},
+    ):
+        assert create(client, **fields).result == -errno.EINVAL
 
 
 def test_every_device_of_an_hvm_domain(client_of: Any) -> None:

@@ -23,6 +23,9 @@ def test_runs_agree_with_a_set_of_numbers() -> None:
         assert list(runs) == sorted(numbers)
         assert len(runs) == len(numbers)
         assert (run.start in runs) == (run.start in numbers)
+        assert runs.meets(run) == (not numbers.isdisjoint(run))
+        stop = next(frame for frame in range(start, 500) if frame not in numbers)
+        assert runs.stop_of(start) == stop
 
 
 def test_neighbours_become_one_run() -> None:

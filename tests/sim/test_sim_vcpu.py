@@ -35,6 +35,29 @@ def test_info_of_a_vcpu(client: Any) -> None:
     assert client.call(domctl.GETVCPUINFO, 1, vcpu=2).result == -errno.EINVAL
 
 
+@pytest.mark.parametrize(("release", "missing"), [((4, 20), errno.EINVAL), ((4, 22), errno.ENOENT)])
+def test_info_of_a_vcpu_that_is_not_there(client_of: Any, release: tuple[int, int], missing: int) -> None:
+    client = client_of(release)
+    assert client.call(domctl.GETVCPUINFO, 1, vcpu=2).result == -missing
+    assert client.call(domctl.GETVCPUINFO, 99, vcpu=0).result == -errno.ESRCH
+    maps = affinity(client, domctl.GETVCPUAFFINITY, 2, HARD, b"\0", b"\0")
+    assert maps[0] == -errno.EINVAL, "the others have kept theirs"
+
+
+@pytest.mark.parametrize(("release", "shown"), [((4, 20), "0f"), ((4, 22), "00")])
+def test_a_map_that_is_cut_may_end_in_the_wrong_byte(
+    client_of: Any, release: tuple[int, int], shown: str
+) -> None:
+    client = client_of(release)
+    client.xen.domains[1].nodes = 0x0F
+    nodes = client.buffer(b"\xaa" * 8)
+    fields = {"nodemap.bitmap": nodes.address, "nodemap.nr_bits": 4}
+    assert client.call(domctl.GETNODEAFFINITY, 1, **fields).result == 0
+    assert bytes(nodes.view[:2]).hex() == f"{shown}aa"
+    assert client.call(domctl.GETNODEAFFINITY, 1, **{**fields, "nodemap.nr_bits": 64}).result == 0
+    assert bytes(nodes.view[:2]).hex() == "0f00"
+
+
 def test_maps_are_cut_and_filled_up(client: Any) -> None:
     get = domctl.GETVCPUAFFINITY
     assert affinity(client, get, 0, HARD | SOFT, b"\xff" * 16, b"\xff") == (0, b"\x03" + bytes(15), b"\x03")
@@ -122,6 +145,21 @@ def test_registers_change_and_privileges_do_not(client: Any) -> None:
         0x200,
     )
     assert client.call(domctl.GETVCPUINFO, 1, vcpu=0)["online"] == 0
+
+
+@pytest.mark.parametrize(
+    ("release", "rflags", "fpu"),
+    [((4, 20), 0xFFFF_FFFF_0002_8200, 0), ((4, 22), 0x0000_0000_0000_0202, ContextFlag.I387_VALID)],
+)
+def test_since_4_22_only_flags_that_a_processor_has_are_kept(
+    client_of: Any, release: tuple[int, int], rflags: int, fpu: int
+) -> None:
+    client = client_of(release)
+    fields = read(client, 1)
+    without_fpu = fields["flags"] & ~ContextFlag.I387_VALID
+    assert write(client, {**fields, "flags": without_fpu, "user_regs.rflags": 0xFFFF_FFFF_0002_8000}) == 0
+    after = read(client, 1)
+    assert (after["user_regs.rflags"], after["flags"] & ContextFlag.I387_VALID) == (rflags, fpu)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, SupportsIndex
 
+from pyxc import errors
 from pyxc.abi import domctl_scheduler, sysctl, sysctl_cpupool
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.sysctl_cpupool import CPUPOOL_ANY
@@ -75,15 +77,18 @@ class Scheduling(Handle):
 
          domid  [int]:       the domain's id
          weight [int, 0]:    0 leaves it as it is
-         cap    [int, None]: 0 takes the limit away, None leaves it as it is; there is none before Xen 4.10
+         cap    [int, None]: 0 takes the limit away, None leaves it as it is; no other before Xen 4.10
 
         Returns: [int] 0.
         """
         dom = c.domid(domid)
         fields = {"u.credit2.weight": c.short(weight)}
-        if self._open.caller.has_field(domctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT2, "u.credit2.cap"):
+        put = domctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT2
+        if self._open.caller.has_field(put, "u.credit2.cap"):
             kept = self._credit2(dom)["u.credit2.cap"] if cap is None else c.short(cap)
             fields["u.credit2.cap"] = kept
+        elif cap:
+            raise errors.Unsupported(errno.ENOSYS, put.full_name, dom, hint="a cap came with Xen 4.10")
         self._open.call(domctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT2, dom, **fields)
         return 0
 

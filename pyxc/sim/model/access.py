@@ -42,6 +42,17 @@ class ClientMemory:
             start + length - address for start, length in self._regions if 0 <= address - start < length
         )
 
+    def fill(self, address: int, size: int, data: bytes | bytearray) -> None:
+        """Write `size` bytes: data, and zeros behind it. Refusal (EFAULT) after as many as can be reached."""
+        reached = min(size, self.room(address))
+        if reached:
+            view = self.view(address, reached)
+            head = data[:reached]
+            view[: len(head)] = head
+            ctypes.memset(address + len(head), 0, reached - len(head))
+        if reached < size:
+            raise Refusal(XenErrno.EFAULT)
+
     def read(self, address: int, size: int) -> bytes:
         return bytes(self.view(address, size))
 

@@ -26,11 +26,20 @@ class ConsoleRing:
 
     def print(self, text: str) -> None:
         """Append text; what no longer fits in the ring is lost from its beginning."""
-        for byte in text.encode("ascii"):
-            self._data[self._produced % RING_SIZE] = byte
-            self._produced = (self._produced + 1) % _COUNTER
-            if (self._produced - self._consumed) % _COUNTER > RING_SIZE:
-                self._consumed = (self._produced - RING_SIZE) % _COUNTER
+        data = text.encode("ascii")
+        self.advance(max(0, len(data) - RING_SIZE))
+        data = data[-RING_SIZE:]
+        start = self._produced % RING_SIZE
+        first = data[: RING_SIZE - start]
+        self._data[start : start + len(first)] = first
+        self._data[: len(data) - len(first)] = data[len(first) :]
+        self.advance(len(data))
+
+    def advance(self, count: int) -> None:
+        """Count text that is in its place, or that what is printed next pushes out."""
+        held = (self._produced - self._consumed) % _COUNTER + count
+        self._produced = (self._produced + count) % _COUNTER
+        self._consumed = (self._produced - min(held, RING_SIZE)) % _COUNTER
 
     def read(self, limit: int, incremental: bool = False, index: int = 0) -> Piece:
         """At most `limit` bytes, the oldest first, or from `index` on when that is still in the ring."""
@@ -38,7 +47,8 @@ class ConsoleRing:
         if incremental and 0 < (index - start) % _COUNTER <= (self._produced - start) % _COUNTER:
             start = index
         count = min(limit, (self._produced - start) % _COUNTER)
-        data = bytes(self._data[(start + offset) % RING_SIZE] for offset in range(count))
+        place = start % RING_SIZE
+        data = bytes((self._data[place:] + self._data[:place])[:count])
         return Piece(data, (start + count) % _COUNTER)
 
     def clear(self, index: int) -> None:

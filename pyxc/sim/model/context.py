@@ -20,6 +20,12 @@ CR0 = 0x80050033
 _CR0_TS = 1 << 3
 CR4 = 0x660
 EFLAGS_IF = 1 << 9
+_EFLAGS_ALWAYS = 1 << 1
+_EFLAGS_VM = 1 << 17
+_EFLAGS_KNOWN = 0x3F7FD5
+"""The flags that a processor has."""
+_CLEANED = (4, 22)
+"""Since when other flags are not kept, and the state of the FPU is always valid."""
 _DR6 = 0xFFFF0FF0
 _DR7 = 0x400
 GDT_ENTRIES_PER_FRAME = 512
@@ -44,6 +50,8 @@ def shown(xen: Host, vcpu: Vcpu, context: bytes) -> bytes:
     layout = layout_of(xen, vcpu.domain)
     fields = layout.unpack(context)
     fields["flags"] = (fields["flags"] & ~ContextFlag.ONLINE) | (0 if vcpu.down else ContextFlag.ONLINE)
+    if xen.profile.since(*_CLEANED):
+        fields["flags"] |= ContextFlag.I387_VALID
     return layout.pack(fields)
 
 
@@ -56,7 +64,7 @@ def install(xen: Host, vcpu: Vcpu, data: bytes) -> None:
     vcpu.down = not online
     if not domain.hvm:
         _check_pv(xen.profile, domain, fields)
-        _normalise_pv(domain, fields)
+        _normalise_pv(xen.profile, domain, fields)
         _adopt_tables(xen, domain, fields, old)
     elif old:
         _adopt_hvm(fields, old)
@@ -89,14 +97,19 @@ def _check_pv(profile: Profile, domain: Domain, fields: Fields) -> None:
     bad = bad or fields["gdt_ents"] > GDT_ENTRIES_PER_FRAME * len(fields["gdt_frames"])
     if domain.address_size == 64:
         bad = bad or not all(map(_canonical, _addresses(profile, fields)))
+    else:
+        bad = bad or (profile.since(*_CLEANED) and fields["user_regs.eflags"] & _EFLAGS_VM)
     if bad:
         raise Refusal(XenErrno.EINVAL)
 
 
-def _normalise_pv(domain: Domain, fields: Fields) -> None:
+def _normalise_pv(profile: Profile, domain: Domain, fields: Fields) -> None:
     """Privilege levels, interrupts and reserved bits as Xen enforces them."""
     fix_selectors(fields, domain.address_size)
-    fields["user_regs.rflags" if domain.address_size == 64 else "user_regs.eflags"] |= EFLAGS_IF
+    eflags = "user_regs.rflags" if domain.address_size == 64 else "user_regs.eflags"
+    if profile.since(*_CLEANED):
+        fields[eflags] = fields[eflags] & _EFLAGS_KNOWN & ~_EFLAGS_VM | _EFLAGS_ALWAYS
+    fields[eflags] |= EFLAGS_IF
     control, debug = list(fields["ctrlreg"]), list(fields["debugreg"])
     control[0], control[4] = control[0] & _CR0_TS | CR0, CR4
     debug[4:8] = 0, 0, debug[6] | _DR6, debug[7] | _DR7

@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyxc.abi.domctl import CreateFlag
+from pyxc._core import PAGE_SIZE
+from pyxc.abi.domctl import GRANT_VERSION_MASK, CreateFlag
 from pyxc.abi.errno import XenErrno
+from pyxc.abi.sysctl import Capability
+from pyxc.sim.model import domids
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.host import Host
@@ -18,6 +21,10 @@ _MOST_MAPTRACK_FRAMES = 1024
 _PV_MOST_VCPUS = 8192
 _HVM_MOST_VCPUS = 128
 _GRANT_VERSIONS = (1, 2)
+_POINTER = 8
+"""Bytes that Xen keeps for each frame that a grant table may have."""
+_DEFAULTS_ONLY = (4, 18)
+"""Since when the host's limits of grants are only what a domain has that does not ask for others."""
 FORMER_MOST_VCPUS = 32
 """Vcpus that every domain had places for before 4.0."""
 
@@ -34,7 +41,12 @@ def most_vcpus(hvm: bool) -> int:
 
 def create(xen: Host, domid: int, config: Mapping[str, Any]) -> Domain:
     """A new domain: paused, without memory and vcpus. Refusal (EINVAL) for what it cannot be."""
-    _check(xen.profile, config)
+    try:
+        _check_flags(xen.profile, config)
+    except Refusal:
+        domids.lose(xen, domid)
+        raise
+    _check_limits(xen, config)
     if xen.domains:
         xen.demand(config["ssidref"], "domain", "create")
     flags = config["flags"]
@@ -48,8 +60,18 @@ def create(xen: Host, domid: int, config: Mapping[str, Any]) -> Domain:
     domain.ports = Ports(config.get("max_evtchn_port", 2**31 - 1))
     domain.max_grant_frames = _limit(config, "max_grant_frames", _grant_frames(xen.profile)[1])
     domain.paging_pages = 256 if domain.hvm else 0
+    domain.pool_id = _pool(xen, config.get("cpupool_id", 0))
     _add(xen, domain)
     return domain
+
+
+def _pool(xen: Host, pool_id: int) -> int:
+    """The cpu pool of a new domain, pool 0 before 4.17. Refusal: ESRCH, and ENODEV for one without cpus."""
+    if pool_id not in xen.pools:
+        raise Refusal(XenErrno.ESRCH)
+    if not xen.pools[pool_id].cpus:
+        raise Refusal(XenErrno.ENODEV)
+    return pool_id
 
 
 def create_2006(xen: Host, domid: int, handle: bytes) -> Domain:
@@ -76,17 +98,13 @@ def _default_sedf(domid: int) -> dict[str, int]:
 
 
 def _add(xen: Host, domain: Domain) -> None:
-    """Give a domain the pages that it shares with Xen, and its place among the others."""
+    """Give a domain the pages that it shares with Xen, and its place among the others. Refusal (ENOMEM)."""
     pages = 1 + _grant_frames(xen.profile)[0]
-    frames = [xen.machine.allocate_special(domain.domid) for _ in range(pages)]
-    domain.shared_info, *domain.grant_frames = (_allocated(frame) for frame in frames)
-    xen.domains[domain.domid] = domain
-
-
-def _allocated(frame: int | None) -> int:
-    if frame is None:
+    if xen.unclaimed_pages < pages:
         raise Refusal(XenErrno.ENOMEM)
-    return frame
+    frames = [xen.machine.allocate_special(domain.domid) for _ in range(pages)]
+    domain.shared_info, *domain.grant_frames = (frame for frame in frames if frame is not None)
+    xen.domains[domain.domid] = domain
 
 
 def _grant_frames(profile: Profile) -> tuple[int, int]:
@@ -96,31 +114,49 @@ def _grant_frames(profile: Profile) -> tuple[int, int]:
     return 4, 32 if profile.since(3, 1) else 4
 
 
-def _check(profile: Profile, config: Mapping[str, Any]) -> None:
+def _check_flags(profile: Profile, config: Mapping[str, Any]) -> None:
+    """What Xen looks at before it makes anything of a domain."""
     flags = config["flags"]
     hvm, hap = bool(flags & CreateFlag.HVM), bool(flags & CreateFlag.HAP)
-    if not flags & ~int(known_flags(profile)) and "arch.emulation_flags" in config:
-        _check_emulation(profile, hvm, config["arch.emulation_flags"])
-    most_grants = _grant_frames(profile)[1]
+    shadows = not profile.since(4, 22) or bool(profile.capabilities & Capability.SHADOW)
     acceptable = (
         not flags & ~int(known_flags(profile)),
         hvm or not hap or not profile.since(4, 12),
+        hap or not hvm or shadows,
         hap or not flags & CreateFlag.NESTED_VIRT,
         profile.iommu or not flags & CreateFlag.IOMMU,
         not config.get("iommu_opts"),
         not flags & CreateFlag.VPMU and not config.get("vmtrace_size"),
         0 < config.get("max_vcpus", 1) <= most_vcpus(hvm),
         config.get("arch.misc_flags", 0) in (0, 1),
-        config.get("grant_opts", 1) in _GRANT_VERSIONS,
-        0 < _limit(config, "max_grant_frames", most_grants) <= most_grants,
-        _limit(config, "max_maptrack_frames", _MOST_MAPTRACK_FRAMES) <= _MOST_MAPTRACK_FRAMES,
+        not any(config.get(name) for name in ("altp2m_opts", "altp2m.opts", "altp2m.nr")),
+        not config.get("grant_opts", 1) & ~GRANT_VERSION_MASK,
     )
     if not all(acceptable):
         raise Refusal(XenErrno.EINVAL)
 
 
+def _check_limits(xen: Host, config: Mapping[str, Any]) -> None:
+    """What turns out when its parts are made."""
+    profile = xen.profile
+    if "arch.emulation_flags" in config:
+        _check_emulation(profile, bool(config["flags"] & CreateFlag.HVM), config["arch.emulation_flags"])
+    most_grants = _grant_frames(profile)[1]
+    frames = _limit(config, "max_grant_frames", most_grants)
+    tracks = _limit(config, "max_maptrack_frames", _MOST_MAPTRACK_FRAMES)
+    acceptable = (
+        config.get("grant_opts", 1) in _GRANT_VERSIONS,
+        frames > 0,
+        (frames <= most_grants and tracks <= _MOST_MAPTRACK_FRAMES) or profile.since(*_DEFAULTS_ONLY),
+    )
+    if not all(acceptable):
+        raise Refusal(XenErrno.EINVAL)
+    if (frames + tracks) * _POINTER > xen.unclaimed_pages * PAGE_SIZE:
+        raise Refusal(XenErrno.ENOMEM)
+
+
 def known_flags(profile: Profile) -> CreateFlag:
-    """What a domain can be created with."""
+    """What a domain can be created with, on a Xen without tboot: an ordinary build has it up to 4.16."""
     known = CreateFlag.HVM
     newer = (
         ((3, 3), CreateFlag.HAP),
@@ -130,17 +166,16 @@ def known_flags(profile: Profile) -> CreateFlag:
         ((4, 13), CreateFlag.IOMMU),
         ((4, 15), CreateFlag.NESTED_VIRT),
         ((4, 16), CreateFlag.VPMU),
-        ((4, 21), CreateFlag.TRAP_UNMAPPED_ACCESSES),
     )
     for release, flag in newer:
         if profile.since(*release):
             known |= flag
-    return known
+    return known & ~CreateFlag.S3_INTEGRITY if profile.since(4, 17) else known
 
 
 def _check_emulation(profile: Profile, hvm: bool, flags: int) -> None:
     if not _emulation_is_known(profile, hvm, flags):
-        raise Refusal(XenErrno.EINVAL if profile.since(4, 12) else XenErrno.EOPNOTSUPP)
+        raise Refusal(XenErrno.EOPNOTSUPP)
 
 
 def _emulation_is_known(profile: Profile, hvm: bool, flags: int) -> bool:

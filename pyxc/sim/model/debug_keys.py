@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from pyxc.sim.model.build import COMMAND_LINE, build_id_of
+from pyxc.sim.model.console import RING_SIZE
 from pyxc.sim.model.host import Host
 
 _SCHEDULERS = ("SMP credit scheduler (credit)", "SMP credit scheduler rev2 (credit2)")
@@ -14,7 +15,7 @@ _SCHEDULERS = ("SMP credit scheduler (credit)", "SMP credit scheduler rev2 (cred
 def boot_log(xen: Host) -> str:
     """A boot as Xen tells it, in words of its own."""
     lines = _boot_of_2006(xen) if xen.profile.dom0_op else _boot(xen)
-    return "".join(f"(XEN) {line}\n" for line in lines)
+    return _text(lines)
 
 
 def _boot_of_2006(xen: Host) -> list[str]:
@@ -116,7 +117,21 @@ _KEYS: dict[str, tuple[str, Callable[[Host], Iterable[str]]]] = {
 }
 
 
-def press(xen: Host, key: str) -> None:
-    """Append what a key prints to the console ring; keys without a handler print nothing."""
-    if key in _KEYS:
-        xen.console.print("".join(f"(XEN) {line}\n" for line in _KEYS[key][1](xen)))
+def press(xen: Host, keys: bytes) -> None:
+    """Append what keys print to the console ring; those without a handler print nothing.
+
+    Nothing happens between them, so that each prints the same whenever it is pressed. Of many only the last
+    fill the ring: what the others print is just counted.
+    """
+    texts = {ord(key): _text(handler(xen)) for key, (_, handler) in _KEYS.items()}
+    pressed = keys.translate(None, bytes(set(range(256)) - set(texts)))
+    lost, size = len(pressed), 0
+    while lost and size < RING_SIZE:
+        lost -= 1
+        size += len(texts[pressed[lost]])
+    xen.console.advance(sum(pressed.count(key, 0, lost) * len(text) for key, text in texts.items()))
+    xen.console.print("".join(texts[key] for key in pressed[lost:]))
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"(XEN) {line}\n" for line in lines)

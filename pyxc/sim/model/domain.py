@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from pyxc.sim.model.cpupools import domain_share, vcpu_reservation
 from pyxc.sim.model.frame_set import FrameSet
+from pyxc.sim.model.p2m import P2m
 from pyxc.sim.model.ports import Ports
 
 
@@ -64,6 +65,30 @@ class Vcpu:
         return f"<Vcpu {self.index} of domain {self.domain.domid}, {self.state.name.lower()}>"
 
 
+class Mmio:
+    """Guest frames that are machine frames of devices, in ranges as they were given."""
+
+    def __init__(self) -> None:
+        self._gfns: dict[int, FrameSet] = {}
+        """By how much further a machine frame is than its gfn."""
+
+    def map(self, gfns: range, mfn: int) -> None:
+        self.unmap(gfns, mfn)
+        self._gfns.setdefault(mfn - gfns.start, FrameSet()).add(gfns)
+
+    def unmap(self, gfns: range, mfn: int) -> bool:
+        """Whether all of them were what is said."""
+        right = self._gfns.get(mfn - gfns.start, FrameSet()).covers(gfns)
+        for mapped in self._gfns.values():
+            mapped.remove(gfns)
+        return right
+
+    def runs(self) -> list[tuple[range, int]]:
+        """Consecutive gfns, with the machine frame of the first."""
+        found = [(run, run.start + by) for by, gfns in self._gfns.items() for run in gfns.runs]
+        return sorted(found, key=lambda mapped: mapped[0].start)
+
+
 class Hardware:
     """What a domain may use of the host: ports, machine frames, interrupts and its own numbers for these."""
 
@@ -91,10 +116,10 @@ class Domain:
     `shutdown_code` stays None until it shuts down; `pauses` counts what the toolstack asked for.
     `shadow_mode` and the parameters of `sedf` are of a domain that dom0_op made. `pod_gfns` have no memory
     yet and get it from `pod_cache`, machine frames that the domain owns already; `mmio` are gfns that are
-    frames of devices. `dirty` are the frames that it wrote, None while nobody wants to know. `triggered` are
-    triggers with their vcpus, `hvm_records` the contents of records by type and instance. `share` is what
-    credit and credit2 keep of it; `nodes` is its node affinity as a bit mask, None when that follows from its
-    vcpus.
+    frames of devices. `leaving` are frames that it has given back, but that are mapped from outside. `dirty`
+    are the frames that it wrote, None while nobody wants to know. `triggered` are triggers with their vcpus,
+    `hvm_records` the contents of records by type and instance. `share` is what credit and credit2 keep of it;
+    `nodes` is its node affinity as a bit mask, None when that follows from its vcpus.
     """
 
     def __init__(self, domid: int, handle: bytes, options: int, max_vcpus: int, hvm: bool = False) -> None:
@@ -118,7 +143,7 @@ class Domain:
         self.max_pages = 0
         self.shared_info = 0
         self.address_size = 64
-        self.p2m: dict[int, int] = {}
+        self.p2m = P2m()
         self.highest_gfn = 0
         self.paging_pages = 0
         self.paging_tables: set[tuple[int, int]] = set()
@@ -130,11 +155,12 @@ class Domain:
         self.shadow_mode = 0
         self.sedf: dict[str, int] = {}
         self.outstanding_pages = 0
-        self.pod_gfns: set[int] = set()
+        self.pod_gfns = FrameSet()
         self.pod_cache: list[int] = []
         self.e820: list[dict[str, int]] = []
         self.vnuma: tuple[int, int, bytes, bytes, bytes] | None = None
-        self.mmio: dict[int, int] = {}
+        self.mmio = Mmio()
+        self.leaving = FrameSet()
         self.dirty: set[int] | None = None
         self.shadowed = False
         self.hardware = Hardware()
@@ -159,8 +185,7 @@ class Domain:
         Asking for one that is populated on demand populates it.
         """
         if frame in self.pod_gfns and self.pod_cache:
-            self.pod_gfns.remove(frame)
-            self.p2m[frame] = self.pod_cache.pop()
+            self.place(frame, self.pod_cache.pop(), 1)
         return self.p2m.get(frame, -1) if self.hvm else frame
 
     def own(self, pages: int) -> None:
@@ -171,7 +196,8 @@ class Domain:
 
     def place(self, gfn: int, mfn: int, count: int) -> None:
         """Put consecutive machine frames into a translated domain."""
-        self.p2m.update(zip(range(gfn, gfn + count), range(mfn, mfn + count)))
+        self.pod_gfns.remove(range(gfn, gfn + count))
+        self.p2m.place(gfn, mfn, count)
         self.highest_gfn = max(self.highest_gfn, gfn + count - 1)
 
     def vcpu(self, index: int) -> Vcpu | None:

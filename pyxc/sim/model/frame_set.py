@@ -32,6 +32,16 @@ class FrameSet:
         for run in self.runs:
             yield from run
 
+    def stop_of(self, frame: int) -> int:
+        """The end of the run that a frame is in; the frame itself when it is in none."""
+        place = bisect_right(self._starts, frame) - 1
+        return max(frame, self._stops[place]) if place >= 0 else frame
+
+    def meets(self, run: range) -> bool:
+        """Whether any of some consecutive frames is in it."""
+        place = bisect_right(self._stops, run.start)
+        return bool(run) and place < len(self._starts) and self._starts[place] < run.stop
+
     def covers(self, run: range) -> bool:
         """Whether all of some consecutive frames are in it."""
         place = bisect_right(self._starts, run.start) - 1

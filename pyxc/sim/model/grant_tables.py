@@ -33,6 +33,8 @@ def acquire(xen: Host, domain: Domain, ident: int, first: int, count: int) -> li
         raise Refusal(XenErrno.E2BIG)
     if ident != SHARED or not 0 < count <= domain.max_grant_frames - first:
         raise Refusal(XenErrno.EINVAL)
+    if first + count - len(domain.grant_frames) > xen.unclaimed_pages:
+        raise Refusal(XenErrno.ENOMEM)
     while len(domain.grant_frames) < first + count:
         frame = xen.machine.allocate_special(domain.domid)
         if frame is None:

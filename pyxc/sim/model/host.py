@@ -56,7 +56,9 @@ class Host:
         """Owners of devices, by the address of each as it is packed since 4.2."""
         self.clock_ns = _BOOTED_NS
         self.wallclock_ns = 0
-        self.last_domid = 0
+        self.last_domid: int = 0
+        self.held_domids: dict[int, float] = {}
+        """Ids that no domain has and none can get, each until a time as `clock_ns`."""
         self.lock = RLock()
 
     def layout(self, table: Table) -> Layout:

@@ -42,8 +42,8 @@ def _shared_info_frame(domain: Domain) -> int:
     """Of a translated domain where it put the page, if it did."""
     if not domain.hvm:
         return domain.shared_info
-    placed = (gfn for gfn, mfn in domain.p2m.items() if mfn == domain.shared_info)
-    return next(placed, INVALID_ENTRY)
+    placed = domain.p2m.gfn_of(domain.shared_info)
+    return INVALID_ENTRY if placed is None else placed
 
 
 def domain_info(xen: Host, domain: Domain) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from pyxc.sim.model.words import Words
 INVALID_ENTRY = 2**64 - 1
 MACHINE_FRAMES = 1 << 28
 """What the processor can address, memory or devices (40 bits)."""
+GUEST_FRAMES = 1 << 36
+"""What page tables of four levels can address for a guest (48 bits)."""
 WORDS_PER_PAGE = PAGE_SIZE // 8
 _HYPERVISOR_FRAMES = 1024
 """Frames below this are Xen's own image and tables; the M2P follows."""
@@ -59,7 +61,6 @@ class Machine:
         self.m2p_frames = range(_HYPERVISOR_FRAMES, _HYPERVISOR_FRAMES + m2p_pages)
         self.heap = Heap(range(self.m2p_frames.stop, frames))
         self._owned = {DOMID_XEN: FrameSet(self.m2p_frames)}
-        self._listed: tuple[list[range], list[bytearray]] = ([], [])
         self.write_pages(self.m2p_frames, b"\xff" * (len(self.m2p_frames) * PAGE_SIZE))
 
     def valid(self, mfn: int) -> bool:
@@ -72,6 +73,10 @@ class Machine:
         """Every frame of a domain, special ones too."""
         return self._owned.get(domid) or FrameSet()
 
+    def owners(self) -> list[int]:
+        """The ids of those that have, or had, any frames."""
+        return list(self._owned)
+
     def memory_of(self, domid: int) -> FrameSet:
         """The frames of a domain that are its memory."""
         memory = FrameSet(*self.frames_of(domid).runs)
@@ -79,21 +84,17 @@ class Machine:
             memory.remove(range(mfn, mfn + 1))
         return memory
 
-    def list_of(self, domid: int, first: int, count: int) -> Iterator[memoryview]:
-        """Some entries of the same list as the machine writes it, in pieces.
+    def memory_from(self, domid: int, run: range) -> range:
+        """Of consecutive frames those up to the first that is not a domain's memory."""
+        stop = min(run.stop, self.frames_of(domid).stop_of(run.start))
+        return range(run.start, min([stop, *(mfn for mfn in self.special if mfn in range(run.start, stop))]))
 
-        The latest list is kept, for it is read bit by bit; not in one, which a 32-bit process may have no
-        room for.
-        """
-        runs = self.memory_of(domid).runs
-        if self._listed[0] != runs:
-            self._listed = (runs, [block for run in runs for block in self.words.blocks(run)])
-        start, stop = 8 * first, 8 * (first + count)
-        for block in self._listed[1]:
-            part = memoryview(block)[max(0, start) : max(0, stop)]
-            if part:
-                yield part
-            start, stop = start - len(block), stop - len(block)
+    def list_of(self, domid: int, first: int, count: int) -> Iterator[bytearray]:
+        """Some entries of the same list as the machine writes it, in pieces, none of which is kept."""
+        stop = first + count
+        for run in self.memory_of(domid).runs:
+            yield from self.words.blocks(run[max(0, first) : max(0, stop)])
+            first, stop = first - len(run), stop - len(run)
 
     def allocate(self, domid: int, order: int = 0) -> int | None:
         """2**order aligned frames for a domain; None when there is no such block."""

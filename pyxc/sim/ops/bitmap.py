@@ -18,7 +18,12 @@ def read_bitmap(call: Call, name: str, bits: int) -> int:
 
 
 def write_bitmap(call: Call, name: str, members: int, bits: int) -> None:
-    """A set of `bits` members at most, cut to the client's room or filled up with zero bytes."""
-    room = (call[f"{name}.nr_bits"] + 7) // 8
+    """A set of `bits` members at most, cut to the client's buffer or filled up with zero bytes.
+
+    Since 4.21 the last byte of a set that is cut is the last byte of the whole set.
+    """
+    size = (call[f"{name}.nr_bits"] + 7) // 8
     data = (members & ((1 << bits) - 1)).to_bytes((bits + 7) // 8, "little")
-    call.memory.write(call[f"{name}.bitmap"], data[:room].ljust(room, b"\0"))
+    if 0 < size < len(data) and call.xen.profile.since(4, 21):
+        data = data[: size - 1] + data[-1:]
+    call.memory.fill(call[f"{name}.bitmap"], size, data[:size])

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from pyxc.abi import domctl
 from pyxc.abi.domctl import CreateFlag, Trigger
-from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED, DOMID_SELF
+from pyxc.abi.domid import DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.page import PAGE_KB
-from pyxc.sim.model import creation, lifecycle
+from pyxc.sim.model import creation, domids, lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.info import domain_info
@@ -20,31 +20,12 @@ _MOST_PAGES = 2**32 - 1
 
 @handles(domctl.CREATEDOMAIN)
 def createdomain(call: Call) -> None:
-    domid = _free_domid(call)
+    domid = domids.choose(call.xen, call["domid"])
     domain = creation.create(call.xen, domid, call.fields)
     answer = {"domid": domid}
     if not domain.hvm and call.xen.profile.since(4, 12):
         answer["flags"] = call["flags"] | CreateFlag.OOS_OFF
     call.answer(**answer)
-
-
-def _free_domid(call: Call) -> int:
-    """The id that is asked for, or the next free one after the last given."""
-    xen, wanted = call.xen, call["domid"]
-    if xen.profile.since(4, 22):
-        free = wanted < DOMID_FIRST_RESERVED and wanted not in xen.domains
-        chosen = wanted == DOMID_ANY
-        if not free and not chosen:
-            raise Refusal(XenErrno.EEXIST)
-    else:
-        chosen = wanted == 0 or wanted >= DOMID_FIRST_RESERVED
-        if not chosen and wanted in xen.domains:
-            raise Refusal(XenErrno.EEXIST if xen.profile.since(4, 14) else XenErrno.EINVAL)
-    if not chosen:
-        return int(wanted)
-    after = [*range(xen.last_domid + 1, DOMID_FIRST_RESERVED), *range(1, xen.last_domid + 1)]
-    xen.last_domid = next(domid for domid in after if domid not in xen.domains)
-    return xen.last_domid
 
 
 @handles(domctl.DESTROYDOMAIN)

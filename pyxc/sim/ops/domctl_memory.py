@@ -54,9 +54,8 @@ def getmemlist(call: Call) -> None:
         raise Refusal(XenErrno.EINVAL)
     if call["max_pfns"] > _GETMEMLIST_MOST and call.xen.profile.since(4, 4):
         raise Refusal(XenErrno.EOPNOTSUPP)
-    machine = call.xen.machine
-    frames = list(machine.frames_of(call.domain.domid))
-    owned = [mfn for mfn in reversed(frames) if mfn not in machine.special]
-    found = array("Q", owned[: call["max_pfns"]])
+    machine, found = call.xen.machine, array("Q")
+    for run in reversed(machine.memory_of(call.domain.domid).runs):
+        found.extend(run[::-1][: max(0, call["max_pfns"] - len(found))])
     call.memory.write(call["buffer"], machine.words.pack(found))
     call.answer(num_pfns=len(found))

@@ -8,10 +8,11 @@ from pyxc.abi.errno import XenErrno
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.frame_set import FrameSet
-from pyxc.sim.model.machine import MACHINE_FRAMES
+from pyxc.sim.model.machine import GUEST_FRAMES, MACHINE_FRAMES
 from pyxc.sim.ops.call import Call, handles
 
 _MOST_PORTS = 1 << 16
+_MAPPED_AT_ONCE = 64
 _CHECKED = (4, 6)
 """Since when nobody can give what he has not."""
 
@@ -71,33 +72,35 @@ def _change(call: Call, kind: str, what: range, allow: bool) -> None:
 
 
 @handles(permissions.MEMORY_MAPPING)
-def memory_mapping(call: Call) -> None:
+def memory_mapping(call: Call) -> int:
     """For a PV domain there is nothing to do, and from 4.20 on nothing to be permitted."""
     domain, profile = call.domain, call.xen.profile
     gfns = range(call["first_gfn"], call["first_gfn"] + call["nr_mfns"])
     mfns = range(call["first_mfn"], call["first_mfn"] + call["nr_mfns"])
     if not mfns or max(mfns.stop, gfns.stop) > 2**64 or mfns[-1] >= MACHINE_FRAMES:
         raise Refusal(XenErrno.EINVAL)
+    if profile.xen == (4, 6) and len(mfns) > _MAPPED_AT_ONCE:
+        raise Refusal(XenErrno.E2BIG)
     if profile.since(4, 20) and not domain.hvm:
-        return
+        return 0
     if not profile.since(*_CHECKED):
         allowed = domain.hardware.io_memory
         (allowed.add if call["add_mapping"] else allowed.remove)(mfns)
     elif not _may_map(call, domain, mfns):
         raise Refusal(XenErrno.EPERM)
-    if domain.hvm:
-        (_map if call["add_mapping"] else _unmap)(domain, gfns, mfns)
+    return _change_mapping(call, domain, gfns, mfns) if domain.hvm else 0
 
 
-def _map(domain: Domain, gfns: range, mfns: range) -> None:
-    domain.mmio.update(zip(gfns, mfns))
-
-
-def _unmap(domain: Domain, gfns: range, mfns: range) -> None:
-    """What can be is unmapped; EINVAL when something was not as it is said."""
-    wrong = [gfn for gfn, mfn in zip(gfns, mfns) if domain.mmio.pop(gfn, None) != mfn]
-    if wrong:
+def _change_mapping(call: Call, domain: Domain, gfns: range, mfns: range) -> int:
+    """As many at a time as Xen does; how many that were, if not all. EINVAL: one was not as it is said."""
+    some = gfns[:_MAPPED_AT_ONCE] if call.xen.profile.since(4, 7) else gfns
+    if some.stop > GUEST_FRAMES:
+        raise Refusal(XenErrno.ENOENT)
+    if call["add_mapping"]:
+        domain.mmio.map(some, mfns.start)
+    elif not domain.mmio.unmap(some, mfns.start):
         raise Refusal(XenErrno.EINVAL)
+    return len(some) if len(some) < len(gfns) else 0
 
 
 def _may_map(call: Call, domain: Domain, mfns: range) -> bool:

@@ -32,14 +32,15 @@ def gettscinfo(call: Call) -> None:
 
 
 def _info(call: Call, domain: Domain) -> dict[str, Any]:
-    """An emulated counter counts since it was set, a native one since the host started."""
+    """An emulated counter counts since it was set, a native one since the host started; in signed 64 bits."""
     time = domain.time
     told = {"tsc_mode": time.tsc_mode, "incarnation": time.incarnation}
     if time.tsc_mode == TscMode.NEVER_EMULATE:
         return {**told, "gtsc_khz": 0, "elapsed_nsec": 0}
     emulated = time.tsc_mode == TscMode.ALWAYS_EMULATE
-    elapsed = call.xen.clock_ns - (time.tsc_started_ns if emulated else 0)
-    return {**told, "gtsc_khz": time.tsc_khz or call.xen.cpu_khz, "elapsed_nsec": max(0, elapsed)}
+    elapsed = (call.xen.clock_ns - (time.tsc_started_ns if emulated else 0)) % 2**64
+    none_yet = elapsed >= 2**63
+    return {**told, "gtsc_khz": time.tsc_khz or call.xen.cpu_khz, "elapsed_nsec": 0 if none_yet else elapsed}
 
 
 @handles(domctl_tsc.SETTSCINFO)
@@ -58,4 +59,4 @@ def settscinfo(call: Call) -> None:
     if mode != TscMode.NEVER_EMULATE:
         domain.time.tsc_started_ns = call.xen.clock_ns - call[f"{prefix}elapsed_nsec"]
         domain.time.tsc_khz = call[f"{prefix}gtsc_khz"]
-    domain.time.incarnation = call[f"{prefix}incarnation"] + 1
+    domain.time.incarnation = (call[f"{prefix}incarnation"] + 1) % 2**32

@@ -19,10 +19,13 @@ def _policy(call: Call) -> Policy:
 
 
 def _string(call: Call, address: int, size: int) -> str:
-    """Text of a given size, up to its NUL. Refusal (ENOBUFS) beyond a page."""
+    """Text of a given size, up to its NUL. Refusal: ENOBUFS beyond a page, since 4.23 EMSGSIZE without NUL"""
     if size > flask.CONTEXT_BYTES_MOST:
         raise Refusal(XenErrno.ENOBUFS)
-    return call.memory.read(address, size).split(b"\0", 1)[0].decode("latin-1")
+    text, nul, _ = call.memory.read(address, size).partition(b"\0")
+    if not nul and call.xen.profile.since(4, 23):
+        raise Refusal(XenErrno.EMSGSIZE)
+    return text.decode("latin-1")
 
 
 @handles(flask.LOAD)

@@ -11,6 +11,8 @@ from pyxc.abi.memory import MemFlag
 from pyxc.sim.model import lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.frame_set import FrameSet
+from pyxc.sim.model.machine import GUEST_FRAMES
 from pyxc.sim.ops.call import Call, handles
 
 _MOST_ORDER = 18
@@ -72,22 +74,37 @@ def populate_physmap(call: Call) -> int:
 
 def _populate(call: Call, domain: Domain, index: int) -> bool:
     gfn, order = _frame(call, index), call["extent_order"]
-    if domain.hvm and not _grow_paging(domain, gfn, order):
+    return _populate_hvm(call, domain, gfn, order) if domain.hvm else _populate_pv(call, domain, index, gfn)
+
+
+def _populate_pv(call: Call, domain: Domain, index: int, pfn: int) -> bool:
+    """Whatever the guest calls the first page, and those behind it: the M2P takes any number."""
+    mfn = _allocate(call, domain)
+    if mfn is None:
         return False
-    if domain.hvm and call.fields.get("mem_flags", 0) & MemFlag.POPULATE_ON_DEMAND:
-        domain.pod_gfns.update(range(gfn, gfn + (1 << order)))
-        domain.highest_gfn = max(domain.highest_gfn, gfn + (1 << order) - 1)
+    pfns = range(pfn, pfn + (1 << call["extent_order"]))
+    fits = pfns.stop <= 1 << 64
+    call.xen.machine.set_m2p_run(mfn, pfns if fits else [pfn % (1 << 64) for pfn in pfns])
+    _put_frame(call, index, mfn)
+    return True
+
+
+def _populate_hvm(call: Call, domain: Domain, gfn: int, order: int) -> bool:
+    gfns = range(gfn, gfn + (1 << order))
+    if domain.dying or gfns.stop > GUEST_FRAMES or not _grow_paging(domain, gfn, order):
+        return False
+    if call.fields.get("mem_flags", 0) & MemFlag.POPULATE_ON_DEMAND:
+        if domain.p2m.gfns.meets(gfns):
+            return False
+        domain.pod_gfns.add(gfns)
+        domain.highest_gfn = max(domain.highest_gfn, gfns[-1])
         return True
     mfn = _allocate(call, domain)
     if mfn is None:
         return False
-    if domain.hvm:
-        domain.place(gfn, mfn, 1 << order)
-        if domain.dirty is not None and call.xen.profile.since(4, 18):
-            domain.dirty.update(range(gfn, gfn + (1 << order)))
-    else:
-        call.xen.machine.set_m2p_run(mfn, range(gfn, gfn + (1 << order)))
-        _put_frame(call, index, mfn)
+    domain.place(gfn, mfn, len(gfns))
+    if domain.dirty is not None and call.xen.profile.since(4, 18):
+        domain.dirty.update(gfns)
     return True
 
 
@@ -98,7 +115,7 @@ def _grow_paging(domain: Domain, gfn: int, order: int) -> bool:
         tables.add((2, gfn >> 18))
     if order < _LARGE:
         tables.add((1, gfn >> 9))
-    if len(domain.paging_tables | tables) > domain.paging_pages:
+    if len(domain.paging_tables) + len(tables - domain.paging_tables) > domain.paging_pages:
         return False
     domain.paging_tables |= tables
     return True
@@ -124,14 +141,33 @@ def decrease_reservation(call: Call) -> int:
 
 
 def _decrease(call: Call, domain: Domain, index: int) -> bool:
+    """The frames of an extent up to the first that the domain has not, or cannot give."""
     first = _frame(call, index)
-    for frame in range(first, first + (1 << call["extent_order"])):
-        mfn = domain.machine_frame(frame)
-        if not call.xen.machine.owned_by(mfn, domain.domid) or mfn in call.xen.machine.special:
-            return False
-        domain.p2m.pop(frame, None)
-        lifecycle.take_frames(call.xen, domain, [range(mfn, mfn + 1)])
-    return True
+    frames = range(first, first + (1 << call["extent_order"]))
+    if domain.hvm:
+        return _decrease_hvm(call, domain, frames)
+    given = call.xen.machine.memory_from(domain.domid, frames)
+    lifecycle.take_frames(call.xen, domain, [given])
+    return given == frames
+
+
+def _decrease_hvm(call: Call, domain: Domain, gfns: range) -> bool:
+    """What would have been populated on demand is not any more."""
+    machine = call.xen.machine
+    given, done = FrameSet(), 0
+    for gfn in gfns:
+        mfn = domain.p2m.get(gfn)
+        if mfn is None and gfn not in domain.pod_gfns:
+            break
+        if mfn is not None:
+            if mfn in machine.special:
+                break
+            domain.p2m.take(gfn)
+            given.add(range(mfn, mfn + 1))
+        done += 1
+    domain.pod_gfns.remove(gfns[:done])
+    lifecycle.take_frames(call.xen, domain, given.runs)
+    return done == len(gfns)
 
 
 @handles(memory.MAXIMUM_RAM_PAGE)

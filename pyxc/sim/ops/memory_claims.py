@@ -39,6 +39,9 @@ def set_pod_target(call: Call) -> None:
     domain, target = _hvm_domain(call), call["target_pages"]
     if target > domain.max_pages:
         raise Refusal(XenErrno.EINVAL)
+    if domain.dying:
+        _answer(call, domain)
+        return
     populated = domain.tot_pages - len(domain.pod_cache)
     if not (populated and not domain.pod_gfns) and target >= domain.tot_pages:
         wanted = target - populated

@@ -9,7 +9,10 @@ from pyxc.abi.memory import MapSpace
 from pyxc.sim.model import grant_tables, lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.machine import GUEST_FRAMES
 from pyxc.sim.ops.call import Call, handles
+
+_INVALID_GFN = 2**64 - 1
 
 
 @handles(memory.SET_MEMORY_MAP)
@@ -28,8 +31,27 @@ def set_memory_map(call: Call) -> None:
 
 @handles(memory.ADD_TO_PHYSMAP)
 def add_to_physmap(call: Call) -> None:
-    domain = _translated(call)
-    _place(call, domain, _frame(call, domain), call["gpfn"])
+    """A range is done page by page, up to the first that cannot be."""
+    domain, gfn = _translated(call), call["gpfn"]
+    if call["space"] != MapSpace.GMFN_RANGE or not call.xen.profile.since(4, 2):
+        _add(call, domain, call["space"], call["idx"], gfn)
+        return
+    if max(gfn, call["idx"]) + call["size"] > 1 << 64:
+        raise Refusal(XenErrno.EOVERFLOW)
+    for place in range(call["size"]):
+        _add(call, domain, MapSpace.GMFN, call["idx"] + place, gfn + place)
+
+
+def _add(call: Call, domain: Domain, space: int, index: int, gfn: int) -> None:
+    """One page. What is dying has no page tables any more, and gets none."""
+    if gfn == _INVALID_GFN:
+        raise Refusal(XenErrno.EINVAL)
+    if domain.dying:
+        raise Refusal(XenErrno.ENOMEM)
+    mfn = _frame(call, domain, space, index)
+    if gfn >= GUEST_FRAMES:
+        raise Refusal(XenErrno.ENOENT)
+    _place(call, domain, mfn, gfn)
 
 
 def _translated(call: Call) -> Domain:
@@ -39,9 +61,8 @@ def _translated(call: Call) -> Domain:
     return domain
 
 
-def _frame(call: Call, domain: Domain) -> int:
+def _frame(call: Call, domain: Domain, space: int, index: int) -> int:
     """The machine frame that is meant."""
-    space, index = call["space"], call["idx"]
     if space == MapSpace.SHARED_INFO and index == 0:
         return domain.shared_info
     if space == MapSpace.GRANT_TABLE:
@@ -49,21 +70,23 @@ def _frame(call: Call, domain: Domain) -> int:
     if space == MapSpace.GMFN_FOREIGN:
         raise Refusal(XenErrno.ENOSYS)
     if space == MapSpace.GMFN and domain.machine_frame(index) >= 0:
-        return domain.p2m.pop(index)
+        return domain.machine_frame(index)
     empty = space == MapSpace.GMFN and call.xen.profile.since(4, 20)
     raise Refusal(XenErrno.EACCES if empty else XenErrno.EINVAL)
 
 
 def _place(call: Call, domain: Domain, mfn: int, gfn: int) -> None:
     """A page is at one place only; memory that was there is freed."""
-    for former in [former for former, frame in domain.p2m.items() if frame == mfn]:
-        del domain.p2m[former]
+    former = domain.p2m.gfn_of(mfn)
+    if former is not None:
+        domain.p2m.take(former)
     remove(call, domain, gfn)
     domain.place(gfn, mfn, 1)
 
 
 def remove(call: Call, domain: Domain, gfn: int) -> None:
-    mfn = domain.p2m.pop(gfn, None)
+    domain.pod_gfns.remove(range(gfn, gfn + 1))
+    mfn = domain.p2m.take(gfn)
     if mfn is not None and mfn not in call.xen.machine.special:
         lifecycle.take_frames(call.xen, domain, [range(mfn, mfn + 1)])
 
@@ -72,5 +95,5 @@ def remove(call: Call, domain: Domain, gfn: int) -> None:
 def remove_from_physmap(call: Call) -> None:
     """The page stays the domain's; it only has no place any more."""
     domain = _translated(call)
-    if domain.p2m.pop(call["gpfn"], None) is None:
+    if domain.p2m.take(call["gpfn"]) is None:
         raise Refusal(XenErrno.ENOENT)

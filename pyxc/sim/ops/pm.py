@@ -73,7 +73,8 @@ def pm_op(call: Call) -> None:
         _max_cstate(call.reading(pm.PM_OP_GET_MAX_CSTATE))
     elif call["op"] == pm.GET_CPUFREQ_PARA:
         _check_cpu(call)
-        _para(call.reading(pm.PM_OP_GET_PARA), _frequencies(call, XenErrno.EINVAL))
+        without_driver = XenErrno.ENODEV if call.xen.profile.since(4, 21) else XenErrno.EINVAL
+        _para(call.reading(pm.PM_OP_GET_PARA), _frequencies(call, without_driver))
     else:
         raise Refusal(XenErrno.ENOSYS)
 

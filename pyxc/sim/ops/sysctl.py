@@ -9,13 +9,16 @@ from typing import Any
 
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, sysctl
+from pyxc.abi.errno import XenErrno
 from pyxc.sim.model import debug_keys
+from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.info import domain_info
 from pyxc.sim.ops.call import Call, handles
 
 _LAST_NODE = 63
 _LOCAL_DISTANCE = 10
 _PAGE_BITS = 12
+_MOST_FRAME_BITS = 52
 XEN_FRAMES = 5_000
 """Frames that Xen and the firmware keep: not part of total_pages."""
 HW_CAP = (0x178BFBFF, 0xFFFA3203, 0x2C100800, 0x0C0D1107, 0x0000000F, 0x219C07A9, 0x0040061C, 0x00000100)
@@ -85,8 +88,11 @@ def readconsole(call: Call) -> None:
 
 @handles(sysctl.DEBUG_KEYS)
 def press_debug_keys(call: Call) -> None:
-    for place in range(call["nr_keys"]):
-        debug_keys.press(call.xen, call.memory.read(call["keys"] + place, 1).decode("latin-1"))
+    """Those that can be read are pressed; EFAULT at the first that cannot."""
+    count = min(call["nr_keys"], call.memory.room(call["keys"]))
+    debug_keys.press(call.xen, call.memory.read(call["keys"], count))
+    if count < call["nr_keys"]:
+        raise Refusal(XenErrno.EFAULT)
 
 
 @handles(sysctl.GETCPUINFO)
@@ -103,10 +109,15 @@ def availheap(call: Call) -> None:
     """Of frames with addresses of so many bits; 0 is no limit. The one node is 0."""
     heap = call.xen.machine.heap
     least, most = call["min_bitwidth"], call["max_bitwidth"]
-    start = 1 << max(0, least - _PAGE_BITS - 1) if least else 0
-    stop = 1 << max(0, most - _PAGE_BITS) if most else call.xen.machine.frames
+    start = _frames_of(least - 1) if least else 0
+    stop = _frames_of(most) if most else call.xen.machine.frames
     free = sum(len(range(max(run.start, start), min(run.stop, stop))) for run in heap.runs)
     call.answer(avail_bytes=free * PAGE_SIZE if call["node"] in (-1, 0) else 0)
+
+
+def _frames_of(bits: int) -> int:
+    """How many frames have an address of so many bits; of more than a machine can have it does not matter."""
+    return 1 << min(max(0, bits - _PAGE_BITS), _MOST_FRAME_BITS)
 
 
 @handles(sysctl.CPUTOPOINFO)

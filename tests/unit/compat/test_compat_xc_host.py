@@ -166,6 +166,13 @@ def test_fixed_credit2_tells_weight_and_cap(libxc: xc) -> None:
     assert caught.value.errno == errno.ESRCH
 
 
+def test_a_cap_that_credit2_does_not_have(bind: Bind) -> None:
+    libxc = bind("4.7")
+    with pytest.raises(Error) as caught:
+        libxc.sched_credit2_domain_set(PV, 512, 50)
+    assert caught.value.errno == errno.ENOSYS
+
+
 def test_fixed_a_weight_alone_leaves_the_cap(libxc: xc) -> None:
     libxc.sched_credit2_domain_set(PV, 512, 50)
     libxc.sched_credit2_domain_set(PV, weight=300)

@@ -133,6 +133,15 @@ def test_pages_at_guest_frames(host: Host) -> None:
         db1.memory.remove_from_physmap(-1)
 
 
+@pytest.mark.parametrize("space", [MapSpace.GMFN_RANGE, MapSpace.GMFN_FOREIGN, MapSpace.DEV_MMIO, 7])
+def test_what_takes_more_than_an_index_is_refused(host: Host, space: MapSpace) -> None:
+    db1 = host.xen.domains["db1"]
+    before = host.link.hypercalls
+    with pytest.raises(ValueError, match="expected SHARED_INFO or GRANT_TABLE or GMFN"):
+        db1.memory.add_to_physmap(space, 0, 0xF0000)
+    assert host.link.hypercalls == before
+
+
 def test_memory_that_gives_way_is_freed(host: Host) -> None:
     db1 = host.xen.domains["db1"]
     owned = db1.info().tot_pages

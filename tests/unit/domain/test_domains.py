@@ -167,6 +167,23 @@ def test_a_bad_wish_never_gets_to_the_hypervisor(host: Host, options: dict[str, 
     assert host.link.hypercalls == before
 
 
+@pytest.mark.parametrize("release", ["3.1", "4.10"])
+def test_a_domain_for_pci_devices_is_asked_for_since_4_13(boot: Boot, release: str) -> None:
+    with pytest.raises(errors.Unsupported, match="a toolstack says which domains .* since Xen 4.13"):
+        boot(release).xen.domains.create(iommu=True)
+
+
+def test_a_field_of_a_newer_release_is_not_left_out_in_silence(boot: Boot) -> None:
+    domains = boot("4.10").xen.domains
+    made = domains.create_bare(max_vcpus=2, max_evtchn_port=7, grant_opts=2, cpupool_id=0)
+    assert made == 4
+    for name in ("cpupool_id", "iommu_opts", "vmtrace_size", "altp2m.opts", "arch.misc_flags"):
+        with pytest.raises(errors.Unsupported, match=f"createdomain of this Xen has no field '{name}'"):
+            domains.create_bare(**{name: 1})
+    with pytest.raises(TypeError, match="domctl.createdomain has no field 'max_vcpu'"):
+        domains.create_bare(max_vcpu=2)
+
+
 def test_a_handle_of_another_type_is_a_type_error(host: Host) -> None:
     with pytest.raises(TypeError, match="a UUID is wanted, not int"):
         host.xen.domains.create(uuid=12)  # type: ignore[arg-type]
@@ -207,6 +224,29 @@ def test_destroying_returns_when_the_id_is_free(any_host: Host) -> None:
     assert not domain.exists()
     assert 1 not in any_host.truth.domains
     assert any_host.owned(1) == set()
+
+
+def test_the_id_of_a_destroyed_domain_can_be_given_again(any_host: Host) -> None:
+    """Since 4.21 not at once: the hypervisor keeps it a moment longer."""
+    any_host.xen.domains[1].destroy()
+    made = any_host.xen.domains.create(domid=1)
+    assert made.domid == 1
+    with pytest.raises(errors.HypercallError, match="EEXIST|EINVAL"):
+        any_host.xen.domains.create(domid=1)
+    made.destroy()
+    assert any_host.xen.domains.create_bare(1, max_vcpus=1, grant_opts=1) == 1
+
+
+def test_a_lost_id_is_not_waited_for_without_end(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot("4.22")
+    with pytest.raises(errors.HypercallError, match="EINVAL"):
+        host.xen.domains.create(domid=50, iommu=True)
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    with pytest.raises(errors.HypercallError, match="EEXIST.*also by a creation that was refused"):
+        host.xen.domains.create(domid=50)
+    assert 0 < now[0] < 10
 
 
 def test_destroying_waits_for_a_domain_that_goes_slowly(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,6 +245,11 @@ def test_a_source_that_is_not_there_is_not_replaced(host: Host) -> None:
         host.xen.domains["web1"].memory.frames(source="getmemlist2")
 
 
+def test_frames_of_a_pv_guest_are_not_found_by_mapping(any_host: Host) -> None:
+    with pytest.raises(errors.Unsupported, match="in translated guests only, and this is a PV domain"):
+        any_host.xen.domains[1].memory.frames(source="map")
+
+
 def test_an_unknown_source_is_refused(host: Host) -> None:
     with pytest.raises(ValueError, match="'memlist' is no source of frames; there is getmemlist2, "):
         host.xen.domains["web1"].memory.frames(source="memlist")

@@ -198,7 +198,7 @@ def make_on_demand(host: Host, domid: int, count: int) -> int:
     for gfn in range(first, first + count):
         mfn = host.truth.machine.allocate(domid)
         assert mfn is not None
-        domain.pod_gfns.add(gfn)
+        domain.pod_gfns.add(range(gfn, gfn + 1))
         domain.pod_cache.append(mfn)
     domain.own(count)
     domain.highest_gfn = first + count

@@ -8,9 +8,18 @@ import errno
 import pytest
 from hosts import Boot, Host
 
+import pyxc
 from pyxc import errors
+from pyxc.abi.domctl_permissions import MEMORY_MAPPING
+from pyxc.sim import Hypervisor, named
 
 COM2, VGA = 0x2F8, 0xB8
+REGION = 0xFD000
+"""The frames of a device with a lot of memory."""
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_ports_and_memory_are_given_and_taken(any_host: Host) -> None:
@@ -89,14 +98,54 @@ def test_frames_of_devices_are_mapped_once_allowed(host: Host) -> None:
         db1.memory.map_mmio(0xF0000, VGA, 2)
     db1.permissions.allow_memory(VGA, 2)
     db1.memory.map_mmio(0xF0000, VGA, 2)
-    assert truth.mmio == {0xF0000: VGA, 0xF0001: VGA + 1}
+    assert truth.mmio.runs() == [(range(0xF0000, 0xF0002), VGA)]
     db1.memory.unmap_mmio(0xF0001, VGA + 1)
-    assert truth.mmio == {0xF0000: VGA}
+    assert truth.mmio.runs() == [(range(0xF0000, 0xF0001), VGA)]
     with pytest.raises(errors.HypercallError, match="EINVAL"):
         db1.memory.unmap_mmio(0xF0001, VGA + 1)
     for bad in ((-1, 0, 1), (0, -1, 1), (0, 0, 0), (0, 2**52 - 1, 2)):
         with pytest.raises(ValueError):
             db1.memory.map_mmio(*bad)
+
+
+@pytest.mark.parametrize("release", [(4, 4), (4, 6), (4, 7), (4, 17), (4, 22)])
+def test_many_frames_are_mapped_though_xen_takes_some_at_a_time(release: tuple[int, int]) -> None:
+    base = "sim:xen-4.4" if release < (4, 7) else "sim:xen-4.7" if release < (4, 17) else "sim:xen-4.17"
+    truth = Hypervisor(named(base)._replace(xen=release))
+    with pyxc.connect(truth.connect()) as xen:
+        db1 = xen.domains["db1"]
+        db1.permissions.allow_memory(REGION, 1000)
+        db1.memory.map_mmio(0xF0001, REGION, 1000)
+        assert truth.domains[2].mmio.runs() == [(range(0xF0001, 0xF0001 + 1000), REGION)]
+        db1.memory.unmap_mmio(0xF0001, REGION, 999)
+        assert truth.domains[2].mmio.runs() == [(range(0xF0001 + 999, 0xF0001 + 1000), REGION + 999)]
+
+
+@pytest.mark.parametrize("position", range(12))
+@pytest.mark.parametrize("fault", ["error", "interrupt"])
+def test_frames_are_mapped_all_or_none(host: Host, position: int, fault: str) -> None:
+    """Whatever happens at any hypercall: each piece is preceded by a look at the domain."""
+    db1, truth = host.xen.domains["db1"], host.truth.domains[2]
+    db1.permissions.allow_memory(REGION, 300)
+    if fault == "error":
+        host.link.fail_call(position, errno.EIO)
+    else:
+        host.link.before_call(position, interrupt)
+    try:
+        db1.memory.map_mmio(0xF0000, REGION, 300)
+    except (errors.HypercallError, KeyboardInterrupt):
+        assert truth.mmio.runs() == []
+    else:
+        assert truth.mmio.runs() == [(range(0xF0000, 0xF0000 + 300), REGION)]
+        assert position >= 10, "five pieces"
+
+
+def test_more_frames_than_asked_for_are_not_believed(host: Host) -> None:
+    db1 = host.xen.domains["db1"]
+    db1.permissions.allow_memory(REGION, 300)
+    host.link.lie(MEMORY_MAPPING, result=301)
+    with pytest.raises(errors.DecodeError, match="number of frames done"):
+        db1.memory.map_mmio(0xF0000, REGION, 300)
 
 
 def test_a_read_only_handle_gives_nothing(boot: Boot) -> None:

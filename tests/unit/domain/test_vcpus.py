@@ -47,11 +47,18 @@ def test_vcpus_are_a_sequence(host: Host) -> None:
     assert repr(vcpus) == "<Vcpus of domain 1>" and repr(vcpus[1]) == "<Vcpu 1 of domain 1>"
 
 
-def test_a_missing_vcpu_is_refused(host: Host) -> None:
-    with pytest.raises(errors.HypercallError, match="EINVAL"):
-        host.xen.domains[1].vcpu(7).info()
+@pytest.mark.parametrize("domid", [0, 1])
+@pytest.mark.parametrize(("release", "number"), [("4.10", "EINVAL"), ("4.20", "EINVAL"), ("4.22", "ENOENT")])
+def test_a_missing_vcpu_is_refused(boot: Boot, release: str, number: str, domid: int) -> None:
+    domain = boot(release).xen.domains[domid]
+    missing = domain.vcpu(7)
+    with pytest.raises(errors.HypercallError, match=f"{number}.*; the domain has no such vcpu"):
+        missing.info()
+    for ask in (missing.affinity, missing.context, lambda: missing.set_affinity([0]), missing.reset):
+        with pytest.raises(errors.HypercallError, match="EINVAL.*; the domain has no such vcpu"):
+            ask()
     with pytest.raises(ValueError, match="vcpu"):
-        host.xen.domains[1].vcpu(-1)
+        domain.vcpu(-1)
 
 
 def test_affinity_is_what_the_scheduler_keeps(any_host: Host) -> None:

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 
 import pytest
 from hosts import Boot, Host
 
+import pyxc
 from pyxc import errors
 from pyxc.abi import flask as abi
+from pyxc.sim import Hypervisor, named
 
 DOM0, GUEST = "system_u:system_r:dom0_t", "system_u:system_r:domU_t"
 BUILDING, BUILT = "system_u:system_r:nomigrate_t_building", "system_u:system_r:nomigrate_t"
@@ -24,6 +27,18 @@ def guarded(boot: Boot) -> Host:
 def test_a_label_has_a_number_and_the_number_a_label(guarded: Host) -> None:
     for label in (DOM0, GUEST, BUILT):
         assert guarded.xen.flask.context(guarded.xen.flask.sid(label)) == label
+
+
+@pytest.mark.parametrize(("target", "number"), [("sim:xen-4.17-xsm", 0), ("sim:xen-4.23", errno.EMSGSIZE)])
+def test_strings_end_in_a_nul_which_xen_wants_since_4_23(target: str, number: int) -> None:
+    truth = Hypervisor(named(target)._replace(xsm=True))
+    with pyxc.connect(truth.connect(), names=False) as xen:
+        assert xen.flask.context(xen.flask.sid(GUEST)) == GUEST
+        assert xen.flask.booleans.set("prot_doms_locked", True).value
+        assert dict(xen.flask.booleans)["prot_doms_locked"].value
+        with pytest.raises(errors.HypercallError) if number else nullcontext() as caught:
+            xen.call(abi.CONTEXT_TO_SID, context=GUEST.encode(), size=len(GUEST))
+        assert not caught or caught.value.errno == number
 
 
 def test_a_label_that_the_policy_does_not_know(guarded: Host) -> None:
