@@ -45,12 +45,10 @@ bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen; frame lists of a simulat
 	$(PYTHON) -m bench $(ARGS)
 
 deb:  ## Debian packages for i386 and amd64, each built and tested in a root of its own
-	@tools/need git mmdebstrap
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm i386 build/deb
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm amd64 build/deb
 
 test-trixie:  ## The same in a Debian 13 root: Python 3.13, Cython 3
-	@tools/need git mmdebstrap
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py trixie amd64 build/deb-trixie
 
 clean:  ## Remove what was built here; caches stay in $PYXC_CACHE

@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
             )
             return 0
-        host.require_packages()
+        host.need(config.LAB_NEEDS)
         if chosen.shell:
             return vm.shell(_boot(lanes[0], chosen))
         return run_command(lanes, chosen) if chosen.run else run_tests(lanes, chosen)

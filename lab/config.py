@@ -113,6 +113,10 @@ class Python(NamedTuple):
     skips: tuple[Skip, ...] = ()
 
 
+# Debian packages that this machine needs: to make roots of any architecture; to boot a dom0 with guests. What
+# foreign Pythons need is FOREIGN_NEEDS.
+ROOT_NEEDS = ("arch-test", "debian-archive-keyring", "git", "mmdebstrap")
+LAB_NEEDS = (*ROOT_NEEDS, "gcc", "python3-pip", "python3-setuptools", "python3-wheel", "qemu-system-x86")
 KERNEL_SUITE = "bookworm"
 KERNEL_METAPACKAGE = "linux-image-amd64"
 # In the order in which they are loaded; Xen's devices, then what the result disk needs.
@@ -252,11 +256,10 @@ AMD64_PYTHON = Python(
     "amd64", "x86_64-linux-gnu", "x86_64-linux-gnu", "ld-linux-x86-64.so.2", "little", 64,
     Root("python-amd64", "amd64", "extract", TESTED_PYTHON),
 )  # fmt: skip
-# Packages of this machine: what emulates, what compiles, what pyxc is built with, what its tests call.
 FOREIGN_NEEDS = (
-    "qemu-user", "gcc-powerpc-linux-gnu", "libc6-dev-powerpc-cross", "gcc-arm-linux-gnueabihf",
+    *ROOT_NEEDS, "qemu-user", "gcc-powerpc-linux-gnu", "libc6-dev-powerpc-cross", "gcc-arm-linux-gnueabihf",
     "libc6-dev-armhf-cross", "gcc-i686-linux-gnu", "libc6-dev-i386-cross", "gcc", "libc6-dev", "make",
-    "patch", "cython3", "python3-setuptools", "git", "mandoc", "mmdebstrap", "debian-archive-keyring",
+    "patch", "cython3", "python3-setuptools", "mandoc",
 )  # fmt: skip
 # In the order in which they start: the slowest first.
 FOREIGN = (PPC32, ARMHF, I386_PYTHON)

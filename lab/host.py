@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,16 +16,7 @@ from typing import BinaryIO
 CHECKOUT = Path(__file__).resolve().parent.parent
 OUTPUT = CHECKOUT / "build" / "lab"
 
-# What the lab calls -> the Debian package that has it.
-TOOLS = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "mmdebstrap": "mmdebstrap",
-    "dpkg-deb": "dpkg",
-    "gcc": "gcc",
-    "ld": "binutils",
-    "setpriv": "util-linux",
-    "pip3": "python3-pip",
-}
+# What signs Debian's archives; of the package debian-archive-keyring.
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 POLL_S = 0.2
@@ -52,31 +42,6 @@ def step(what: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     say(f"lab: {what}: {time.monotonic() - start:.0f} s")
-
-
-def missing_packages() -> list[str]:
-    """The Debian packages that the lab needs and this machine does not have."""
-    missing = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
-    if os.geteuid() != 0 and not shutil.which("newuidmap"):
-        missing.add("uidmap")
-    if not KEYRING.exists():
-        missing.add("debian-archive-keyring")
-    return sorted(missing)
-
-
-def require_packages() -> None:
-    """Install what is missing when root; else raise LabError that names it."""
-    missing = missing_packages()
-    if not missing:
-        return
-    if os.geteuid() != 0:
-        raise LabError(f"missing Debian packages: {' '.join(missing)} (apt-get install them as root)")
-    with step(f"installing {' '.join(missing)}"):
-        call(["apt-get", "update", "-q"])
-        call(
-            ["apt-get", "install", "-qy", "--no-install-recommends", *missing],
-            environment={"DEBIAN_FRONTEND": "noninteractive"},
-        )
 
 
 def interrupt() -> None:
@@ -121,9 +86,19 @@ def watch(
 
 
 def need(packages: Sequence[str]) -> None:
-    """Have these Debian packages: install them when root, else raise LabError that names them."""
-    done = subprocess.run([CHECKOUT / "tools/need", *packages], check=False, stdin=subprocess.DEVNULL,
-                          stdout=sys.stderr, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    """Make sure that these Debian packages are installed; raise LabError if they cannot be.
+
+    Root installs what is missing; for other users, who also need uidmap, the error says what to install.
+    """
+    unprivileged = [] if os.geteuid() == 0 else ["uidmap"]
+    done = subprocess.run(
+        [CHECKOUT / "tools/need", *packages, *unprivileged],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     if done.returncode:
         raise LabError(done.stderr.strip())
 
