@@ -13,7 +13,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) git mandoc python3-hypothesis python3-pip pyth
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
 
-.PHONY: help demo test fuzz lab foreign bench deb test-trixie clean
+.PHONY: help demo test fuzz lab foreign fresh bench deb test-trixie clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ lab:  ## Real Xen in QEMU: tests/real in every dom0
 
 foreign:  ## Real 32-bit Pythons, PowerPC's too: all that needs no Xen, and the bytes that they send
 	$(PYTHON) -m lab.foreign $(ARGS)
+
+fresh:  ## What README promises, in a Debian 12 root that has nothing else; only root can
+	$(PYTHON) -m lab.fresh $(ARGS)
 
 bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen; frame lists of a simulated one
 	@tools/need $(BUILD_PACKAGES)

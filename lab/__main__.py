@@ -18,8 +18,6 @@ JOBS = max(1, (os.cpu_count() or 1) // 2)
 # Whose place an own hypervisor takes when no lane is named.
 DEFAULT_VERSION = "4.17"
 LOST_STATUS = 128
-INTERRUPTED_STATUS = 128 + signal.SIGINT
-TERMINATED_STATUS = 128 + signal.SIGTERM
 
 
 def parser() -> argparse.ArgumentParser:
@@ -154,7 +152,7 @@ def _boot(lane: config.Lane, chosen: argparse.Namespace) -> vm.Boot:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what ARGUMENTS ask; return the exit code."""
     chosen = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    signal.signal(signal.SIGTERM, host.terminated)
     try:
         lanes = select(chosen)
         if chosen.list:
@@ -172,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.say(f"lab: {error}")
         return 2
     except KeyboardInterrupt:
-        return INTERRUPTED_STATUS
+        return host.INTERRUPTED_STATUS
 
 
 if __name__ == "__main__":

@@ -267,3 +267,12 @@ FOREIGN = (PPC32, ARMHF, I386_PYTHON)
 REFERENCE = AMD64_PYTHON
 TARGETS = ("sim:ppc64", "sim:xen-3.0", "sim:xen-4.14", "sim:xen-4.17")
 COMMANDS = ("list", "frames 1", "context 1 0 --json")
+
+# A Debian 12 on which nothing was done yet, and what README promises to whoever has one.
+FRESH = Root("fresh", "amd64", "minbase", ("ca-certificates", "git", "make", "python3"))
+FRESH_COMMANDS = (
+    "make demo",
+    "make test ARGS='-e debian'",
+    "make lab ARGS='--xen 4.17 --userland i386 -k gate'",
+    "make foreign ARGS='i386 -k test_wire'",
+)

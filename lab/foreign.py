@@ -34,8 +34,6 @@ import json, platform, struct, sys
 print(json.dumps([platform.python_version(), sys.implementation._multiarch,
                   sys.byteorder, 8 * struct.calcsize("P")]))
 """
-INTERRUPTED_STATUS = 128 + signal.SIGINT
-TERMINATED_STATUS = 128 + signal.SIGTERM
 
 
 class Verdict(NamedTuple):
@@ -201,7 +199,7 @@ def row(verdict: Verdict) -> Sequence[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what ARGUMENTS ask; return the exit code."""
     chosen = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    signal.signal(signal.SIGTERM, host.terminated)
     try:
         selected = select(chosen.python)
         host.need(config.FOREIGN_NEEDS)
@@ -215,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.say(f"lab: {error}")
         return 2
     except KeyboardInterrupt:
-        return INTERRUPTED_STATUS
+        return host.INTERRUPTED_STATUS
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OUTPUT = CHECKOUT / "build" / "lab"
@@ -20,6 +21,8 @@ OUTPUT = CHECKOUT / "build" / "lab"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 POLL_S = 0.2
+INTERRUPTED_STATUS = 128 + signal.SIGINT
+TERMINATED_STATUS = 128 + signal.SIGTERM
 
 _print_lock = threading.Lock()
 _interrupted = threading.Event()
@@ -52,6 +55,11 @@ def interrupt() -> None:
 def interrupted() -> bool:
     """Whether somebody did."""
     return _interrupted.is_set()
+
+
+def terminated(*_: object) -> NoReturn:
+    """Handle SIGTERM as an exception, so that what was started is ended and removed."""
+    sys.exit(TERMINATED_STATUS)
 
 
 def watch(

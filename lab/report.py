@@ -31,7 +31,7 @@ def text(header: Sequence[str], verdicts: Sequence[V], row: Callable[[V], Sequen
     """The problems, a table of a ROW for each verdict, and one line with the sums."""
     problems = [f"{verdict.name}: {problem}" for verdict in verdicts for problem in verdict.problems]
     sums = ", ".join(f"{sum(verdict.count(state) for verdict in verdicts)} {state}" for state in STATES)
-    return "\n".join([*problems, *_table([header, *map(row, verdicts)]), sums])
+    return "\n".join([*problems, *table([header, *map(row, verdicts)]), sums])
 
 
 def lane_row(verdict: suite.Verdict) -> Sequence[str]:
@@ -40,7 +40,7 @@ def lane_row(verdict: suite.Verdict) -> Sequence[str]:
     return (f"Xen {verdict.lane.xen_name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
 
 
-def _table(rows: Iterable[Sequence[str]]) -> list[str]:
+def table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Columns as wide as they need; words to the left, numbers to the right."""
     columns = [_column(list(cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(cells) for cells in zip(*columns, strict=True)]

@@ -53,9 +53,14 @@ def unpack(root: Root, into: Path) -> None:
     """Make ROOT a directory INTO, which does not exist yet."""
     packed = into.with_name("root.tar")
     _mmdebstrap(root, packed)
+    extract(packed, into)
+    packed.unlink()
+
+
+def extract(packed: Path, into: Path) -> None:
+    """Make the tar file of a root a directory INTO, which does not exist yet; its /dev is left empty."""
     into.mkdir()
     host.call([*_namespace(), "tar", "-xf", packed, "-C", into, "--exclude=./dev/*"])
-    packed.unlink()
 
 
 def enter(root: Root, build: Path, command: Sequence[str]) -> str:
