@@ -3,6 +3,8 @@
 PYTHON ?= /usr/bin/python3
 PYXC_CACHE ?= $(HOME)/.cache/pyxc
 export PYXC_CACHE
+# pip fails where it cannot make its own directory.
+export PIP_CACHE_DIR ?= $(PYXC_CACHE)/pip
 # Any tox from 3.28 on, e.g. make test TOX=tox
 TOX ?= $(PYTHON) -m tox
 # More arguments for the program behind a target, e.g. make lab ARGS='--xen 4.20 -k gate'

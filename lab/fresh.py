@@ -47,8 +47,8 @@ PREFIXES = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 ARCHIVES = Path("/var/cache/downloads/apt")
 DOWNLOADS = {
     "apt": ARCHIVES,
-    "pip/http": HOME / ".cache/pip/http",
-    "pip/http-v2": HOME / ".cache/pip/http-v2",
+    "pip/http": HOME / ".cache/pyxc/pip/http",
+    "pip/http-v2": HOME / ".cache/pyxc/pip/http-v2",
 }
 # Not where apt keeps them by itself: the apt configuration of container images empties that after each run.
 APT_CONFIGURATION = f'Dir::Cache::Archives "{ARCHIVES}";\n'
@@ -159,6 +159,7 @@ def _variables() -> dict[str, str]:
         for name, value in os.environ.items()
         if name in VARIABLES or name.upper().startswith(PREFIXES)
     }
+    passed.pop("PIP_CACHE_DIR", None)
     return {**passed, "PATH": PATH, "HOME": str(HOME), "APT_CONFIG": str(APT_CONFIGURATION_FILE)}
 
 
