@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import concurrent.futures
 import os
 import signal
@@ -11,12 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import config, host, packages, report, suite, vm
+from lab import config, host, own, packages, report, suite, vm
 
 # Each machine has two processors, and keeps them busy: more machines than fit take longer than in turn.
 JOBS = max(1, (os.cpu_count() or 1) // 2)
-# Whose place an own hypervisor takes when no lane is named.
-DEFAULT_VERSION = "4.17"
 LOST_STATUS = 128
 
 
@@ -35,9 +34,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="VERSION|PATH",
-        help="this version (may be repeated), or a hypervisor file of your own",
+        help="this version, or a hypervisor file: one with a slash in its path (may be repeated)",
     )
-    lanes.add_argument("--xen-file", type=Path, metavar="PATH", help="a hypervisor file of your own")
     lanes.add_argument(
         "--userland", choices=sorted({lane.root.arch for lane in config.LANES}), help="lanes with this dom0"
     )
@@ -75,24 +73,29 @@ def _addition(text: str) -> tuple[Path, str]:
     return Path(source), path
 
 
+def listing() -> str:
+    """All lanes: hypervisor, width of dom0, and where Xen's own tools are in it."""
+    lines = [(lane.hypervisor.name, lane.root.arch, lane.peer_path or "none") for lane in config.LANES]
+    return "\n".join(report.table([("hypervisor", "userland", "peer"), *lines]))
+
+
 def select(chosen: argparse.Namespace) -> list[config.Lane]:
-    """The lanes that the options name; raises LabError when there is none."""
-    versions = [name for name in chosen.xen if "/" not in name]
-    files = [Path(name) for name in chosen.xen if "/" in name] + (
-        [chosen.xen_file] if chosen.xen_file else []
-    )
-    if files and not versions:
-        versions = [DEFAULT_VERSION]
-    lanes = [lane for lane in config.LANES if not versions or lane.hypervisor.name in versions]
+    """The lanes that the options name; raises LabError when there are none."""
+    lanes = [lane for name in chosen.xen for lane in _named(name)] if chosen.xen else list(config.LANES)
     lanes = [lane for lane in lanes if chosen.userland in (None, lane.root.arch)]
-    if files:
-        lanes = [lane._replace(xen=path) for path in files for lane in lanes]
-    missing = [str(path) for path in files if not path.is_file()]
-    if missing or not lanes:
-        raise host.LabError(
-            f"no such file: {missing[0]}" if missing else "no lane matches (--list shows them)"
-        )
+    if not lanes:
+        raise host.LabError("no lane matches (--list shows them)")
+    names = [lane.name for lane in lanes]
+    if len(set(names)) < len(names):
+        raise host.LabError(f"two lanes have one name, rename a hypervisor file: {' '.join(names)}")
     return lanes
+
+
+def _named(name: str) -> list[config.Lane]:
+    """The lanes of a version, or of a hypervisor file."""
+    if "/" in name:
+        return own.lanes(Path(name))
+    return [lane for lane in config.LANES if lane.hypervisor.name == name]
 
 
 def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
@@ -113,6 +116,7 @@ def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
             _show_output(verdict.lane)
     for verdict in verdicts:
         _show_differential(verdict.lane)
+        _show_skips(verdict)
     print(report.text(report.LANES, verdicts, report.lane_row))
     return 0 if all(verdict.green for verdict in verdicts) else 1
 
@@ -129,6 +133,13 @@ def _show_differential(lane: config.Lane) -> None:
     if file.exists():
         summary, _, _ = file.read_text().partition("\n\n")
         print(f"{lane.name}: xen.lowlevel.xc, libxc's and pyxc's\n{summary}\n")
+
+
+def _show_skips(verdict: suite.Verdict) -> None:
+    """Why tests were skipped on a hypervisor of which nothing was expected."""
+    if verdict.lane.hypervisor.file:
+        reasons = collections.Counter(test.reason for test in verdict.tests if test.state == "skipped")
+        print("".join(f"{verdict.name}: {count} skipped: {reason}\n" for reason, count in reasons.items()))
 
 
 def run_command(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
@@ -154,15 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, host.terminated)
     try:
-        lanes = select(chosen)
         if chosen.list:
-            print(
-                "\n".join(
-                    f"{lane.xen_name:9} {lane.root.arch:6} peer: {lane.peer_path or 'none'}" for lane in lanes
-                )
-            )
+            print(listing())
             return 0
         host.need(config.LAB_NEEDS)
+        lanes = select(chosen)
         if chosen.shell:
             return vm.shell(_boot(lanes[0], chosen))
         return run_command(lanes, chosen) if chosen.run else run_tests(lanes, chosen)

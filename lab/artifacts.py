@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import functools
 import gzip
+import lzma
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 
 from lab import apt, cache, config, host, roots
+
+# Of a bzImage: places of the number of setup sectors, and of offset and size of the payload after these.
+SETUP_SECTORS, PAYLOAD = 0x1F1, 0x248
+SECTOR_BYTES = 512
 
 # Run in a build root: $1 is the configuration. The hypervisor alone is built, not the tools.
 BUILD_XEN = """
@@ -24,6 +30,8 @@ mv source/xen/xen source/xen/xsm/flask/policy.bin .
 
 def hypervisor(wanted: config.Hypervisor) -> Path:
     """The uncompressed hypervisor file."""
+    if wanted.file:
+        return wanted.file
     make = _build_hypervisor if wanted.kconfig else _unpack_hypervisor
     recipe = (wanted._replace(options=""), BUILD_XEN if wanted.kconfig else "", apt.mirror())
     return cache.entry(wanted.package, recipe, functools.partial(make, wanted)) / "xen"
@@ -63,7 +71,7 @@ def busybox() -> Path:
 
 
 def kernel() -> Path:
-    """A directory with vmlinuz and the modules of config.KERNEL_MODULES, all in one place."""
+    """A directory with the kernel, packed as vmlinuz and unpacked as vmlinux, and config.KERNEL_MODULES."""
 
     def make(into: Path) -> None:
         unpacked = into / "package"
@@ -71,8 +79,20 @@ def kernel() -> Path:
         package = apt.first_dependency(config.KERNEL_SUITE, "amd64", config.KERNEL_METAPACKAGE)
         apt.fetch(config.KERNEL_SUITE, "amd64", package, unpacked)
         next((unpacked / "boot").glob("vmlinuz-*")).rename(into / "vmlinuz")
+        (into / "vmlinux").write_bytes(_unpack_kernel((into / "vmlinuz").read_bytes()))
         for module in config.KERNEL_MODULES:
             next(unpacked.rglob(f"{module}.ko")).rename(into / f"{module}.ko")
         host.call(["rm", "-r", unpacked])
 
-    return cache.entry("kernel", (config.KERNEL_MODULES, apt.mirror()), make)
+    return cache.entry("kernel", (config.KERNEL_MODULES, "vmlinux", apt.mirror()), make)
+
+
+def _unpack_kernel(packed: bytes) -> bytes:
+    """The ELF file in a bzImage: not every Xen can unpack one. See "The Linux/x86 Boot Protocol"."""
+    sectors, start, size = packed[SETUP_SECTORS], *struct.unpack_from("<II", packed, PAYLOAD)
+    start += (sectors + 1) * SECTOR_BYTES
+    try:
+        # What follows the payload is its unpacked size.
+        return lzma.LZMADecompressor().decompress(packed[start : start + size])
+    except lzma.LZMAError as error:
+        raise host.LabError(f"the kernel is not compressed with xz: {error}") from error

@@ -37,7 +37,7 @@ def text(header: Sequence[str], verdicts: Sequence[V], row: Callable[[V], Sequen
 def lane_row(verdict: suite.Verdict) -> Sequence[str]:
     """A lane of the lab, under LANES."""
     counts = ["lost", "", ""] if verdict.lost else [str(verdict.count(state)) for state in STATES]
-    return (f"Xen {verdict.lane.xen_name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
+    return (f"Xen {verdict.lane.hypervisor.name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
 
 
 def table(rows: Iterable[Sequence[str]]) -> list[str]:

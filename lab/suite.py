@@ -61,7 +61,11 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
     """Run the suite (tests that match pytest's -k EXPRESSION) in LANE; results go to build/lab/LANE."""
     archives = packages.archives(lane.root.arch) if with_package else []
     copied = {host.CHECKOUT / name: f"/job/{name}" for name in (config.SUITE.tests, *config.SUITE.helpers)}
-    environment = {"PYXC_TEST_XEN": "1", "PYXC_LANE": lane.name, "PYXC_OPERATIONS": str(lane.operations)}
+    environment = {
+        "PYXC_TEST_XEN": "1",
+        "PYXC_RELEASE": lane.hypervisor.version,
+        "PYXC_OPERATIONS": str(lane.operations),
+    }
     if lane.peer:
         copied[programs.directory()] = environment["PYXC_PROGRAMS"] = "/programs"
     boot = vm.Boot(lane, archives, {**copied, **files}, environment)
@@ -70,7 +74,7 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
     with host.step(f"{lane.name}: testing"):
         result = vm.run(boot, SCRIPT.format(arguments=shlex.join(arguments)))
     save(lane, result)
-    return judge(lane, result, bool(expression))
+    return judge(lane, result, bool(expression or lane.hypervisor.file))
 
 
 def save(lane: config.Lane, result: vm.Result) -> None:
@@ -86,7 +90,7 @@ def save(lane: config.Lane, result: vm.Result) -> None:
 
 
 def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
-    """RESULT against what config.py expects of LANE; with PARTIAL, only some of the tests were asked for."""
+    """RESULT compared with what config.py expects of LANE; PARTIAL: only some of the tests need to run."""
     tests = read_junit(result.files.get("junit.xml", b""))
     lost = result.outcome is vm.Outcome.LOST
     if lost:

@@ -22,6 +22,10 @@ HERE = Path(__file__).parent
 DEVICES = (Path("/dev/xen/privcmd"), Path("/proc/xen/privcmd"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs_xen(major, minor): the first release on which the test can run")
+
+
 def _reason_to_skip() -> str | None:
     wanted = os.environ.get("PYXC_TEST_XEN", "")
     if wanted not in ("", "0", "1"):
@@ -47,6 +51,21 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(scope="session")
+def release() -> tuple[int, int]:
+    """The release of this Xen, such as (4, 17)."""
+    with pyxc.open(names=False) as opened:
+        return opened.interface.xen
+
+
+@pytest.fixture(autouse=True)
+def _needed_release(request: pytest.FixtureRequest) -> None:
+    """Skip a test that needs a later Xen than this one."""
+    marker = request.node.get_closest_marker("needs_xen")
+    if marker is not None and request.getfixturevalue("release") < marker.args:
+        pytest.skip("needs Xen {}.{}".format(*marker.args))
+
+
 @pytest.fixture(scope="module")
 def xen() -> Iterator[pyxc.Xen]:
     """A handle that asks for no names. What a module's tests leave behind in it is a leak."""
@@ -65,6 +84,14 @@ def unguarded(xen: pyxc.Xen) -> Iterator[None]:
     yield
     if enforced:
         xen.flask.set_enforcing(True)
+
+
+@pytest.fixture(scope="session")
+def policy() -> bytes:
+    """The security policy that is built into this hypervisor."""
+    if "PYXC_POLICY" not in os.environ:
+        pytest.skip("the policy of this hypervisor is not at hand")
+    return Path(os.environ["PYXC_POLICY"]).read_bytes()
 
 
 @pytest.fixture
@@ -121,11 +148,15 @@ def pyxc_command() -> ground_truth.Command:
 
 
 @pytest.fixture(scope="session")
-def peer() -> ground_truth.Peer:
-    """xl and its friends of Xen's own, with xenstored running."""
+def peer(release: tuple[int, int]) -> ground_truth.Peer:
+    """xl and Xen's other own tools, with xenstored running."""
     if "PYXC_PEER" not in os.environ:
         pytest.skip("no xl in this dom0")
-    return ground_truth.Peer.start(Path(os.environ["PYXC_PEER"]), Path(os.environ["PYXC_GUESTS"]))
+    root = Path(os.environ["PYXC_PEER"])
+    theirs, ours = ground_truth.release_of_tools(root), "{}.{}".format(*release)
+    if theirs != ours:
+        pytest.skip(f"xl is that of Xen {theirs}, the hypervisor is {ours}")
+    return ground_truth.Peer.start(root, Path(os.environ["PYXC_GUESTS"]))
 
 
 @pytest.fixture(scope="session")

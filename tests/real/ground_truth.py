@@ -96,6 +96,12 @@ class Peer(NamedTuple):
         return {int(pfn, 16): int(mfn, 16) for pfn, mfn in pairs}
 
 
+def release_of_tools(root: Path) -> str:
+    """The release, such as 4.17, of the Xen tools in a Debian root."""
+    (directory,) = root.glob("usr/lib/xen-[0-9]*")
+    return directory.name.removeprefix("xen-")
+
+
 def own_frame(address: int) -> int:
     """The pfn behind an address of this process, from the kernel."""
     with open("/proc/self/pagemap", "rb") as file:
