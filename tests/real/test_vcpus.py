@@ -11,6 +11,7 @@ import pytest
 import pyxc
 from pyxc import Affinity, VcpuContext
 from pyxc.abi import domctl
+from pyxc.abi.arch.x86 import ContextFlag
 
 RUNS_32_BIT = "xen-3.0-x86_32p"
 ONLINE_IN_KERNEL = 0x24
@@ -98,7 +99,8 @@ def test_context_of_a_pv_vcpu(pv: pyxc.Domain) -> None:
     found = pv.vcpu(0).context()
     assert found.width == 64
     # Xen 4.22 adds to what was set that the registers of the x87 are valid.
-    expected = {"cr3": table << 12, **REGISTERS, "flags": REGISTERS["flags"] | found["flags"] & I387_VALID}
+    flags = ONLINE_IN_KERNEL | found["flags"] & ContextFlag.I387_VALID
+    expected = {"cr3": table << 12, **REGISTERS, "flags": flags}
     assert {name: found[name] for name in expected} == expected
     changed = found.replace(r12=0x7079786372313221)
     pv.vcpu(0).set_context(changed)
