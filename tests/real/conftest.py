@@ -23,7 +23,9 @@ DEVICES = (Path("/dev/xen/privcmd"), Path("/proc/xen/privcmd"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs_xen(major, minor): the first release on which the test can run")
+    config.addinivalue_line(
+        "markers", "needs_xen(major, minor, before=None): the first release of a test, and the first without"
+    )
 
 
 def _reason_to_skip() -> str | None:
@@ -60,10 +62,16 @@ def release() -> tuple[int, int]:
 
 @pytest.fixture(autouse=True)
 def _needed_release(request: pytest.FixtureRequest) -> None:
-    """Skip a test that needs a later Xen than this one."""
+    """Skip a test that is for other releases than this one."""
     marker = request.node.get_closest_marker("needs_xen")
-    if marker is not None and request.getfixturevalue("release") < marker.args:
-        pytest.skip("needs Xen {}.{}".format(*marker.args))
+    if marker is None:
+        return
+    release: tuple[int, int] = request.getfixturevalue("release")
+    before = marker.kwargs.get("before")
+    if release < marker.args:
+        pytest.skip("needs Xen {}.{} or later".format(*marker.args))
+    if before is not None and release >= before:
+        pytest.skip("needs a Xen before {}.{}".format(*before))
 
 
 @pytest.fixture(scope="module")
