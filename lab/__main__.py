@@ -17,6 +17,8 @@ from lab import config, host, own, packages, report, suite, vm
 # Each machine has two processors, and keeps them busy: more machines than fit take longer than in turn.
 JOBS = max(1, (os.cpu_count() or 1) // 2)
 LOST_STATUS = 128
+# Nothing failed but the emulation.
+BROKEN_STATUS = 3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,9 +26,10 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python3 -m lab",
         description="Run tests/real on real Xen, in QEMU, with Debian dom0s.",
-        epilog="Exit code 0 only if everything is green; of --run the command's own, 128 when its boot was "
-        "lost. Results and console logs are in build/lab/; what is slow to make is cached in "
-        "$PYXC_CACHE, else in ~/.cache/pyxc.",
+        epilog="Exit code: 0 if everything is green; 1 after failures; 3 if nothing failed but boots were "
+        "lost or processes crashed beside running guests, which the emulation is to blame for; with --run, "
+        "that of the command, 128 if its boot was lost. Results and console logs are in build/lab/. The "
+        "cache is in $PYXC_CACHE, by default ~/.cache/pyxc.",
     )
     lanes = options.add_argument_group("which lanes (all)")
     lanes.add_argument(
@@ -117,8 +120,9 @@ def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
     for verdict in verdicts:
         _show_differential(verdict.lane)
         _show_skips(verdict)
-    print(report.text(report.LANES, verdicts, report.lane_row))
-    return 0 if all(verdict.green for verdict in verdicts) else 1
+    print(report.text(report.LANES, verdicts, report.lane_row, report.LANE_STATES))
+    red = [verdict for verdict in verdicts if not verdict.green]
+    return (BROKEN_STATUS if all(verdict.broken for verdict in red) else 1) if red else 0
 
 
 def _show_output(lane: config.Lane) -> None:

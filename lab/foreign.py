@@ -187,7 +187,7 @@ def show(verdicts: Sequence[Verdict]) -> None:
         for test in verdict.tests:
             if test.state == "failed":
                 host.say(f"lab: {verdict.name}: {test.name}: {test.reason}")
-    print(report.text(HEADER, verdicts, row))
+    print(report.text(HEADER, verdicts, row, report.STATES))
 
 
 def row(verdict: Verdict) -> Sequence[str]:

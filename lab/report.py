@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 
 from lab import suite
 
-LANES = ("hypervisor", "userland", "passed", "failed", "skipped", "seconds")
 STATES = ("passed", "failed", "skipped")
+LANE_STATES = ("passed", "failed", "crashed", "skipped")
+LANES = ("hypervisor", "userland", *LANE_STATES, "seconds")
 
 
 class Verdict(Protocol):
@@ -27,16 +28,18 @@ class Verdict(Protocol):
 V = TypeVar("V", bound=Verdict)
 
 
-def text(header: Sequence[str], verdicts: Sequence[V], row: Callable[[V], Sequence[str]]) -> str:
-    """The problems, a table of a ROW for each verdict, and one line with the sums."""
+def text(
+    header: Sequence[str], verdicts: Sequence[V], row: Callable[[V], Sequence[str]], states: Sequence[str]
+) -> str:
+    """The problems, a table with a ROW for each verdict, and one line with the sums of STATES."""
     problems = [f"{verdict.name}: {problem}" for verdict in verdicts for problem in verdict.problems]
-    sums = ", ".join(f"{sum(verdict.count(state) for verdict in verdicts)} {state}" for state in STATES)
+    sums = ", ".join(f"{sum(verdict.count(state) for verdict in verdicts)} {state}" for state in states)
     return "\n".join([*problems, *table([header, *map(row, verdicts)]), sums])
 
 
 def lane_row(verdict: suite.Verdict) -> Sequence[str]:
     """A lane of the lab, under LANES."""
-    counts = ["lost", "", ""] if verdict.lost else [str(verdict.count(state)) for state in STATES]
+    counts = ["lost", "", "", ""] if verdict.lost else [str(verdict.count(state)) for state in LANE_STATES]
     return (f"Xen {verdict.lane.hypervisor.name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
 
 

@@ -7,6 +7,7 @@ import fnmatch
 import json
 import shlex
 import shutil
+import signal
 import xml.etree.ElementTree as xml
 from pathlib import Path
 from typing import NamedTuple
@@ -23,10 +24,15 @@ python3 -m coverage json -q -o /results/coverage.json
 exit $code
 """
 NOTHING_COLLECTED = 5
+# Exit codes of a shell for a program that a signal ended.
+CRASHED = tuple(128 + number for number in (signal.SIGILL, signal.SIGBUS, signal.SIGSEGV))
 
 
 class Test(NamedTuple):
-    """A test as JUnit tells of it; STATE is passed, failed or skipped."""
+    """A test as JUnit describes it; STATE is passed, failed, crashed or skipped.
+
+    A test has crashed, not failed, when a process crashed while guests ran: the emulation does that.
+    """
 
     name: str
     state: str
@@ -34,7 +40,10 @@ class Test(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A lane's tests, and what is wrong with it beyond failed tests; SECONDS from power-on to power-off."""
+    """A lane's tests, and what is wrong with it beyond failed tests; SECONDS from power-on to power-off.
+
+    LOST: the boots brought back no results.
+    """
 
     lane: config.Lane
     tests: tuple[Test, ...]
@@ -54,7 +63,12 @@ class Verdict(NamedTuple):
     @property
     def green(self) -> bool:
         """Whether all is as it should be."""
-        return not self.problems and not self.count("failed")
+        return not (self.problems or self.count("failed") or self.count("crashed"))
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is not green for no other reason than that the emulation failed."""
+        return self.lost or bool(self.count("crashed") and not self.problems and not self.count("failed"))
 
 
 def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_package: bool) -> Verdict:
@@ -71,10 +85,20 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
     boot = vm.Boot(lane, archives, {**copied, **files}, environment)
     expressions = " and ".join(f"({part})" for part in (lane.expression, expression) if part)
     arguments = [config.SUITE.tests, *(["-k", expressions] if expressions else [])]
+    partial = bool(expression or lane.hypervisor.file)
+    verdict = _attempt(lane, boot, shlex.join(arguments), partial)
+    # A lost boot was tried twice already.
+    if verdict.broken and not verdict.lost:
+        host.say(f"lab: {lane.name}: processes crashed beside running guests; once more")
+        verdict = _attempt(lane, boot, shlex.join(arguments), partial)
+    return verdict
+
+
+def _attempt(lane: config.Lane, boot: vm.Boot, arguments: str, partial: bool) -> Verdict:
     with host.step(f"{lane.name}: testing"):
-        result = vm.run(boot, SCRIPT.format(arguments=shlex.join(arguments)))
+        result = vm.run(boot, SCRIPT.format(arguments=arguments))
     save(lane, result)
-    return judge(lane, result, bool(expression or lane.hypervisor.file))
+    return judge(lane, result, partial)
 
 
 def save(lane: config.Lane, result: vm.Result) -> None:
@@ -93,13 +117,16 @@ def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
     """RESULT compared with what config.py expects of LANE; PARTIAL: only some of the tests need to run."""
     tests = read_junit(result.files.get("junit.xml", b""))
     lost = result.outcome is vm.Outcome.LOST
+    crashed = lane.peer is not None and result.exit_code in CRASHED and not tests
     if lost:
         problems = [f"lost twice, see {vm.console_log(lane)}"]
+    elif crashed:
+        problems = [f"Python crashed (exit code {result.exit_code}), see {vm.console_log(lane)}"]
     else:
         problems = check(tests, result.exit_code, lane.skips, partial)
-    if not (partial or lost or lane.expression):
+    if not (partial or lost or crashed or lane.expression):
         problems += _coverage_problems(result.files.get("coverage.json"))
-    return Verdict(lane, tests, tuple(problems), result.seconds, lost)
+    return Verdict(lane, tests, tuple(problems), result.seconds, lost or crashed)
 
 
 def check(
@@ -109,7 +136,7 @@ def check(
     problems = []
     if not tests and not (partial and exit_code == NOTHING_COLLECTED):
         problems.append(f"no tests ran, exit code {exit_code}")
-    elif tests and exit_code != 0 and not any(test.state == "failed" for test in tests):
+    elif tests and exit_code != 0 and not any(test.state in ("failed", "crashed") for test in tests):
         problems.append(f"no test failed, but the exit code is {exit_code}")
     return problems + _unexpected_skips(skips, tests) + ([] if partial else _missing_skips(skips, tests))
 
@@ -120,9 +147,12 @@ def read_junit(text: bytes) -> tuple[Test, ...]:
 
 
 def _test(case: xml.Element) -> Test:
+    crash = case.find("properties/property[@name='crash']")
     name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
     for tag, state in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
         found = case.find(tag)
+        if found is not None and state == "failed" and crash is not None:
+            return Test(name, "crashed", crash.get("value") or "")
         if found is not None:
             return Test(name, state, found.get("message") or "")
     return Test(name, "passed", "")

@@ -28,6 +28,18 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Iterator[None]:
+    """Say of a test that failed beside guests of xl whether the kernel saw a process crash.
+
+    An emulated machine corrupts processes now and then while guests run; the lab counts these tests apart.
+    """
+    outcome = yield
+    seen = " ".join(ground_truth.crashes()) if "peer" in item.fixturenames else ""
+    if seen and outcome.get_result().failed:
+        item.user_properties.append(("crash", seen))
+
+
 def _reason_to_skip() -> str | None:
     wanted = os.environ.get("PYXC_TEST_XEN", "")
     if wanted not in ("", "0", "1"):
