@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
         "--userland", choices=sorted({lane.root.arch for lane in config.LANES}), help="lanes with this dom0"
     )
     lanes.add_argument("--list", action="store_true", help="list the lanes and do nothing")
+    lanes.add_argument(
+        "--all", action="store_true", help="with what takes long: the endurance test makes 200,000 operations"
+    )
     action = options.add_argument_group("what to do in place of all tests").add_mutually_exclusive_group()
     action.add_argument(
         "-k", dest="expression", metavar="EXPR", help="run the tests that match, as pytest -k"
@@ -86,6 +89,8 @@ def select(chosen: argparse.Namespace) -> list[config.Lane]:
     """The lanes that the options name; raises LabError when there are none."""
     lanes = [lane for name in chosen.xen for lane in _named(name)] if chosen.xen else list(config.LANES)
     lanes = [lane for lane in lanes if chosen.userland in (None, lane.root.arch)]
+    if chosen.all:
+        lanes = [lane._replace(operations=lane.all_operations) for lane in lanes]
     if not lanes:
         raise host.LabError("no lane matches (--list shows them)")
     names = [lane.name for lane in lanes]
@@ -120,6 +125,9 @@ def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
     for verdict in verdicts:
         _show_differential(verdict.lane)
         _show_skips(verdict)
+    for lane in lanes:
+        if lane.operations < lane.all_operations and not chosen.expression:
+            print(f"{lane.name}: left out, --all runs it: {lane.all_operations:,} operations of endurance\n")
     print(report.text(report.LANES, verdicts, report.lane_row, report.LANE_STATES))
     red = [verdict for verdict in verdicts if not verdict.green]
     return (BROKEN_STATUS if all(verdict.broken for verdict in red) else 1) if red else 0

@@ -67,7 +67,8 @@ class Lane(NamedTuple):
     """One boot: a hypervisor with a dom0 root; memory in MiB.
 
     PEER is the root with Xen's own tools. EXPRESSION is pytest's -k in a lane that runs only some tests;
-    OPERATIONS is how many operations the test of endurance makes. XSAVE: whether the processor has it.
+    OPERATIONS is how many operations the test of endurance makes, ALL_OPERATIONS with --all. XSAVE: whether
+    the processor has it.
     """
 
     hypervisor: Hypervisor
@@ -78,6 +79,7 @@ class Lane(NamedTuple):
     timeout_s: int = 900
     expression: str | None = None
     operations: int = OPERATIONS
+    all_operations: int = OPERATIONS
     skips: tuple[Skip, ...] = ()
     xsave: bool = False
 
@@ -201,7 +203,7 @@ LANES = (
     Lane(
         XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=OWN_MODULES + WITHOUT_XSM
     ),
-    Lane(XEN_4_20, I386, operations=200_000, skips=WITHOUT_PEER + WITHOUT_XSM, xsave=True),
+    Lane(XEN_4_20, I386, all_operations=200_000, skips=WITHOUT_PEER + WITHOUT_XSM, xsave=True),
     XEN_4_17_AMD64,
     Lane(
         XEN_4_17_XSM, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=OWN_MODULES + NOT_RECORDED
