@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What boots: hypervisors, the dom0 kernel and the first program in it, out of Debian's packages."""
+"""What a boot needs: hypervisors, the kernel of dom0 and busybox, from Debian's packages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from lab import apt, cache, config, host, roots
 
-# Of a bzImage: places of the number of setup sectors, and of offset and size of the payload after these.
+# Offsets in a bzImage: of the number of setup sectors, and of the payload's offset (after those) and size.
 SETUP_SECTORS, PAYLOAD = 0x1F1, 0x248
 SECTOR_BYTES = 512
 
-# Run in a build root: $1 is the configuration. The hypervisor alone is built, not the tools.
+# Run in a build root; $1 is the configuration. Only the hypervisor is built, not the tools.
 BUILD_XEN = """
 cd /build
 dpkg-source --extract ./*.dsc source
@@ -29,7 +29,7 @@ mv source/xen/xen source/xen/xsm/flask/policy.bin .
 
 
 def hypervisor(wanted: config.Hypervisor) -> Path:
-    """The uncompressed hypervisor file."""
+    """The file of a hypervisor, uncompressed."""
     if wanted.file:
         return wanted.file
     make = _build_hypervisor if wanted.kconfig else _unpack_hypervisor
@@ -38,7 +38,7 @@ def hypervisor(wanted: config.Hypervisor) -> Path:
 
 
 def policy(wanted: config.Hypervisor) -> Path | None:
-    """The security policy that a hypervisor has built in; None where it has none."""
+    """The file of the security policy that is built into a hypervisor; None if it has none."""
     return hypervisor(wanted).with_name("policy.bin") if wanted.kconfig else None
 
 
@@ -61,7 +61,7 @@ def _build_hypervisor(wanted: config.Hypervisor, into: Path) -> None:
 
 
 def busybox() -> Path:
-    """A statically linked busybox, which runs in every root and in none."""
+    """A statically linked busybox, which needs no root."""
 
     def make(into: Path) -> None:
         apt.fetch(config.KERNEL_SUITE, "amd64", "busybox-static", into)
@@ -71,7 +71,7 @@ def busybox() -> Path:
 
 
 def kernel() -> Path:
-    """A directory with the kernel, packed as vmlinuz and unpacked as vmlinux, and config.KERNEL_MODULES."""
+    """A directory with the kernel, as vmlinuz and uncompressed as vmlinux, and config.KERNEL_MODULES."""
 
     def make(into: Path) -> None:
         unpacked = into / "package"
@@ -88,11 +88,11 @@ def kernel() -> Path:
 
 
 def _unpack_kernel(packed: bytes) -> bytes:
-    """The ELF file in a bzImage: not every Xen can unpack one. See "The Linux/x86 Boot Protocol"."""
+    """The ELF file in a bzImage (The Linux/x86 Boot Protocol). Old releases of Xen cannot unpack it."""
     sectors, start, size = packed[SETUP_SECTORS], *struct.unpack_from("<II", packed, PAYLOAD)
     start += (sectors + 1) * SECTOR_BYTES
     try:
-        # What follows the payload is its unpacked size.
+        # The size of the unpacked file comes after the compressed data.
         return lzma.LZMADecompressor().decompress(packed[start : start + size])
     except lzma.LZMAError as error:
         raise host.LabError(f"the kernel is not compressed with xz: {error}") from error

@@ -78,7 +78,7 @@ chroot "$root" env -i "$@"
 
 
 class Mount(NamedTuple):
-    """SOURCE, of this machine, appears as PLACE in the root; OPTIONS are mount's, rw or ro."""
+    """A file or directory of this machine, its place in the root, and options of mount: rw or ro."""
 
     options: str
     source: Path
@@ -86,14 +86,14 @@ class Mount(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """A root with what is mounted into it, and the variables that its commands start with."""
+    """A root, what is mounted into it, and the environment of its commands."""
 
     root: Path
     mounts: Sequence[Mount]
     variables: Mapping[str, str]
 
     def run(self, command: str) -> int | None:
-        """Run the shell COMMAND in the clone; return its exit code, None if it did not end in time."""
+        """Run a shell command in the clone; return its exit code, or None if it did not end in time."""
         mounts = [str(word) for mount in self.mounts for word in mount]
         variables = [f"{name}={value}" for name, value in self.variables.items()]
         return host.watch(
@@ -106,7 +106,7 @@ class Machine(NamedTuple):
 
 @contextlib.contextmanager
 def machine() -> Iterator[Machine]:
-    """A fresh machine with a clone of the checkout; it is removed in the end, whatever happens."""
+    """A fresh machine with a clone of the checkout. It is removed at the end, whatever happens."""
     top = cache.directory() / "fresh"
     with cache.locked("fresh"):
         packed = roots.tar(config.FRESH)
@@ -129,7 +129,7 @@ def _clone(into: Path) -> None:
 
 
 def _furnish(root: Path) -> Machine:
-    """Prepare ROOT for its mounts: every place must exist."""
+    """Make the places for the mounts."""
     shutil.rmtree(OUTPUT, ignore_errors=True)
     downloads = cache.directory() / "downloads"
     mounts = [Mount("rw", OUTPUT, CLONE / "build")]
@@ -164,7 +164,7 @@ def _variables() -> dict[str, str]:
 
 
 def run_all(commands: Sequence[str]) -> bool:
-    """Run COMMANDS on one fresh machine and print a table of them; return whether all succeeded."""
+    """Run commands on a fresh machine and print a table of them; return whether all succeeded."""
     rows = []
     with machine() as made:
         for command in commands:
@@ -178,7 +178,7 @@ def run_all(commands: Sequence[str]) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what ARGUMENTS ask; return the exit code."""
+    """Do what the arguments say; return the exit code."""
     options = argparse.ArgumentParser(
         prog="python3 -m lab.fresh",
         description="Run the commands of the README in a bare Debian 12 root, which has nothing installed.",

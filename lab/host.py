@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The machine the lab runs on: its tools, its packages, and the user who waits in front of it."""
+"""The machine that the lab runs on: its packages, its processes, and messages to the user."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _interrupted = threading.Event()
 
 
 class LabError(Exception):
-    """Something the lab needs is missing or failed; the message is for the user, one line where possible."""
+    """Something that the lab needs is missing or failed. The message is for the user."""
 
 
 def say(text: str) -> None:
-    """Print a line of progress on stderr, whole, whichever thread says it."""
+    """Print a line of progress on stderr. Threads: lines are not mixed."""
     with _print_lock:
         print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
-    """Announce WHAT, and its duration in seconds when it is over."""
+    """Print what is done, and when it is done how many seconds it took."""
     say(f"lab: {what} ...")
     start = time.monotonic()
     yield
@@ -48,12 +48,12 @@ def step(what: str) -> Iterator[None]:
 
 
 def interrupt() -> None:
-    """End what all threads watch, for good."""
+    """End what all threads watch, now and later."""
     _interrupted.set()
 
 
 def interrupted() -> bool:
-    """Whether somebody did."""
+    """Whether interrupt() was called."""
     return _interrupted.is_set()
 
 
@@ -70,9 +70,9 @@ def watch(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> int | None:
-    """Run COMMAND until it ends, the time is up or all is interrupted; it is dead afterwards in any case.
+    """Run a command until it ends, the time is up or interrupt() is called. It never outlives the call.
 
-    All that it prints goes to OUTPUT. Its exit code, None if it was not let go on to its end.
+    All that it prints goes to `output`. Returns its exit code, or None if it was killed.
     """
     process = subprocess.Popen(
         [str(word) for word in command],
@@ -114,7 +114,7 @@ def need(packages: Sequence[str]) -> None:
 def call(
     command: Sequence[str | Path], *, cwd: Path | None = None, environment: dict[str, str] | None = None
 ) -> str:
-    """Run COMMAND and return its standard output; raise LabError with the end of its errors when it fails."""
+    """Run a command and return its standard output. LabError with the end of its output if it fails."""
     done = subprocess.run(
         [str(word) for word in command],
         check=False,

@@ -13,16 +13,16 @@ from lab import cache, config, host, vm
 from lab.config import Hypervisor, Lane
 
 GZIP_MAGIC = b"\x1f\x8b"
-# The kernel of dom0 knows it, whatever else the hypervisor is.
+# The kernel asks Xen for its release in a way that never changes.
 ASK = "cat /sys/hypervisor/version/major /sys/hypervisor/version/minor > /results/release"
 ASK_LIMIT_S = 60
 
 
 def lanes(file: Path) -> list[Lane]:
-    """The lanes in which a hypervisor FILE, compressed or not, replaces the hypervisor of its release.
+    """The lanes for a hypervisor file, which may be compressed: those of its release, with this hypervisor.
 
-    Without such lanes, one with an i386 dom0 that has no tools of Xen's. Raises LabError for a file that does
-    not exist or does not boot.
+    For a release without lanes, one with an i386 dom0 and without Xen's own tools. LabError for a file that
+    does not exist or does not boot.
     """
     if not file.is_file():
         raise host.LabError(f"no such file: {file}")
@@ -52,7 +52,7 @@ def _unpack(content: bytes, into: Path) -> None:
 
 
 def _ask(unknown: Hypervisor, into: Path) -> None:
-    """Boot a hypervisor and write its release, such as 4.17, INTO a directory."""
+    """Boot a hypervisor and write its release, such as 4.17, into a file."""
     lane = Lane(unknown, config.I386, timeout_s=ASK_LIMIT_S)
     result = vm.run(vm.Boot(lane), ASK)
     if result.outcome is not vm.Outcome.PASSED:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a run says at its end."""
+"""The report at the end of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LANES = ("hypervisor", "userland", *LANE_STATES, "seconds")
 
 
 class Verdict(Protocol):
-    """What is known of one lane in the end."""
+    """The result of one lane, or of one Python."""
 
     @property
     def name(self) -> str: ...
@@ -38,13 +38,13 @@ def text(
 
 
 def lane_row(verdict: suite.Verdict) -> Sequence[str]:
-    """A lane of the lab, under LANES."""
+    """The row of a lane under LANES."""
     counts = ["lost", "", "", ""] if verdict.lost else [str(verdict.count(state)) for state in LANE_STATES]
     return (f"Xen {verdict.lane.hypervisor.name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
 
 
 def table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Columns as wide as they need; words to the left, numbers to the right."""
+    """The rows as lines, with words aligned to the left and numbers to the right."""
     columns = [_column(list(cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(cells) for cells in zip(*columns, strict=True)]
 
