@@ -139,12 +139,14 @@ def _remove(domain: pyxc.Domain) -> None:
 
 
 @pytest.fixture
-def free_cpu(xen: pyxc.Xen) -> Iterator[int]:
+def free_cpu(xen: pyxc.Xen, release: tuple[int, int]) -> Iterator[int]:
     """Cpu 1, where no vcpu of dom0 is meanwhile.
 
     If one that sleeps there is woken just when the cpu leaves its pool, Xen crashes (runq_insert() of
     xen/common/sched/credit2.c; seen on 4.17).
     """
+    if release < (4, 14) and sys.maxsize < 2**32:
+        pytest.skip("32-bit processes crash once all vcpus of dom0 are on one cpu of QEMU (seen on Xen 4.10)")
     before = [(vcpu, vcpu.affinity().hard) for vcpu in xen.domains[0].vcpus]
     for vcpu, _ in before:
         vcpu.set_affinity(hard={0})
