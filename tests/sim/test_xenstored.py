@@ -430,17 +430,17 @@ def test_a_socket_where_none_can_be(xen: sim.Hypervisor, plain_directory: Path) 
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
-def test_nobody_else_may_use_the_socket(xen: sim.Hypervisor, tmp_path: Path, umask: int) -> None:
+def test_nobody_else_may_use_the_socket(xen: sim.Hypervisor, plain_directory: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        with Listener(xen.store, tmp_path / "socket"):
-            assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == 0o600
+        with Listener(xen.store, plain_directory / "socket"):
+            assert stat.S_IMODE((plain_directory / "socket").stat().st_mode) == 0o600
     finally:
         os.umask(before)
 
 
-def test_a_socket_that_is_in_use_stays(xen: sim.Hypervisor, tmp_path: Path) -> None:
-    path = tmp_path / "socket"
+def test_a_socket_that_is_in_use_stays(xen: sim.Hypervisor, plain_directory: Path) -> None:
+    path = plain_directory / "socket"
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
@@ -457,11 +457,11 @@ def test_a_socket_that_is_in_use_stays(xen: sim.Hypervisor, tmp_path: Path) -> N
     assert path.read_text() == "mine"
 
 
-def test_the_end_removes_no_other_socket(xen: sim.Hypervisor, tmp_path: Path) -> None:
-    path = tmp_path / "socket"
+def test_the_end_removes_no_other_socket(xen: sim.Hypervisor, plain_directory: Path) -> None:
+    path = plain_directory / "socket"
     with Listener(xen.store, path):
-        path.rename(tmp_path / "moved")
+        path.rename(plain_directory / "moved")
         path.write_text("another")
     assert path.read_text() == "another"
-    with Listener(xen.store, tmp_path / "socket2"):
-        (tmp_path / "socket2").unlink()
+    with Listener(xen.store, plain_directory / "socket2"):
+        (plain_directory / "socket2").unlink()

@@ -270,8 +270,10 @@ def test_root_does_not_use_what_belongs_to_another_user(
 
 
 @as_root
-def test_root_does_not_use_what_another_user_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "socket"
+def test_root_does_not_use_what_another_user_serves(
+    plain_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plain_directory / "socket"
     monkeypatch.setenv("XENSTORED_PATH", str(path))
     with socket.socket(socket.AF_UNIX) as listener, StoreClient(timeout=0.1) as client:
         listener.bind(str(path))
