@@ -75,7 +75,7 @@ def test_chosen_id_and_uuid(xen: pyxc.Xen) -> None:
         assert xen.domains[handle].domid == 0x1234
         with pytest.raises(pyxc.HypercallError) as caught:
             xen.domains.create(domid=0x1234)
-        assert caught.value.errno == errno.EEXIST
+        assert caught.value.errno == (errno.EEXIST if xen.interface.xen >= (4, 14) else errno.EINVAL)
     finally:
         domain.destroy()
 
@@ -114,7 +114,7 @@ def test_number_of_vcpus_is_that_of_the_creation(xen: pyxc.Xen, pv: pyxc.Domain)
     assert len(pv.vcpus) == 2
     with pytest.raises(pyxc.HypercallError) as caught:
         pv.set_max_vcpus(3)
-    assert caught.value.errno == errno.EINVAL
+    assert caught.value.errno in (errno.EINVAL, errno.EBUSY)
 
 
 def test_new_uuid(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
