@@ -3,6 +3,8 @@
 PYTHON ?= /usr/bin/python3
 PYXC_CACHE ?= $(HOME)/.cache/pyxc
 export PYXC_CACHE
+# pip fails where it cannot make its own directory.
+export PIP_CACHE_DIR ?= $(PYXC_CACHE)/pip
 # Any tox from 3.28 on, e.g. make test TOX=tox
 TOX ?= $(PYTHON) -m tox
 # More arguments for the program behind a target, e.g. make lab ARGS='--xen 4.20 -k gate'
@@ -13,7 +15,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) git mandoc python3-hypothesis python3-pip pyth
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
 
-.PHONY: help demo test fuzz lab foreign bench deb test-trixie clean
+.PHONY: help demo test fuzz lab foreign fresh bench deb test-trixie clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,18 +41,19 @@ lab:  ## Real Xen in QEMU: tests/real in every dom0
 foreign:  ## Real 32-bit Pythons, PowerPC's too: all that needs no Xen, and the bytes that they send
 	$(PYTHON) -m lab.foreign $(ARGS)
 
+fresh:  ## What README promises, in a Debian 12 root that has nothing else; only root can
+	$(PYTHON) -m lab.fresh $(ARGS)
+
 bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen; frame lists of a simulated one
 	@tools/need $(BUILD_PACKAGES)
 	@$(PYTHON) -W ignore setup.py --quiet build_ext --inplace
 	$(PYTHON) -m bench $(ARGS)
 
 deb:  ## Debian packages for i386 and amd64, each built and tested in a root of its own
-	@tools/need git mmdebstrap
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm i386 build/deb
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm amd64 build/deb
 
 test-trixie:  ## The same in a Debian 13 root: Python 3.13, Cython 3
-	@tools/need git mmdebstrap
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py trixie amd64 build/deb-trixie
 
 clean:  ## Remove what was built here; caches stay in $PYXC_CACHE

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; return the exit code, which says nothing about speed."""
     argparse.ArgumentParser(prog="python3 -m bench", description=__doc__).parse_args(arguments)
     try:
-        host.require_packages()
+        host.need(config.LAB_NEEDS)
         before = os.getloadavg()[0]
         lists = frame_lists.measure()
         rows = measure()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The command line: python3 -m lab."""
+"""python3 -m lab: run tests/real on real Xen, in QEMU."""
 
 from __future__ import annotations
 
 import argparse
+import collections
 import concurrent.futures
 import os
 import signal
@@ -11,48 +12,49 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import config, host, packages, report, suite, vm
+from lab import config, host, own, packages, report, suite, vm
 
-# Each machine has two processors, and keeps them busy: more machines than fit take longer than in turn.
+# Each machine keeps two processors busy. More machines than fit would take longer than one after the other.
 JOBS = max(1, (os.cpu_count() or 1) // 2)
-# Whose place an own hypervisor takes when no lane is named.
-DEFAULT_VERSION = "4.17"
 LOST_STATUS = 128
-INTERRUPTED_STATUS = 128 + signal.SIGINT
-TERMINATED_STATUS = 128 + signal.SIGTERM
+# Nothing failed but the emulation.
+BROKEN_STATUS = 3
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of python3 -m lab."""
     options = argparse.ArgumentParser(
         prog="python3 -m lab",
-        description="Run tests/real on real Xen, in QEMU, with Debian dom0s.",
-        epilog="Exit code 0 only if everything is green; of --run the command's own, 128 when its boot was "
-        "lost. Results and console logs are in build/lab/; what is slow to make is cached in "
-        "$PYXC_CACHE, else in ~/.cache/pyxc.",
+        description="Run tests/real on real Xen, in QEMU, each with a Debian dom0.",
+        epilog="Exit code: 0 if everything is green; 1 after failures; 3 if nothing failed but boots were "
+        "lost or processes crashed beside running guests, which the emulation is to blame for; with --run, "
+        "that of the command, 128 if its boot was lost. Results and console logs are in build/lab/. The "
+        "cache is in $PYXC_CACHE, by default ~/.cache/pyxc.",
     )
-    lanes = options.add_argument_group("which lanes (all)")
+    lanes = options.add_argument_group("which lanes (default: all)")
     lanes.add_argument(
         "--xen",
         action="append",
         default=[],
         metavar="VERSION|PATH",
-        help="this version (may be repeated), or a hypervisor file of your own",
+        help="this version, or a hypervisor file: one with a slash in its path (may be repeated)",
     )
-    lanes.add_argument("--xen-file", type=Path, metavar="PATH", help="a hypervisor file of your own")
     lanes.add_argument(
         "--userland", choices=sorted({lane.root.arch for lane in config.LANES}), help="lanes with this dom0"
     )
-    lanes.add_argument("--list", action="store_true", help="list the lanes and do nothing")
-    action = options.add_argument_group("what to do in place of all tests").add_mutually_exclusive_group()
-    action.add_argument(
-        "-k", dest="expression", metavar="EXPR", help="run the tests that match, as pytest -k"
+    lanes.add_argument("--list", action="store_true", help="list the lanes")
+    lanes.add_argument(
+        "--all", action="store_true", help="with what takes long: the endurance test makes 200,000 operations"
     )
-    action.add_argument("--run", metavar="CMD", help="run the shell command CMD in dom0, print its output")
+    action = options.add_argument_group("what to do (default: all tests)").add_mutually_exclusive_group()
+    action.add_argument(
+        "-k", dest="expression", metavar="EXPR", help="run matching tests, as pytest -k"
+    )
+    action.add_argument("--run", metavar="CMD", help="run a shell command in dom0 and print its output")
     action.add_argument(
         "--shell",
         action="store_true",
-        help="a shell in dom0, on this terminal; exit ends it, Ctrl-A X kills it",
+        help="start a shell in dom0 on this terminal; Ctrl-A X kills the machine",
     )
     extra = options.add_argument_group("how")
     extra.add_argument(
@@ -61,10 +63,10 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         type=_addition,
         metavar="HOST:DOM0",
-        help="put a file or directory of this machine into dom0 (may be repeated)",
+        help="add a file or directory of this machine to dom0 (may be repeated)",
     )
     extra.add_argument(
-        "--no-package", dest="package", action="store_false", help="leave the project's Debian package out"
+        "--no-package", dest="package", action="store_false", help="without the project's Debian package"
     )
     extra.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=f"boots at a time ({JOBS})")
     return options
@@ -73,32 +75,39 @@ def parser() -> argparse.ArgumentParser:
 def _addition(text: str) -> tuple[Path, str]:
     source, _, path = text.rpartition(":")
     if not path.startswith("/") or not Path(source).exists():
-        raise argparse.ArgumentTypeError(f"{text!r} is not EXISTING-PATH:/PATH-IN-DOM0")
+        raise argparse.ArgumentTypeError(f"invalid {text!r}: expected EXISTING-PATH:/PATH-IN-DOM0")
     return Path(source), path
 
 
+def listing() -> str:
+    """A table of all lanes: hypervisor, architecture of dom0, and the path of Xen's own tools in dom0."""
+    lines = [(lane.hypervisor.name, lane.root.arch, lane.peer_path or "none") for lane in config.LANES]
+    return "\n".join(report.table([("hypervisor", "userland", "peer"), *lines]))
+
+
 def select(chosen: argparse.Namespace) -> list[config.Lane]:
-    """The lanes that the options name; raises LabError when there is none."""
-    versions = [name for name in chosen.xen if "/" not in name]
-    files = [Path(name) for name in chosen.xen if "/" in name] + (
-        [chosen.xen_file] if chosen.xen_file else []
-    )
-    if files and not versions:
-        versions = [DEFAULT_VERSION]
-    lanes = [lane for lane in config.LANES if not versions or lane.hypervisor.name in versions]
+    """The lanes that the options select. LabError if there are none."""
+    lanes = [lane for name in chosen.xen for lane in _named(name)] if chosen.xen else list(config.LANES)
     lanes = [lane for lane in lanes if chosen.userland in (None, lane.root.arch)]
-    if files:
-        lanes = [lane._replace(xen=path) for path in files for lane in lanes]
-    missing = [str(path) for path in files if not path.is_file()]
-    if missing or not lanes:
-        raise host.LabError(
-            f"no such file: {missing[0]}" if missing else "no lane matches (--list shows them)"
-        )
+    if chosen.all:
+        lanes = [lane._replace(operations=lane.all_operations) for lane in lanes]
+    if not lanes:
+        raise host.LabError("no lane matches (--list shows them)")
+    names = [lane.name for lane in lanes]
+    if len(set(names)) < len(names):
+        raise host.LabError(f"two lanes have the same name, rename a hypervisor file: {' '.join(names)}")
     return lanes
 
 
+def _named(name: str) -> list[config.Lane]:
+    """The lanes of a version, or of a hypervisor file."""
+    if "/" in name:
+        return own.lanes(Path(name))
+    return [lane for lane in config.LANES if lane.hypervisor.name == name]
+
+
 def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
-    """Run the suite in LANES, some at a time; print the report."""
+    """Run the suite in `lanes`, print the report, and return the exit code."""
     with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
         pending = [
             pool.submit(suite.run, lane, chosen.expression, dict(chosen.add), chosen.package)
@@ -115,8 +124,13 @@ def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
             _show_output(verdict.lane)
     for verdict in verdicts:
         _show_differential(verdict.lane)
-    print(report.text(report.LANES, verdicts, report.lane_row))
-    return 0 if all(verdict.green for verdict in verdicts) else 1
+        _show_skips(verdict)
+    for lane in lanes:
+        if lane.operations < lane.all_operations and not chosen.expression:
+            print(f"{lane.name}: left out, --all runs it: {lane.all_operations:,} operations of endurance\n")
+    print(report.text(report.LANES, verdicts, report.lane_row, report.LANE_STATES))
+    red = [verdict for verdict in verdicts if not verdict.green]
+    return (BROKEN_STATUS if all(verdict.broken for verdict in red) else 1) if red else 0
 
 
 def _show_output(lane: config.Lane) -> None:
@@ -126,15 +140,22 @@ def _show_output(lane: config.Lane) -> None:
 
 
 def _show_differential(lane: config.Lane) -> None:
-    """How libxc's own binding and pyxc's compare, where both were run: each method in a line."""
+    """Print how Xen's own Python binding and pyxc's compare, method by method, if both were run."""
     file = vm.console_log(lane).with_name("differential.txt")
     if file.exists():
         summary, _, _ = file.read_text().partition("\n\n")
-        print(f"{lane.name}: xen.lowlevel.xc, libxc's and pyxc's\n{summary}\n")
+        print(f"{lane.name}: xen.lowlevel.xc of libxc and of pyxc\n{summary}\n")
+
+
+def _show_skips(verdict: suite.Verdict) -> None:
+    """Print why tests were skipped, for a hypervisor whose skips are not declared."""
+    if verdict.lane.hypervisor.file:
+        reasons = collections.Counter(test.reason for test in verdict.tests if test.state == "skipped")
+        print("".join(f"{verdict.name}: {count} skipped: {reason}\n" for reason, count in reasons.items()))
 
 
 def run_command(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
-    """Run a command in each of LANES, in turn; return the first exit code that is not 0."""
+    """Run a command in each lane, in turn; return the first exit code that is not 0."""
     codes = []
     for lane in lanes:
         with host.step(f"{lane.name}: running the command"):
@@ -152,19 +173,15 @@ def _boot(lane: config.Lane, chosen: argparse.Namespace) -> vm.Boot:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what ARGUMENTS ask; return the exit code."""
+    """Do what the arguments say; return the exit code."""
     chosen = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    signal.signal(signal.SIGTERM, host.terminated)
     try:
-        lanes = select(chosen)
         if chosen.list:
-            print(
-                "\n".join(
-                    f"{lane.xen_name:9} {lane.root.arch:6} peer: {lane.peer_path or 'none'}" for lane in lanes
-                )
-            )
+            print(listing())
             return 0
-        host.require_packages()
+        host.need(config.LAB_NEEDS)
+        lanes = select(chosen)
         if chosen.shell:
             return vm.shell(_boot(lanes[0], chosen))
         return run_command(lanes, chosen) if chosen.run else run_tests(lanes, chosen)
@@ -172,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.say(f"lab: {error}")
         return 2
     except KeyboardInterrupt:
-        return INTERRUPTED_STATUS
+        return host.INTERRUPTED_STATUS
 
 
 if __name__ == "__main__":

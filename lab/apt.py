@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Debian packages of any release, from the mirror that this machine's apt is configured with."""
+"""Packages of any Debian release, from the mirror that apt is configured to use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lab import cache, host
 
 @functools.cache
 def mirror() -> str:
-    """The URI of the Debian main archive in apt's own configuration, one-line or deb822.
+    """The URI of the Debian archive in apt's configuration. LabError if there is none.
 
-    apt itself reads its files: it lists what it knows, and with no index downloaded yet it is asked to fetch
-    them into a private place first, which needs no root.
+    apt itself is asked, so both formats of its files work. Without indexes it lists nothing; then they are
+    downloaded to a private directory first, which does not need root.
     """
     uri = _configured_mirror([])
     if uri is None:
@@ -23,7 +23,7 @@ def mirror() -> str:
         host.call(["sh", "-c", '"$@" || true', "sh", "apt-get", *private, "update", "-q"])
         uri = _configured_mirror(private)
     if uri is None:
-        raise host.LabError("apt's configuration names no Debian mirror")
+        raise host.LabError("apt is not configured to use a Debian mirror")
     return uri
 
 
@@ -46,12 +46,12 @@ def _configured_mirror(options: list[str]) -> str | None:
 
 
 def source_line(suite: str, kind: str = "deb") -> str:
-    """The one-line apt source of SUITE, main component; KIND is apt's: deb, or deb-src."""
+    """An apt source in one line: the main component of `suite`, binary (deb) or source (deb-src) packages."""
     return f"{kind} [signed-by={host.KEYRING}] {mirror()} {suite} main"
 
 
 def _private_state(name: str) -> list[str]:
-    """apt options that keep all it writes in the cache, and this machine's packages out of its sight."""
+    """apt options for a state directory `name` in the cache, in which no packages are installed."""
     top = cache.directory() / "apt" / name
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (top / folder).mkdir(parents=True, exist_ok=True)
@@ -67,19 +67,19 @@ def _private_state(name: str) -> list[str]:
 
 @functools.cache
 def options(suite: str, arch: str) -> list[str]:
-    """apt options for SUITE and ARCH with a state of their own, indexes fetched (once a run)."""
+    """apt options for the packages of `suite` for `arch`. The indexes are downloaded once in a run."""
     architecture = ["-o", f"APT::Architecture={arch}", "-o", f"APT::Architectures={arch}"]
     return _updated(f"{suite}-{arch}", source_line(suite), architecture)
 
 
 @functools.cache
 def _source_options(suite: str) -> list[str]:
-    """The same for the source packages of SUITE."""
+    """apt options for the source packages of `suite`."""
     return _updated(f"{suite}-source", source_line(suite, "deb-src"), [])
 
 
 def _updated(name: str, line: str, extra: list[str]) -> list[str]:
-    """apt options with a state called NAME that knows the source LINE alone; its index fetched."""
+    """apt options for a state directory `name` with one source, `line`, whose index is downloaded."""
     chosen = _private_state(name)
     sources = cache.directory() / "apt" / name / "sources.list"
     sources.write_text(line + "\n")
@@ -90,7 +90,7 @@ def _updated(name: str, line: str, extra: list[str]) -> list[str]:
 
 
 def fetch(suite: str, arch: str, package: str, into: Path) -> None:
-    """Download PACKAGE and unpack it INTO a directory."""
+    """Download `package` and unpack it into the directory `into`."""
     apt = options(suite, arch)
     host.call(["apt-get", *apt, "download", package], cwd=into)
     for deb in into.glob("*.deb"):
@@ -99,12 +99,12 @@ def fetch(suite: str, arch: str, package: str, into: Path) -> None:
 
 
 def fetch_source(suite: str, package: str, into: Path) -> None:
-    """Download the files of the source PACKAGE, packed as they are (.dsc, tar files), INTO a directory."""
+    """Download the files of the source `package` (.dsc, tar files) to the directory `into`."""
     host.call(["apt-get", *_source_options(suite), "source", "--download-only", package], cwd=into)
 
 
 def fetch_upstream(suite: str, package: str, into: Path, patches: Sequence[str] = ()) -> None:
-    """Unpack what Debian's source PACKAGE is made from INTO a directory; of its patches, PATCHES alone."""
+    """Unpack the upstream source of `package` into the directory `into`; apply Debian's `patches` alone."""
     apt = _source_options(suite)
     for part in ("--tar-only", "--diff-only") if patches else ("--tar-only",):
         host.call(["apt-get", *apt, "source", "-q", "--download-only", part, package], cwd=into)
@@ -117,10 +117,10 @@ def fetch_upstream(suite: str, package: str, into: Path, patches: Sequence[str] 
 
 
 def first_dependency(suite: str, arch: str, metapackage: str) -> str:
-    """The package that METAPACKAGE stands for: its first dependency."""
+    """The first dependency of `metapackage`: the package that it stands for."""
     listed = host.call(["apt-cache", *options(suite, arch), "depends", "--important", metapackage])
     for line in listed.splitlines():
         relation, _, name = line.strip().partition(": ")
         if relation == "Depends":
             return name
-    raise host.LabError(f"{metapackage} of {suite} depends on nothing")
+    raise host.LabError(f"{metapackage} of {suite} has no dependency")

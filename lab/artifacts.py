@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""What boots: hypervisors, the dom0 kernel and the first program in it, out of Debian's packages."""
+"""What a boot needs: hypervisors, the kernel of dom0 and busybox, from Debian's packages."""
 
 from __future__ import annotations
 
 import functools
 import gzip
+import lzma
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 
 from lab import apt, cache, config, host, roots
 
-# Run in a build root: $1 is the configuration. The hypervisor alone is built, not the tools.
+# Offsets in a bzImage: of the number of setup sectors, and of the payload's offset (after those) and size.
+SETUP_SECTORS, PAYLOAD = 0x1F1, 0x248
+SECTOR_BYTES = 512
+
+# Run in a build root; $1 is the configuration. Only the hypervisor is built, not the tools.
 BUILD_XEN = """
 cd /build
 dpkg-source --extract ./*.dsc source
@@ -23,14 +29,16 @@ mv source/xen/xen source/xen/xsm/flask/policy.bin .
 
 
 def hypervisor(wanted: config.Hypervisor) -> Path:
-    """The uncompressed hypervisor file."""
+    """The file of a hypervisor, uncompressed."""
+    if wanted.file:
+        return wanted.file
     make = _build_hypervisor if wanted.kconfig else _unpack_hypervisor
     recipe = (wanted._replace(options=""), BUILD_XEN if wanted.kconfig else "", apt.mirror())
     return cache.entry(wanted.package, recipe, functools.partial(make, wanted)) / "xen"
 
 
 def policy(wanted: config.Hypervisor) -> Path | None:
-    """The security policy that a hypervisor has built in; None where it has none."""
+    """The file of the security policy that is built into a hypervisor; None if it has none."""
     return hypervisor(wanted).with_name("policy.bin") if wanted.kconfig else None
 
 
@@ -53,7 +61,7 @@ def _build_hypervisor(wanted: config.Hypervisor, into: Path) -> None:
 
 
 def busybox() -> Path:
-    """A statically linked busybox, which runs in every root and in none."""
+    """A statically linked busybox, which needs no root."""
 
     def make(into: Path) -> None:
         apt.fetch(config.KERNEL_SUITE, "amd64", "busybox-static", into)
@@ -63,7 +71,7 @@ def busybox() -> Path:
 
 
 def kernel() -> Path:
-    """A directory with vmlinuz and the modules of config.KERNEL_MODULES, all in one place."""
+    """A directory with the kernel, as vmlinuz and uncompressed as vmlinux, and config.KERNEL_MODULES."""
 
     def make(into: Path) -> None:
         unpacked = into / "package"
@@ -71,8 +79,20 @@ def kernel() -> Path:
         package = apt.first_dependency(config.KERNEL_SUITE, "amd64", config.KERNEL_METAPACKAGE)
         apt.fetch(config.KERNEL_SUITE, "amd64", package, unpacked)
         next((unpacked / "boot").glob("vmlinuz-*")).rename(into / "vmlinuz")
+        (into / "vmlinux").write_bytes(_unpack_kernel((into / "vmlinuz").read_bytes()))
         for module in config.KERNEL_MODULES:
             next(unpacked.rglob(f"{module}.ko")).rename(into / f"{module}.ko")
         host.call(["rm", "-r", unpacked])
 
-    return cache.entry("kernel", (config.KERNEL_MODULES, apt.mirror()), make)
+    return cache.entry("kernel", (config.KERNEL_MODULES, "vmlinux", apt.mirror()), make)
+
+
+def _unpack_kernel(packed: bytes) -> bytes:
+    """The ELF file in a bzImage (The Linux/x86 Boot Protocol). Old releases of Xen cannot unpack it."""
+    sectors, start, size = packed[SETUP_SECTORS], *struct.unpack_from("<II", packed, PAYLOAD)
+    start += (sectors + 1) * SECTOR_BYTES
+    try:
+        # The size of the unpacked file comes after the compressed data.
+        return lzma.LZMADecompressor().decompress(packed[start : start + size])
+    except lzma.LZMAError as error:
+        raise host.LabError(f"the kernel is not compressed with xz: {error}") from error

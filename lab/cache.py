@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Things that are slow to make are made once, under a name that is a hash of what they are made from."""
+"""A cache of what is slow to make. The name of an entry has a hash of what the entry is made from."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def directory() -> Path:
 
 
 def key(recipe: object) -> str:
-    """A short hash of RECIPE's repr: whatever changes what is made belongs in it."""
+    """A short hash of the repr of `recipe`, which has to contain all that decides what is made."""
     return hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold the cache's lock NAME, against other threads and other runs."""
+    """Hold the lock `name` of the cache, against other threads and processes."""
     with open(directory() / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def entry(name: str, recipe: object, make: Callable[[Path], None]) -> Path:
-    """The directory NAME-<key of RECIPE>; made by MAKE(empty directory) when there is none yet.
+    """The directory of an entry. If it does not exist, `make` fills an empty directory.
 
-    It is made aside and renamed when complete: an interrupted run leaves nothing that looks like one. A lock
-    keeps two runs (or two lanes of one) from making the same thing twice.
+    That one is renamed when it is complete, so an interrupted run leaves no incomplete entry. A lock keeps
+    other threads and processes from making the same entry meanwhile.
     """
     final = directory() / f"{name}-{key(recipe)}"
     with locked(final.name):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Initramfs archives (cpio "newc"), written from tar files and host directories without root.
+"""Initramfs archives (cpio, format newc), written without root from tar files and directories.
 
-The kernel unpacks archives that follow one another into one file system: a dom0 image is such a sequence.
+A dom0 image is a sequence of archives, which the kernel unpacks into one file system.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TAR_TYPES = {
 
 
 class Writer:
-    """Writes one archive to OUT; everything in it belongs to root. Not for use by several threads."""
+    """Writes one archive, in which root owns all files. Threads: for one at a time."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -30,7 +30,7 @@ class Writer:
         self._directories: set[PurePosixPath] = {PurePosixPath("/")}
 
     def add(self, path: str, mode: int, data: bytes = b"") -> None:
-        """Add PATH (absolute) with the MODE of stat(2) and its DATA: a file's bytes, a link's target."""
+        """Add the absolute `path`. `mode` is that of stat(2), `data` the contents or the target of a link."""
         where = PurePosixPath("/") / path
         if stat.S_ISDIR(mode):
             self._directories.add(where)
@@ -42,7 +42,7 @@ class Writer:
         self.add(path, stat.S_IFREG | (0o755 if executable else 0o644), data)
 
     def tar(self, packed: Path, keep: Callable[[str], bool], prefix: str = "/") -> None:
-        """Add the members of tar file PACKED whose absolute path KEEP likes, below PREFIX."""
+        """Add below `prefix` the members of a tar file for whose absolute path `keep` returns True."""
         with tarfile.open(packed) as members:
             for member in members:
                 path = "/" + member.name.removeprefix(".").strip("/")
@@ -50,7 +50,7 @@ class Writer:
                     self.add(prefix + path, TAR_TYPES[member.type] | member.mode, _content(members, member))
 
     def tree(self, source: Path, path: str) -> None:
-        """Add the host directory or file SOURCE as PATH."""
+        """Add the directory or file `source` of this machine as `path`."""
         if not source.is_dir():
             self._host_file(source, path)
             return
@@ -59,7 +59,7 @@ class Writer:
                 self._host_file(inside, f"{path}/{inside.relative_to(source)}")
 
     def close(self) -> None:
-        """End the archive; OUT stays open, for the next one."""
+        """End the archive. The file stays open for the next archive."""
         self._record("TRAILER!!!", 0, b"")
 
     def _host_file(self, source: Path, path: str) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 from lab import apt, cache, host
 
 SUITE = "bookworm"
-# Debian's names of the sources. Built here with the Python of the same minor version, which SUITE has.
+# Debian's names of the sources. To build Python takes a Python of the same minor version: that of SUITE.
 PYTHON, ZLIB, LIBFFI = "python3.11", "zlib", "libffi"
-# What made Python 3.11.2 wait for ever at its end, and crash: CPython's gh-102126 and gh-106092.
+# Fixes of a deadlock at the end of Python 3.11.2 (CPython's gh-102126) and of a crash (gh-106092).
 PATCHES = {PYTHON: ("shutdown-deadlock.diff", "frame_dealloc-crash.diff")}
 BUILD_PYTHON = "/usr/bin/python3.11"
 BUILD_TRIPLET = "x86_64-linux-gnu"
 
-# What configure would find out by running a program, and options for a Python that runs tests.
+# Answers that configure would get by running a program, and options for a Python that only runs tests.
 ANSWERS = (
     "ac_cv_file__dev_ptmx=yes",
     "ac_cv_file__dev_ptc=no",
@@ -34,7 +34,7 @@ RECIPE = Path(__file__).read_text()
 
 
 def build(triplet: str) -> Path:
-    """The prefix (bin, include, lib) of a CPython for the machine that the cross compiler TRIPLET is for."""
+    """The prefix (with bin, include, lib) of a CPython for the machine for which `triplet` compiles."""
 
     def make(into: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="pyxc-cpython-") as scratch:
@@ -54,7 +54,7 @@ def _source(name: str, scratch: Path) -> Path:
 
 
 def _build_libraries(triplet: str, sources: dict[str, Path], prefix: Path) -> None:
-    """zlib and libffi, static, below PREFIX."""
+    """Build zlib and libffi, static, below `prefix`."""
     host.call(["./configure", "--static", f"--prefix={prefix}"], cwd=sources[ZLIB],
               environment={"CHOST": triplet, "CFLAGS": "-O2 -fPIC"})
     host.call(["./configure", f"--host={triplet}", "--disable-shared", "--with-pic", "--disable-docs",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Extension modules for foreign Pythons, built on this machine by the projects' own setup.py."""
+"""Extension modules for foreign Pythons, built on this machine by each project's setup.py."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ RECIPE = Path(__file__).read_text()
 
 
 def build(kind: Python, usr: Path, source: Path, into: Path) -> None:
-    """Build SOURCE for the Python of KIND that is installed in USR; put its modules INTO a directory.
+    """Build the project in `source` for the Python installed in `usr`, into the directory `into`.
 
-    setup.py learns of the other Python from that one's own record of how it was built.
+    setup.py reads that Python's record of how it was built, in place of its own Python's.
     """
     with tempfile.TemporaryDirectory(prefix="pyxc-build-") as name:
         record = next(usr.glob(f"lib/python3.*/_sysconfigdata_*{kind.triplet}.py"))

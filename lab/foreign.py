@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""python3 -m lab.foreign: the tests in real Pythons of other widths and byte orders.
+"""python3 -m lab.foreign: run the tests in real Pythons of other widths and byte orders.
 
-Beside the tests, each Python issues commands to simulated hypervisors: they must print what the reference
-Python prints, and the bytes that leave the process must be the same.
+Each Python also runs commands on simulated hypervisors. They must print what the reference Python prints, and
+the same bytes must leave the process.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ import json, platform, struct, sys
 print(json.dumps([platform.python_version(), sys.implementation._multiarch,
                   sys.byteorder, 8 * struct.calcsize("P")]))
 """
-INTERRUPTED_STATUS = 128 + signal.SIGINT
-TERMINATED_STATUS = 128 + signal.SIGTERM
 
 
 class Verdict(NamedTuple):
-    """What one Python says of itself (version, machine, byte order, bits), its tests, what else is wrong."""
+    """A Python's own report (version, machine, byte order, bits), its tests, and what else is wrong."""
 
     python: Python
     about: tuple[str, str, str, int]
@@ -49,16 +47,16 @@ class Verdict(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """The name of the Python."""
         return self.python.name
 
     def count(self, state: str) -> int:
-        """How many tests are in STATE."""
+        """How many tests are in a state."""
         return sum(test.state == state for test in self.tests)
 
     @property
     def green(self) -> bool:
-        """Whether all is as it should be."""
+        """Whether nothing failed and nothing else is wrong."""
         return not self.problems and not self.count("failed")
 
 
@@ -67,31 +65,31 @@ def parser() -> argparse.ArgumentParser:
     names = [python.name for python in config.FOREIGN]
     options = argparse.ArgumentParser(
         prog="python3 -m lab.foreign",
-        description="Run the tests that need no Xen in foreign Pythons, and compare what these do with "
-        f"what an {config.REFERENCE.name} one does.",
+        description="Run the tests that need no Xen in foreign Pythons, and compare these with an "
+        f"{config.REFERENCE.name} Python.",
         epilog="Exit code 0 only if everything is green. Results are in build/foreign/.",
     )
-    options.add_argument("python", nargs="*", metavar="PYTHON", help=f"some of {', '.join(names)} (all)")
+    options.add_argument("python", nargs="*", metavar="PYTHON", help=f"of {', '.join(names)} (default: all)")
     options.add_argument(
-        "-k", dest="expression", metavar="EXPR", help="only the tests that match, as pytest -k"
+        "-k", dest="expression", metavar="EXPR", help="only run matching tests, as pytest -k"
     )
     options.add_argument("--run", nargs=argparse.REMAINDER, metavar="ARGUMENT",
-                         help="no tests: run the Python with these arguments, pyxc installed")  # fmt: skip
+                         help="run the Python with these arguments and pyxc, no tests")  # fmt: skip
     options.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=f"Pythons at a time ({JOBS})")
     return options
 
 
 def select(names: Sequence[str]) -> list[Python]:
-    """The Pythons of these NAMES, all for none; raises LabError for an unknown one."""
+    """The Pythons with these names, or all. LabError for an unknown name."""
     known = {python.name: python for python in config.FOREIGN}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise host.LabError(f"no Python is called {unknown[0]}; there is {', '.join(known)}")
+        raise host.LabError(f"unknown Python {unknown[0]!r}: expected one of {', '.join(known)}")
     return [known[name] for name in names] or list(config.FOREIGN)
 
 
 def command(python: Python, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """A command line of PYTHON and its environment, in which pyxc is the one that was built for it."""
+    """The command line for `python` with `arguments`, and an environment with pyxc."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYXC"))}
     environment = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(pythons.package(python))}
     if python.emulator:
@@ -100,7 +98,7 @@ def command(python: Python, arguments: Sequence[str]) -> tuple[list[str], dict[s
 
 
 def run(python: Python, expression: str | None) -> Verdict:
-    """The tests (those that match pytest's -k EXPRESSION, else also the commands) in PYTHON."""
+    """Run the tests; unless pytest's -k `expression` selects some, also the commands."""
     start = time.monotonic()
     about, problems = examine(python)
     with host.step(f"{python.name}: testing"):
@@ -111,17 +109,17 @@ def run(python: Python, expression: str | None) -> Verdict:
 
 
 def examine(python: Python) -> tuple[tuple[str, str, str, int], list[str]]:
-    """What PYTHON says of itself, and whether that is what it is here for."""
+    """A Python's own report, and a problem if it is not of the kind that it should be."""
     words, environment = command(python, ["-c", ABOUT])
     said = subprocess.run(words, env=environment, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     version, machine, byteorder, bits = json.loads(said.stdout)
     wanted = (python.byteorder, python.bits)
-    problems = [f"is {byteorder}-endian of {bits} bits"] if (byteorder, bits) != wanted else []
+    problems = [f"has {bits} bits and is {byteorder}-endian"] if (byteorder, bits) != wanted else []
     return (version, machine, byteorder, bits), problems
 
 
 def run_suite(python: Python, expression: str | None) -> tuple[tuple[Test, ...], list[str]]:
-    """What pytest says in PYTHON, and what is wrong beyond failed tests."""
+    """The tests of pytest in `python`, and what is wrong beside failed tests."""
     junit = OUTPUT / python.name / "junit.xml"
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", *python.tests]
     code = write_output(python, [*arguments, *(["-k", expression] if expression else [])], "pytest")
@@ -130,7 +128,7 @@ def run_suite(python: Python, expression: str | None) -> tuple[tuple[Test, ...],
 
 
 def compare(python: Python) -> tuple[Test, ...]:
-    """One test for each command and each record of bytes: PYTHON says what the reference said."""
+    """A test for each command and each record of bytes: whether `python` prints what the reference does."""
     return tuple(_compare(python, name, arguments) for name, arguments in evidence())
 
 
@@ -143,7 +141,7 @@ def _compare(python: Python, name: str, arguments: Sequence[str]) -> Test:
 
 
 def evidence() -> list[tuple[str, list[str]]]:
-    """Names and arguments of what all Pythons must answer alike."""
+    """Names and arguments of the runs in which all Pythons must print the same."""
     commands = [
         (f"pyxc {target} {words}", ["-m", "pyxc", "--target", target, *words.split()])
         for target in config.TARGETS
@@ -153,19 +151,19 @@ def evidence() -> list[tuple[str, list[str]]]:
 
 
 def write_output(python: Python, arguments: Sequence[str], name: str) -> int | None:
-    """Run PYTHON with ARGUMENTS in the checkout and keep what it prints; its exit code."""
+    """Run `python` in the checkout, keep what it prints, and return its exit code."""
     words, environment = command(python, arguments)
     with output_file(python, name).open("wb") as output:
         return host.watch(words, output, LIMIT_S, cwd=host.CHECKOUT, environment=environment)
 
 
 def output_file(python: Python, name: str) -> Path:
-    """Where the output of NAME is kept."""
+    """The file with the output of the run `name`."""
     return OUTPUT / python.name / re.sub(r"[^\w.]+", "-", name)
 
 
 def run_all(chosen: Sequence[Python], expression: str | None, jobs: int) -> list[Verdict]:
-    """The verdicts on CHOSEN, some at a time; before them, unless asked for less, that on the reference."""
+    """The verdicts on `chosen`, `jobs` at a time; without an expression also that on the reference."""
     verdicts = []
     for python in (config.REFERENCE, *chosen):
         shutil.rmtree(OUTPUT / python.name, ignore_errors=True)
@@ -184,24 +182,24 @@ def run_all(chosen: Sequence[Python], expression: str | None, jobs: int) -> list
 
 
 def show(verdicts: Sequence[Verdict]) -> None:
-    """What failed, then the report."""
+    """Print what failed, then the report."""
     for verdict in verdicts:
         for test in verdict.tests:
             if test.state == "failed":
                 host.say(f"lab: {verdict.name}: {test.name}: {test.reason}")
-    print(report.text(HEADER, verdicts, row))
+    print(report.text(HEADER, verdicts, row, report.STATES))
 
 
 def row(verdict: Verdict) -> Sequence[str]:
-    """A Python under HEADER."""
+    """The row of a Python under HEADER."""
     counts = [str(verdict.count(state)) for state in report.STATES]
     return (*map(str, verdict.about), *counts, f"{verdict.seconds:.0f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what ARGUMENTS ask; return the exit code."""
+    """Do what the arguments say; return the exit code."""
     chosen = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    signal.signal(signal.SIGTERM, host.terminated)
     try:
         selected = select(chosen.python)
         host.need(config.FOREIGN_NEEDS)
@@ -215,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.say(f"lab: {error}")
         return 2
     except KeyboardInterrupt:
-        return INTERRUPTED_STATUS
+        return host.INTERRUPTED_STATUS
 
 
 if __name__ == "__main__":

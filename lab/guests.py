@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The guests that tests start: the small ones of lab/guests, and a Debian kernel with a shell script."""
+"""The guests that tests start: the small ones in lab/guests, and a Debian kernel with a shell script."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SMALL = {"pv": ["-m64"], "pvh": ["-m32"]}
 
 
 def directory() -> Path:
-    """A directory with the guests' images, their xl configuration files, and the script start-peer."""
+    """A directory with the images of the guests, their configuration files for xl, and start-peer."""
     kernel = artifacts.kernel() / "vmlinuz"
     busybox = artifacts.busybox()
     sources = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir())}

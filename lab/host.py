@@ -1,92 +1,65 @@
 # SPDX-License-Identifier: MIT
-"""The machine the lab runs on: its tools, its packages, and the user who waits in front of it."""
+"""The machine that the lab runs on: its packages, its processes, and messages to the user."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OUTPUT = CHECKOUT / "build" / "lab"
 
-# What the lab calls -> the Debian package that has it.
-TOOLS = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "mmdebstrap": "mmdebstrap",
-    "dpkg-deb": "dpkg",
-    "gcc": "gcc",
-    "ld": "binutils",
-    "setpriv": "util-linux",
-    "pip3": "python3-pip",
-}
+# What signs Debian's archives; of the package debian-archive-keyring.
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 POLL_S = 0.2
+INTERRUPTED_STATUS = 128 + signal.SIGINT
+TERMINATED_STATUS = 128 + signal.SIGTERM
 
 _print_lock = threading.Lock()
 _interrupted = threading.Event()
 
 
 class LabError(Exception):
-    """Something the lab needs is missing or failed; the message is for the user, one line where possible."""
+    """Something that the lab needs is missing or failed. The message is for the user."""
 
 
 def say(text: str) -> None:
-    """Print a line of progress on stderr, whole, whichever thread says it."""
+    """Print a line of progress on stderr. Threads: lines are not mixed."""
     with _print_lock:
         print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
-    """Announce WHAT, and its duration in seconds when it is over."""
+    """Print what is done, and when it is done how many seconds it took."""
     say(f"lab: {what} ...")
     start = time.monotonic()
     yield
     say(f"lab: {what}: {time.monotonic() - start:.0f} s")
 
 
-def missing_packages() -> list[str]:
-    """The Debian packages that the lab needs and this machine does not have."""
-    missing = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
-    if os.geteuid() != 0 and not shutil.which("newuidmap"):
-        missing.add("uidmap")
-    if not KEYRING.exists():
-        missing.add("debian-archive-keyring")
-    return sorted(missing)
-
-
-def require_packages() -> None:
-    """Install what is missing when root; else raise LabError that names it."""
-    missing = missing_packages()
-    if not missing:
-        return
-    if os.geteuid() != 0:
-        raise LabError(f"missing Debian packages: {' '.join(missing)} (apt-get install them as root)")
-    with step(f"installing {' '.join(missing)}"):
-        call(["apt-get", "update", "-q"])
-        call(
-            ["apt-get", "install", "-qy", "--no-install-recommends", *missing],
-            environment={"DEBIAN_FRONTEND": "noninteractive"},
-        )
-
-
 def interrupt() -> None:
-    """End what all threads watch, for good."""
+    """End what all threads watch, now and later."""
     _interrupted.set()
 
 
 def interrupted() -> bool:
-    """Whether somebody did."""
+    """Whether interrupt() was called."""
     return _interrupted.is_set()
+
+
+def terminated(*_: object) -> NoReturn:
+    """Handle SIGTERM as an exception, so that what was started is ended and removed."""
+    sys.exit(TERMINATED_STATUS)
 
 
 def watch(
@@ -97,9 +70,9 @@ def watch(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> int | None:
-    """Run COMMAND until it ends, the time is up or all is interrupted; it is dead afterwards in any case.
+    """Run a command until it ends, the time is up or interrupt() is called. It never outlives the call.
 
-    All that it prints goes to OUTPUT. Its exit code, None if it was not let go on to its end.
+    All that it prints goes to `output`. Returns its exit code, or None if it was killed.
     """
     process = subprocess.Popen(
         [str(word) for word in command],
@@ -121,9 +94,19 @@ def watch(
 
 
 def need(packages: Sequence[str]) -> None:
-    """Have these Debian packages: install them when root, else raise LabError that names them."""
-    done = subprocess.run([CHECKOUT / "tools/need", *packages], check=False, stdin=subprocess.DEVNULL,
-                          stdout=sys.stderr, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    """Make sure that these Debian packages are installed; raise LabError if they cannot be.
+
+    Root installs what is missing; for other users, who also need uidmap, the error says what to install.
+    """
+    unprivileged = [] if os.geteuid() == 0 else ["uidmap"]
+    done = subprocess.run(
+        [CHECKOUT / "tools/need", *packages, *unprivileged],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     if done.returncode:
         raise LabError(done.stderr.strip())
 
@@ -131,7 +114,7 @@ def need(packages: Sequence[str]) -> None:
 def call(
     command: Sequence[str | Path], *, cwd: Path | None = None, environment: dict[str, str] | None = None
 ) -> str:
-    """Run COMMAND and return its standard output; raise LabError with the end of its errors when it fails."""
+    """Run a command and return its standard output. LabError with the end of its output if it fails."""
     done = subprocess.run(
         [str(word) for word in command],
         check=False,

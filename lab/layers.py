@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The layers of a dom0 image: base, root, peer, and what one run adds."""
+"""The layers of a dom0 image: base, root, Xen's tools, and what one run adds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab import artifacts, cache, config, cpio, guests, host, roots
 
 INIT = Path(__file__).with_name("init.sh")
 
-# What a dom0 in memory can do without.
+# What is left out of a dom0 that is in memory.
 UNWANTED = (
     "/boot", "/dev", "/proc", "/sys", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log",
     "/usr/share/doc", "/usr/share/i18n", "/usr/share/info", "/usr/share/javascript", "/usr/share/lintian",
@@ -25,18 +25,18 @@ UNWANTED_PARTS = (
     "/perl/", "/test/",
 )  # fmt: skip
 
-# A file or directory of this machine -> where it appears in dom0.
+# A file or directory of this machine -> its path in dom0.
 Files = Mapping[Path, str]
 
 
 def _wanted(path: str) -> bool:
-    """Whether PATH of a Debian root goes into the image; the directories themselves stay."""
+    """Whether `path` of a Debian root goes into the image."""
     unwanted = any(path.startswith(f"{place}/") for place in UNWANTED)
     return not unwanted and not any(part in path for part in UNWANTED_PARTS)
 
 
 def base() -> Path:
-    """init, busybox, the kernel's modules and the guests: what every image starts with."""
+    """What every image starts with: init, busybox, the modules of the kernel, and the guests."""
     kernel = artifacts.kernel()
     guest_files = guests.directory()
     busybox = artifacts.busybox()
@@ -55,7 +55,7 @@ def base() -> Path:
 
 
 def of_root(root: config.Root, prefix: str = "/") -> Path:
-    """ROOT, trimmed, below PREFIX."""
+    """The files of a root that are needed, below `prefix`."""
     packed = roots.tar(root)
 
     def write(archive: cpio.Writer) -> None:
@@ -76,7 +76,7 @@ def of_package(deb: Path) -> Path:
 
 
 def of_job(command: str | None, environment: Mapping[str, str], files: Files, out: BinaryIO) -> None:
-    """Write to OUT what init.sh looks for: COMMAND (a shell script; None asks for a terminal), and FILES."""
+    """Write the last layer to `out`: `files`, and the shell script `command`, or None for a shell in dom0."""
     archive = cpio.Writer(out)
     for source, path in files.items():
         archive.tree(source, path)
@@ -89,7 +89,7 @@ def of_job(command: str | None, environment: Mapping[str, str], files: Files, ou
 
 
 def concatenate(parts: Iterable[Path], out: BinaryIO) -> None:
-    """Write the archives PARTS to OUT, one after the other."""
+    """Write archives to `out`, one after the other."""
     for part in parts:
         with part.open("rb") as archive:
             shutil.copyfileobj(archive, out)

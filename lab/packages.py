@@ -10,16 +10,16 @@ from pathlib import Path
 
 from lab import cache, config, host, layers, roots
 
-# Without the tests that need no Xen: `make deb` runs them, and recordings are made before they are tested.
+# Without tests: `make deb` runs these, and recordings have to be made before they can be tested.
 BUILD = "cd /build/source && DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -b -us -uc"
 
 
 def build(arch: str) -> list[Path]:
-    """The .debs for ARCH: from all files that git tracks or would track, as they are in the working tree."""
+    """The packages for `arch`, built from the working tree: from all files that git tracks or would track."""
     listed = sources()
     if Path("debian/control") not in listed:
         raise host.LabError(
-            "there is no debian/control in this tree (--no-package boots without the package)"
+            "debian/control is missing in this tree (--no-package boots without the package)"
         )
     root = config.build_root(arch, build_depends((host.CHECKOUT / "debian/control").read_text()))
 
@@ -35,12 +35,12 @@ def build(arch: str) -> list[Path]:
 
 
 def archives(arch: str) -> list[Path]:
-    """The packages for ARCH as archives for a dom0 image."""
+    """The packages for `arch` as archives for a dom0 image."""
     return [layers.of_package(deb) for deb in build(arch)]
 
 
 def build_depends(control: str) -> tuple[str, ...]:
-    """The names in the Build-Depends fields of a debian/control; first alternatives, without versions."""
+    """The packages in the Build-Depends fields of a debian/control: first alternatives, without versions."""
     source = control.split("\n\n")[0]
     fields = re.findall(r"^Build-Depends(?:-Arch|-Indep)?:((?:.*\n?)(?:[ \t].*\n?)*)", source, re.MULTILINE)
     names = [re.split(r"[\s|:(\[<]", entry.strip())[0] for field in fields for entry in field.split(",")]
@@ -49,7 +49,7 @@ def build_depends(control: str) -> tuple[str, ...]:
 
 
 def sources() -> list[Path]:
-    """What the package is made from: the files that git tracks or would track, relative to the checkout."""
+    """The files that the package is made from, relative to the checkout."""
     listed = host.call(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=host.CHECKOUT
     )
@@ -60,12 +60,12 @@ def sources() -> list[Path]:
 
 
 def fingerprint(paths: list[Path]) -> object:
-    """What changes when one of PATHS does."""
+    """What changes when one of the files does."""
     return [(path, _mode(path), cache.key((host.CHECKOUT / path).read_bytes())) for path in paths]
 
 
 def copy(paths: list[Path], into: Path) -> None:
-    """Copy PATHS of the checkout, as they are now, INTO a directory."""
+    """Copy files of the checkout into the directory `into`."""
     for path in paths:
         target = into / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Programs that others wrote for Xen's own Python modules: fetched where they are to be had, unchanged."""
+"""Programs that others wrote for Xen's own Python modules, downloaded and unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WANTED = "Python-Xen==0.0.3 --hash=sha256:483d624dc8de5de9a72324274ae31f44623bc5
 
 
 def directory() -> Path:
-    """A directory with the package pyxen, of the Python package index."""
+    """A directory with the Python package pyxen."""
 
     def make(into: Path) -> None:
         wanted = into / "requirements"

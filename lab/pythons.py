@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Foreign Pythons that run on this machine, and pyxc built for them.
 
-Each is a directory: root has what is installed, lib the modules, bin/python3 runs it, as itself: it is the
-sys.executable. No root is entered and no program of this machine is hidden from it.
+Each is a directory: root has what is installed, lib the modules; bin/python3 runs the Python and is its
+sys.executable. No root is entered, so the Python can start all programs of this machine.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from lab import apt, cache, config, cpython, extensions, host, packages, roots
 from lab.config import Python
 
 SUITE = "bookworm"
-# Its loader takes an argv[0] for the program. ${0%/*} is the directory that this file is in.
+# The loader can set argv[0] of the program. ${0%/*} is the directory of this file.
 WRAPPER = """#!/bin/sh
 here=${{0%/*}}/..
 exec {emulator} {loader} --argv0 "$0" --library-path {libraries} "$here"/{program} "$@"
 """
-# What pyxc is built from, of all that git tracks.
+# What pyxc is built from.
 BUILT_FROM = ("pyxc/", "setup.py", "pyproject.toml", "README.md")
 
 
 def home(kind: Python) -> Path:
-    """The directory of the Python of KIND, with the modules that tests need."""
+    """The directory of a Python, with the modules that the tests need."""
 
     def make(into: Path) -> None:
         root = into / "root"
@@ -48,7 +48,7 @@ def home(kind: Python) -> Path:
 
 
 def package(kind: Python) -> Path:
-    """A directory with pyxc for the Python of KIND, as it is in the working tree."""
+    """A directory with pyxc of the working tree, built for a Python."""
     paths = [path for path in packages.sources() if str(path).startswith(BUILT_FROM)]
     python = home(kind)
 
@@ -65,7 +65,7 @@ def _usr(kind: Python, python: Path) -> Path:
 
 
 def _add_modules(kind: Python, usr: Path) -> None:
-    """What Debian has as packages that suit every machine, and pyxattr, for which that is not so."""
+    """Add the modules that Debian packages for all machines, and pyxattr, which has to be built."""
     modules = next(usr.glob("lib/python3.*/site-packages"))
     with tempfile.TemporaryDirectory(prefix="pyxc-modules-") as name:
         scratch = Path(name)

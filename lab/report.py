@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a run says at its end."""
+"""The report at the end of a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Protocol, TypeVar
 
 from lab import suite
 
-LANES = ("hypervisor", "userland", "passed", "failed", "skipped", "seconds")
 STATES = ("passed", "failed", "skipped")
+LANE_STATES = ("passed", "failed", "crashed", "skipped")
+LANES = ("hypervisor", "userland", *LANE_STATES, "seconds")
 
 
 class Verdict(Protocol):
-    """What is known of one lane in the end."""
+    """The result of one lane, or of one Python."""
 
     @property
     def name(self) -> str: ...
@@ -27,21 +28,23 @@ class Verdict(Protocol):
 V = TypeVar("V", bound=Verdict)
 
 
-def text(header: Sequence[str], verdicts: Sequence[V], row: Callable[[V], Sequence[str]]) -> str:
-    """The problems, a table of a ROW for each verdict, and one line with the sums."""
+def text(
+    header: Sequence[str], verdicts: Sequence[V], row: Callable[[V], Sequence[str]], states: Sequence[str]
+) -> str:
+    """The problems, a table with a ROW for each verdict, and one line with the sums of STATES."""
     problems = [f"{verdict.name}: {problem}" for verdict in verdicts for problem in verdict.problems]
-    sums = ", ".join(f"{sum(verdict.count(state) for verdict in verdicts)} {state}" for state in STATES)
-    return "\n".join([*problems, *_table([header, *map(row, verdicts)]), sums])
+    sums = ", ".join(f"{sum(verdict.count(state) for verdict in verdicts)} {state}" for state in states)
+    return "\n".join([*problems, *table([header, *map(row, verdicts)]), sums])
 
 
 def lane_row(verdict: suite.Verdict) -> Sequence[str]:
-    """A lane of the lab, under LANES."""
-    counts = ["lost", "", ""] if verdict.lost else [str(verdict.count(state)) for state in STATES]
-    return (f"Xen {verdict.lane.xen_name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
+    """The row of a lane under LANES."""
+    counts = ["lost", "", "", ""] if verdict.lost else [str(verdict.count(state)) for state in LANE_STATES]
+    return (f"Xen {verdict.lane.hypervisor.name}", verdict.lane.root.arch, *counts, f"{verdict.seconds:.0f}")
 
 
-def _table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Columns as wide as they need; words to the left, numbers to the right."""
+def table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """The rows as lines, with words aligned to the left and numbers to the right."""
     columns = [_column(list(cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(cells) for cells in zip(*columns, strict=True)]
 

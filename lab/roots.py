@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Debian roots, made by mmdebstrap: as tar files for dom0 images, as trees for builds.
+"""Debian roots, made by mmdebstrap: tar files for dom0 images, directories for builds.
 
-mmdebstrap makes its own user namespace when it is not run by root; entering a tree does the same here.
+Without root, mmdebstrap uses a user namespace, and so does entering a directory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lab.config import Root
 NAMESPACE = ["unshare", "--mount", "--fork"]
 USER_NAMESPACE = ["unshare", "--map-root-user", "--map-auto", "--mount", "--pid", "--fork"]
 
-# Run in a mount namespace of its own, so nothing stays mounted: $1 is the tree, $2 a host directory that
-# appears as /build in it, the rest is the command.
+# Run in a mount namespace of its own, so nothing stays mounted. $1 is the root, $2 a directory that becomes
+# its /build; the rest is the command.
 ENTER = """
 set -e
 tree=$1 build=$2
@@ -32,7 +32,7 @@ exec chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=
 
 
 def tar(root: Root) -> Path:
-    """ROOT as a tar file."""
+    """A root as a tar file."""
 
     def make(into: Path) -> None:
         _mmdebstrap(root, into / "root.tar")
@@ -41,7 +41,7 @@ def tar(root: Root) -> Path:
 
 
 def tree(root: Root) -> Path:
-    """ROOT as a directory that :func:`enter` can run programs in."""
+    """A root as a directory that :func:`enter` can enter."""
 
     def make(into: Path) -> None:
         unpack(root, into / "tree")
@@ -50,16 +50,21 @@ def tree(root: Root) -> Path:
 
 
 def unpack(root: Root, into: Path) -> None:
-    """Make ROOT a directory INTO, which does not exist yet."""
+    """Make a root in the directory `into`, which does not exist yet."""
     packed = into.with_name("root.tar")
     _mmdebstrap(root, packed)
-    into.mkdir()
-    host.call([*_namespace(), "tar", "-xf", packed, "-C", into, "--exclude=./dev/*"])
+    extract(packed, into)
     packed.unlink()
 
 
+def extract(packed: Path, into: Path) -> None:
+    """Unpack the tar file of a root, except its /dev, into the directory `into`, which does not exist yet."""
+    into.mkdir()
+    host.call([*_namespace(), "tar", "-xf", packed, "-C", into, "--exclude=./dev/*"])
+
+
 def enter(root: Root, build: Path, command: Sequence[str]) -> str:
-    """Run COMMAND in ROOT's tree, with the host directory BUILD as its /build and HOME; return its output."""
+    """Run a command in a root, with the directory `build` as its /build and HOME; return its output."""
     shell = [*_namespace(), *_personality(root.arch), "sh", "-c", ENTER, "sh"]
     return host.call([*shell, str(tree(root)), str(build), *command])
 
@@ -87,5 +92,5 @@ def _namespace() -> list[str]:
 
 
 def _personality(arch: str) -> list[str]:
-    """What makes uname tell the machine of ARCH, for build tools that ask the kernel."""
+    """A prefix that makes uname report the machine of `arch`, for build tools that ask the kernel."""
     return ["setarch", "i686"] if arch == "i386" and platform.machine() == "x86_64" else []

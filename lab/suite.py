@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One lane's run of the suite, from the boot to the verdict."""
+"""The run of the suite in one lane, from the boot to the verdict."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fnmatch
 import json
 import shlex
 import shutil
+import signal
 import xml.etree.ElementTree as xml
 from pathlib import Path
 from typing import NamedTuple
@@ -23,10 +24,15 @@ python3 -m coverage json -q -o /results/coverage.json
 exit $code
 """
 NOTHING_COLLECTED = 5
+# Exit codes of a shell for a program that a signal ended.
+CRASHED = tuple(128 + number for number in (signal.SIGILL, signal.SIGBUS, signal.SIGSEGV))
 
 
 class Test(NamedTuple):
-    """A test as JUnit tells of it; STATE is passed, failed or skipped."""
+    """A test as JUnit describes it. `state` is passed, failed, crashed or skipped.
+
+    A test that failed has crashed if a process crashed while guests ran: the emulation makes processes crash.
+    """
 
     name: str
     state: str
@@ -34,7 +40,10 @@ class Test(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A lane's tests, and what is wrong with it beyond failed tests; SECONDS from power-on to power-off."""
+    """The tests of a lane, and what is wrong beside failed tests.
+
+    `seconds` is the time from power-on to power-off. `lost` is whether there are no results.
+    """
 
     lane: config.Lane
     tests: tuple[Test, ...]
@@ -44,37 +53,56 @@ class Verdict(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """The name of the lane."""
         return self.lane.name
 
     def count(self, state: str) -> int:
-        """How many tests are in STATE."""
+        """How many tests are in a state."""
         return sum(test.state == state for test in self.tests)
 
     @property
     def green(self) -> bool:
-        """Whether all is as it should be."""
-        return not self.problems and not self.count("failed")
+        """Whether nothing failed or crashed and nothing else is wrong."""
+        return not (self.problems or self.count("failed") or self.count("crashed"))
+
+    @property
+    def broken(self) -> bool:
+        """Whether the emulation is the only reason why the lane is not green."""
+        return self.lost or bool(self.count("crashed") and not self.problems and not self.count("failed"))
 
 
 def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_package: bool) -> Verdict:
-    """Run the suite (tests that match pytest's -k EXPRESSION) in LANE; results go to build/lab/LANE."""
+    """Run the suite, or the tests that match pytest's -k `expression`; the results go to build/lab/LANE."""
     archives = packages.archives(lane.root.arch) if with_package else []
     copied = {host.CHECKOUT / name: f"/job/{name}" for name in (config.SUITE.tests, *config.SUITE.helpers)}
-    environment = {"PYXC_TEST_XEN": "1", "PYXC_LANE": lane.name, "PYXC_OPERATIONS": str(lane.operations)}
+    environment = {
+        "PYXC_TEST_XEN": "1",
+        "PYXC_RELEASE": lane.hypervisor.version,
+        "PYXC_OPERATIONS": str(lane.operations),
+    }
     if lane.peer:
         copied[programs.directory()] = environment["PYXC_PROGRAMS"] = "/programs"
     boot = vm.Boot(lane, archives, {**copied, **files}, environment)
     expressions = " and ".join(f"({part})" for part in (lane.expression, expression) if part)
     arguments = [config.SUITE.tests, *(["-k", expressions] if expressions else [])]
+    partial = bool(expression or lane.hypervisor.file)
+    verdict = _attempt(lane, boot, shlex.join(arguments), partial)
+    # A lost boot was tried twice already.
+    if verdict.broken and not verdict.lost:
+        host.say(f"lab: {lane.name}: processes crashed while guests ran; repeating")
+        verdict = _attempt(lane, boot, shlex.join(arguments), partial)
+    return verdict
+
+
+def _attempt(lane: config.Lane, boot: vm.Boot, arguments: str, partial: bool) -> Verdict:
     with host.step(f"{lane.name}: testing"):
-        result = vm.run(boot, SCRIPT.format(arguments=shlex.join(arguments)))
+        result = vm.run(boot, SCRIPT.format(arguments=arguments))
     save(lane, result)
-    return judge(lane, result, bool(expression))
+    return judge(lane, result, partial)
 
 
 def save(lane: config.Lane, result: vm.Result) -> None:
-    """Write RESULT's files to LANE's directory, in place of those of the run before; console logs stay."""
+    """Replace the files in the directory of a lane with those of `result`; console logs stay."""
     top = vm.console_log(lane).parent
     for old in top.iterdir():
         if old.suffix != ".log":
@@ -86,39 +114,45 @@ def save(lane: config.Lane, result: vm.Result) -> None:
 
 
 def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
-    """RESULT against what config.py expects of LANE; with PARTIAL, only some of the tests were asked for."""
+    """Compare `result` with what config.py expects of the lane; if `partial`, of only some of the tests."""
     tests = read_junit(result.files.get("junit.xml", b""))
     lost = result.outcome is vm.Outcome.LOST
+    crashed = lane.peer is not None and result.exit_code in CRASHED and not tests
     if lost:
         problems = [f"lost twice, see {vm.console_log(lane)}"]
+    elif crashed:
+        problems = [f"Python crashed (exit code {result.exit_code}), see {vm.console_log(lane)}"]
     else:
         problems = check(tests, result.exit_code, lane.skips, partial)
-    if not (partial or lost or lane.expression):
+    if not (partial or lost or crashed or lane.expression):
         problems += _coverage_problems(result.files.get("coverage.json"))
-    return Verdict(lane, tests, tuple(problems), result.seconds, lost)
+    return Verdict(lane, tests, tuple(problems), result.seconds, lost or crashed)
 
 
 def check(
     tests: tuple[Test, ...], exit_code: int | None, skips: tuple[config.Skip, ...], partial: bool
 ) -> list[str]:
-    """What is wrong with a run of pytest beyond failed tests; SKIPS must be skipped, in one that is whole."""
+    """What is wrong beside failed tests. If not `partial`, all `skips` must have been skipped."""
     problems = []
     if not tests and not (partial and exit_code == NOTHING_COLLECTED):
         problems.append(f"no tests ran, exit code {exit_code}")
-    elif tests and exit_code != 0 and not any(test.state == "failed" for test in tests):
+    elif tests and exit_code != 0 and not any(test.state in ("failed", "crashed") for test in tests):
         problems.append(f"no test failed, but the exit code is {exit_code}")
     return problems + _unexpected_skips(skips, tests) + ([] if partial else _missing_skips(skips, tests))
 
 
 def read_junit(text: bytes) -> tuple[Test, ...]:
-    """The tests of a JUnit XML file; none of an empty one."""
+    """The tests in a JUnit XML file, which may be empty."""
     return tuple(_test(case) for case in xml.fromstring(text).iter("testcase")) if text else ()
 
 
 def _test(case: xml.Element) -> Test:
+    crash = case.find("properties/property[@name='crash']")
     name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
     for tag, state in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
         found = case.find(tag)
+        if found is not None and state == "failed" and crash is not None:
+            return Test(name, "crashed", crash.get("value") or "")
         if found is not None:
             return Test(name, state, found.get("message") or "")
     return Test(name, "passed", "")
@@ -136,14 +170,14 @@ def _unexpected_skips(skips: tuple[config.Skip, ...], tests: tuple[Test, ...]) -
 def _missing_skips(skips: tuple[config.Skip, ...], tests: tuple[Test, ...]) -> list[str]:
     skipped = [test.name for test in tests if test.state == "skipped"]
     return [
-        f"{skip.pattern} was to be skipped ({skip.reason}), but was not"
+        f"{skip.pattern} should have been skipped ({skip.reason})"
         for skip in skips
         if not fnmatch.filter(skipped, skip.pattern)
     ]
 
 
 def _coverage_problems(measured: bytes | None) -> list[str]:
-    """What MEASURED, coverage's JSON report, has below the limits of the suite."""
+    """The modules whose coverage, in the JSON report `measured`, is below its limit."""
     files = json.loads(measured)["files"] if measured else {}
     problems = []
     for module, limit in config.SUITE.coverage:
@@ -152,5 +186,5 @@ def _coverage_problems(measured: bytes | None) -> list[str]:
         ]
         if not reached or reached[0] < limit:
             percent = f"{reached[0]:.0f} %" if reached else "not measured"
-            problems.append(f"branch coverage of {module}: {percent}, to reach: {limit} %")
+            problems.append(f"branch coverage of {module}: {percent}, should be {limit} %")
     return problems

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One boot: QEMU, Xen, a Debian kernel as dom0, a job in it, and what the job leaves in /results.
+"""One boot: QEMU, Xen, a Debian kernel as dom0, a job in dom0, and what the job leaves in /results.
 
-Results come back as a tar file on a disk of their own, never through the console. A boot that brings none
-back is lost, which is neither passed nor failed: Xen or dom0 crashed, or the time was up.
+Results come back in a tar file on a disk, not through the console. A boot without results is lost, which is
+neither passed nor failed: Xen or dom0 crashed, or the time was up.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from typing import Any, NamedTuple
 
 from lab import artifacts, config, host, layers
 
-# Emulated: SMAP and SMEP break PV kernels under QEMU 7.2, RDTSCP breaks PVH ones.
-PROCESSOR = ["-accel", "tcg,thread=multi", "-cpu", "max,-smap,-smep,-rdtscp", "-smp", "2"]
+# What QEMU 7.2 emulates wrongly: PV kernels do not start with SMAP and SMEP, PVH kernels do not with RDTSCP;
+# with XSAVE, processes in dom0 crash now and then while guests run on a busy machine.
+BROKEN = ("smap", "smep", "rdtscp")
+XSAVE = "xsave"
+MACHINE = ("-accel", "tcg,thread=multi", "-smp", "2", "-no-reboot", "-nic", "none")
 XEN_COMMAND_LINE = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=all"
 # No comma in here: QEMU's multiboot loader splits modules at commas.
 KERNEL_COMMAND_LINE = "console=hvc0 quiet panic=1"
 DISK = "virtio-blk-pci,drive=results,disable-legacy=on,iommu_platform=on"
 DISK_BYTES = 256 << 20
-# Where the hypervisor's own security policy is in dom0, if it has one.
+# The path in dom0 of the security policy that is built into the hypervisor.
 POLICY = "/lab/policy"
 # In the tar that init.sh writes.
 RESULTS = "results/"
 EXIT_CODE = "lab/exit-code"
-# What the host waits longer than the job's own time limit: a job that hangs still brings its results out.
+# How long to wait after the time limit of the job, so that a job that hangs still brings back its results.
 GRACE_S = 120
 
 NOTHING: Mapping[Any, str] = types.MappingProxyType({})
@@ -47,9 +50,9 @@ class Outcome(enum.Enum):
 
 
 class Result(NamedTuple):
-    """What a boot brought back: exit code of the job (None when lost), and the files in its /results.
+    """What a boot brought back: the exit code of the job (None if lost), and the files in its /results.
 
-    SECONDS are from power-on to power-off.
+    `seconds` is the time from power-on to power-off.
     """
 
     outcome: Outcome
@@ -59,12 +62,12 @@ class Result(NamedTuple):
 
     @property
     def output(self) -> bytes:
-        """Standard output and errors of the job, as they came."""
+        """Standard output and errors of the job."""
         return self.files.get("output", b"")
 
 
 class Boot(NamedTuple):
-    """What a boot is made of: a lane; ARCHIVES (cpio) and FILES over its root; variables for the job."""
+    """What a boot is made of: a lane, archives (cpio) and files to add, and variables for the job."""
 
     lane: config.Lane
     archives: Sequence[Path] = ()
@@ -73,28 +76,28 @@ class Boot(NamedTuple):
 
 
 def run(boot: Boot, command: str) -> Result:
-    """Boot, run COMMAND in dom0 (a shell script, as root, in /root), bring back what it leaves in /results.
+    """Boot, run a shell script in dom0 (as root, in /root), and bring back what it leaves in /results.
 
-    The files of BOOT appear in dom0 under the paths they are mapped to. A command that outlives the lane's
-    time limit is killed (exit code 124). A lost boot is tried once more.
+    A command that is still running at the time limit of the lane is killed (exit code 124). A boot that is
+    lost is repeated once.
     """
     result = _run_once(boot, command)
     if result.outcome is Outcome.LOST and not host.interrupted():
         kept = console_log(boot.lane).rename(console_log(boot.lane).with_name("console-lost.log"))
-        host.say(f"lab: {boot.lane.name}: lost, see {kept}; once more")
+        host.say(f"lab: {boot.lane.name}: lost, see {kept}; repeating")
         result = _run_once(boot, command)
     return result
 
 
 def shell(boot: Boot) -> int:
-    """Boot with dom0's shell on this terminal until it is left; return QEMU's exit code."""
+    """Boot with a shell of dom0 on this terminal until it ends; return the exit code of QEMU."""
     with tempfile.TemporaryDirectory(prefix="pyxc-lab-") as scratch:
         command = _command(boot, _image(boot, None, Path(scratch)), None)
         return subprocess.run([*command, "-nographic"], check=False).returncode
 
 
 def console_log(lane: config.Lane) -> Path:
-    """Where the console output of LANE's last boot is."""
+    """The file with the console output of the last boot of a lane."""
     return host.OUTPUT / lane.name / "console.log"
 
 
@@ -127,7 +130,7 @@ def _result(brought: Mapping[str, bytes], seconds: float) -> Result:
 
 def _command(boot: Boot, image: Path, disk: Path | None) -> list[str]:
     lane = boot.lane
-    xen = lane.xen or artifacts.hypervisor(lane.hypervisor)
+    xen = artifacts.hypervisor(lane.hypervisor)
     drive = ["-drive", f"id=results,if=none,format=raw,file={disk}", "-device", DISK] if disk else []
     # setpriv: QEMU must not outlive the lab, however that ends.
     return [
@@ -136,24 +139,23 @@ def _command(boot: Boot, image: Path, disk: Path | None) -> list[str]:
         "KILL",
         "--",
         "qemu-system-x86_64",
-        *PROCESSOR,
+        *MACHINE,
+        "-cpu",
+        ",-".join(("max", *BROKEN, *(() if lane.xsave else (XSAVE,)))),
         "-m",
         str(lane.memory_mb),
-        "-no-reboot",
-        "-nic",
-        "none",
         "-kernel",
         str(xen),
         "-append",
         f"{XEN_COMMAND_LINE} dom0_mem={lane.dom0_memory_mb}M {lane.hypervisor.options}".rstrip(),
         "-initrd",
-        f"{artifacts.kernel() / 'vmlinuz'} {KERNEL_COMMAND_LINE},{image}",
+        f"{artifacts.kernel() / 'vmlinux'} {KERNEL_COMMAND_LINE},{image}",
         *drive,
     ]
 
 
 def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
-    """Write the dom0 image; the job's layer is last, so its files win."""
+    """Write the image of dom0. The layer of the job is last, so its files replace others."""
     lane = boot.lane
     parts = [layers.base(), layers.of_root(lane.root)]
     if lane.peer and lane.peer is not lane.root:
@@ -162,7 +164,7 @@ def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
     files = dict(boot.files)
     if lane.peer_path:
         environment["PYXC_PEER"] = lane.peer_path
-    policy = None if lane.xen else artifacts.policy(lane.hypervisor)
+    policy = artifacts.policy(lane.hypervisor)
     if policy:
         environment["PYXC_POLICY"] = files[policy] = POLICY
     limited = None if command is None else f"exec timeout -k 10 {lane.timeout_s} sh -c {shlex.quote(command)}"
@@ -174,7 +176,7 @@ def _image(boot: Boot, command: str | None, scratch: Path) -> Path:
 
 
 def _read_disk(disk: Path) -> dict[str, bytes]:
-    """The files of the tar on DISK; none when there is no tar."""
+    """The files in the tar file on a disk, none if there is no tar file."""
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(disk, "r:") as members:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +27,74 @@ else:
     settings.load_profile("patient")
 
 CHECKOUT = Path(__file__).parent.parent
+
+# Prefixes of variables that change what a program prints or which host it asks; Python's that select what is
+# tested stay.
+DECIDING = (
+    "CLICOLOR", "COLUMNS", "FORCE_COLOR", "LANG", "LC_", "LINES", "MAN", "NO_COLOR", "PAGER", "PYTHON",
+    "PYXC_ASSUME", "PYXC_TARGET", "PYXC_TRACE", "XENSTORED_",
+)  # fmt: skip
+KEPT = {
+    "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONHOME", "PYTHONMALLOC", "PYTHONPATH", "PYTHONSAFEPATH",
+}  # fmt: skip
+# Python itself ignores these, and restores them in the programs that it starts.
+IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this process inherited must not decide a test: signals, umask, environment.
+
+    A shell starts background jobs with SIGINT ignored, and all their children inherit that.
+    """
+    with pytest.MonkeyPatch.context() as patch, _default_signals():
+        for name in os.environ:
+            if name.startswith(DECIDING) and name not in KEPT:
+                patch.delenv(name)
+        patch.setenv("LC_ALL", "C.UTF-8")
+        patch.setenv("TERM", "dumb")
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        umask = os.umask(0o022)
+        yield
+        os.umask(umask)
+
+
+@contextlib.contextmanager
+def _default_signals() -> Iterator[None]:
+    ignored = [
+        number
+        for number in signal.valid_signals() - IGNORED_BY_PYTHON
+        if signal.getsignal(number) is signal.SIG_IGN
+    ]
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@pytest.fixture
+def plain_directory() -> Iterator[Path]:
+    """An empty directory wherever TMPDIR is: short enough for sockets, and without spaces in its name."""
+    with tempfile.TemporaryDirectory(prefix="pyxc-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """A function that starts a process, as Popen does. When the test ends, the process is killed."""
+    with contextlib.ExitStack() as ends:
+
+        def begin(*words: str, **options: Any) -> subprocess.Popen[str]:
+            process = ends.enter_context(subprocess.Popen(words, text=True, **options))
+            ends.callback(process.kill)
+            return process
+
+        yield begin
 
 
 def _keeps_attributes(directory: Path) -> bool:
@@ -59,7 +131,7 @@ def image(attributes_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _other_place() -> Path:
-    for place in (CHECKOUT, Path.home(), Path("/var/tmp")):
+    for place in (CHECKOUT, Path("/var/tmp")):
         if os.access(place, os.W_OK) and _keeps_attributes(place):
             return place
     pytest.skip("no file system here keeps user attributes")

@@ -46,6 +46,7 @@ def build(suite: str, arch: str, into: Path) -> None:
 
 if __name__ == "__main__":
     try:
+        host.need(config.ROOT_NEEDS)
         build(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
     except host.LabError as error:
         sys.exit(str(error))

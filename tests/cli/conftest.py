@@ -30,13 +30,6 @@ class Outcome(NamedTuple):
 Pyxc = Callable[..., Outcome]
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYXC_TARGET", raising=False)
-    monkeypatch.delenv("PYXC_TRACE", raising=False)
-    monkeypatch.delenv("PYXC_ASSUME", raising=False)
-
-
 @pytest.fixture
 def pyxc(capsys: pytest.CaptureFixture[str]) -> Pyxc:
     """The command, run as pyxc("list", "web1"); answers status, output and errors."""

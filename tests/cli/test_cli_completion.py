@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -65,9 +66,9 @@ def test_a_first_word(pyxc):
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the file is for bash")
-def test_the_shell_completes_names_of_files(tmp_path):
-    (tmp_path / "web1.core").touch()
-    assert _completed(f"pyxc verify {tmp_path}/we") == [f"{tmp_path}/web1.core"]
+def test_the_shell_completes_names_of_files(plain_directory):
+    (plain_directory / "web1.core").touch()
+    assert _completed(f"pyxc verify {plain_directory}/we") == [f"{plain_directory}/web1.core"]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the file is for bash")
@@ -88,8 +89,8 @@ def test_the_bash_file(line, offered):
 def _completed(line):
     """COMPREPLY for a line."""
     script = f"""
-        pyxc() {{ {sys.executable} -m pyxc "$@"; }}
-        source {SCRIPT}
+        pyxc() {{ {shlex.quote(sys.executable)} -m pyxc "$@"; }}
+        source {shlex.quote(str(SCRIPT))}
         COMP_LINE={line!r} COMP_POINT={len(line)}
         _pyxc
         echo "${{COMPREPLY[@]}}"

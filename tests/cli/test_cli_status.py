@@ -175,32 +175,33 @@ def test_follow_prints_new_lines_only_once(pyxc, host, monkeypatch):
     assert pyxc("dmesg", "-f").out == before + "(XEN) news\n" * 2
 
 
-def _start(*words):
-    command = [sys.executable, "-m", "pyxc", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def process(start):
+    """The command as a process: process("list")."""
+    pipe = subprocess.PIPE
+    return lambda *words: start(sys.executable, "-m", "pyxc", *words, stdout=pipe, stderr=pipe)
 
 
-def test_as_a_process():
-    process = _start("list", SIM)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
+def test_as_a_process(process):
+    listing = process("list", SIM)
+    out, err = listing.communicate(timeout=60)
+    assert (listing.returncode, err) == (0, "")
     assert out.startswith("Name ")
 
 
-def test_a_closed_pipe_is_no_noise():
-    process = _start("frames", "web1", "--all", SIM)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 141
-    process.stderr.close()
+def test_a_closed_pipe_is_no_noise(process):
+    frames = process("frames", "web1", "--all", SIM)
+    frames.stdout.close()
+    assert frames.stderr.read() == ""
+    assert frames.wait(timeout=60) == 141
 
 
-def test_an_interrupted_process_is_no_noise():
-    process = _start("dmesg", "--follow", SIM)
-    process.stdout.readline()
-    os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+def test_an_interrupted_process_is_no_noise(process):
+    following = process("dmesg", "--follow", SIM)
+    following.stdout.readline()
+    os.kill(following.pid, signal.SIGINT)
+    out, err = following.communicate(timeout=60)
+    assert (following.returncode, err) == (130, "")
 
 
 def test_a_newer_xen_is_managed_by_assumed_structures(pyxc, monkeypatch):

@@ -290,7 +290,7 @@ def policy(side: Side) -> None:
     side.call("flask_sid_to_context", 2**31 - 1, fixed=unless)
     side.call("flask_access", GUEST, GUEST, 3, 0, fixed=unless)
     side.call("flask_load", b"no policy", fixed=lost)
-    if present:
+    if "PYXC_POLICY" in os.environ:
         side.call("flask_load", policy=Path(os.environ["PYXC_POLICY"]).read_bytes())
 
 

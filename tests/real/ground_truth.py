@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import struct
@@ -27,6 +28,8 @@ STORE_SOCKET = Path("/run/xenstored/socket")
 PAGEMAP_PRESENT = 1 << 63
 PAGEMAP_FRAME = (1 << 55) - 1
 FRAMES_OF_2_MIB = 512
+KERNEL_RECORD_BYTES = 8192
+CRASH = re.compile(r"segfault at|trap invalid opcode|general protection fault|traps: ")
 
 
 class Guests(NamedTuple):
@@ -94,6 +97,33 @@ class Peer(NamedTuple):
         done = subprocess.run(words, capture_output=True, text=True, timeout=120)
         pairs = re.findall(r"pfn=0x([0-9a-f]+) ==> mfn=0x([0-9a-f]+)", done.stdout)
         return {int(pfn, 16): int(mfn, 16) for pfn, mfn in pairs}
+
+
+def release_of_tools(root: Path) -> str:
+    """The release, such as 4.17, of the Xen tools in a Debian root."""
+    (directory,) = root.glob("usr/lib/xen-[0-9]*")
+    return directory.name.removeprefix("xen-")
+
+
+@functools.cache
+def _kernel_log() -> int:
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.lseek(log, 0, os.SEEK_END)
+    return log
+
+
+def crashes() -> list[str]:
+    """What the kernel logged about processes that crashed, since the last call."""
+    found = []
+    while True:
+        try:
+            record = os.read(_kernel_log(), KERNEL_RECORD_BYTES).decode(errors="replace")
+        except BlockingIOError:
+            return found
+        except BrokenPipeError:  # records were overwritten before they were read
+            continue
+        if CRASH.search(record):
+            found.append(record.partition(";")[2].strip())
 
 
 def own_frame(address: int) -> int:

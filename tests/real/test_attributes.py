@@ -135,6 +135,10 @@ def test_without_an_iommu_there_are_no_devices_to_give(xen: pyxc.Xen, pv: pyxc.D
     ):
         with pytest.raises(pyxc.Unsupported):
             refused()
+
+
+@pytest.mark.needs_xen(4, 13)
+def test_without_an_iommu_no_domain_can_be_made_for_it(xen: pyxc.Xen) -> None:
     with pytest.raises(pyxc.HypercallError, match="createdomain.*EINVAL"):
         xen.domains.create(iommu=True)
 
@@ -185,12 +189,16 @@ def test_pages_at_guest_frames(pvh: pyxc.Domain) -> None:
         pvh.memory.remove_from_physmap(20)
 
 
-def test_log_dirty_mode_goes_on_and_off(xen: pyxc.Xen, pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
+def test_log_dirty_mode_goes_on_and_off(pvh: pyxc.Domain) -> None:
     pvh.memory.populate(range(16, 32))
     with pvh.log_dirty as log:
         assert log.clean(64).dirty == 0
         with pytest.raises(pyxc.HypercallError, match="EINVAL"):
             log.enable()
+
+
+@pytest.mark.needs_xen(4, 13)
+def test_log_dirty_mode_of_a_pv_domain_needs_shadow_tables(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
     if pyxc.Capability.SHADOW in xen.platform:
         with pv.log_dirty as log:
             assert log.peek(64).dirty == 0

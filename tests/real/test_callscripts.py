@@ -44,12 +44,12 @@ def test_same_outcomes_of_the_last_script(xen: pyxc.Xen) -> None:
 
 
 def same_outcomes(xen: pyxc.Xen, script: str) -> None:
-    """A script that was not recorded on this build of a release has to run to its end."""
+    """A script that was not recorded on this kind of Xen still has to run to its end."""
     release = callscripts.release(xen)
     outcomes = json.loads(json.dumps(callscripts.run(script, xen, release)))
     path = RECORDINGS / release / f"{script}.outcomes.json"
-    if release.endswith("-xsm") and not path.exists():
-        return
+    if not path.exists():
+        pytest.skip(f"ran to its end; there is no recording on {release} to compare it with")
     recorded = json.loads(path.read_text())
     different = callscripts.differences(recorded, outcomes)
     assert not different, pformat(different)

@@ -75,7 +75,7 @@ def test_chosen_id_and_uuid(xen: pyxc.Xen) -> None:
         assert xen.domains[handle].domid == 0x1234
         with pytest.raises(pyxc.HypercallError) as caught:
             xen.domains.create(domid=0x1234)
-        assert caught.value.errno == errno.EEXIST
+        assert caught.value.errno == (errno.EEXIST if xen.interface.xen >= (4, 14) else errno.EINVAL)
     finally:
         domain.destroy()
 
@@ -114,7 +114,7 @@ def test_number_of_vcpus_is_that_of_the_creation(xen: pyxc.Xen, pv: pyxc.Domain)
     assert len(pv.vcpus) == 2
     with pytest.raises(pyxc.HypercallError) as caught:
         pv.set_max_vcpus(3)
-    assert caught.value.errno == errno.EINVAL
+    assert caught.value.errno in (errno.EINVAL, errno.EBUSY)
 
 
 def test_new_uuid(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
@@ -157,9 +157,21 @@ def test_destroyed_domain_is_gone(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
         pv.destroy()
 
 
+def create_again(xen: pyxc.Xen, domid: int) -> pyxc.Domain:
+    """A domain with the id of one that was destroyed; since 4.22, Xen frees an id only some time later."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return xen.domains.create(domid=domid)
+        except pyxc.HypercallError as error:
+            if error.errno != errno.EEXIST or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 def test_destructive_calls_refuse_a_recycled_id(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
     xen.domains[pv.domid].destroy()
-    other = xen.domains.create(domid=pv.domid)
+    other = create_again(xen, pv.domid)
     try:
         for call in (pv.info, pv.destroy, pv.shutdown, pv.resume, lambda: pv.set_uuid(uuid.uuid4())):
             with pytest.raises(pyxc.DomainGone, match=str(other.uuid)):

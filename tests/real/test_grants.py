@@ -58,6 +58,7 @@ def test_what_is_not_lent(pv: pyxc.Domain) -> None:
     assert _in_use() == before
 
 
+@pytest.mark.needs_xen(4, 11)
 def test_rings_of_a_new_domain(pv: pyxc.Domain) -> None:
     console, store = pv.memory.populate([0, 1])
     pv.memory.write(console, b"console ring")
@@ -71,6 +72,7 @@ def test_rings_of_a_new_domain(pv: pyxc.Domain) -> None:
     assert pv.memory.read(console, size=12) == b"CONSOLE ring"
 
 
+@pytest.mark.needs_xen(4, 11)
 def test_rings_of_a_new_translated_domain(pvh: pyxc.Domain) -> None:
     pvh.memory.populate([0x10])
     pvh.memory.write(0x10, b"console ring")
@@ -79,6 +81,7 @@ def test_rings_of_a_new_translated_domain(pvh: pyxc.Domain) -> None:
         assert bytes(view[:12]) == b"console ring"
 
 
+@pytest.mark.needs_xen(4, 11)
 def test_a_ring_for_another_domain(pv: pyxc.Domain) -> None:
     (console,) = pv.memory.populate([0])
     pv.grants.seed(console=console, console_domid=0x7000)
@@ -87,6 +90,7 @@ def test_a_ring_for_another_domain(pv: pyxc.Domain) -> None:
     assert caught.value.errno == errno.EINVAL
 
 
+@pytest.mark.needs_xen(4, 11)
 def test_a_grant_that_is_mapped_keeps_a_dead_domain(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
     (console,) = pv.memory.populate([0])
     pv.grants.seed(console=console)
@@ -101,6 +105,7 @@ def test_a_grant_that_is_mapped_keeps_a_dead_domain(xen: pyxc.Xen, pv: pyxc.Doma
         time.sleep(0.05)
 
 
+@pytest.mark.needs_xen(4, 12)
 @pytest.mark.usefixtures("unguarded")
 def test_what_a_table_holds(xen: pyxc.Xen) -> None:
     domain = xen.domains.create(max_grant_frames=4)

@@ -15,6 +15,7 @@ from pyxc.abi.cpu_policy import Featureset, Policy
 from pyxc.abi.hypfs import Encoding, Type
 
 
+@pytest.mark.needs_xen(4, 14)
 def test_the_tree_tells_what_xen_version_tells(xen: pyxc.Xen) -> None:
     tree, version = xen.hypfs, xen.version
     told = [tree.read(f"/buildinfo/version/{name}") for name in ("major", "minor", "extra")]
@@ -22,11 +23,13 @@ def test_the_tree_tells_what_xen_version_tells(xen: pyxc.Xen) -> None:
     assert tree.read("/buildinfo/compileinfo/compile_date") == xen.build.compile_date
 
 
+@pytest.mark.needs_xen(4, 14)
 def test_the_configuration_is_unpacked(xen: pyxc.Xen) -> None:
     assert xen.hypfs.entry("/buildinfo/config").encoding is Encoding.GZIP
     assert "CONFIG_X86_64=y" in str(xen.hypfs.read("/buildinfo/config")).splitlines()
 
 
+@pytest.mark.needs_xen(4, 14)
 def test_every_entry_of_the_tree_can_be_read(xen: pyxc.Xen) -> None:
     entries = list(xen.hypfs.walk())
     assert {"/buildinfo", "/params"} <= {entry.path for entry in entries if entry.type is Type.DIR}
@@ -36,6 +39,7 @@ def test_every_entry_of_the_tree_can_be_read(xen: pyxc.Xen) -> None:
             assert isinstance(xen.hypfs.read(entry.path), str | int)
 
 
+@pytest.mark.needs_xen(4, 14)
 def test_a_parameter_is_changed_and_changed_back(xen: pyxc.Xen) -> None:
     before = xen.hypfs.read("/params/console_timestamps")
     xen.hypfs.write("/params/console_timestamps", "boot")
@@ -55,6 +59,7 @@ def test_no_patch_was_uploaded(xen: pyxc.Xen) -> None:
     assert refused.value.errno == errno.ENOENT
 
 
+@pytest.mark.needs_xen(4, 13)
 def test_dom0s_policy_is_what_its_kernel_sees(xen: pyxc.Xen) -> None:
     basic, version = xen.domains[0].cpu_policy().leaf(0), xen.domains[0].cpu_policy().leaf(1)
     assert basic and version
@@ -65,6 +70,7 @@ def test_dom0s_policy_is_what_its_kernel_sees(xen: pyxc.Xen) -> None:
     assert stepping and int(stepping[1]) == version.a & 0xF
 
 
+@pytest.mark.needs_xen(4, 13)
 def test_policies_go_from_the_processor_to_a_guest(xen: pyxc.Xen, pvh: pyxc.Domain) -> None:
     raw, guest = xen.cpu_policies.host(Policy.RAW), pvh.cpu_policy()
     processor, shown = raw.leaf(1), guest.leaf(1)
@@ -73,6 +79,7 @@ def test_policies_go_from_the_processor_to_a_guest(xen: pyxc.Xen, pvh: pyxc.Doma
     assert guest.msrs
 
 
+@pytest.mark.needs_xen(4, 13)
 def test_featuresets_begin_with_leaf_1(xen: pyxc.Xen) -> None:
     words = xen.cpu_policies.featureset(Featureset.RAW)
     leaf = xen.cpu_policies.host(Policy.RAW).leaf(1)

@@ -55,6 +55,7 @@ def _target(number: int) -> str:
         return ""
 
 
+@pytest.mark.needs_xen(4, 12)
 def test_grant_table_of_an_empty_domain(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
     assert xen.link.resource_size(pv.domid, GRANT_TABLE, 0) >= 1
     entry = b"\x01\x00\x00\x00\x34\x12\x00\x00"
@@ -68,6 +69,7 @@ def test_grant_table_of_an_empty_domain(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
         assert bytes(table) == before[:64] + entry + before[72:]
 
 
+@pytest.mark.needs_xen(4, 12)
 def test_resources_that_are_not_there(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
     with pytest.raises(OSError) as caught:
         xen.link.map_resource(pv.domid, 77, 0, 0, 1)

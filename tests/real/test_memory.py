@@ -149,6 +149,7 @@ def test_frames_of_a_pvh_domain(pvh: pyxc.Domain) -> None:
         pvh.memory.p2m()
 
 
+@pytest.mark.needs_xen(4, 12)
 def test_pv_domain_that_publishes_no_p2m(pv: pyxc.Domain) -> None:
     assert pv.memory.frames().frames.tolist() == []
     pv.memory.populate([0])

@@ -86,6 +86,7 @@ def test_times_of_vcpus(rtds_pool: pyxc.Pool | None, pv: pyxc.Domain) -> None:
     assert pv.vcpus.scheduling() == [RtdsParams(20_000, 4_000, True), RtdsParams(20_000, 1_000, False)]
 
 
+@pytest.mark.needs_xen(4, 14, before=(4, 23))
 def test_xen_is_spared_what_it_crashes_of(rtds_pool: pyxc.Pool | None) -> None:
     if rtds_pool is None:
         return

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from ground_truth import Peer
@@ -82,8 +80,7 @@ def test_a_boolean_locks_protected_domains(flask: Flask, xen: pyxc.Xen) -> None:
         xen.domains.create(ssidref=flask.sid(PROTECTED))
 
 
-def test_the_policy_that_is_loaded_can_be_loaded_again(flask: Flask) -> None:
-    policy = Path(os.environ["PYXC_POLICY"]).read_bytes()
+def test_the_policy_that_is_loaded_can_be_loaded_again(flask: Flask, policy: bytes) -> None:
     flask.load(policy)
     assert flask.context(flask.sid(GUEST)) == GUEST
     for broken in (policy[:-1], policy[4:], b"no policy"):

@@ -404,10 +404,10 @@ def test_a_host_needs_no_thread(dom0: Client, web1: Client) -> None:
 
 
 def test_other_processes_reach_it_through_a_socket(
-    xen: sim.Hypervisor, dom0: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    xen: sim.Hypervisor, dom0: Client, plain_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XENSTORED_PATH", str(tmp_path / "socket"))
-    with Listener(xen.store, tmp_path / "socket") as listener:
+    monkeypatch.setenv("XENSTORED_PATH", str(plain_directory / "socket"))
+    with Listener(xen.store, plain_directory / "socket") as listener:
         with StoreClient() as store, store.watch("/a") as watch:
             assert watch.get(10) == ("/a", "/a")
             dom0.ask(WRITE, b"/a/b\0x")
@@ -415,7 +415,7 @@ def test_other_processes_reach_it_through_a_socket(
             assert store.read("/a/b") == b"x"
         left = StoreClient()
         assert left.list("/a") == ["b"]
-    assert not (tmp_path / "socket").exists()
+    assert not (plain_directory / "socket").exists()
     with pytest.raises(OSError, match="closed the connection"):
         left.read("/a")
     left.close()
@@ -423,24 +423,24 @@ def test_other_processes_reach_it_through_a_socket(
     assert len(xen.store.sessions) == 1
 
 
-def test_a_socket_where_none_can_be(xen: sim.Hypervisor, tmp_path: Path) -> None:
+def test_a_socket_where_none_can_be(xen: sim.Hypervisor, plain_directory: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Listener(xen.store, tmp_path / "nothing" / "socket")
+        Listener(xen.store, plain_directory / "nothing" / "socket")
     assert threading.active_count() == 1
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
-def test_nobody_else_may_use_the_socket(xen: sim.Hypervisor, tmp_path: Path, umask: int) -> None:
+def test_nobody_else_may_use_the_socket(xen: sim.Hypervisor, plain_directory: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        with Listener(xen.store, tmp_path / "socket"):
-            assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == 0o600
+        with Listener(xen.store, plain_directory / "socket"):
+            assert stat.S_IMODE((plain_directory / "socket").stat().st_mode) == 0o600
     finally:
         os.umask(before)
 
 
-def test_a_socket_that_is_in_use_stays(xen: sim.Hypervisor, tmp_path: Path) -> None:
-    path = tmp_path / "socket"
+def test_a_socket_that_is_in_use_stays(xen: sim.Hypervisor, plain_directory: Path) -> None:
+    path = plain_directory / "socket"
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
@@ -457,11 +457,11 @@ def test_a_socket_that_is_in_use_stays(xen: sim.Hypervisor, tmp_path: Path) -> N
     assert path.read_text() == "mine"
 
 
-def test_the_end_removes_no_other_socket(xen: sim.Hypervisor, tmp_path: Path) -> None:
-    path = tmp_path / "socket"
+def test_the_end_removes_no_other_socket(xen: sim.Hypervisor, plain_directory: Path) -> None:
+    path = plain_directory / "socket"
     with Listener(xen.store, path):
-        path.rename(tmp_path / "moved")
+        path.rename(plain_directory / "moved")
         path.write_text("another")
     assert path.read_text() == "another"
-    with Listener(xen.store, tmp_path / "socket2"):
-        (tmp_path / "socket2").unlink()
+    with Listener(xen.store, plain_directory / "socket2"):
+        (plain_directory / "socket2").unlink()

@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,13 @@ WITH_COMMANDS = [document for document in DOCUMENTS if _blocks(document, "consol
 
 
 @pytest.fixture(autouse=True)
-def directory_of_the_examples(image: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory_of_the_examples(
+    image: Path, plain_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """Where there is an empty disk.img. Programs that are started there find the same pyxc."""
     monkeypatch.chdir(image.parent)
-    for name in ("PYXC_TARGET", "PYTEST_ADDOPTS"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(plain_directory))
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(PACKAGES))
     return image.parent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pyxc._core import PAGE_SIZE
 from pyxc.abi.arch import x86
@@ -38,28 +38,61 @@ _CONSOLE = Table(
 
 
 class P2m:
-    """A p2m in the making: runs of the guest's own frames, and entries that are something else."""
+    """A p2m: runs of the guest's own frames, and entries that are something else.
+
+    It may serve many hosts, and is not changed once the first of them uses it.
+    """
 
     def __init__(self) -> None:
         self.entries = array("Q")
         self.runs: list[tuple[int, range]] = []
+        self.tot_pages = 0
+        self._packed: dict[str, bytes] = {}
+        self._packed_m2p: dict[str, list[tuple[int, bytes]]] = {}
 
     def map(self, *runs: range) -> None:
         """Runs of consecutive frames at the next pfns."""
         for frames in runs:
             self.runs.append((len(self.entries), frames))
+            self.tot_pages += len(frames)
             self.entries.frombytes(_NATIVE.pack_run(frames))
 
     def hold(self, entries: Iterable[int]) -> None:
         """Entries that are no frames of the guest's own."""
         self.entries.extend(entries)
 
+    def packed(self, words: Words) -> bytes:
+        """All entries as a machine has them in memory, to the end of a page. Kept for the next host."""
+        found = self._packed.get(words.byteorder)
+        if found is None:
+            pages = _pages(len(self.entries))
+            found = words.pack(self.entries).ljust(pages * PAGE_SIZE, b"\xff")
+            self._packed[words.byteorder] = found
+        return found
+
+    def packed_m2p(self, words: Words) -> list[tuple[int, bytes]]:
+        """The pfns of the guest's frames: first frame and pfns of each piece. Kept for the next host."""
+        found = self._packed_m2p.get(words.byteorder)
+        if found is None:
+            found = self._packed_m2p[words.byteorder] = list(self._m2p(words))
+        return found
+
+    def _m2p(self, words: Words) -> Iterator[tuple[int, bytes]]:
+        first, stop, parts = 0, 0, [b""]
+        for pfn, frames in sorted(self.runs, key=lambda run: run[1].start):
+            if frames.start != stop:
+                yield first, b"".join(parts)
+                first, parts = frames.start, []
+            parts.append(words.pack_run(range(pfn, pfn + len(frames))))
+            stop = frames.stop
+        yield first, b"".join(parts)
+
 
 class _Frames:
     """Frames of a guest for its own tables, from the end of its memory."""
 
-    def __init__(self, runs: Iterable[range]) -> None:
-        self._runs = list(runs)
+    def __init__(self, runs: list[range]) -> None:
+        self._runs = runs
 
     def take(self, count: int = 1) -> list[int]:
         taken: list[int] = []
@@ -78,12 +111,12 @@ def furnish(xen: Host, domain: Domain, p2m: P2m, linear: bool = True) -> None:
     `linear`: it publishes the p2m as a list in its address space too, not only as a tree of frames.
     """
     machine, entries = xen.machine, p2m.entries
-    domain.tot_pages = sum(len(frames) for _, frames in p2m.runs)
-    for pfn, run in p2m.runs:
-        machine.set_m2p_run(run[0], range(pfn, pfn + len(run)))
-    frames = _Frames(run for _, run in p2m.runs)
+    domain.tot_pages = p2m.tot_pages
+    for first, pfns in p2m.packed_m2p(machine.words):
+        machine.write_m2p(first, pfns)
+    frames = _Frames([run for _, run in p2m.runs])
     leaves = frames.take(_pages(len(entries)))
-    machine.write_pages(leaves, machine.words.pack(entries).ljust(len(leaves) * PAGE_SIZE, b"\xff"))
+    machine.write_pages(leaves, p2m.packed(machine.words))
     root = _page_tables(xen, frames, leaves)
     arch = {"max_pfn": len(entries), "pfn_to_mfn_frame_list_list": _tree(xen, frames, leaves)}
     if linear and xen.profile.since(4, 6):

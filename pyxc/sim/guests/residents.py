@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from array import array
+from functools import cache
 from uuid import UUID
 
 from pyxc.abi.domctl import CreateFlag
@@ -39,19 +40,23 @@ def start_dom0(xen: Host, store: Xenstored) -> None:
     """A Linux dom0: its first pages below 640 KiB, then a hole that it maps one to one, then the rest."""
     dom0 = _new(xen, UUID(int=0), vcpus=2, emulation=_PIT)
     dom0.max_pages, dom0.pauses, dom0.iommu = UNLIMITED, 0, xen.profile.iommu
-    frames = xen.machine.allocate_run(0, DOM0_PAGES)
+    pv.furnish(xen, dom0, _dom0_p2m(xen.machine.allocate_run(0, DOM0_PAGES)))
+    own_hardware(xen, dom0)
+    hold_virqs(dom0)
+    dom0.live_vcpus[1].blocked = True
+    toolstack.init_dom0(store)
+    xen.schedule()
+
+
+@cache
+def _dom0_p2m(frames: range) -> pv.P2m:
     low = _DOM0_IDENTITY.start
     p2m = pv.P2m()
     p2m.map(frames[:low])
     p2m.hold(pfn | IDENTITY for pfn in _DOM0_IDENTITY)
     p2m.map(frames[low:])
     p2m.hold(array("Q", [INVALID_ENTRY]) * (_DOM0_PFNS - len(p2m.entries)))
-    pv.furnish(xen, dom0, p2m)
-    own_hardware(xen, dom0)
-    hold_virqs(dom0)
-    dom0.live_vcpus[1].blocked = True
-    toolstack.init_dom0(store)
-    xen.schedule()
+    return p2m
 
 
 def own_hardware(xen: Host, dom0: Domain) -> None:
@@ -127,21 +132,27 @@ def _start_web1(xen: Host) -> Domain:
     """An idle PV guest with a p2m in both forms, which has holes, an identity and a frame of dom0's."""
     web1 = _new(xen, UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
     web1.max_pages, web1.pauses = 16_384 + 256, 0
-    pieces = _pieces(xen.machine.allocate_run(web1.domid, 16_384))
+    frames = xen.machine.allocate_run(web1.domid, 16_384)
+    connect(xen, web1)
+    pv.furnish(xen, web1, _web1_p2m(frames, xen.machine.frames_of(0).runs[-1][-1]))
+    for vcpu in web1.live_vcpus:
+        vcpu.blocked = True
+    return web1
+
+
+@cache
+def _web1_p2m(frames: range, dom0s_frame: int) -> pv.P2m:
+    pieces = _pieces(frames)
     p2m = pv.P2m()
     p2m.map(*pieces[:5])
     p2m.hold([len(p2m.entries) | IDENTITY])
     p2m.map(*pieces[5:16])
     p2m.hold([INVALID_ENTRY] * 8)
     p2m.map(*pieces[16:24])
-    p2m.hold([xen.machine.frames_of(0).runs[-1][-1] | FOREIGN])
+    p2m.hold([dom0s_frame | FOREIGN])
     p2m.map(*pieces[24:])
     p2m.hold([INVALID_ENTRY] * 100)
-    connect(xen, web1)
-    pv.furnish(xen, web1, p2m)
-    for vcpu in web1.live_vcpus:
-        vcpu.blocked = True
-    return web1
+    return p2m
 
 
 def _start_db1(xen: Host) -> Domain:
@@ -169,8 +180,14 @@ def _start_build(xen: Host) -> Domain:
     build = _new(xen, UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)
     pages = 8_192
     build.max_pages = pages + 256
-    p2m = pv.P2m()
-    p2m.map(*_pieces(xen.machine.allocate_run(build.domid, pages)))
+    frames = xen.machine.allocate_run(build.domid, pages)
     connect(xen, build)
-    pv.furnish(xen, build, p2m, linear=False)
+    pv.furnish(xen, build, _build_p2m(frames), linear=False)
     return build
+
+
+@cache
+def _build_p2m(frames: range) -> pv.P2m:
+    p2m = pv.P2m()
+    p2m.map(*_pieces(frames))
+    return p2m

@@ -143,7 +143,12 @@ class Machine:
         """The pfns of consecutive frames, on a machine that has an M2P."""
         if self.m2p_frames:
             words = self.words.pack_run(pfns) if isinstance(pfns, range) else self.words.pack(pfns)
-            self.memory.write(self.m2p_frames.start, first_mfn * 8, words)
+            self.write_m2p(first_mfn, words)
+
+    def write_m2p(self, first_mfn: int, pfns: bytes) -> None:
+        """The same of pfns as the machine has them in memory."""
+        if self.m2p_frames:
+            self.memory.write(self.m2p_frames.start, first_mfn * 8, pfns)
 
     def pfn_of(self, mfn: int) -> int:
         """What the M2P says of a frame."""

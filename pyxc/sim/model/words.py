@@ -16,7 +16,7 @@ class Words:
     """Between numbers and the bytes of a machine with one byte order ("little" or "big")."""
 
     def __init__(self, byteorder: Literal["little", "big"]) -> None:
-        self._byteorder = byteorder
+        self.byteorder = byteorder
         self._swapped = byteorder != sys.byteorder
 
     def pack(self, words: Iterable[int]) -> bytes:
@@ -37,10 +37,10 @@ class Words:
         while start < run.stop:
             upper, lower = divmod(start, _BLOCK)
             count = min(_BLOCK - lower, run.stop - start)
-            piece = bytearray(_first_block(self._byteorder)[8 * lower : 8 * (lower + count)])
+            piece = bytearray(_first_block(self.byteorder)[8 * lower : 8 * (lower + count)])
             for place, value in enumerate(upper.to_bytes(6, "little"), start=2):
                 if value:
-                    piece[place if self._byteorder == "little" else 7 - place :: 8] = bytes((value,)) * count
+                    piece[place if self.byteorder == "little" else 7 - place :: 8] = bytes((value,)) * count
             yield piece
             start += count
 

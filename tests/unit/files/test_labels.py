@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,14 +105,12 @@ while True:
 """
 
 
-def test_of_many_who_label_a_new_file_one_wins(image: Path) -> None:
+def test_of_many_who_label_a_new_file_one_wins(
+    image: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    racer = (sys.executable, "-c", RACE, str(image))
     racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACE, str(image), f"u:r:t{number}", labels.ATTRIBUTE],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
+        start(*racer, f"u:r:t{number}", labels.ATTRIBUTE, stdout=subprocess.PIPE) for number in range(4)
     ]
     said = [racer.communicate(timeout=60)[0].strip() for racer in racers]
     assert sorted(said) == ["first", "second", "second", "second"]

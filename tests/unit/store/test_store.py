@@ -77,11 +77,12 @@ class FakeXenstored:
 
 
 @pytest.fixture
-def xenstored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeXenstored]:
-    monkeypatch.setattr(channel, "SOCKETS", (str(tmp_path / "nothing"), str(tmp_path / "socket")))
+def xenstored(plain_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeXenstored]:
+    places = (plain_directory / "nothing", plain_directory / "socket")
+    monkeypatch.setattr(channel, "SOCKETS", tuple(map(str, places)))
     monkeypatch.setattr(channel, "DEVICES", ())
     monkeypatch.setattr(Names, "_silent", {})
-    fake = FakeXenstored(tmp_path / "socket")
+    fake = FakeXenstored(plain_directory / "socket")
     yield fake
     fake.close()
 
@@ -269,8 +270,10 @@ def test_root_does_not_use_what_belongs_to_another_user(
 
 
 @as_root
-def test_root_does_not_use_what_another_user_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "socket"
+def test_root_does_not_use_what_another_user_serves(
+    plain_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plain_directory / "socket"
     monkeypatch.setenv("XENSTORED_PATH", str(path))
     with socket.socket(socket.AF_UNIX) as listener, StoreClient(timeout=0.1) as client:
         listener.bind(str(path))
@@ -332,11 +335,11 @@ def test_a_connection_that_ended_stays_so(client: StoreClient, xenstored: FakeXe
 
 
 def test_a_daemon_that_reads_nothing_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XENSTORED_PATH", str(tmp_path / "deaf"))
+    monkeypatch.setenv("XENSTORED_PATH", str(plain_directory / "deaf"))
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "deaf"))
+        listener.bind(str(plain_directory / "deaf"))
         listener.listen()
         with StoreClient(timeout=0.005) as client:
             for _ in range(100):
