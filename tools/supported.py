@@ -28,8 +28,8 @@ HEAD = """<!-- SPDX-License-Identifier: MIT -->
 # What is supported, on which Xen
 
 One row for each operation of pyxc, by hypercall, and a column for each release of Xen; 3.0 is that of April
-to August 2006, {unreleased} is not released: it is what the development tree of 2026-08-20 calls itself, and may
-still change. What a release does not have raises `Unsupported` before any hypercall.
+to August 2006, {unreleased} is not released: it is what the development tree of 2026-08-20 calls itself, and
+may still change. What a release does not have raises `Unsupported` before any hypercall.
 
 | | |
 | --- | --- |

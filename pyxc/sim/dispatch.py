@@ -10,7 +10,7 @@ from pyxc.abi import domctl as domctl_abi
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
-from pyxc.abi.operation import DM_OP, DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family
+from pyxc.abi.operation import DM_OP, DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family, Operation
 from pyxc.sim.model.access import ClientMemory, Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.host import Host
@@ -111,9 +111,7 @@ class Dispatch:
         self._families = {
             number: family
             for number, family in _FAMILIES.items()
-            if self._commands[family]
-            and xen.interface.number(family.name) != 0
-            and (xen.profile.xsm or family is not XSM_OP)
+            if self._commands[family] and self._has(family)
         }
         order = "<" if xen.interface.byteorder == "little" else ">"
         self._entry, self._buffer = ENTRY_STRUCT.at(xen.interface), struct.Struct(f"{order}QQ")
@@ -126,6 +124,18 @@ class Dispatch:
             return self._multicall(memory, arguments[0], arguments[1])
         except Refusal as refusal:
             return -refusal.errno
+
+    def add(self, operation: Operation, handler: Handler) -> None:
+        """Carry out one more operation, or one in another way. NotInInterface where this Xen has it not."""
+        layout, family = operation.at(self._xen.interface), operation.family
+        if not self._has(family):
+            raise NotInInterface(f"this Xen has no {family.name}")
+        self._families[family.hypercall] = family
+        self._commands.setdefault(family, {})[operation.command] = (layout if layout.size else None, handler)
+
+    def _has(self, family: Family) -> bool:
+        there = self._xen.interface.number(family.name) != 0
+        return there and (self._xen.profile.xsm or family is not XSM_OP)
 
     def _commands_of(self, family: Family) -> Commands:
         """The operations of a family that this release has, by command."""

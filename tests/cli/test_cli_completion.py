@@ -29,7 +29,7 @@ SIM = ["--target", "sim:xen-4.17"]
         (["--record", "x"], ["__files__"]),
         (["list", "--provenance", "r"], ["required"]),
         (["list", "--gate", ""], ["auto", "never"]),
-        (["--target", "sim:xen-4.2"], ["sim:xen-4.20", "sim:xen-4.22"]),
+        (["--target", "sim:xen-4.2"], ["sim:xen-4.20", "sim:xen-4.22", "sim:xen-4.23"]),
         ([*SIM, "store", "w"], ["write", "watch"]),
         ([*SIM, "store", "ls", ""], ["/tool", "/local", "/vm"]),
         ([*SIM, "store", "read", "/local/domain/1/na"], ["/local/domain/1/name"]),

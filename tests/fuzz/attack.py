@@ -320,7 +320,7 @@ def _check_domain(host: sim.Hypervisor, domain: Domain) -> None:
 
 
 def _ends_below(limit: int, runs: Iterable[range]) -> bool:
-    return all(0 <= run.start and run.stop <= limit for run in runs)
+    return all(run.start >= 0 and run.stop <= limit for run in runs)
 
 
 def _check_cpus(host: sim.Hypervisor) -> None:
