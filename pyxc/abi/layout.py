@@ -165,8 +165,8 @@ class Layout:
 
     `names` are the fields in order, without padding; `offsets` and `sizes` are by name, in bytes, `places`
     are (offset, struct code, array length); `body` is where the body of an operation begins; `codec` is the
-    struct.Struct, to which an array is one item of bytes; `arrays` has the codecs of arrays of words, by
-    their index in `names`.
+    struct.Struct, to which an array is one item of bytes; `arrays` has the codecs of arrays of words and
+    `bytewise` the sizes of arrays of bytes, by their index in `names`.
     """
 
     def __init__(self, name: str, rows: Iterable[Row], byteorder: str) -> None:
@@ -177,6 +177,7 @@ class Layout:
         self.places: dict[str, tuple[int, str, int]] = {}
         self.handles: set[str] = set()
         self.arrays: dict[int, struct.Struct] = {}
+        self.bytewise: dict[int, int] = {}
         self._zero: list[Any] = []
         self.size = self.body = 0
         codes = "".join([self._add(row) for row in rows])
@@ -198,7 +199,9 @@ class Layout:
             raise ValueError(f"{self.name}.{row.name} stands twice")
         if row.code == HANDLE:
             self.handles.add(row.name)
-        if row.length > 1 and code != U8:
+        if row.length > 1 and code == U8:
+            self.bytewise[len(self._zero)] = size
+        elif row.length > 1:
             self.arrays[len(self._zero)] = struct.Struct(f"{self.order}{row.length}{code}")
         self._zero.append(0 if row.length == 1 else bytes(size))
         self.offsets[row.name], self.sizes[row.name] = offset, size
@@ -219,6 +222,18 @@ class Layout:
     def pack(self, fields: Mapping[str, Any]) -> bytes:
         """The structure as bytes. struct.error when a value does not fit its field."""
         return self.codec.pack(*self.values(fields))
+
+    def item(self, position: int, value: Any) -> Any:
+        """What codec.pack() takes for one field. struct.error when it is no array, or one of another size.
+
+        Bytes may be fewer than there are in the field: the rest is zero, as behind a string.
+        """
+        array, size = self.arrays.get(position), self.bytewise.get(position)
+        if array is not None:
+            return array.pack(*value)
+        if size is not None and len(value) > size:
+            raise struct.error(f"{len(value)} bytes, of at most {size}")
+        return value
 
     def decode(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """What codec.unpack() gave, arrays of words as tuples."""

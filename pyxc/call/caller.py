@@ -42,7 +42,10 @@ class Reply(NamedTuple):
     buffers: Mapping[str, bytes]
 
     def field(self, name: str) -> Any:
-        return self.layout.codec.unpack(self.answer)[self.layout.index[name]]
+        position = self.layout.index[name]
+        value = self.layout.codec.unpack(self.answer)[position]
+        array = self.layout.arrays.get(position)
+        return value if array is None else array.unpack(value)
 
     def buffer(self, name: str) -> bytes:
         """What a buffer holds; of one of no bytes Xen got the null handle."""

@@ -48,6 +48,8 @@ class Plan:
         self.domain = next((i for i, name in enumerate(self.layout.names) if name in _DOMAIN_FIELDS), None)
         self.size = self.layout.size
         self.pack = self.layout.codec.pack
+        arrays = {*self.layout.arrays, *self.layout.bytewise}
+        self._single = frozenset(range(len(self.layout.names))) - arrays
 
     def begin(self, domid: int | None, fields: Mapping[str, Any]) -> list[Any]:
         """The values to fill, with the domain in its place. TypeError for a call that forgot its domain."""
@@ -71,11 +73,18 @@ class Plan:
             if name in self.operation.fixed:
                 raise TypeError(f"{name} is what makes it {self.layout.name}: it cannot be given")
             if name not in self.layout.handles or isinstance(value, Address):
-                values[position] = value
+                values[position] = value if position in self._single else self._array(name, position, value)
             elif value != 0:
                 content = value if isinstance(value, bytes) else self.buffer_size(name, value)
                 placements.append((self.layout.offsets[name], content))
         return tuple(placements)
+
+    def _array(self, name: str, position: int, value: Any) -> Any:
+        """What goes into a field that is an array. ValueError for another number of items, or no items."""
+        try:
+            return self.layout.item(position, value)
+        except (struct.error, TypeError) as error:
+            raise ValueError(f"{self.operation.full_name}: {name} is an array ({error})") from error
 
     def buffer_size(self, name: str, value: Any) -> int:
         """How many zero bytes a handle's buffer has. ValueError for a size out of range."""

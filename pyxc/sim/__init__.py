@@ -9,10 +9,22 @@ from __future__ import annotations
 
 from pyxc.sim.hypervisor import Hypervisor
 from pyxc.sim.link import SimLink
-from pyxc.sim.ops.call import REGISTER
+from pyxc.sim.model.access import Refusal
+from pyxc.sim.ops.call import REGISTER, Call
 from pyxc.sim.profiles import DEFAULT, PROFILES, Profile, named
 
-__all__ = ["DEFAULT", "PROFILES", "Hypervisor", "Profile", "SimLink", "connect", "named", "operations"]
+__all__ = [
+    "DEFAULT",
+    "PROFILES",
+    "Call",
+    "Hypervisor",
+    "Profile",
+    "Refusal",
+    "SimLink",
+    "connect",
+    "named",
+    "operations",
+]
 
 
 def connect(target: str = DEFAULT) -> SimLink:

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
 
 from pyxc.abi import domctl as domctl_abi
 from pyxc.abi.errno import XenErrno
-from pyxc.abi.layout import Interface, Layout, NotInInterface
+from pyxc.abi.layout import Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
-from pyxc.abi.operation import DM_OP, DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family
+from pyxc.abi.operation import DM_OP, DOMCTL, MEMORY_OP, MULTICALL, XSM_OP, Family, Operation
 from pyxc.sim.model.access import ClientMemory, Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.host import Host
@@ -100,23 +99,7 @@ _MEMORY_COMMAND = 0x3F
 _FINDS_ITSELF = (domctl_abi.CREATEDOMAIN.command, domctl_abi.GETDOMAININFO.command)
 """domctls that do not act on an existing domain, or look for it in their own way."""
 
-Commands = Mapping[int, tuple[Layout | None, Handler]]
-
-
-@cache
-def _commands_of(interface: Interface, arch: str) -> Mapping[Family, Commands]:
-    """The operations that a release has, by family and command."""
-    found: dict[Family, dict[int, tuple[Layout | None, Handler]]] = {
-        family: {} for family in _FAMILIES.values()
-    }
-    for operation, handler, only_on in REGISTER.values():
-        if only_on in (None, arch):
-            try:
-                layout = operation.at(interface)
-            except NotInInterface:
-                continue
-            found[operation.family][operation.command] = (layout if layout.size else None, handler)
-    return found
+Commands = dict[int, tuple[Layout | None, Handler]]
 
 
 class Dispatch:
@@ -124,13 +107,11 @@ class Dispatch:
 
     def __init__(self, xen: Host) -> None:
         self._xen = xen
-        self._commands = _commands_of(xen.interface, xen.profile.arch)
+        self._commands = {family: self._commands_of(family) for family in _FAMILIES.values()}
         self._families = {
             number: family
             for number, family in _FAMILIES.items()
-            if self._commands[family]
-            and xen.interface.number(family.name) != 0
-            and (xen.profile.xsm or family is not XSM_OP)
+            if self._commands[family] and self._has(family)
         }
         order = "<" if xen.interface.byteorder == "little" else ">"
         self._entry, self._buffer = ENTRY_STRUCT.at(xen.interface), struct.Struct(f"{order}QQ")
@@ -143,6 +124,30 @@ class Dispatch:
             return self._multicall(memory, arguments[0], arguments[1])
         except Refusal as refusal:
             return -refusal.errno
+
+    def add(self, operation: Operation, handler: Handler) -> None:
+        """Carry out one more operation, or one in another way. NotInInterface where this Xen has it not."""
+        layout, family = operation.at(self._xen.interface), operation.family
+        if not self._has(family):
+            raise NotInInterface(f"this Xen has no {family.name}")
+        self._families[family.hypercall] = family
+        self._commands.setdefault(family, {})[operation.command] = (layout if layout.size else None, handler)
+
+    def _has(self, family: Family) -> bool:
+        there = self._xen.interface.number(family.name) != 0
+        return there and (self._xen.profile.xsm or family is not XSM_OP)
+
+    def _commands_of(self, family: Family) -> Commands:
+        """The operations of a family that this release has, by command."""
+        commands: Commands = {}
+        for operation, handler, arch in REGISTER.values():
+            if operation.family is family and arch in (None, self._xen.profile.arch):
+                try:
+                    layout = operation.at(self._xen.interface)
+                except NotInInterface:
+                    continue
+                commands[operation.command] = (layout if layout.size else None, handler)
+        return commands
 
     def _single(self, memory: ClientMemory, number: int, arguments: tuple[int, ...]) -> int:
         family = self._families.get(number)

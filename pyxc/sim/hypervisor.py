@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pyxc.abi.event_channel import Virq
+from pyxc.abi.operation import Operation
 from pyxc.sim.dispatch import Dispatch
 from pyxc.sim.guests import residents, residents_2006, toolstack
 from pyxc.sim.link import SimLink
@@ -11,6 +14,7 @@ from pyxc.sim.model import channels, debug_keys, lifecycle
 from pyxc.sim.model.access import ClientMemory
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.host import Host
+from pyxc.sim.ops.call import Handler
 from pyxc.sim.profiles import Profile
 from pyxc.sim.xenstored import HostDomains, Xenstored
 
@@ -50,6 +54,20 @@ class Hypervisor(Host):
             lifecycle.reap(self)
             self.counters.count(number)
             return self._dispatch.carry_out(memory, number, arguments)
+
+    def handles(self, *operations: Operation) -> Callable[[Handler], Handler]:
+        """Make a function the handler of operations on this host: a vendor's, or one that answers otherwise.
+
+        NotInInterface when this Xen cannot have them: other numbers, or no such hypercall at all.
+        """
+
+        def register(handler: Handler) -> Handler:
+            with self.lock:
+                for operation in operations:
+                    self._dispatch.add(operation, handler)
+            return handler
+
+        return register
 
     def shut_down(self, domain: Domain, reason: int) -> None:
         """Stop a domain. The first reason stays."""

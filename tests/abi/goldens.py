@@ -44,7 +44,7 @@ def _load(name: str) -> Any:
 
 @cache
 def golden(name: str) -> Any:
-    """The layouts of one release: "4.17-x86_64". One that says `as` another has that one's, but for some."""
+    """The layouts of one release: "4.17-x86_64". One that is `as` another has the same, but for some."""
     found = _load(f"layouts/xen-{name}.json")
     if "as" in found:
         found["structs"] = golden(f"{found['as']}-x86_64")["structs"] | found["structs"]

@@ -8,6 +8,8 @@ import pytest
 from pyxc.sim import PROFILES, named
 
 RELEASES = [target for target in PROFILES if not named(target).dom0_op]
+SHADOWLESS = ("sim:xen-4.22", "sim:xen-4.23")
+"""Built without shadow page tables."""
 COMMANDS = """
     list -v, list --json, claims, info, info --json -v, vcpu-list, vcpu-list --json, vcpu-pin web1 all 0,
     vcpu-pin web1 0 all --json, context web1, frames web1, frames web1 --types, frames db1,
@@ -19,7 +21,7 @@ COMMANDS = """
 @pytest.mark.parametrize("target", RELEASES)
 @pytest.mark.parametrize("command", [command.strip() for command in COMMANDS.split(",")])
 def test_a_command_works_on_every_release(pyxc, target, command, tmp_path):
-    places = {"CORE": [str(tmp_path / "core")], "SHADOWLESS": ["--hap"] if target in ("sim:xen-4.22", "sim:xen-4.23") else []}
+    places = {"CORE": [str(tmp_path / "core")], "SHADOWLESS": ["--hap"] if target in SHADOWLESS else []}
     words = [part for word in command.split() for part in places.get(word, [word])]
     outcome = pyxc("--target", target, *words)
     assert (outcome.status, outcome.err) == (0, "")

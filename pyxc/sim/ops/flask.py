@@ -19,7 +19,7 @@ def _policy(call: Call) -> Policy:
 
 
 def _string(call: Call, address: int, size: int) -> str:
-    """Text of a given size, up to its NUL. Refusal: ENOBUFS beyond a page, since 4.23 EMSGSIZE without NUL"""
+    """Text of a given size, to its NUL. Refusal: ENOBUFS beyond a page, since 4.23 EMSGSIZE without NUL."""
     if size > flask.CONTEXT_BYTES_MOST:
         raise Refusal(XenErrno.ENOBUFS)
     text, nul, _ = call.memory.read(address, size).partition(b"\0")

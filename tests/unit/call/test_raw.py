@@ -9,9 +9,11 @@ import pytest
 from hosts import Boot, Host
 
 import pyxc
+from pyxc import sim
 from pyxc.abi import domctl
-from pyxc.abi.layout import U32, U64, Row, Table
-from pyxc.abi.operation import DOMCTL, SYSCTL, Operation
+from pyxc.abi.errno import XenErrno
+from pyxc.abi.layout import U32, U64, NotInInterface, Row, Table
+from pyxc.abi.operation import DOM0_OP, DOMCTL, SYSCTL, XSM_OP, Operation
 
 
 def test_a_domctl_by_name(host: Host) -> None:
@@ -58,12 +60,82 @@ def test_a_buffer_is_bytes_or_a_size(host: Host) -> None:
             host.xen.domctl("setvcpuaffinity", 1, vcpu=0, flags=3, **{"cpumap_hard.bitmap": content})
 
 
+RUNSTATE = Operation(
+    DOMCTL, "get_runstate_info", 98,
+    Table(
+        "xen_domctl_runstate_info", "domctl",
+        Row("state", U32), Row("missed_changes", U32), Row("state_entry_time", U64), Row("time", U64, 6),
+    ),
+    changes=False,
+)  # fmt: skip
+"""Of XenServer and XCP-ng."""
+
+
 def test_a_program_declares_a_vendors_operation(host: Host) -> None:
-    structure = Table("xen_domctl_vendor", "domctl", Row("id", U32), Row("count", U32), Row("bytes", U64))
-    vendor = Operation(DOMCTL, "vendor", 98, structure, changes=False)
-    with pytest.raises(pyxc.Unsupported, match=r"domctl.vendor .* on domain 1") as caught:
-        host.xen.domctl(vendor, 1, id=7)
+    with pytest.raises(pyxc.Unsupported, match=r"domctl.get_runstate_info .* on domain 1") as caught:
+        host.xen.domctl(RUNSTATE, 1)
     assert caught.value.errno == errno.ENOSYS
+
+
+def test_a_simulated_host_is_told_a_vendors_operation(boot: Boot) -> None:
+    told, other = boot(readonly=True), boot()
+
+    @told.truth.handles(RUNSTATE)
+    def runstate(call: sim.Call) -> None:
+        if call.domain.domid == 2:
+            raise sim.Refusal(XenErrno.EBUSY)
+        assert call["missed_changes"] == 7
+        call.answer(state=3, time=[*range(6)])
+
+    reply = told.xen.domctl(RUNSTATE, 1, missed_changes=7)
+    assert (reply.result, reply.field("state"), reply.field("missed_changes")) == (0, 3, 7)
+    assert reply.field("time") == reply.fields()["time"] == (0, 1, 2, 3, 4, 5)
+    with pytest.raises(pyxc.DomainNotFound):
+        told.xen.domctl(RUNSTATE, 77)
+    with pytest.raises(pyxc.HypercallError, match="EBUSY"):
+        told.xen.domctl(RUNSTATE, 2)
+    with pytest.raises(pyxc.Unsupported):
+        other.xen.domctl(RUNSTATE, 1)
+
+
+def test_arrays_go_and_come_whole(host: Host) -> None:
+    host.truth.handles(RUNSTATE)(lambda call: sum(call["time"]))
+    reply = host.xen.domctl(RUNSTATE, 1, time=[1, 2, 3, 4, 5, 6])
+    assert (reply.result, reply.field("time")) == (21, (1, 2, 3, 4, 5, 6))
+    for times in ((1, 2, 3), [*range(7)], [1 << 64] * 6, 7, b""):
+        with pytest.raises(ValueError, match=r"domctl.get_runstate_info: time is an array"):
+            host.xen.domctl(RUNSTATE, 1, time=times)
+
+
+def test_bytes_are_not_cut(host: Host) -> None:
+    before = host.truth.domains[1].handle
+    for handle in (b"x" * 17, 5, "x" * 16):
+        with pytest.raises(ValueError, match=r"domctl.setdomainhandle: "):
+            host.xen.domctl("setdomainhandle", 1, handle=handle)
+    assert host.truth.domains[1].handle == before
+    host.xen.domctl("setdomainhandle", 1, handle=b"short")
+    assert host.truth.domains[1].handle == b"short".ljust(16, b"\0")
+
+
+def test_a_simulated_host_answers_in_another_way(host: Host) -> None:
+    host.truth.handles(domctl.PAUSEDOMAIN, domctl.UNPAUSEDOMAIN)(lambda call: -XenErrno.EPERM)
+    for change in (host.xen.domains[1].pause, host.xen.domains[1].unpause):
+        with pytest.raises(pyxc.PermissionDenied):
+            change()
+    assert host.xen.domains[1].info().memory_kb > 0
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Operation(DOMCTL, "former", 98, changes=True, stop=0x15),
+        Operation(DOM0_OP, "former", 98, changes=True),
+        Operation(XSM_OP, "flask", 98, changes=True),
+    ],
+)
+def test_a_simulated_host_is_told_nothing_that_it_cannot_have(host: Host, operation: Operation) -> None:
+    with pytest.raises(NotInInterface):
+        host.truth.handles(operation)(lambda call: 0)
 
 
 def test_an_operation_of_another_hypercall_is_refused(host: Host) -> None:
