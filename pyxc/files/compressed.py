@@ -104,21 +104,22 @@ def _open_gzip(source: io.RawIOBase) -> tuple[Any, tuple[type[Exception], ...]]:
 
 
 def _open_zstd(source: io.RawIOBase) -> tuple[Any, tuple[type[Exception], ...]]:
-    library = _library("zstandard", "zstd")
-    decompressor = library.ZstdDecompressor(max_window_size=_WINDOW_MOST_BYTES)
-    return decompressor.stream_reader(source, read_across_frames=True), (library.ZstdError,)
+    zstandard = library("zstandard", "zstd")
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MOST_BYTES)
+    return decompressor.stream_reader(source, read_across_frames=True), (zstandard.ZstdError,)
 
 
 def _open_lz4(source: io.RawIOBase) -> tuple[Any, tuple[type[Exception], ...]]:
     # It raises nothing more special.
-    return _library("lz4.frame", "lz4").LZ4FrameFile(_binary(source)), (RuntimeError, EOFError)
+    return library("lz4.frame", "lz4").LZ4FrameFile(_binary(source)), (RuntimeError, EOFError)
 
 
 def _binary(source: io.RawIOBase) -> BinaryIO:
     return io.BufferedReader(source)
 
 
-def _library(module: str, compression: str) -> Any:
+def library(module: str, compression: str) -> Any:
+    """An optional package that decompresses something. MissingLibrary names it where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

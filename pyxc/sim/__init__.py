@@ -7,6 +7,7 @@ which several links may lead. Every run of one program sees the same host.
 
 from __future__ import annotations
 
+from pyxc.sim.guests.kernel import kernel
 from pyxc.sim.hypervisor import Hypervisor
 from pyxc.sim.link import SimLink
 from pyxc.sim.model.access import Refusal
@@ -22,6 +23,7 @@ __all__ = [
     "Refusal",
     "SimLink",
     "connect",
+    "kernel",
     "named",
     "operations",
 ]

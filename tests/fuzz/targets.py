@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import attack
 import core_targets
+import kernels
 import questions
 import streams
 from questions import Question
@@ -37,6 +38,7 @@ from pyxc.files import labels, provenance
 from pyxc.files.provenance import Digest, Origin
 from pyxc.files.xattrs import Attributes
 from pyxc.guest import stream
+from pyxc.guest.images import Kernel, NoteType
 from pyxc.guest.stream.summary import Summary
 from pyxc.link.evtchn import EvtchnDevice
 from pyxc.link.record import RecordLink
@@ -286,6 +288,22 @@ def _streams() -> list[bytes]:
     return [bytes([0x8F]) + streams.encoded(events) for events in found]
 
 
+def _kernel(data: bytes) -> object:
+    """A kernel that somebody else's disk has. What it claims is looked at as a builder does."""
+    kernel = Kernel.decode(data, 1 << 20)
+    assert sum(len(segment.data) for segment in kernel.elf.segments) <= len(kernel.elf.segments) << 20
+    return kernel, [kernel.number(note) for note in NoteType if note in _NUMBERS]
+
+
+_NUMBERS = (NoteType.ENTRY, NoteType.VIRT_BASE, NoteType.PADDR_OFFSET, NoteType.PHYS32_ENTRY)
+
+
+def _kernels() -> list[bytes]:
+    plain = [sim.kernel("pv"), sim.kernel("pv32"), sim.kernel("pvh")]
+    packed = [kernels.bzimage(form(plain[0])) for form in kernels.FORMATS.values()]
+    return [*plain, *packed, kernels.FORMATS["xz"](plain[2])]
+
+
 def _labelled(data: bytes) -> object:
     return labels._decoded(Attributes(-1, "strange"), data)
 
@@ -326,6 +344,7 @@ TARGETS: dict[str, Target] = {
     "provenance.digest": Target(Digest.decode, lambda: [_DIGEST.encode()]),
     "provenance.sidecar": Target(_beside, lambda: [provenance.sidecar(_ORIGIN, _DIGEST)]),
     "guest.stream": Target(_streamed, _streams),
+    "guest.kernel": Target(_kernel, _kernels, (pyxc.MissingLibrary,)),
     "labels": Target(_labelled, lambda: [b"tenant1:vm_r:disk_t:s0"]),
     "hvm_context": Target(
         lambda data: list(HvmContext(data[1:], _INTERFACES[data[0] % 8 if data else 0])), _contexts

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Compressed kernels, expanded in bounded memory: gzip, bzip2, xz, lzma; zstd and lz4 through packages."""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import io
+import lzma
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pyxc import errors
+from pyxc.files.compressed import library
+
+_WINDOW_MOST_BYTES = 128 << 20
+_LZMA_MOST_BYTES = 256 << 20
+"""Memory that decompression itself may take; kernels are compressed with dictionaries of up to 128 MiB."""
+_LZ4_BLOCK_BYTES = 8 << 20
+_GZIP = 31
+"""zlib's number for data with gzip's header."""
+
+
+class _Format(NamedTuple):
+    """One compression: its name, how it begins, and how at most so many bytes of it are had."""
+
+    name: str
+    magic: bytes
+    expand: Callable[[bytes, int], bytes]
+
+
+def expand(data: bytes, most: int) -> bytes:
+    """What is compressed in some bytes, known by the first of them; bytes of no known kind as they are.
+
+    DecodeError where that is damaged, or more than `most` bytes. MissingLibrary for zstd and lz4 without the
+    Python packages zstandard and lz4; Unsupported for LZO. Bytes behind the compressed data are ignored.
+
+    >>> expand(zlib.compress(b"kernel", wbits=31), 100)
+    b'kernel'
+    """
+    found = next((form for form in _FORMATS if data.startswith(form.magic)), None)
+    if found is None:
+        return data
+    expanded = found.expand(data, most + 1)
+    if len(expanded) > most:
+        raise errors.DecodeError(f"the {found.name} data of the kernel is more than {most} bytes")
+    return expanded
+
+
+def _of_standard(
+    name: str, make: Callable[[], Any], damage: type[Exception]
+) -> Callable[[bytes, int], bytes]:
+    """By a decompressor of the standard library, which stops at the end of a stream or of the space."""
+
+    def expanded(data: bytes, most: int) -> bytes:
+        try:
+            decompressor = make()
+            found: bytes = decompressor.decompress(data, most)
+        except damage as error:
+            raise errors.DecodeError(f"the {name} data of the kernel is damaged: {error}") from error
+        if len(found) < most and not decompressor.eof:
+            raise errors.DecodeError(f"the {name} data of the kernel ends too early")
+        return found
+
+    return expanded
+
+
+def _zstd(data: bytes, most: int) -> bytes:
+    zstandard = library("zstandard", "a kernel compressed with zstd")
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MOST_BYTES)
+    try:
+        with decompressor.stream_reader(io.BytesIO(data)) as reader:
+            return bytes(reader.read(most))
+    except zstandard.ZstdError as error:
+        raise errors.DecodeError(f"the zstd data of the kernel is damaged: {error}") from error
+
+
+def _lz4(data: bytes, most: int) -> bytes:
+    """Linux's own form: after the magic number blocks, each behind its size, each of 8 MiB at most."""
+    block = library("lz4.block", "a kernel compressed with lz4")
+    view, pieces, found, place = memoryview(data), [], 0, 4
+    while place + 4 <= len(data) and found < most:
+        (size,) = struct.unpack_from("<I", data, place)
+        place += 4
+        if not size or place + size > len(data):
+            break  # the size of the whole follows the last block
+        try:
+            pieces.append(block.decompress(bytes(view[place : place + size]), _LZ4_BLOCK_BYTES))
+        except (RuntimeError, ValueError) as error:
+            raise errors.DecodeError(f"the lz4 data of the kernel is damaged: {error}") from error
+        found, place = found + len(pieces[-1]), place + size
+    return b"".join(pieces)[:most]
+
+
+def _lzo(data: bytes, most: int) -> bytes:
+    hint = "the kernel is compressed with LZO, for which there is no kept Python package: decompress it first"
+    raise errors.Unsupported(errno.EOPNOTSUPP, "reading a kernel", hint=hint)
+
+
+def _xz() -> Any:
+    return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=_LZMA_MOST_BYTES)
+
+
+_FORMATS = (
+    _Format("gzip", b"\x1f\x8b", _of_standard("gzip", lambda: zlib.decompressobj(_GZIP), zlib.error)),
+    _Format("bzip2", b"BZh", _of_standard("bzip2", bz2.BZ2Decompressor, OSError)),
+    _Format("xz", b"\xfd7zXZ\0", _of_standard("xz", _xz, lzma.LZMAError)),
+    _Format("lzma", b"\x5d\0\0", _of_standard("lzma", _xz, lzma.LZMAError)),
+    _Format("zstd", b"\x28\xb5\x2f\xfd", _zstd),
+    _Format("lz4", b"\x02\x21\x4c\x18", _lz4),
+    _Format("LZO", b"\x89LZO\0\r\n\x1a\n", _lzo),
+)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Kernels in the forms in which they are kept: compressed, and in a bzImage."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import struct
+from collections.abc import Callable
+
+FORMATS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+}
+"""Those of the standard library."""
+
+
+def bzimage(payload: bytes, setup_sectors: int = 4, version: int = 0x020F) -> bytes:
+    """What Linux's build makes of a compressed kernel: setup, loader, payload and something behind it."""
+    loader = b"\x90" * 100
+    head = bytearray((1 + setup_sectors) * 512)
+    head[0x1F1] = setup_sectors
+    head[0x1FE:0x200] = b"\x55\xaa"
+    head[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", head, 0x206, version)
+    struct.pack_into("<II", head, 0x248, len(loader), len(payload))
+    return bytes(head) + loader + payload + b"\0" * 32
