@@ -9,60 +9,70 @@
 
 from __future__ import annotations
 
-from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType, Scheduler, Trigger
-from pyxc.abi.domctl_tsc import TscMode
-from pyxc.abi.event_channel import Status as ChannelStatus
-from pyxc.abi.event_channel import Virq
-from pyxc.abi.hvm import HvmParam
-from pyxc.abi.hvm_save import HvmRecordType
-from pyxc.abi.memory import MapSpace, MemoryType
-from pyxc.abi.sched import ShutdownReason
-from pyxc.abi.sysctl import Capability
-from pyxc.abi.version import Feature
-from pyxc.domain.affinity import Affinity
-from pyxc.domain.channels import Channel
-from pyxc.domain.domain import Domain
-from pyxc.domain.domains import Domains
-from pyxc.domain.frames import FrameList
-from pyxc.domain.grants import GrantInfo, Lent
-from pyxc.domain.hvm_context import HvmContext, HvmRecord
-from pyxc.domain.info import DomainInfo
-from pyxc.domain.log_dirty import DirtyPages, LogDirty
-from pyxc.domain.memory import E820Entry, Memory, MemoryInfo, PodTarget
-from pyxc.domain.p2m import P2m
-from pyxc.domain.pci import Pci, PciAddress
-from pyxc.domain.permissions import Permissions
-from pyxc.domain.registers import VcpuContext
-from pyxc.domain.tsc import TscInfo
-from pyxc.domain.usage import DomainUsage, Sample, VcpuUsage
-from pyxc.domain.vcpus import Vcpu, VcpuInfo
-from pyxc.domain.vnuma import Vnuma, VnumaRange
-from pyxc.domain.watcher import DomainChange, DomainEvent, DomainWatcher
-from pyxc.errors import (
-    Ambiguous,
-    DecodeError,
-    DomainGone,
-    DomainNotFound,
-    DomainStuck,
-    Error,
-    HypercallError,
-    LabelNotFound,
-    MissingLibrary,
-    NotXenError,
-    PermissionDenied,
-    ReadOnlyError,
-    StoreError,
-    Unsupported,
-    VersionMismatch,
-)
-from pyxc.host.events import EventChannels
-from pyxc.host.pools import Pool, PoolInfo, Pools
-from pyxc.host.records import Build, CpuTopology, NumaNode, PhysInfo, Version
-from pyxc.host.scheduling import Credit2Params, Credit2PoolParams, CreditParams, CreditPoolParams, RtdsParams
-from pyxc.opening import connect, open_store
-from pyxc.opening import open_xen as open
-from pyxc.store import Permission, StoreClient
-from pyxc.xen import Xen
+TYPE_CHECKING = False
+"""As in typing, which takes longer to import than all that is done here: names are imported on first use."""
+
+if TYPE_CHECKING:
+    from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType, Scheduler, Trigger
+    from pyxc.abi.domctl_tsc import TscMode
+    from pyxc.abi.event_channel import Status as ChannelStatus
+    from pyxc.abi.event_channel import Virq
+    from pyxc.abi.hvm import HvmParam
+    from pyxc.abi.hvm_save import HvmRecordType
+    from pyxc.abi.memory import MapSpace, MemoryType
+    from pyxc.abi.sched import ShutdownReason
+    from pyxc.abi.sysctl import Capability
+    from pyxc.abi.version import Feature
+    from pyxc.domain.affinity import Affinity
+    from pyxc.domain.channels import Channel
+    from pyxc.domain.domain import Domain
+    from pyxc.domain.domains import Domains
+    from pyxc.domain.frames import FrameList
+    from pyxc.domain.grants import GrantInfo, Lent
+    from pyxc.domain.hvm_context import HvmContext, HvmRecord
+    from pyxc.domain.info import DomainInfo
+    from pyxc.domain.log_dirty import DirtyPages, LogDirty
+    from pyxc.domain.memory import E820Entry, Memory, MemoryInfo, PodTarget
+    from pyxc.domain.p2m import P2m
+    from pyxc.domain.pci import Pci, PciAddress
+    from pyxc.domain.permissions import Permissions
+    from pyxc.domain.registers import VcpuContext
+    from pyxc.domain.tsc import TscInfo
+    from pyxc.domain.usage import DomainUsage, Sample, VcpuUsage
+    from pyxc.domain.vcpus import Vcpu, VcpuInfo
+    from pyxc.domain.vnuma import Vnuma, VnumaRange
+    from pyxc.domain.watcher import DomainChange, DomainEvent, DomainWatcher
+    from pyxc.errors import (
+        Ambiguous,
+        DecodeError,
+        DomainGone,
+        DomainNotFound,
+        DomainStuck,
+        Error,
+        HypercallError,
+        LabelNotFound,
+        MissingLibrary,
+        NotXenError,
+        PermissionDenied,
+        ReadOnlyError,
+        StoreError,
+        Unsupported,
+        VersionMismatch,
+    )
+    from pyxc.host.events import EventChannels
+    from pyxc.host.pools import Pool, PoolInfo, Pools
+    from pyxc.host.records import Build, CpuTopology, NumaNode, PhysInfo, Version
+    from pyxc.host.scheduling import (
+        Credit2Params,
+        Credit2PoolParams,
+        CreditParams,
+        CreditPoolParams,
+        RtdsParams,
+    )
+    from pyxc.opening import connect, open_store
+    from pyxc.opening import open_xen as open
+    from pyxc.store import Permission, StoreClient
+    from pyxc.xen import Xen
 
 __version__ = "0.1.0"
 
@@ -150,3 +160,71 @@ __all__ = [
     "open",
     "open_store",
 ]
+
+_MODULES = {
+    "abi.domctl": "CreateFlag DomainFlag PageType Scheduler Trigger",
+    "abi.domctl_tsc": "TscMode",
+    "abi.event_channel": "ChannelStatus Virq",
+    "abi.hvm": "HvmParam",
+    "abi.hvm_save": "HvmRecordType",
+    "abi.memory": "MapSpace MemoryType",
+    "abi.sched": "ShutdownReason",
+    "abi.sysctl": "Capability",
+    "abi.version": "Feature",
+    "domain.affinity": "Affinity",
+    "domain.channels": "Channel",
+    "domain.domain": "Domain",
+    "domain.domains": "Domains",
+    "domain.frames": "FrameList",
+    "domain.grants": "GrantInfo Lent",
+    "domain.hvm_context": "HvmContext HvmRecord",
+    "domain.info": "DomainInfo",
+    "domain.log_dirty": "DirtyPages LogDirty",
+    "domain.memory": "E820Entry Memory MemoryInfo PodTarget",
+    "domain.p2m": "P2m",
+    "domain.pci": "Pci PciAddress",
+    "domain.permissions": "Permissions",
+    "domain.registers": "VcpuContext",
+    "domain.tsc": "TscInfo",
+    "domain.usage": "DomainUsage Sample VcpuUsage",
+    "domain.vcpus": "Vcpu VcpuInfo",
+    "domain.vnuma": "Vnuma VnumaRange",
+    "domain.watcher": "DomainChange DomainEvent DomainWatcher",
+    "errors": (
+        "Ambiguous DecodeError DomainGone DomainNotFound DomainStuck Error HypercallError "
+        "LabelNotFound MissingLibrary NotXenError PermissionDenied ReadOnlyError StoreError "
+        "Unsupported VersionMismatch"
+    ),
+    "host.events": "EventChannels",
+    "host.pools": "Pool PoolInfo Pools",
+    "host.records": "Build CpuTopology NumaNode PhysInfo Version",
+    "host.scheduling": "Credit2Params Credit2PoolParams CreditParams CreditPoolParams RtdsParams",
+    "opening": "connect open_store open",
+    "store": "Permission StoreClient",
+    "xen": "Xen",
+}
+"""Where the names of __all__ are, to be imported on first use."""
+
+_OTHERWISE = {"ChannelStatus": "Status", "open": "open_xen"}
+"""Names that are others in their modules."""
+
+_PACKAGES = frozenset("abi call compat domain errors files guest host link metrics sim store".split())
+
+_HOME = {name: f"pyxc.{module}" for module, names in _MODULES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # or every name would be there for a type checker
+
+    def __getattr__(name: str) -> object:
+        """A public name on first use (PEP 562)."""
+        from importlib import import_module
+
+        if name in _PACKAGES:
+            return import_module(f"pyxc.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'pyxc' has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_HOME[name]), _OTHERWISE.get(name, name))
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PACKAGES})

@@ -14,7 +14,7 @@ IMPORT = f"""
 import os, sys
 sys.path[:] = {sys.path!r}
 try:
-    import pyxc
+    import pyxc; pyxc.open
 except ImportError as error:
     os.write(1, f"refused: {{error}}\\n".encode())
 else:
