@@ -10,6 +10,9 @@ TOX ?= $(PYTHON) -m tox
 # More arguments for the program behind a target, e.g. make lab ARGS='--xen 4.20 -k gate'
 ARGS ?=
 
+# Environments of tox that look for harm; arguments are for the first.
+FUZZING = fuzz,faults
+
 BUILD_PACKAGES = cython3 gcc libc6-dev python3-dev python3-pyxattr python3-setuptools
 TEST_PACKAGES = $(BUILD_PACKAGES) git mandoc python3-hypothesis python3-pip python3-pytest python3-venv tox
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
@@ -30,10 +33,10 @@ test:  ## All that needs no Xen: tests with old and current tools, coverage, lin
 	@mkdir -p $(TOX_DIRECTORY)
 	flock $(TOX_DIRECTORY) $(TOX) --workdir $(TOX_DIRECTORY) $(ARGS)
 
-fuzz:  ## Look for bytes that do harm to a decoder, a second for each, e.g. ARGS='--seconds 60 xenstored'
+fuzz:  ## Look for bytes that do harm to a decoder, and for faults that do; e.g. ARGS='--seconds 60 xenstored'
 	@tools/need $(TEST_PACKAGES)
 	@mkdir -p $(TOX_DIRECTORY)
-	flock $(TOX_DIRECTORY) $(TOX) --workdir $(TOX_DIRECTORY) -e fuzz -- $(ARGS)
+	flock $(TOX_DIRECTORY) $(TOX) --workdir $(TOX_DIRECTORY) -e $(if $(ARGS),fuzz,$(FUZZING)) -- $(ARGS)
 
 lab:  ## Real Xen in QEMU: tests/real in every dom0
 	$(PYTHON) -m lab $(ARGS)

@@ -134,6 +134,11 @@ class Connection:
         return fork_count() != self._forks
 
     @property
+    def ended(self) -> bool:
+        """Whether it has failed: nothing comes any more, and nothing is sent."""
+        return self._failure is not None
+
+    @property
     def interrupted(self) -> bool:
         """Whether this is a signal handler, or what one called, that interrupted a use of it."""
         return self._guard.lock.locked()
@@ -164,11 +169,11 @@ class Connection:
         os.eventfd_write(self._wake, 1)
 
     def check(self) -> None:
-        """Refuse what cannot work any more: StoreError, ValueError (closed); called with the lock held."""
-        if self._closed:
-            raise ValueError("this xenstore client is closed")
+        """Refuse what cannot work any more: StoreError (ended), ValueError (closed); with the lock held."""
         if self._failure is not None:
             raise StoreError(*self._failure.args)
+        if self._closed:
+            raise ValueError("this xenstore client is closed")
 
     # Requests.
 

@@ -99,8 +99,7 @@ class Names:
         except StoreError as error:
             if store is None or error.errno not in _BROKEN:
                 raise
-            if self._store is store:
-                self._store = None
+            store.renew()
             value = self._read(path, timeout)
         Names._silent.pop(self._target, None)
         self._warned = False

@@ -151,6 +151,15 @@ class Session(Nodes):
         for connection in connections:
             connection.close()
 
+    def renew(self) -> None:
+        """Close what xenstored has ended, by a restart; the next request makes a new connection."""
+        with self._lock:
+            connections = self._connections
+            ended = [one for one in connections if one.ended]
+            self._connections = [one for one in connections if one not in ended]
+        for connection in ended:
+            connection.close()
+
     def settled(self) -> bool:
         """Whether it waits for no answer any more, also none that came too late; looks without waiting."""
         with self._lock:

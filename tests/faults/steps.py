@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyxc._core import PAGE_SIZE, ForeignMap
+from pyxc._core import PAGE_SIZE, Arena, ForeignMap, Pool
 from pyxc.link import Link
 from pyxc.link.wrapper import LinkWrapper
 from pyxc.sim import Hypervisor
 from pyxc.sim.model.domain import Domain, Vcpu
+from pyxc.sim.model.frame_set import FrameSet
 from pyxc.store.channel import Channel
 
 WHOLE = os.environ.get("PYXC_FAULTS") == "all"
@@ -54,6 +55,20 @@ class Steps(LinkWrapper):
         self.forever: Fault | None = None
         """What befalls all steps from the first fault on."""
         self._struck = False
+        self._pool = StarvedPool(inner.pool)
+
+    @property
+    def pool(self) -> Any:
+        return self._pool
+
+    def starve(self, number: int) -> None:
+        """The arena with a number, counted from now on, cannot be had."""
+        self._pool.taken, self._pool.missing = 0, number
+
+    @property
+    def arenas(self) -> int:
+        """How many were taken, or tried to, since starve()."""
+        return self._pool.taken
 
     def start(self, faults: dict[int, Fault], forever: Fault | None = None) -> None:
         self.taken, self.faults, self.forever, self._struck = 0, faults, forever, False
@@ -113,6 +128,22 @@ class Steps(LinkWrapper):
 
     def connect_store(self) -> Channel:
         return _Channel(super().connect_store(), self)
+
+
+class StarvedPool:
+    """Hypercall-safe memory, of which one piece cannot be had: RLIMIT_MEMLOCK is reached."""
+
+    def __init__(self, inner: Pool) -> None:
+        self._inner = inner
+        self.live, self.close = inner.live, inner.close
+        self.taken = 0
+        self.missing = -1
+
+    def take(self, size: int) -> Arena:
+        number, self.taken = self.taken, self.taken + 1
+        if number == self.missing:
+            raise MemoryError(f"cannot lock {size} bytes for a hypercall: RLIMIT_MEMLOCK is 65536 bytes")
+        return self._inner.take(size)
 
 
 class _Channel:
@@ -201,7 +232,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return [_plain(one, depth + 1) for one in value]
     if isinstance(value, set | frozenset):
         return sorted(value)
-    if hasattr(value, "runs"):
+    if isinstance(value, FrameSet):
         return value.runs
     left_out = _NOT_COMPARED.get(type(value), set())
     return {key: _plain(one, depth + 1) for key, one in vars(value).items() if key not in left_out}

@@ -30,8 +30,6 @@ from strangers import Enough, HonestLink, StrangeLink, answer
 import pyxc
 from pyxc import errors, sim
 from pyxc.call.caller import Caller
-from pyxc.compat.xc import Error as CompatError
-from pyxc.compat.xc import xc
 from pyxc.domain.hvm_context import HvmContext
 from pyxc.domain.registers import VcpuContext
 from pyxc.files import labels, provenance
@@ -105,18 +103,6 @@ def _truth(name: str, question: Question) -> list[bytes]:
         found.append(bytes([number]) + link.told)
         xen.close()
     return found
-
-
-def _old(question: Callable[[xc], object], xen: pyxc.Xen) -> object:
-    """A question through the binding of old; closing the handle is not left to it."""
-    binding = object.__new__(xc)
-    binding._xen = xen
-    try:
-        return question(binding)
-    except CompatError as error:
-        raise errors.Error(*error.args) from error
-    finally:
-        binding._xen = None
 
 
 def _of(group: str, all_of: dict[str, Question]) -> dict[str, Target]:
@@ -329,7 +315,7 @@ TARGETS: dict[str, Target] = {
     **_of("xen", questions.HOST),
     **_of("domain", questions.DOMAINS),
     **_of("store", questions.STORE),
-    **_of("compat", {name: partial(_old, question) for name, question in questions.COMPAT.items()}),
+    **_of("compat", questions.COMPAT),
     "store.wire.parser": Target(_parse, lambda: _conversation(b"\x05")),
     "store.wire.split": Target(split, lambda: [b"a\0b\0", b""]),
     "store.wire.error": Target(error_of, lambda: [b"ENOENT\0", b"EFOO\0"]),

@@ -204,6 +204,18 @@ def test_a_restart_of_xenstored_costs_no_name() -> None:
         assert xen.domains[1].name == "web1"
 
 
+def test_a_restart_of_xenstored_costs_no_descriptor() -> None:
+    host = Hypervisor(named("sim:xen-4.17"))
+    with pyxc.connect(host.connect()) as xen:
+        assert xen.domains[1].name == "web1"
+        opened = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            for session in list(host.store.sessions):
+                host.store.disconnect(session)
+            assert xen.domains[1].name == "web1"
+        assert len(os.listdir("/proc/self/fd")) <= opened
+
+
 def test_a_refused_name_hides_no_other(xenstored: FakeXenstored) -> None:
     xenstored.behave = "EACCES"
     names = Names()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from pyxc import Domain, HvmParam, Scheduler, ShutdownReason, Virq, Xen
+from pyxc import Domain, HvmParam, Scheduler, ShutdownReason, Virq, Xen, errors
 from pyxc.abi.arch import x86
 from pyxc.abi.cpu_policy import Featureset, Policy
 from pyxc.call import probe, trace
 from pyxc.call.caller import Caller
+from pyxc.compat.xc import Error as CompatError
 from pyxc.compat.xc import xc
 
 Question = Callable[[Xen], object]
@@ -145,7 +147,7 @@ STORE: dict[str, Question] = {
 }
 """Of xenstore."""
 
-COMPAT: dict[str, Callable[[xc], object]] = {
+_OLD: dict[str, Callable[[xc], object]] = {
     "physinfo": lambda old: old.physinfo(),
     "getcpuinfo": lambda old: old.getcpuinfo(4),
     "topologyinfo": lambda old: old.topologyinfo(),
@@ -162,6 +164,21 @@ COMPAT: dict[str, Callable[[xc], object]] = {
     "flask": lambda old: (old.flask_sid_to_context(1), old.flask_access("a:b:c", "a:b:c", 2, 1)),
     "memory": lambda old: (old.shadow_mem_control(2), old.hvm_get_param(2, 1)),
 }
+
+
+def _through_xc(question: Callable[[xc], object], xen: Xen) -> object:
+    """A question through the binding of old; closing the handle is not left to it."""
+    binding = object.__new__(xc)
+    binding._xen = xen
+    try:
+        return question(binding)
+    except CompatError as error:
+        raise errors.Error(*error.args) from error
+    finally:
+        binding._xen = None
+
+
+COMPAT: dict[str, Question] = {name: partial(_through_xc, question) for name, question in _OLD.items()}
 """Through xen.lowlevel.xc."""
 
 
