@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pyxc.domain.pci import Pci, PciAddress
     from pyxc.domain.permissions import Permissions
     from pyxc.domain.registers import VcpuContext
+    from pyxc.domain.state import DomainState
     from pyxc.domain.tsc import TscInfo
     from pyxc.domain.usage import DomainUsage, Sample, VcpuUsage
     from pyxc.domain.vcpus import Vcpu, VcpuInfo
@@ -98,6 +99,7 @@ __all__ = [
     "DomainGone",
     "DomainInfo",
     "DomainNotFound",
+    "DomainState",
     "DomainStuck",
     "DomainUsage",
     "DomainWatcher",
@@ -185,6 +187,7 @@ _MODULES = {
     "domain.pci": "Pci PciAddress",
     "domain.permissions": "Permissions",
     "domain.registers": "VcpuContext",
+    "domain.state": "DomainState",
     "domain.tsc": "TscInfo",
     "domain.usage": "DomainUsage Sample VcpuUsage",
     "domain.vcpus": "Vcpu VcpuInfo",

@@ -87,7 +87,7 @@ class Operation:
     `before` is the dom0_op that did the same when there was neither domctl nor sysctl. `retry_on`: after
     which errnos it is issued again, and how often at most (None: without limit). `listing`: its fields, if it
     fills a list. `strides`: its buffers that are filled with structures. `hints`: what an errno of this
-    operation means, for people.
+    operation means, for people. `stable`: its interface number is 0 in every release.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Operation:
         before: Operation | None = None, populates: bool = False,
         retry_on: Mapping[int, int | None] | None = None,
         listing: Listing | None = None, hints: Mapping[int, str] | None = None,
-        strides: Mapping[str, Stride] | None = None,
+        strides: Mapping[str, Stride] | None = None, stable: bool = False,
     ) -> None:  # fmt: skip
         self.family = family
         self.name = name
@@ -113,6 +113,7 @@ class Operation:
         self.listing = listing
         self.strides = strides or {}
         self.hints = hints or {}
+        self.stable = stable
         self._layouts: dict[Interface, Layout] = {}
 
     def spoken(self, interface: Interface) -> Operation:

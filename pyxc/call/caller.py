@@ -362,7 +362,7 @@ class Caller:
     def error(self, operation: Operation, number: int, domid: int | None) -> errors.HypercallError:
         """The exception for an errno that an operation came back with."""
         spoken = operation.spoken(self.interface)
-        version = self.interface.number(spoken.family.name)
+        version = 0 if spoken.stable else self.interface.number(spoken.family.name)
         hint = (self.restriction if number == errno.EPERM else "") or operation.hints.get(number, "")
         return errors.from_errno(number, spoken.full_name, domid, version, hint)
 

@@ -42,6 +42,8 @@ class Plan:
         self.interface_version = interface.number(family.name)
         envelope = {} if family.command_argument else {str(family.envelope[0].name): operation.command}
         number = family.interface if self.interface_version is None else self.interface_version
+        if operation.stable:
+            number = 0
         if number is not None:
             envelope["interface_version"] = number
         self.zero = self.layout.values({**envelope, **operation.fixed})

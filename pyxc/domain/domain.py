@@ -29,6 +29,7 @@ from pyxc.domain.memory import Memory
 from pyxc.domain.pci import Pci
 from pyxc.domain.permissions import Permissions
 from pyxc.domain.resume import resume
+from pyxc.domain.state import DomainState, read_state
 from pyxc.domain.tsc import TscInfo
 from pyxc.domain.vcpus import Vcpu, Vcpus
 from pyxc.domain.vnuma import Vnuma
@@ -105,6 +106,13 @@ class Domain(Identity):
     def vcpu(self, index: int) -> Vcpu:
         return Vcpu(self, arguments.natural("vcpu", index, MOST_VCPUS - 1))
 
+    def state(self) -> DomainState:
+        """Its state, what it is for the host, and its unique id (domctl get_domain_state).
+
+        Whoever has the id now answers. Unsupported before Xen 4.21.
+        """
+        return read_state(self.xen, self.domid)
+
     def pause(self) -> None:
         """Take all vcpus off the cpus (domctl pausedomain).
 
@@ -137,7 +145,7 @@ class Domain(Identity):
         The id can then be given to another domain: domains.create() waits the moment for which Xen keeps it
         since 4.21. `timeout` in seconds. DomainStuck names what holds a domain that stays dying.
         """
-        self.info()
+        self.look()
         try:
             self.xen.call(domctl.DESTROYDOMAIN, self.domid)
         except errors.DomainNotFound:
@@ -261,7 +269,7 @@ class Domain(Identity):
 
         Once; the other domain's id is not free before this one is gone. EINVAL when it has a target already.
         """
-        domain.info()
+        domain.look()
         self.change(domctl.SET_TARGET, target=domain.domid)
 
     def set_debugging(self, enabled: bool) -> None:

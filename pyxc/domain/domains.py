@@ -77,7 +77,9 @@ class Domains(Mapping[int, Domain]):
         xenstore cannot be asked for a name; ValueError, TypeError for an invalid key.
         """
         info = lookup(self.xen, key, self.infos)
-        return Domain(self.xen, info.domid, info.uuid)
+        domain = Domain(self.xen, info.domid, info.uuid)
+        domain.recognise()
+        return domain
 
     def __iter__(self) -> Iterator[int]:
         return iter([info.domid for info in self.infos()])

@@ -72,7 +72,7 @@ class Grants:
         wanted = _refs(refs)
         if writable:
             self._xen.check_writable("mapping a grant writable")
-            self._domain.info()
+            self._domain.look()
         with self._named("gntdev.map", f"grants {wanted.tolist()} are not all lent to this domain"):
             return self._xen.link.map_grants(self._domain.domid, wanted, writable)
 
@@ -80,7 +80,7 @@ class Grants:
         """New pages of zeros for the domain to map, and to write when `writable` (the kernel's gntalloc)."""
         self._xen.check_writable("lending pages")
         arguments.natural("count", count, _PAGES_MOST, 1)
-        self._domain.info()
+        self._domain.look()
         with self._named("gntalloc.lend"):
             refs, pages = self._xen.link.lend_pages(self._domain.domid, count, writable)
         return Lent(tuple(refs), pages)
@@ -109,7 +109,7 @@ class Grants:
             for ref, frame, server in rings
             if frame is not None
         ]
-        self._domain.info()
+        self._domain.look()
         layout = grant_table.ENTRY_V1_STRUCT.at(self._xen.interface)
         with self._table() as table, memoryview(table) as view:
             before = bytes(view)

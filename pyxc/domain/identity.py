@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from pyxc import errors
@@ -11,21 +12,59 @@ from pyxc.abi import domctl
 from pyxc.abi.operation import Operation
 from pyxc.call.caller import Reply
 from pyxc.domain.info import DomainInfo, read_info
+from pyxc.domain.state import unique_id
 from pyxc.host.host import Host
 
 
 class Identity:
     """One domain, known by (domid, uuid): domids are reused, so every change first looks whose id it is now.
 
-    Between that look and the change a domain can still be replaced; the window is microseconds.
+    Since Xen 4.21 it is known by its unique id, too, from the first look on: that tells domains of one UUID
+    apart. Between a look and the change a domain can still be replaced; the window is microseconds.
     Threads: may be shared.
     """
 
-    def __init__(self, xen: Host, domid: int, handle: uuid.UUID) -> None:
+    def __init__(self, xen: Host, domid: int, handle: uuid.UUID, number: int | None = None) -> None:
         self.xen = xen
         self.domid = domid
         self.uuid = handle
         self._name: str | None = None
+        self.number = number
+        """Its unique id, None while it is not known: see unique_id."""
+
+    @property
+    def unique_id(self) -> int | None:
+        """Xen's own number of this domain, which no other ever has (domctl get_domain_state); kept.
+
+        None where there is none: before Xen 4.21, and where the security policy (FLASK) forbids to ask.
+        DomainNotFound and DomainGone as of info().
+
+        >>> pyxc.open("sim:xen-4.22").domains[1].unique_id
+        4189234530075310365
+        """
+        if self.number is None:
+            self.look()
+        return self.number
+
+    def recognise(self) -> None:
+        """Learn its unique id as soon as it was found; without one, or without the domain, do nothing."""
+        number = unique_id(self.xen, self.domid)
+        if number is not None:
+            with suppress(errors.DomainNotFound, errors.DomainGone):
+                self._read()
+                self.number = number
+
+    def look(self) -> None:
+        """Make sure that it still has its id: by its unique id where that is known, else by its UUID.
+
+        DomainNotFound: no domain has the id; DomainGone: another domain has it.
+        """
+        number = unique_id(self.xen, self.domid)
+        if number is None or self.number is None:
+            self._read()
+            self.number = number
+        else:
+            self._check_number(number)
 
     def call(self, operation: Operation, /, **fields: Any) -> Reply:
         """Ask the hypervisor about this domain; see Caller.call() for fields.
@@ -41,7 +80,7 @@ class Identity:
 
         DomainNotFound: nobody has the id; DomainGone: another domain has it.
         """
-        self.info()
+        self.look()
         return self.xen.call(operation, self.domid, **fields)
 
     def undo(self, operation: Operation, /, **fields: Any) -> Reply | None:
@@ -50,7 +89,7 @@ class Identity:
         A look that fails is no reason to leave things half done.
         """
         try:
-            self.info()
+            self.look()
         except (errors.DomainNotFound, errors.DomainGone):
             return None
         except errors.HypercallError:
@@ -58,19 +97,29 @@ class Identity:
         return self.xen.call(operation, self.domid, **fields)
 
     def info(self) -> DomainInfo:
-        """What it is now (domctl getdomaininfo).
+        """What it is now (domctl getdomaininfo, and get_domain_state where its unique id is known).
 
         DomainNotFound: no domain has the id; DomainGone: another domain has it.
         """
+        info = self._read()
+        if self.number is not None:
+            self._check_number(unique_id(self.xen, self.domid))
+        return info
+
+    def _read(self) -> DomainInfo:
         info = read_info(self.xen, self.domid)
         if info.handle != self.uuid.bytes:
             raise errors.DomainGone(f"domain {self.domid} is now {info.uuid}; {self.uuid} is gone")
         return info
 
+    def _check_number(self, number: int | None) -> None:
+        if number not in (None, self.number):
+            raise errors.DomainGone(f"domain {self.domid} is now another one; {self.uuid} is gone")
+
     def exists(self) -> bool:
         """Whether this very domain is still there, dying or not."""
         try:
-            self.info()
+            self.look()
         except (errors.DomainNotFound, errors.DomainGone):
             return False
         return True
@@ -91,6 +140,8 @@ class Identity:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Identity):
             return NotImplemented
+        if None not in (self.number, other.number) and self.number != other.number:
+            return False
         return (self.xen, self.domid, self.uuid) == (other.xen, other.domid, other.uuid)
 
     def __hash__(self) -> int:

@@ -44,7 +44,7 @@ def lookup(xen: Host, key: Key, infos: Listing) -> DomainInfo:
 
 def _same(xen: Host, domain: Identity) -> DomainInfo:
     try:
-        return Identity(xen, domain.domid, domain.uuid).info()
+        return Identity(xen, domain.domid, domain.uuid, domain.number).info()
     except errors.DomainGone as error:
         raise _not_found(str(error)) from error
 

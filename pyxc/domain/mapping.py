@@ -81,7 +81,7 @@ class Mapping:
             hint = self.xen.caller.restriction
             raise errors.from_errno(errno.EPERM, "privcmd.mmapbatch", self.domain.domid, hint=hint)
         if only is None and writable:
-            self.domain.info()
+            self.domain.look()
         if only is None and self.xen.readonly:
             self.refuse_to_populate()
 

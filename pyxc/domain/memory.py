@@ -92,7 +92,7 @@ class Memory(Mapping):
         What is taken is gone: an error has a note of how many extents were taken before it.
         """
         wanted = frame_numbers(frames)
-        self.domain.info()
+        self.domain.look()
         given = Extents(self, order, _BATCH)
         with given.counted(len(wanted)):
             given.reserve(memory.DECREASE_RESERVATION, wanted)
@@ -124,7 +124,7 @@ class Memory(Mapping):
         For an HVM domain that was built with memory on demand; one that has none is left as it is.
         """
         arguments.natural("kb", kb, 2**54)
-        self.domain.info()
+        self.domain.look()
         return self._pod_target(self.domain.change(memory.SET_POD_TARGET, target_pages=kb // PAGE_KB))
 
     def paging_pool_kb(self) -> int:

@@ -82,7 +82,7 @@ def dump_core(
         with _no_full_disk(file):
             with paused(domain) if pause else nullcontext():
                 dump = _Writer(domain, info, force, everywhere).write(file.stream, progress or _quietly)
-            domain.info()  # a dump is complete only if all of it is of one domain
+            domain.look()  # a dump is complete only if all of it is of one domain
             file.complete()
     return dump
 
@@ -216,7 +216,7 @@ class _Writer:
         while places:
             wanted = array("Q", [frames[place] for place in places])
             with self._xen.link.map_frames(self._domain.domid, wanted) as mapped:
-                self._domain.info()
+                self._domain.look()
                 refused = mapped.errors
                 if not any(refused):
                     stream.write(mapped)

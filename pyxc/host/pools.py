@@ -35,8 +35,8 @@ class Member(Protocol):
 
     domid: int
 
-    def info(self) -> object:
-        """What it is now. DomainNotFound, DomainGone."""
+    def look(self) -> None:
+        """Make sure that it still has its id. DomainNotFound, DomainGone."""
 
 
 class PoolInfo(NamedTuple):
@@ -181,7 +181,7 @@ class Pool:
         Its vcpus may run on all cpus of the pool then, and have the usual parameters of the pool's scheduler
         unless that is the same. OSError ENOENT: this pool has no cpu; EPERM: dom0 stays where it is.
         """
-        domain.info()
+        domain.look()
         self._call(sysctl_cpupool.CPUPOOL_OP_MOVEDOMAIN, domid=domain.domid)
 
     def rename(self, name: str) -> None:

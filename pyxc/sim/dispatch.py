@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 
 from pyxc.abi import domctl as domctl_abi
+from pyxc.abi import domctl_state as domctl_state_abi
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
@@ -28,6 +29,7 @@ from pyxc.sim.ops import (
     domctl_paging,
     domctl_pci,
     domctl_permissions,
+    domctl_state,
     domctl_time,
     domctl_vcpu,
     event_channel,
@@ -65,6 +67,7 @@ HANDLERS = (
     domctl_paging,
     domctl_pci,
     domctl_permissions,
+    domctl_state,
     domctl_time,
     domctl_vcpu,
     event_channel,
@@ -96,7 +99,12 @@ _MOST_BUFFERS = 2
 """Of a dm_op."""
 _MEMORY_COMMAND = 0x3F
 """Higher bits of a memory_op's command count the extents that are done."""
-_FINDS_ITSELF = (domctl_abi.CREATEDOMAIN.command, domctl_abi.GETDOMAININFO.command)
+_STABLE = domctl_state_abi.GET_DOMAIN_STATE.command
+_FINDS_ITSELF = (
+    domctl_abi.CREATEDOMAIN.command,
+    domctl_abi.GETDOMAININFO.command,
+    _STABLE,
+)
 """domctls that do not act on an existing domain, or look for it in their own way."""
 
 Commands = dict[int, tuple[Layout | None, Handler]]
@@ -222,9 +230,9 @@ class Dispatch:
         """
         envelope = Layout(family.name, family.envelope, self._xen.interface.byteorder)
         header = envelope.unpack(memory.read(arguments[0], family.size))
-        if header["interface_version"] != (family.interface or self._xen.interface.version(family.name)[0]):
-            raise Refusal(XenErrno.ENOSYS if family is XSM_OP else XenErrno.EACCES)
         command = header["cmd"]
+        if header["interface_version"] != self._number(family, command):
+            raise Refusal(XenErrno.ENOSYS if family is XSM_OP else XenErrno.EACCES)
         layout, handler = self._commands[family].get(command, (None, _unknown))
         target = None
         if family is DOMCTL and command not in _FINDS_ITSELF:
@@ -234,6 +242,12 @@ class Dispatch:
             if command in guards.BY_COMMAND:
                 self._xen.demand(target.ssidref, *guards.BY_COMMAND[command])
         return Call(self._xen, memory, layout, arguments[0], target), handler
+
+    def _number(self, family: Family, command: int) -> int:
+        """The interface number that a command has to carry: 0 for the one whose structure is stable."""
+        if family is DOMCTL and command == _STABLE and command in self._commands[family]:
+            return 0
+        return family.interface or self._xen.interface.version(family.name)[0]
 
     def _target(self, command: int, domid: int) -> Domain:
         """The domain of a domctl. Refusal: ESRCH, and up to 4.2 EINVAL from getmemlist."""

@@ -77,6 +77,8 @@ ENUMS = {
     ),
     "domctl.EmulationFlag": (r"XEN_X86_EMU_(\w+)", {"ALL"}),
     "domctl.MiscFlag": (r"XEN_X86_(MSR_\w+)", set()),
+    "domctl_state.StateFlag": (r"XEN_DOMCTL_GETDOMSTATE_STATE_(\w+)", set()),
+    "domctl_state.StateCap": (r"XEN_DOMCTL_GETDOMSTATE_CAP_(\w+)", set()),
     "domctl.AffinityFlag": (r"XEN_VCPUAFFINITY_(\w+)", set()),
     "domctl.PageType": (r"XEN_DOMCTL_PFINFO_(\w+)", {"LPINTAB", "LTABTYPE_MASK", "LTAB_MASK", "LTAB_SHIFT"}),
     "domctl.Scheduler": (r"XEN_SCHEDULER_(\w+)", set()),

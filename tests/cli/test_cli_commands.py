@@ -114,9 +114,15 @@ def test_list_json(pyxc, host):
         "cpupool": 0,
         "ssidref": 0,
         "label": None,
+        "unique_id": None,
     }
     assert domains["db1"]["type"] == "hvm"
     assert "hap" in domains["db1"]["flags"]
+
+
+def test_unique_ids_in_json(pyxc):
+    domains = pyxc("list", "--json", "--target", "sim:xen-4.22").json["domains"]
+    assert len({domain["unique_id"] for domain in domains} - {None}) == len(domains)
 
 
 def test_a_shutdown_reason_in_json(pyxc, host):

@@ -16,8 +16,10 @@ from pyxc.cli.parser import Program
 from pyxc.cli.session import infos, name_of, opened, shown
 from pyxc.domain import affinity
 from pyxc.domain.affinity import Affinity
+from pyxc.domain.domain import Domain
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.vcpus import VcpuInfo, read_infos
+from pyxc.errors import DomainGone, DomainNotFound
 from pyxc.host.records import pages_kb
 from pyxc.xen import Xen
 
@@ -63,8 +65,12 @@ def _list(
         names = {info.domid: name_of(xen, info) for info in found}
         labelled = args.json or more_columns is _verbose_part
         labels = _labels(xen, {info.ssidref for info in found}) if labelled else {}
+        numbers = [_number(xen, info) for info in found] if args.json else []
     if args.json:
-        rows = [_domain_json(info, names[info.domid], labels.get(info.ssidref)) for info in found]
+        rows = [
+            {**_domain_json(info, names[info.domid], labels.get(info.ssidref)), "unique_id": number}
+            for info, number in zip(found, numbers)
+        ]
         output.as_json(domains=rows)
     else:
         output.lines([_DOMAINS_HEADER + more_header])
@@ -77,6 +83,14 @@ def _list(
 def _labels(xen: Xen, sids: set[int]) -> dict[int, str]:
     """Labels by their numbers; none where there is no security policy."""
     return {sid: xen.flask.context(sid) for sid in sids} if xen.flask.present else {}
+
+
+def _number(xen: Xen, info: DomainInfo) -> int | None:
+    """Its unique id; None where there is none, and of a domain that has gone since it was listed."""
+    try:
+        return Domain(xen, info.domid, info.uuid).unique_id
+    except (DomainNotFound, DomainGone):
+        return None
 
 
 def list_vcpus(args: argparse.Namespace) -> int:

@@ -104,7 +104,9 @@ def _add(xen: Host, domain: Domain) -> None:
         raise Refusal(XenErrno.ENOMEM)
     frames = [xen.machine.allocate_special(domain.domid) for _ in range(pages)]
     domain.shared_info, *domain.grant_frames = (frame for frame in frames if frame is not None)
+    domain.unique_id = domids.unique_id(xen)
     xen.domains[domain.domid] = domain
+    xen.changed_domids.add(domain.domid)
 
 
 def _grant_frames(profile: Profile) -> tuple[int, int]:

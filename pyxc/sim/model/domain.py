@@ -124,6 +124,7 @@ class Domain:
 
     def __init__(self, domid: int, handle: bytes, options: int, max_vcpus: int, hvm: bool = False) -> None:
         self.domid = domid
+        self.unique_id = 0
         self.handle = handle
         self.options = options
         self.hvm = hvm

@@ -12,6 +12,7 @@ from pyxc.sim.model.host import Host
 
 _GRACE_NS = 35_000
 """How long the last step of a domain's end takes: a few hypercalls."""
+_U64_MAX = 2**64 - 1
 _BITMAP = (4, 21)
 """Since when Xen keeps the ids in use apart from the domains."""
 
@@ -52,6 +53,15 @@ def leave(host: Host, domid: int) -> None:
     """After a domain is gone: since 4.21 its id is free once every cpu has forgotten the domain (RCU)."""
     if host.profile.since(*_BITMAP):
         host.held_domids[domid] = host.clock_ns + _GRACE_NS
+
+
+def unique_id(host: Host) -> int:
+    """The number of a new domain, which no other has until 2**64 - 1 are used up (Marsaglia's xorshift)."""
+    number = host.last_unique_id
+    for shift in (13, -7, 17):
+        number ^= (number << shift if shift > 0 else number >> -shift) & _U64_MAX
+    host.last_unique_id = number
+    return number
 
 
 def lose(host: Host, domid: int) -> None:

@@ -57,6 +57,9 @@ class Host:
         self.clock_ns = _BOOTED_NS
         self.wallclock_ns = 0
         self.last_domid: int = 0
+        self.last_unique_id = self.clock_ns
+        self.changed_domids: set[int] = set()
+        """Of which xenstored has not asked yet how they changed; Xen keeps note of that since 4.21."""
         self.held_domids: dict[int, float] = {}
         """Ids that no domain has and none can get, each until a time as `clock_ns`."""
         self.lock = RLock()

@@ -16,6 +16,7 @@ def shut_down(host: Host, domain: Domain, reason: int) -> None:
     """Stop a domain. The first reason stays."""
     if domain.shutdown_code is None:
         domain.shutdown_code = reason & 0xFF
+        host.changed_domids.add(domain.domid)
         channels.raise_virq(host, Virq.DOM_EXC)
     host.schedule()
 
@@ -23,6 +24,7 @@ def shut_down(host: Host, domain: Domain, reason: int) -> None:
 def kill(host: Host, domain: Domain) -> None:
     """End a domain. It stays, dying, as long as somebody maps its memory; its address space goes at once."""
     domain.dying = True
+    host.changed_domids.add(domain.domid)
     domain.outstanding_pages = 0
     domain.p2m.clear()
     domain.pod_cache.clear()
@@ -60,4 +62,5 @@ def reap(host: Host) -> None:
         if not host.machine.frames_of(domain.domid) and not targeted:
             del host.domains[domain.domid]
             domids.leave(host, domain.domid)
+            host.changed_domids.add(domain.domid)
             channels.raise_virq(host, Virq.DOM_EXC)

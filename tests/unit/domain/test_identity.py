@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from hosts import Boot, Host
 import pyxc
 from pyxc import errors
 from pyxc.abi import domctl
+from pyxc.abi.domctl_state import GET_DOMAIN_STATE, StateCap, StateFlag
 from pyxc.abi.operation import Operation
 
 CHANGES: dict[str, Callable[[pyxc.Domain], Any]] = {
@@ -88,6 +90,77 @@ def test_a_change_never_reaches_the_next_domain_with_the_id(
     with pytest.raises(errors.DomainGone, match=gone):
         CHANGES[name](recycled)
     assert issued and [operation.full_name for operation in issued if operation.changes] == []
+
+
+@pytest.fixture
+def restarted(boot: Boot) -> tuple[pyxc.Xen, pyxc.Domain]:
+    """A domain that has gone, and another one has its id and its UUID, as after a restart: on Xen 4.22."""
+    xen = boot("sim:xen-4.22").xen
+    old = xen.domains["build"]
+    old.destroy()
+    xen.domains.create(domid=old.domid, uuid=old.uuid)
+    return xen, old
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_never_reaches_a_domain_that_was_restarted_under_its_id(
+    restarted: tuple[pyxc.Xen, pyxc.Domain], name: str
+) -> None:
+    xen, old = restarted
+    issued: list[Operation] = []
+    xen.caller.trace = lambda operation, *_: issued.append(operation)
+    with pytest.raises(errors.DomainGone, match=f"domain {old.domid} is now another one"):
+        CHANGES[name](old)
+    assert issued and [operation.full_name for operation in issued if operation.changes] == []
+
+
+def test_a_domain_that_was_restarted_is_another_one(restarted: tuple[pyxc.Xen, pyxc.Domain]) -> None:
+    xen, old = restarted
+    again = xen.domains[old.domid]
+    assert (again.domid, again.uuid) == (old.domid, old.uuid)
+    assert again != old and again.unique_id != old.unique_id
+    assert not old.exists() and again.exists()
+    assert old not in xen.domains and again in xen.domains
+    with pytest.raises(errors.DomainGone):
+        old.info()
+
+
+def test_the_unique_id_is_kept_and_no_other_domains(boot: Boot) -> None:
+    xen = boot("sim:xen-4.22").xen
+    numbers = [domain.unique_id for domain in xen.domains.values()]
+    assert None not in numbers and len({*numbers, xen.domains.create().unique_id}) == len(numbers) + 1
+    assert [domain.unique_id for domain in xen.domains.values()][:-1] == numbers
+
+
+def test_asking_for_the_unique_id_takes_no_change_away_from_xenstored(boot: Boot) -> None:
+    host = boot("sim:xen-4.22")
+    waiting = set(host.truth.changed_domids)
+    assert host.xen.domains[1].unique_id and host.xen.domains[1].state()
+    assert waiting and host.truth.changed_domids == waiting
+
+
+def test_without_unique_ids_a_domain_is_known_by_its_uuid(boot: Boot) -> None:
+    xen = boot("sim:xen-4.20").xen
+    assert xen.domains[1].unique_id is None
+    with pytest.raises(errors.Unsupported, match="Xen 4.20 has no domctl.get_domain_state"):
+        xen.domains[1].state()
+
+
+def test_a_policy_that_forbids_to_ask_leaves_the_uuid(boot: Boot) -> None:
+    host = boot("sim:xen-4.22")
+    domain = host.xen.domains[1]
+    host.link.lie(GET_DOMAIN_STATE, result=-errno.EACCES)
+    assert host.xen.domains[1].unique_id is None
+    domain.pause()
+    assert domain.info().paused
+
+
+def test_what_a_domain_is_for_the_host(boot: Boot) -> None:
+    xen = boot("sim:xen-4.22").xen
+    assert xen.domains[0].state().caps == StateCap.CONTROL | StateCap.HARDWARE | StateCap.XENSTORE
+    domain = xen.domains[1]
+    domain.shutdown()
+    assert domain.state().flags == StateFlag.EXIST | StateFlag.SHUTDOWN and not domain.state().caps
 
 
 def test_every_operation_that_changes_a_domain_is_preceded_by_a_look(host: Host) -> None:

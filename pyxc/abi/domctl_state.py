@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""domctl get_domain_state (public/domctl.h): the one domctl whose structure is the same in all releases."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+from pyxc.abi.errno import XenErrno
+from pyxc.abi.layout import U16, U64, Row, Table, pad
+from pyxc.abi.operation import DOMCTL, Operation
+
+
+class StateFlag(IntFlag):
+    """get_domain_state.state (XEN_DOMCTL_GETDOMSTATE_STATE_*)."""
+
+    EXIST = 1 << 0
+    SHUTDOWN = 1 << 1
+    DYING = 1 << 2
+    DEAD = 1 << 3
+
+
+class StateCap(IntFlag):
+    """get_domain_state.caps (XEN_DOMCTL_GETDOMSTATE_CAP_*): what a domain is for the host."""
+
+    CONTROL = 1 << 0
+    HARDWARE = 1 << 1
+    XENSTORE = 1 << 2
+
+
+GET_DOMAIN_STATE_STRUCT = Table(
+    "xen_domctl_get_domain_state", "domctl",
+    Row("state",     U16),
+    Row("caps",      U16),
+    pad(4),
+    Row("unique_id", U64),
+    start=(0x17, (4, 21)),
+)  # fmt: skip
+
+GET_DOMAIN_STATE = Operation(
+    DOMCTL, "get_domain_state", 90, GET_DOMAIN_STATE_STRUCT, changes=False, stable=True,
+    hints={
+        XenErrno.EACCES: "only who handles VIRQ_DOM_EXC may ask which domains changed",
+        XenErrno.ENOENT: "no domain changed",
+    },
+)  # fmt: skip
+"""Of one domain. Asked for DOMID_INVALID it takes the next change from xenstored, which waits for it."""

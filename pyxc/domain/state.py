@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""What the hypervisor itself says of who a domain is: a number that no other domain ever has."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyxc import errors
+from pyxc.abi.domctl_state import GET_DOMAIN_STATE, GET_DOMAIN_STATE_STRUCT, StateCap, StateFlag
+from pyxc.call.records import Record
+from pyxc.host.host import Host
+
+
+class DomainState(NamedTuple):
+    """A domain as the stable interface describes it (domctl get_domain_state, public/domctl.h). Frozen.
+
+    `unique_id` is a 64-bit number that Xen gave this domain alone: ids are used again, and a domain that is
+    rebooted or comes back keeps its UUID, but never this number.
+    """
+
+    state_bits: int
+    cap_bits: int
+    unique_id: int
+
+    @property
+    def flags(self) -> StateFlag:
+        """Whether it exists, has shut down, is dying or dead."""
+        return StateFlag(self.state_bits)
+
+    @property
+    def caps(self) -> StateCap:
+        """What it is for the host: its control, hardware or xenstore domain."""
+        return StateCap(self.cap_bits)
+
+
+_STATE = Record(DomainState, GET_DOMAIN_STATE_STRUCT, state_bits="state", cap_bits="caps")
+
+
+def read_state(xen: Host, domid: int) -> DomainState:
+    """One domain (domctl get_domain_state). Unsupported before Xen 4.21; DomainNotFound."""
+    state = xen.caller.read(GET_DOMAIN_STATE, _STATE, domid)
+    if not state.flags & StateFlag.EXIST:
+        raise errors.DecodeError(f"the hypervisor reports a state of domain {domid} that does not exist")
+    return state
+
+
+def unique_id(xen: Host, domid: int) -> int | None:
+    """The number of the domain that has an id now: None where this Xen has none, or its policy forbids it."""
+    number = xen.interface.layout_number("domctl") or 0
+    if not GET_DOMAIN_STATE.span.holds((number, xen.interface.xen)):
+        return None
+    try:
+        return read_state(xen, domid).unique_id
+    except (errors.Unsupported, errors.PermissionDenied):
+        return None
