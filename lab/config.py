@@ -248,7 +248,7 @@ EMULATED_TESTS = ("tests/unit", "tests/abi", "tests/sim")
 OPTIONAL = (Skip("tests.unit.files.test_compressed::*", "neither zstandard nor lz4 is there"),)
 EMULATED = (
     *OPTIONAL,
-    Skip("tests.unit.core.test_core_devices::test_a_device_that_is_not_privcmd_*", "qemu-user has no such ioctls"),
+    Skip("tests.unit.core.test_core_devices::test_a_device_that_is_not_privcmd_*", "qemu-user: no ioctls"),
     Skip("tests.unit.core.test_core_devices::test_a_map_that_the_kernel_*", "qemu-user has no such ioctls"),
     Skip("tests.sim.test_sim_dom0_op_memory::test_frames_of_a_guest_are_*", "qemu-user truncates offsets"),
     Skip("tests.unit.core.test_core_arenas::test_locked_memory_*", "/proc/self/smaps describes qemu-user"),
