@@ -6,9 +6,9 @@ from __future__ import annotations
 import errno
 import time
 import uuid as uuids
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl, flask, sysctl
@@ -18,6 +18,13 @@ from pyxc.domain.domain import Domain
 from pyxc.domain.info import INFO, MOST_VCPUS, DomainInfo
 from pyxc.domain.lookup import Key, lookup
 from pyxc.host.host import Host
+from pyxc.host.pools import Pool
+
+if TYPE_CHECKING:
+    from pyxc.guest.build import Content
+    from pyxc.guest.built import BuiltDomain
+    from pyxc.guest.guest_memory import Progress
+    from pyxc.guest.images import Kind
 
 _ROOM = 8
 _U32_MAX = 2**32 - 1
@@ -136,6 +143,52 @@ class Domains(Mapping[int, Domain]):
         wanted = domid if domid == DOMID_ANY else arguments.domid(domid)
         return self._create(handle, wanted, fields, max_vcpus)
 
+    def build(
+        self,
+        kernel: Content,
+        *,
+        memory_kb: int,
+        ramdisk: Content | None = None,
+        command_line: str = "",
+        kind: Kind | None = None,
+        vcpus: int = 1,
+        uuid: uuids.UUID | str | bytes | None = None,
+        pool: Pool | int | None = None,
+        cpus: Iterable[int] | None = None,
+        nodes: Iterable[int] | None = None,
+        ssidref: int | None = None,
+        iommu: bool = False,
+        max_evtchn_port: int = 1023,
+        max_grant_frames: int = -1,
+        max_maptrack_frames: int = -1,
+        paging_kb: int | None = None,
+        progress: Progress | None = None,
+    ) -> BuiltDomain:
+        """A new guest with a kernel in its memory, paused before its first instruction.
+
+        `kernel` and `ramdisk` are paths, or the bytes of the files: an ELF file or a bzImage, see
+        pyxc.guest.images.Kernel. `kind` is "pvh" or "pv"; None takes PVH if the kernel's notes allow it.
+        `cpus` are those on which its vcpus may run, `nodes` those from which it gets memory; for `ssidref`,
+        `iommu` and the limits see create(). `paging_kb` is for Xen's own tables of a PVH guest, by
+        default as much as xl gives. `progress` is called with the number of pages given, and of all pages.
+
+        What the guest finds is known to Xen alone: nothing is written to xenstore. Nothing stays behind when
+        a step fails or is interrupted. ValueError: this kernel cannot be such a guest, or not in so little
+        memory; DecodeError: it is damaged. HypercallError ENOMEM: the host has not so much free memory.
+
+        >>> web = xen.domains.build("/boot/vmlinuz", ramdisk="/boot/initrd.img", memory_kb=512 << 10)
+        >>> web.kind, web.info().paused
+        ('pvh', True)
+        """
+        from pyxc.guest import build  # what is needed to build is needed by few programs
+
+        wanted = build.Wanted(
+            kernel, memory_kb, ramdisk, command_line, kind, vcpus, uuid, pool, cpus, nodes, ssidref, iommu,
+            max_evtchn_port, max_grant_frames, max_maptrack_frames, paging_kb, progress,
+        )  # fmt: skip
+        making = build.Making(self.xen, self.create, self.just_made)
+        return build.build(making, wanted)
+
     def _refuse_newer(self, hvm: bool, hap: bool, iommu: bool, limits: bool) -> None:
         """Unsupported for what this Xen cannot make a domain with."""
         newer = (
@@ -169,7 +222,7 @@ class Domains(Mapping[int, Domain]):
         with undoing.made(
             lambda: self.create_bare(wanted, **fields),
             self._destroy,
-            lambda: self._just_made(handle),
+            lambda: self.just_made(handle),
             f"a domain with the UUID {handle} is left",
         ) as domid:
             domain = Domain(self.xen, domid, handle)
@@ -180,7 +233,7 @@ class Domains(Mapping[int, Domain]):
         with suppress(errors.DomainNotFound):
             self.xen.call(domctl.DESTROYDOMAIN, domid)
 
-    def _just_made(self, handle: uuids.UUID) -> list[int]:
+    def just_made(self, handle: uuids.UUID) -> list[int]:
         """A domain of which nothing is known but its UUID, which others may have: it is still empty."""
         return [
             info.domid

@@ -145,6 +145,7 @@ NUMBERS = {
     "sysctl_scheduler.RATELIMIT_MIN": "XEN_SYSCTL_SCHED_RATELIMIT_MIN",
     "sysctl_scheduler.RATELIMIT_MAX": "XEN_SYSCTL_SCHED_RATELIMIT_MAX",
     "sysctl_scheduler.MGR_DLY_MAX_US": "XEN_SYSCTL_CSCHED_MGR_DLY_MAX_US",
+    "hvm_start_info.MAGIC": "XEN_HVM_START_MAGIC_VALUE",
     "x86.VCPU_INFOS": "XEN_LEGACY_MAX_VCPUS",
     "grant_table.PERMIT_ACCESS": "GTF_permit_access",
     "grant_table.READONLY": "GTF_readonly",

@@ -25,6 +25,11 @@ NOT_STRUCTURES = {
     "grant_entry_v1": 8,
     "dom0_getmemlist2": 40,  # defined here, see dom0_ops
     "hypfs_op_arguments": 32,
+    "hvm_hw_cpu": 1032,
+    "hvm_hw_mtrr": 240,
+    "hvm_start_info": 56,
+    "hvm_modlist_entry": 32,
+    "hvm_memmap_table_entry": 24,
 }
 
 # Fields to which the headers gave another name in some releases: (structure, our name) -> theirs.

@@ -119,6 +119,7 @@ OPERATIONS: dict[str, Operation] = {
     "domains.create, uuid": Operation(
         lambda xen, _, path: xen.domains.create(uuid=xen.domains["build"].uuid, domid=9)
     ),
+    "domains.build": Operation(lambda xen, _, path: xen.domains.build(sim.kernel("pvh"), memory_kb=2048)),
     "memory.populate": Operation(lambda xen, made, path: made.memory.populate(range(200)), _hvm),
     "memory.populate, pv": Operation(lambda xen, made, path: made.memory.populate(range(200)), _pv),
     "memory.increase": Operation(lambda xen, made, path: made.memory.increase(200), _pv),

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""A domain that was built here, with what whoever serves it has to know."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+from pyxc.domain.domain import Domain
+from pyxc.guest.images import Kind
+from pyxc.host.host import Host
+
+
+class Rings(NamedTuple):
+    """The pages that a new guest shares with xenstored and with its console, and its ports for them.
+
+    Frames are machine frames of a PV domain, guest frames of a PVH domain.
+    """
+
+    store_frame: int
+    store_port: int
+    console_frame: int
+    console_port: int
+
+
+class BuiltDomain(Domain):
+    """A domain as Domains.build() returns it: paused, with its memory and registers, and known to Xen alone.
+
+    `kind` is "pv" or "pvh". `store_frame` and `console_frame` are the pages of its rings, machine frames of a
+    PV domain, guest frames of a PVH domain; `store_port` and `console_port` its unbound ports for dom0.
+    Threads: may be shared.
+    """
+
+    def __init__(self, xen: Host, domid: int, handle: UUID, kind: Kind, rings: Rings) -> None:
+        super().__init__(xen, domid, handle)
+        self.kind = kind
+        self.store_frame, self.store_port, self.console_frame, self.console_port = rings

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""The memory of a guest that is being built: it is given, and written, in pieces of bounded size."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from pyxc import errors
+from pyxc._core import PAGE_SIZE
+from pyxc.abi import memory
+from pyxc.domain.extents import Extents
+from pyxc.domain.mapping import Mapping
+from pyxc.guest.placing import ORDERS, Piece, Run, runs
+
+PAGES_AT_ONCE = 1 << 18
+"""Pages that are given between two reports of progress, 1 GiB."""
+_EXTENTS_AT_ONCE = 1 << 16
+_MAPPED_AT_ONCE = 1 << 10
+"""Pages that are mapped to be written, 4 MiB."""
+
+Progress = Callable[[int, int], object]
+"""Is called with the number of pages that are done, and of all pages."""
+
+
+def populate(mapping: Mapping, frames: range, orders: Sequence[int] = ORDERS) -> Iterator[tuple[Run, int]]:
+    """Give a domain memory at consecutive frames, in extents as large as Xen has them.
+
+    Yields each run of extents when it is given, with the frame that Xen names for its first extent, which is
+    a machine frame of a PV domain. HypercallError ENOMEM: the domain may not have so much, or the host has it
+    not.
+    """
+    for run in runs(frames, orders):
+        yield from _given(mapping, run, orders)
+
+
+def _given(mapping: Mapping, run: Run, orders: Sequence[int]) -> Iterator[tuple[Run, int]]:
+    size = 1 << run.order
+    at_once = min(_EXTENTS_AT_ONCE, PAGES_AT_ONCE >> run.order)
+    stop = run.first + run.extents * size
+    for first in range(run.first, stop, at_once * size):
+        given = Extents(mapping, run.order, at_once)
+        wanted = array("Q", range(first, min(stop, first + at_once * size), size))
+        short = _give(given, wanted, run.order)
+        yield from _together(given.done, first, run.order)
+        if short:
+            rest = range(first + len(given.done) * size, stop)
+            yield from populate(mapping, rest, orders[orders.index(run.order) + 1 :])
+            return
+
+
+def _give(given: Extents, wanted: array[int], order: int) -> bool:
+    """Whether Xen has not so many extents of this size, but perhaps as much memory in smaller ones."""
+    try:
+        given.reserve(memory.POPULATE_PHYSMAP, wanted)
+    except errors.HypercallError as error:
+        if error.errno != errno.ENOMEM or not order:
+            raise
+        return True
+    return False
+
+
+def _together(done: array[int], first: int, order: int) -> Iterator[tuple[Run, int]]:
+    """Extents that were given, those together whose frames follow each other."""
+    size, start = 1 << order, 0
+    for place in range(1, len(done) + 1):
+        if place == len(done) or done[place] != done[place - 1] + size:
+            yield Run(first + start * size, order, place - start), done[start]
+            start = place
+
+
+def write(mapping: Mapping, pieces: Iterable[Piece], frames: Sequence[int]) -> None:
+    """Write pieces into a domain's memory; `frames` names the frame of each page of its address space.
+
+    range(2**52) for a domain whose frames are named by that, the p2m for a PV domain.
+    """
+    for piece in pieces:
+        for first in range(piece.frames.start, piece.frames.stop, _MAPPED_AT_ONCE):
+            part = piece.frames[first - piece.frames.start :][:_MAPPED_AT_ONCE]
+            wanted = array("Q", frames[part.start : part.stop])
+            with mapping.map(wanted, writable=True) as mapped, memoryview(mapped) as view:
+                _fill(view, piece, part.start * PAGE_SIZE)
+
+
+def _fill(view: memoryview, piece: Piece, address: int) -> None:
+    """What a piece has of the memory that begins at an address."""
+    start = max(piece.address, address)
+    stop = min(piece.stop, address + len(view))
+    data = memoryview(piece.data)[start - piece.address : stop - piece.address]
+    place = start - address
+    view[place : place + len(data)] = data
+    zeros = stop - start - len(data)
+    if zeros:
+        view[stop - address - zeros : stop - address] = bytes(zeros)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""Guests built on simulated hosts: what Xen then knows of them, and what can be wanted of them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hosts import Boot, Host
+
+import pyxc
+from pyxc import DomainFlag, HvmParam, ReadOnlyError, Unsupported, sim
+from pyxc.abi import memory
+from pyxc.abi.errno import XenErrno
+from pyxc.abi.hvm_save import HvmRecordType
+from pyxc.errors import DomainNotFound, HypercallError
+from pyxc.guest.built import BuiltDomain
+
+UUID_OF_WEB = UUID("11111111-2222-4333-8444-555555555555")
+EVERY_RELEASE = pytest.mark.parametrize("release", ["4.10", "4.14", "4.17", "4.17-xsm", "4.20", "4.22"])
+
+
+def build(host: Host, kernel: str = "pvh", memory_kb: int = 16 << 10, **options: object) -> BuiltDomain:
+    return host.xen.domains.build(sim.kernel(kernel), memory_kb=memory_kb, **options)
+
+
+@EVERY_RELEASE
+def test_a_pvh_guest(boot: Boot, release: str) -> None:
+    host = boot(release)
+    web = build(host, vcpus=3, uuid=UUID_OF_WEB, ramdisk=b"ramdisk", command_line="quiet")
+    info = web.info()
+    assert web.kind == "pvh"
+    assert web == host.xen.domains[UUID_OF_WEB]
+    assert info.flags == DomainFlag.HVM_GUEST | DomainFlag.HAP | DomainFlag.PAUSED
+    assert (info.nr_vcpus, info.nr_online_vcpus, info.tot_pages, info.outstanding_pages) == (3, 1, 4104, 0)
+    assert host.xen.link.maps == []
+    assert web.memory.read(0x100, size=3) == b"\xf4\xeb\xfd"
+    web.unpause()
+    assert web.vcpu(0).info().online
+    web.destroy()
+
+
+def test_its_rings(host: Host) -> None:
+    """As those who serve them look for them: parameters, ports that dom0 may bind, grants."""
+    web = build(host)
+    params = web.hvm_params
+    assert params.read(HvmParam.STORE_PFN) == web.store_frame
+    assert params.read(HvmParam.CONSOLE_PFN) == web.console_frame
+    assert params.read(HvmParam.STORE_EVTCHN) == web.store_port
+    assert params.read(HvmParam.CONSOLE_EVTCHN) == web.console_port
+    assert [(port.port, port.remote_domid) for port in web.channels.ports()] == [
+        (web.store_port, 0), (web.console_port, 0)
+    ]  # fmt: skip
+    with web.grants.map([0, 1], writable=True) as lent, memoryview(lent) as pages:
+        pages[0], pages[4096] = 1, 2
+    assert web.memory.read(web.console_frame, size=1) == b"\1"
+    assert web.memory.read(web.store_frame, size=1) == b"\2"
+
+
+def test_its_first_registers(host: Host) -> None:
+    record = build(host).hvm_context.record(HvmRecordType.CPU)
+    entry, (start_info,) = struct.unpack_from("<Q", record, 640)[0], struct.unpack_from("<Q", record, 520)
+    assert entry == 0x100000
+    assert start_info == 0x103000
+
+
+def test_memory_over_4_gib_is_around_the_hole() -> None:
+    truth = sim.Hypervisor(sim.named("sim:xen-4.17")._replace(frames=6 << 18), with_guests=False)
+    with pyxc.connect(truth.connect()) as xen:
+        web = xen.domains.build(sim.kernel("pvh"), memory_kb=4 << 20)
+        assert web.info().tot_pages == (1 << 20) + 8
+        assert len(web.memory.read(0x103FFF)) == 4096
+        for hole in (0xFC000, 0x104000):
+            with pytest.raises(HypercallError):
+                web.memory.read(hole)
+
+
+def test_where_it_runs(host: Host) -> None:
+    host.xen.pools[0].remove_cpu(1)
+    pool = host.xen.pools.create()
+    pool.add_cpu(1)
+    web = build(host, vcpus=2, pool=pool, cpus=[1], nodes=[0])
+    assert web.pool() == pool
+    assert [vcpu.affinity().hard for vcpu in web.vcpus] == [frozenset([1])] * 2
+    assert web.node_affinity() == frozenset([0])
+
+
+def test_the_files_of_a_guest(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "kernel").write_bytes(sim.kernel("pvh"))
+    (tmp_path / "ramdisk").write_bytes(b"ramdisk")
+    web = host.xen.domains.build(tmp_path / "kernel", ramdisk=str(tmp_path / "ramdisk"), memory_kb=8192)
+    assert web.memory.read(0x103, size=7) == b"ramdisk"
+    with pytest.raises(FileNotFoundError):
+        host.xen.domains.build(tmp_path / "none", memory_kb=8192)
+
+
+def test_progress(host: Host) -> None:
+    told: list[tuple[int, int]] = []
+    build(host, memory_kb=5 << 10, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (1288, 1288)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_smaller_extents_where_xen_has_no_larger_ones(host: Host) -> None:
+    """What Xen has not in one piece, it has in many."""
+
+    @host.truth.handles(memory.POPULATE_PHYSMAP)
+    def fragmented(call: sim.Call) -> int:
+        done = sim.REGISTER[memory.POPULATE_PHYSMAP.full_name].handler
+        return 0 if call["extent_order"] else int(done(call) or 0)
+
+    assert build(host).info().tot_pages == 4104
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"memory_kb": 0}, ValueError, "memory_kb is 0"),
+        ({"memory_kb": 64}, ValueError, "larger than the memory|memory is too small"),
+        ({"vcpus": 0}, ValueError, "vcpus is 0"),
+        ({"kind": "pv"}, ValueError, "cannot start as pv"),
+        ({"ramdisk": bytes(17 << 20)}, ValueError, "the ramdisk is larger than the memory"),
+        ({"command_line": "x" * 5000}, ValueError, "command line has 5000 bytes"),
+        ({"uuid": "web"}, ValueError, "not a UUID"),
+    ],
+)
+def test_what_is_refused_before_anything_is_done(
+    host: Host, options: dict[str, object], error: type[Exception], message: str
+) -> None:
+    before = host.link.hypercalls
+    with pytest.raises(error, match=message):
+        build(host, "pvh", **{"memory_kb": 16 << 10, **options})
+    assert host.link.hypercalls == before
+
+
+def test_nothing_is_left_where_the_host_has_too_little_memory(host: Host) -> None:
+    free = host.xen.physinfo().free_pages
+    with pytest.raises(HypercallError) as caught:
+        build(host, memory_kb=4 * free + 4)
+    assert caught.value.errno == XenErrno.ENOMEM
+    assert len(host.xen.domains) == 4
+    assert host.xen.physinfo().free_pages == free
+    assert host.xen.physinfo().outstanding_pages in (0, None)
+
+
+def test_nothing_is_left_of_a_guest_that_was_destroyed(host: Host) -> None:
+    free = host.xen.physinfo().free_pages
+    for _ in range(3):
+        web = build(host)
+        web.destroy()
+        with pytest.raises(DomainNotFound):
+            web.info()
+    assert host.xen.physinfo().free_pages == free
+
+
+def test_a_read_only_handle(boot: Boot) -> None:
+    with pytest.raises(ReadOnlyError):
+        build(boot(readonly=True))
+
+
+@pytest.mark.parametrize("release", ["4.7", "sim:ppc64"])
+def test_a_xen_that_starts_no_such_guests(boot: Boot, release: str) -> None:
+    host = boot(release)
+    before = host.xen.domains.infos()
+    with pytest.raises(Unsupported, match="PVH guests are built on x86, since Xen 4.10"):
+        build(host)
+    assert len(host.xen.domains.infos()) == len(before)
