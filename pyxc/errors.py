@@ -135,6 +135,14 @@ class DomainStuck(Error, TimeoutError):
     """A destroyed domain did not go away in time."""
 
 
+class GuestUnable(Error):
+    """A guest cannot do what it is asked to: it has no drivers for Xen, or says that it does not do this."""
+
+
+class GuestSilent(GuestUnable, TimeoutError):
+    """A guest did not do in time what it was asked to."""
+
+
 class AttributeForbidden(Error, PermissionError):
     """This process may not see or change an extended attribute: trusted ones are for CAP_SYS_ADMIN."""
 

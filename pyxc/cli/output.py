@@ -46,7 +46,12 @@ def discard() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
 
 
+def remark(text: str) -> None:
+    """One line on standard error that is no complaint, after what was printed before."""
+    flush()
+    print(text, file=sys.stderr, flush=True)
+
+
 def complain(text: str) -> None:
     """One line on standard error, after what was printed before."""
-    flush()
-    print(f"pyxc: {text}", file=sys.stderr, flush=True)
+    remark(f"pyxc: {text}")

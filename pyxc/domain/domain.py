@@ -16,8 +16,9 @@ from pyxc.abi import domctl, flask, sched
 from pyxc.abi.domctl import Scheduler, Trigger
 from pyxc.abi.domctl_tsc import TscMode
 from pyxc.abi.sched import ShutdownReason
-from pyxc.domain import node_affinity, scheduling, tsc, vnuma
+from pyxc.domain import naming, node_affinity, scheduling, tsc, vnuma
 from pyxc.domain import pirq as pirqs
+from pyxc.domain.ask import Ask
 from pyxc.domain.channels import Channels
 from pyxc.domain.grants import Grants
 from pyxc.domain.hvm_context import HvmContexts
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pyxc.guest.core_dump import CoreDump, Kept, Progress
 
 _POLL_S = 0.05
+_LOOK_S = 0.1
 
 
 class Domain(Identity):
@@ -66,6 +68,18 @@ class Domain(Identity):
         if self._name is None:
             self._name = self.xen.names.domain_name(self.domid, self.uuid)
         return self._name
+
+    def set_name(self, name: str) -> None:
+        """Give it another name in xenstore, which no other living domain has.
+
+        ValueError for a name that is taken, or that could not be told from an id or a UUID.
+        """
+        naming.write(self, name)
+        self._name = name
+
+    @property
+    def ask(self) -> Ask:
+        return Ask(self)
 
     @property
     def memory(self) -> Memory:
@@ -125,8 +139,28 @@ class Domain(Identity):
         self.change(domctl.UNPAUSEDOMAIN)
 
     def shutdown(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
-        """Stop it from outside, without asking the guest (sched_op remote_shutdown): it stays, shut down."""
+        """Stop it from outside, without asking the guest (sched_op remote_shutdown): it stays, shut down.
+
+        ask.poweroff() asks the guest.
+        """
         self.change(sched.REMOTE_SHUTDOWN, reason=int(reason))
+
+    def wait_shut_down(self, timeout: float | None = None) -> ShutdownReason | int | None:
+        """Wait until it has shut down, and return why; None when it has gone instead.
+
+        TimeoutError after `timeout` seconds. It looks ten times a second (domctl getdomaininfo).
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                info = self.info()
+            except (errors.DomainNotFound, errors.DomainGone):
+                return None
+            if info.shutdown_reason is not None or info.dying:
+                return info.shutdown_reason
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"domain {self.domid} has not shut down within {timeout:g} s")
+            time.sleep(_LOOK_S)
 
     def resume(self, fast: bool | None = None) -> None:
         """Let a domain that shut down go on (domctl resumedomain).

@@ -9,6 +9,7 @@ from pyxc.abi.event_channel import Virq
 from pyxc.abi.operation import Operation
 from pyxc.sim.dispatch import Dispatch
 from pyxc.sim.guests import residents, residents_2006, toolstack
+from pyxc.sim.guests.scripted import ScriptedGuest
 from pyxc.sim.link import SimLink
 from pyxc.sim.model import channels, debug_keys, lifecycle
 from pyxc.sim.model.access import ClientMemory
@@ -34,6 +35,9 @@ class Hypervisor(Host):
         super().__init__(profile)
         self.store = Xenstored(HostDomains(self), self.lock)
         self._dispatch = Dispatch(self)
+        self._scripted: list[ScriptedGuest] = []
+        self._script: Callable[[ScriptedGuest], object] | None = None
+        self._known: dict[int, Domain] = {}
         inhabitants = residents_2006 if profile.dom0_op else residents
         inhabitants.start_dom0(self, self.store)
         self.store_runs = with_store
@@ -53,7 +57,36 @@ class Hypervisor(Host):
             self.clock_ns += _TICK_NS
             lifecycle.reap(self)
             self.counters.count(number)
-            return self._dispatch.carry_out(memory, number, arguments)
+            result = self._dispatch.carry_out(memory, number, arguments)
+            self._run_guests()
+            return result
+
+    def script(self, domid: int) -> ScriptedGuest:
+        """Act as the guest of a domain that was introduced to xenstore: Python functions are its kernel.
+
+        >>> guest = hypervisor.script(1)
+        >>> guest.obey()
+        """
+        with self.lock:
+            self._scripted.append(ScriptedGuest(self, self.store, domid))
+            return self._scripted[-1]
+
+    def when_started(self, script: Callable[[ScriptedGuest], object]) -> None:
+        """Call a function with the guest of each domain that is built from now on, when it starts to run."""
+        with self.lock:
+            self._script = script
+            self._known = {id(domain): domain for domain in self.domains.values()}
+
+    def _run_guests(self) -> None:
+        """What guests do between two hypercalls of dom0."""
+        if self._script is not None:
+            for domain in [one for one in self.domains.values() if id(one) not in self._known]:
+                if not domain.stopped and self.store.is_introduced(domain.domid):
+                    self._known[id(domain)] = domain
+                    self._script(self.script(domain.domid))
+        self._scripted = [guest for guest in self._scripted if not guest.domain.dying]
+        for guest in self._scripted:
+            guest.run()
 
     def handles(self, *operations: Operation) -> Callable[[Handler], Handler]:
         """Make a function the handler of operations on this host: a vendor's, or one that answers otherwise.

@@ -19,7 +19,7 @@ SIM = ["--target", "sim:xen-4.17"]
     ("words", "offered"),
     [
         (["pa"], ["pause"]),
-        ([*SIM, "vc"], ["vcpu-list", "vcpu-pin"]),
+        ([*SIM, "vc"], ["vcpu-list", "vcpu-set", "vcpu-pin"]),
         ([*SIM, "pause", ""], ["Domain-0", "web1", "db1", "build"]),
         ([*SIM, "pause", "web1", "b"], ["build"]),
         (["--target=sim:", "context", "w"], ["web1"]),

@@ -7,6 +7,7 @@ from pyxc.cli.commands import (
     demo,
     domain,
     file,
+    guest,
     host,
     hypervisor,
     label,
@@ -27,7 +28,7 @@ def build() -> Program:
     """The whole command line, as the help shows it."""
     program = Program()
     for module in (
-        list, top, domain, vcpu, memory, scheduler, pool,
+        list, top, domain, guest, vcpu, memory, scheduler, pool,
         host, hypervisor, policy, store, label, file, stream,
         demo,
     ):  # fmt: skip

@@ -8,12 +8,12 @@ from array import array
 from collections.abc import Iterable, Iterator
 
 from pyxc._core import PAGE_SIZE
+from pyxc.abi import console
 from pyxc.abi.arch import x86
 from pyxc.abi.arch.x86 import ContextFlag
 from pyxc.abi.domctl import PAGE_PINNED, PageType
-from pyxc.abi.layout import U8, U32, Row, Table
 from pyxc.sim.model.context import CR0, CR4
-from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.domain import Domain, Rings
 from pyxc.sim.model.host import Host
 from pyxc.sim.model.machine import WORDS_PER_PAGE
 from pyxc.sim.model.words import Words
@@ -25,17 +25,6 @@ _PAGE_BITS = 0x23
 _GREETING = b"Linux version 6.1 (simulated)\r\n"
 _NATIVE = Words(sys.byteorder)
 _START_INFO_PFN, _STORE_PFN, _CONSOLE_PFN = 11, 12, 13
-
-_CONSOLE = Table(
-    "xencons_interface", "xen",
-    Row("in",       U8, 1024),
-    Row("out",      U8, 2048),
-    Row("in_cons",  U32),
-    Row("in_prod",  U32),
-    Row("out_cons", U32),
-    Row("out_prod", U32),
-)  # fmt: skip
-
 
 class P2m:
     """A p2m: runs of the guest's own frames, and entries that are something else.
@@ -112,6 +101,7 @@ def furnish(xen: Host, domain: Domain, p2m: P2m, linear: bool = True) -> None:
     """
     machine, entries = xen.machine, p2m.entries
     domain.tot_pages = p2m.tot_pages
+    domain.rings = Rings(entries[_STORE_PFN], entries[_CONSOLE_PFN])
     for first, pfns in p2m.packed_m2p(machine.words):
         machine.write_m2p(first, pfns)
     frames = _Frames([run for _, run in p2m.runs])
@@ -175,7 +165,7 @@ def _write_start_info(xen: Host, domain: Domain, p2m: array[int]) -> None:
     memory = xen.machine.memory
     memory.write(p2m[_START_INFO_PFN], 0, xen.layout(x86.START_INFO_STRUCT).pack(fields))
     ring = {"out": _GREETING.ljust(2048, b"\0"), "out_prod": len(_GREETING)}
-    memory.write(p2m[_CONSOLE_PFN], 0, xen.layout(_CONSOLE).pack(ring))
+    memory.write(p2m[_CONSOLE_PFN], 0, xen.layout(console.RING_STRUCT).pack(ring))
 
 
 def _context(xen: Host, root: int, index: int) -> bytes:

@@ -13,7 +13,7 @@ from pyxc.abi.flask import default_ssidref
 from pyxc.abi.hvm import HvmParam
 from pyxc.sim.guests import pv, toolstack
 from pyxc.sim.model import creation
-from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.domain import Domain, Rings
 from pyxc.sim.model.host import Host
 from pyxc.sim.model.machine import INVALID_ENTRY, MACHINE_FRAMES
 from pyxc.sim.model.policy import DOM0_SID
@@ -167,7 +167,14 @@ def _start_db1(xen: Host) -> Domain:
     db1.place(_SPECIAL_GFN, special[0], _SPECIAL_PAGES)
     db1.tot_pages = pages + _SPECIAL_PAGES
     db1.paging_pages = 256 + 2 * (pages >> 8)
-    db1.params.update({HvmParam.STORE_PFN: 0xFEFFC, HvmParam.CONSOLE_PFN: 0xFEFFF, HvmParam.TIMER_MODE: 1})
+    db1.rings = Rings(store=0xFEFFC, console=0xFEFFF)
+    db1.params.update(
+        {
+            HvmParam.STORE_PFN: db1.rings.store,
+            HvmParam.CONSOLE_PFN: db1.rings.console,
+            HvmParam.TIMER_MODE: 1,
+        }
+    )
     connect(xen, db1)
     db1.params.update({HvmParam.STORE_EVTCHN: 1, HvmParam.CONSOLE_EVTCHN: 2})
     xen.machine.memory.write(ram[0x100], 0, b"db1: simulated PVH kernel")

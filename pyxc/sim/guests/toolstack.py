@@ -47,11 +47,15 @@ def introduce(store: Xenstored, domain: Domain, name: str) -> None:
 def _facts(domain: Domain, name: str, vm: str) -> dict[str, str]:
     """What dom0 tells a domain of itself."""
     kb = str(domain.tot_pages * _KB_OF_PAGE)
+    rings = {}
+    if domain.rings:
+        rings = {"store/ring-ref": str(domain.rings.store), "console/ring-ref": str(domain.rings.console)}
     cpus = {f"cpu/{vcpu.index}/availability": "online" for vcpu in domain.live_vcpus}
     return {
         "vm": vm,
         "name": name,
         **cpus,
+        **rings,
         "memory/static-max": kb,
         "memory/target": kb,
         "domid": str(domain.domid),

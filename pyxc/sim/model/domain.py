@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from pyxc.sim.model.cpupools import domain_share, vcpu_reservation
 from pyxc.sim.model.frame_set import FrameSet
@@ -110,6 +111,13 @@ class Time:
         self.incarnation = 1
 
 
+class Rings(NamedTuple):
+    """The pages through which a guest uses xenstore and its console, as frames of the domain's kind."""
+
+    store: int
+    console: int
+
+
 class Domain:
     """One domain. Its frames are those that the machine says it owns; `p2m` maps gfns of a translated one.
 
@@ -119,7 +127,8 @@ class Domain:
     frames of devices. `leaving` are frames that it has given back, but that are mapped from outside. `dirty`
     are the frames that it wrote, None while nobody wants to know. `triggered` are triggers with their vcpus,
     `hvm_records` the contents of records by type and instance. `share` is what credit and credit2 keep of it;
-    `nodes` is its node affinity as a bit mask, None when that follows from its vcpus.
+    `nodes` is its node affinity as a bit mask, None when that follows from its vcpus. `rings` are known of
+    the guests that a host boots with.
     """
 
     def __init__(self, domid: int, handle: bytes, options: int, max_vcpus: int, hvm: bool = False) -> None:
@@ -149,6 +158,7 @@ class Domain:
         self.paging_pages = 0
         self.paging_tables: set[tuple[int, int]] = set()
         self.params: dict[int, int] = {}
+        self.rings: Rings | None = None
         self.ports = Ports(0)
         self.grant_frames: list[int] = []
         self.max_grant_frames = 0

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""What a guest is asked to do by itself: to power off, to reboot, to use less memory or fewer vcpus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from pyxc import arguments, errors, undoing
+from pyxc.abi import domctl
+from pyxc.abi.domctl import Trigger
+from pyxc.abi.hvm import HvmParam
+from pyxc.domain.hvm_params import HvmParams
+from pyxc.domain.identity import Identity
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.memory import Memory
+from pyxc.store.transaction import Transaction
+
+Request = Literal["poweroff", "reboot"]
+Progress = Callable[[int, int], object]
+"""Called with the KiB that the domain owns, and with what it shall own."""
+
+ACKNOWLEDGED_S = 10.0
+"""How long a guest may take to notice a request before a fallback is tried."""
+_SLACK_KB = 1 << 10
+"""What a domain may own above its target, as libxl has it, and how close to a target is close enough."""
+_LOOK_S = 0.1
+_LOCAL_APIC_ONLY = 1
+
+
+class Ask:
+    """Requests to the guest of one domain, through its nodes in xenstore: `domain.ask`.
+
+    The guest decides whether it does what it is asked; Domain.shutdown() and destroy() do not ask. A request
+    needs a guest with drivers for xenstore: GuestUnable where it has none or says that it does not do this.
+    Threads: may be shared.
+
+    >>> web.ask.poweroff()
+    >>> web.wait_shut_down(timeout=60)
+    <ShutdownReason.POWEROFF: 0>
+    """
+
+    def __init__(self, domain: Identity) -> None:
+        self._domain = domain
+        self._xen = domain.xen
+        self._home = f"/local/domain/{domain.domid}"
+
+    def poweroff(self, *, timeout: float | None = None, fallback: bool = False) -> None:
+        """Ask it to shut down and power off (control/shutdown).
+
+        It returns when the request is written; with `timeout` when the guest has taken it, and when it has
+        not within so many seconds the request is withdrawn: GuestSilent. `fallback` presses the power button
+        of an HVM or PVH domain (domctl sendtrigger) instead of raising GuestUnable or GuestSilent.
+        wait_shut_down() waits for the end.
+        """
+        self._request("poweroff", Trigger.POWER, timeout, fallback)
+
+    def reboot(self, *, timeout: float | None = None, fallback: bool = False) -> None:
+        """Ask it to shut down and reboot; see poweroff().
+
+        `fallback` presses the reset button, which no Xen for x86 has (Unsupported). What
+        shuts down to reboot stays, with ShutdownReason.REBOOT, until a toolstack builds it anew.
+        """
+        self._request("reboot", Trigger.RESET, timeout, fallback)
+
+    def sysrq(self, key: str) -> None:
+        """Press a key of its kernel's magic SysRq (control/sysrq): "s" syncs, "b" boots, "h" lists them."""
+        if len(key) != 1 or not key.isascii() or not key.isprintable():
+            raise ValueError(f"key is {key!r}: it must be one printable ASCII character")
+        self._check_drivers(self._domain.info())
+        self._xen.store.write(f"{self._home}/control/sysrq", key)
+
+    def _request(self, what: Request, button: Trigger, timeout: float | None, fallback: bool) -> None:
+        if timeout is None and fallback:
+            timeout = ACKNOWLEDGED_S
+        try:
+            self._check_able(what)
+            self._xen.store.write(f"{self._home}/control/shutdown", what)
+            if timeout is not None:
+                self._wait_taken(what, timeout)
+        except errors.GuestUnable:
+            if not fallback or not self._domain.info().is_hvm:
+                raise
+            self._domain.change(domctl.SENDTRIGGER, trigger=int(button), vcpu=0)
+
+    def _check_able(self, what: Request) -> None:
+        """GuestUnable where the guest says that it does not do this, or cannot say anything.
+
+        "0" in the feature's node is no, "1" is yes; old kernels leave it empty and may still do it.
+        """
+        info = self._domain.info()
+        feature = self._xen.store.read(f"{self._home}/control/feature-{what}")
+        if feature == b"0":
+            raise errors.GuestUnable(f"the guest of domain {info.domid} says that it does not {what}")
+        if feature != b"1":
+            self._check_drivers(info)
+        if info.shutdown_reason is not None:
+            raise errors.GuestUnable(f"domain {info.domid} has shut down: there is no guest to ask")
+
+    def _check_drivers(self, info: DomainInfo) -> None:
+        """GuestUnable for an HVM or PVH guest without drivers for Xen, which hears nothing.
+
+        They set the way in which it is interrupted before they use xenstore.
+        """
+        if not self._xen.store.is_introduced(info.domid):
+            raise errors.GuestUnable(f"domain {info.domid} does not use xenstore: its guest cannot be asked")
+        if info.is_hvm and not HvmParams(self._domain).read(HvmParam.CALLBACK_IRQ):
+            text = f"the guest of domain {info.domid} has no drivers for Xen: it cannot hear"
+            raise errors.GuestUnable(text)
+
+    def _wait_taken(self, what: Request, timeout: float) -> None:
+        """Until the guest empties or removes the node; GuestSilent, with the request withdrawn."""
+        path = f"{self._home}/control/shutdown"
+        deadline = time.monotonic() + timeout
+        withdrawn = undoing.on_failure(lambda: self._withdraw(what), f"{path} still says {what}")
+        with withdrawn, self._xen.store.watch(path) as watch:
+            while self._xen.store.read(path) == what.encode():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise errors.GuestSilent(
+                        f"the guest of domain {self._domain.domid} has not taken the request to {what}"
+                        f" within {timeout:g} s"
+                    )
+                if self._domain.info().shutdown_reason is not None:
+                    return
+                watch.get(min(left, 1.0))
+
+    def _withdraw(self, what: Request) -> None:
+        path = f"{self._home}/control/shutdown"
+
+        def clear(transaction: Transaction) -> None:
+            if transaction.read(path) == what.encode():
+                transaction.write(path, "")
+
+        self._xen.store.transact(clear)
+
+    def set_memory(self, kb: int, *, timeout: float | None = None, progress: Progress | None = None) -> None:
+        """Ask its balloon driver to own that much memory (memory/target), and let Xen give no more.
+
+        ValueError above what it was built for (memory/static-max). It returns when the request is written;
+        with `timeout` when the domain owns so much, to 1 MiB: GuestSilent when it does not in time. The
+        request stays. `progress` is called with the KiB that it owns and shall own.
+        """
+        arguments.natural("kb", kb, 2**53, 1)
+        info = self._domain.info()
+        most = self._number("memory/static-max")
+        if most is not None and kb > most:
+            raise ValueError(f"kb is {kb}: domain {info.domid} was built for at most {most}")
+        self._write_target(info, kb)
+        if timeout is not None:
+            self._wait_memory(kb, timeout, progress)
+
+    def _write_target(self, info: DomainInfo, kb: int) -> None:
+        """Xen's limit keeps its distance from the target. dom0 has none: its own memory is not limited."""
+        target = self._number("memory/target")
+        above = max(_SLACK_KB, info.max_memory_kb - target) if target else _SLACK_KB
+        path = f"{self._home}/memory/target"
+        if info.domid == self._xen.own_domid:
+            self._xen.store.write(path, str(kb))
+            return
+
+        def restore() -> None:
+            self._domain.undo(domctl.MAX_MEM, max_memkb=info.max_memory_kb)
+
+        with undoing.on_failure(restore, f"domain {info.domid} may own {kb + above} KiB by now"):
+            self._domain.change(domctl.MAX_MEM, max_memkb=kb + above)
+            self._populate_on_demand(info, kb)
+            self._xen.store.write(path, str(kb))
+
+    def _populate_on_demand(self, info: DomainInfo, kb: int) -> None:
+        """A guest that was built with less memory than it believes to have gets so much at most."""
+        if info.is_hvm and Memory(self._domain).pod_target().pod_entries:
+            Memory(self._domain).set_pod_target(kb)
+
+    def _wait_memory(self, kb: int, timeout: float, progress: Progress | None) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            owned = self._domain.info().memory_kb
+            if progress is not None:
+                progress(owned, kb)
+            if abs(owned - kb) <= _SLACK_KB:
+                return
+            if time.monotonic() >= deadline:
+                raise errors.GuestSilent(
+                    f"domain {self._domain.domid} owns {owned} KiB {timeout:g} s after it was asked for {kb}"
+                )
+            time.sleep(_LOOK_S)
+
+    def set_vcpus(self, count: int) -> None:
+        """Ask a PV or PVH guest to use its first vcpus, so many of them (cpu/N/availability).
+
+        ValueError for more than the domain has. GuestUnable for an HVM guest, whose device model has them.
+        """
+        info = self._domain.info()
+        arguments.natural("count", count, max(1, info.nr_vcpus), 1)
+        if info.is_hvm and (info.emulation_flags or 0) & ~_LOCAL_APIC_ONLY:
+            raise errors.GuestUnable(f"domain {info.domid} is HVM: its device model plugs its vcpus")
+
+        def write(transaction: Transaction) -> None:
+            for index in range(info.nr_vcpus):
+                path = f"{self._home}/cpu/{index}/availability"
+                transaction.write(path, "online" if index < count else "offline")
+
+        self._xen.store.transact(write)
+
+    def _number(self, path: str) -> int | None:
+        """A number that a toolstack wrote; None where there is none. DecodeError for anything else."""
+        text = self._xen.store.read(f"{self._home}/{path}")
+        if not text:
+            return None
+        if not text.isdigit() or len(text) > 16:
+            raise errors.DecodeError(f"{self._home}/{path} is {text[:40]!r}, which is not a number")
+        return int(text)
+
+    def __repr__(self) -> str:
+        return f"<Ask domain {self._domain.domid}>"

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Names of domains: which can be given, and giving one."""
+
+from __future__ import annotations
+
+from pyxc import arguments, errors
+from pyxc.domain.identity import Identity
+from pyxc.domain.info import read_info
+from pyxc.host.host import Host
+from pyxc.store.nodes import Nodes
+from pyxc.store.transaction import Transaction
+
+_NAME_MOST = 255
+
+
+def check(name: str) -> str:
+    """A name that a domain can have. ValueError for one that is an id, a UUID, or not one line of text."""
+    if not name or len(name.encode()) > _NAME_MOST or not name.isprintable() or name != name.strip():
+        raise ValueError(f"{name!r} cannot be a name: it must be 1 to {_NAME_MOST} bytes of one line of text")
+    if name.isdigit() or arguments.uuid_or_none(name) is not None:
+        raise ValueError(f"{name!r} cannot be a name: it would mean a domain's id or UUID")
+    return name
+
+
+def check_free(xen: Host, store: Nodes, name: str, domid: int | None = None) -> None:
+    """ValueError when another domain that lives has the name, as `store`, a transaction, has it.
+
+    What a domain that has gone left there does not count.
+    """
+    for home in store.list("/local/domain") or []:
+        taken = store.read(f"/local/domain/{home}/name") == name.encode()
+        if taken and home != str(domid) and home.isdigit() and _lives(xen, int(home)):
+            raise ValueError(f"domain {home} has the name {name} already")
+
+
+def _lives(xen: Host, domid: int) -> bool:
+    try:
+        return not read_info(xen, domid).dying
+    except (errors.DomainNotFound, ValueError):
+        return False
+
+
+def write(domain: Identity, name: str) -> None:
+    """Give a domain a name, where it has its home in xenstore and in /vm/UUID, as xl does."""
+    check(name)
+    domain.info()
+
+    def change(transaction: Transaction) -> None:
+        check_free(domain.xen, transaction, name, domain.domid)
+        transaction.write(f"/local/domain/{domain.domid}/name", name)
+        vm = f"/vm/{domain.uuid}"
+        if transaction.read(vm) is not None:
+            transaction.write(f"{vm}/name", name)
+
+    domain.xen.store.transact(change)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""A guest of a simulated host that acts: Python functions are its kernel."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from pyxc.abi import console
+from pyxc.abi.hvm import HvmParam
+from pyxc.abi.sched import ShutdownReason
+from pyxc.errors import StoreError
+from pyxc.sim.model import channels, lifecycle
+from pyxc.sim.model.access import Refusal
+from pyxc.sim.model.domain import Domain
+from pyxc.sim.model.host import Host
+from pyxc.sim.xenstored import Xenstored
+from pyxc.store.wire import Kind, Message, Parser, join, split
+
+_REASONS = {
+    "poweroff": ShutdownReason.POWEROFF,
+    "halt": ShutdownReason.POWEROFF,
+    "reboot": ShutdownReason.REBOOT,
+    "suspend": ShutdownReason.SUSPEND,
+}
+_INDICES = struct.Struct("<IIII")
+_U32 = 2**32 - 1
+_CONSOLE = "console"
+_PAGES_OF_MIB = 256
+
+React = Callable[[str | None], object]
+"""Called with the value of a node, None where there is none."""
+
+
+class ScriptedGuest:
+    """The guest's side of one domain: its nodes in xenstore, its console, its end. See Hypervisor.script().
+
+    What it reacts to is carried out in the thread of whoever causes it, before that one's call returns; while
+    its domain is paused it waits. Nothing is executed: the domain's vcpus only look as if.
+    """
+
+    def __init__(self, xen: Host, store: Xenstored, domid: int) -> None:
+        self._xen = xen
+        self._store = store
+        self.domain: Domain = xen.find(domid)
+        self._answers: list[Message] = []
+        self._parser = Parser()
+        self._session = store.attach(domid, self._receive, lambda: None)
+        self._watched: dict[str, tuple[str, React]] = {}
+        self._due: dict[str, Callable[[], object]] = {}
+        self._typed: list[Callable[[bytes], object]] = []
+        if xen.profile.since(3, 3) and self.domain.hvm:
+            self.domain.params.setdefault(HvmParam.CALLBACK_IRQ, 1)
+
+    @property
+    def domid(self) -> int:
+        return self.domain.domid
+
+    def read(self, path: str) -> str | None:
+        """A node, of its own home unless the path is absolute; None where there is none that it may read."""
+        answer = self._ask(Kind.READ, path)
+        return None if answer is None else answer.decode("latin-1")
+
+    def write(self, path: str, value: str) -> None:
+        """Write a node. StoreError where it may not."""
+        if self._ask(Kind.WRITE, path, tail=value.encode()) is None:
+            raise StoreError(errno.EACCES, "the guest may not write it", "write", path)
+
+    def when(self, path: str, react: React) -> None:
+        """Call a function with the value of a node now, and each time that it is written."""
+        token = str(len(self._watched))
+        self._watched[token] = (path, react)
+        self._ask(Kind.WATCH, path, token)
+
+    def obey(self, *requests: str) -> None:
+        """Take what control/shutdown asks for, as Linux does, and stop; all of it, or only these `requests`.
+
+        It says so in control/feature-poweroff and the like.
+        """
+        wanted = requests or tuple(_REASONS)
+        for name in wanted:
+            if self.read(f"control/feature-{name}") is not None:
+                self.write(f"control/feature-{name}", "1")
+
+        def react(request: str | None) -> None:
+            if request in wanted:
+                self.write("control/shutdown", "")
+                self.stop(_REASONS[request])
+
+        self.when("control/shutdown", react)
+
+    def balloon(self) -> None:
+        """Own as much memory as memory/target says, as a balloon driver does, down to 1 MiB."""
+
+        def react(target: str | None) -> None:
+            if target and target.isdigit():
+                self._own(max(_PAGES_OF_MIB, int(target) // 4))
+
+        self.when("memory/target", react)
+
+    def _own(self, pages: int) -> None:
+        """The books of it alone: frames stay where they are."""
+        self.domain.tot_pages = min(pages, self.domain.max_pages)
+
+    def plug(self) -> None:
+        """Take vcpus up and down as cpu/N/availability says."""
+        for vcpu in self.domain.live_vcpus:
+
+            def react(state: str | None, index: int = vcpu.index) -> None:
+                live = self.domain.vcpu(index)
+                if live is not None and state in ("online", "offline"):
+                    live.down = state == "offline"
+                    self._xen.schedule()
+
+            self.when(f"cpu/{vcpu.index}/availability", react)
+
+    def stop(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
+        """Power off, reboot, crash: SCHEDOP_shutdown."""
+        with self._xen.lock:
+            lifecycle.shut_down(self._xen, self.domain, int(reason))
+
+    def print(self, text: str | bytes) -> int:
+        """Print on its console as much as its ring takes; returns how many bytes that was."""
+        data = text.encode() if isinstance(text, str) else text
+        with self._xen.lock:
+            frame = self._console_frame()
+            _, _, cons, prod = self._indices(frame)
+            data = data[: console.OUT_BYTES - (prod - cons & _U32)]
+            for number, byte in enumerate(data, prod):
+                place = console.IN_BYTES + number % console.OUT_BYTES
+                self._xen.machine.memory.write(frame, place, bytes([byte]))
+            self._put_index(frame, 3, prod + len(data))
+            with suppress(Refusal):
+                channels.send(self._xen, self.domain, self._console_port())
+        return len(data)
+
+    def typed(self, react: Callable[[bytes], object]) -> None:
+        """Call a function with what is typed on its console, from now on."""
+        self._typed.append(react)
+        with self._xen.lock:
+            listeners = self.domain.ports.listeners
+            listeners[self._console_port()] = lambda _: self._soon(_CONSOLE, self._take_input)
+
+    def echo(self) -> None:
+        """Print what is typed, as a terminal does."""
+        self.typed(self.print)
+
+    def _take_input(self) -> None:
+        frame = self._console_frame()
+        cons, prod, _, _ = self._indices(frame)
+        waiting = min(prod - cons & _U32, console.IN_BYTES)
+        memory = self._xen.machine.memory
+        data = b"".join(
+            memory.read(frame, at % console.IN_BYTES, 1) for at in range(cons, cons + waiting)
+        )
+        self._put_index(frame, 0, cons + waiting)
+        if data:
+            channels.send(self._xen, self.domain, self._console_port())
+            for react in self._typed:
+                react(data)
+
+    def _console_frame(self) -> int:
+        return self.domain.machine_frame(int(self.read("console/ring-ref") or -1))
+
+    def _console_port(self) -> int:
+        return int(self.read("console/port") or 0)
+
+    def _indices(self, frame: int) -> tuple[int, int, int, int]:
+        """in_cons, in_prod, out_cons, out_prod."""
+        place = console.IN_BYTES + console.OUT_BYTES
+        in_cons, in_prod, out_cons, out_prod = _INDICES.unpack(
+            self._xen.machine.memory.read(frame, place, _INDICES.size)
+        )
+        return in_cons, in_prod, out_cons, out_prod
+
+    def _put_index(self, frame: int, number: int, value: int) -> None:
+        place = console.IN_BYTES + console.OUT_BYTES + 4 * number
+        self._xen.machine.memory.write(frame, place, (value & _U32).to_bytes(4, "little"))
+
+    def _ask(self, kind: Kind, *strings: str, tail: bytes = b"") -> bytes | None:
+        """The payload of an answer, None for an error."""
+        payload = join(text.encode() for text in strings) + tail
+        with self._xen.lock:
+            self._store.feed(self._session, Message(kind, 1, 0, payload).encode())
+            answer = self._answers.pop()
+        return None if answer.kind == Kind.ERROR else answer.payload
+
+    def _receive(self, data: bytes) -> None:
+        for message in self._parser.feed(data):
+            if message.kind != Kind.WATCH_EVENT:
+                self._answers.append(message)
+                continue
+            _, token = split(message.payload)
+            if token in self._watched:
+                self._soon(token, partial(self._look, *self._watched[token]))
+
+    def _look(self, path: str, react: React) -> None:
+        react(self.read(path))
+
+    def _soon(self, what: str, action: Callable[[], object]) -> None:
+        """What happens several times before it is looked at is one thing."""
+        self._due[what] = action
+        self.run()
+
+    def run(self) -> None:
+        """Carry out what is due, while its domain runs."""
+        while self._due and not self.domain.stopped and self._xen.domains.get(self.domid) is self.domain:
+            self._due.pop(next(iter(self._due)))()
