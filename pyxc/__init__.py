@@ -198,9 +198,9 @@ _MODULES = {
     "domain.vnuma": "Vnuma VnumaRange",
     "domain.watcher": "DomainChange DomainEvent DomainWatcher",
     "errors": (
-        "Ambiguous DecodeError DomainGone DomainNotFound DomainStuck Error HypercallError "
-        "LabelNotFound MissingLibrary NotXenError PermissionDenied ReadOnlyError StoreError "
-        "Unsupported VersionMismatch"
+        "Ambiguous DecodeError DomainGone DomainNotFound DomainStuck Error GuestSilent "
+        "GuestUnable HypercallError LabelNotFound MissingLibrary NotXenError PermissionDenied ReadOnlyError "
+        "StoreError Unsupported VersionMismatch"
     ),
     "host.events": "EventChannels",
     "host.pools": "Pool PoolInfo Pools",
