@@ -23,6 +23,7 @@ NOT_STRUCTURES = {
     "domid_t": 2,
     "e820entry": 20,
     "grant_entry_v1": 8,
+    "xencons_interface": 3088,
     "dom0_getmemlist2": 40,  # defined here, see dom0_ops
     "hypfs_op_arguments": 32,
     "hvm_hw_cpu": 1032,
