@@ -13,12 +13,15 @@ TYPE_CHECKING = False
 """As in typing, which takes longer to import than all that is done here: names are imported on first use."""
 
 if TYPE_CHECKING:
+    from pyxc._core import PAGE_SIZE
+    from pyxc.abi.cpu_policy import Featureset, Policy
     from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType, Scheduler, Trigger
     from pyxc.abi.domctl_tsc import TscMode
     from pyxc.abi.event_channel import Status as ChannelStatus
     from pyxc.abi.event_channel import Virq
     from pyxc.abi.hvm import HvmParam
     from pyxc.abi.hvm_save import HvmRecordType
+    from pyxc.abi.hypfs import Type as HypfsType
     from pyxc.abi.memory import MapSpace, MemoryType
     from pyxc.abi.sched import ShutdownReason
     from pyxc.abi.sysctl import Capability
@@ -62,7 +65,12 @@ if TYPE_CHECKING:
         Unsupported,
         VersionMismatch,
     )
+    from pyxc.host.cpu_policy import CpuPolicy
     from pyxc.host.events import EventChannels
+    from pyxc.host.flask import Boolean as FlaskBoolean
+    from pyxc.host.hypfs import Entry as HypfsEntry
+    from pyxc.host.livepatches import Livepatch
+    from pyxc.host.perfc import Counter as PerfCounter
     from pyxc.host.pools import Pool, PoolInfo, Pools
     from pyxc.host.records import Build, CpuTopology, NumaNode, PhysInfo, Version
     from pyxc.host.scheduling import (
@@ -74,7 +82,8 @@ if TYPE_CHECKING:
     )
     from pyxc.opening import connect, open_store
     from pyxc.opening import open_xen as open
-    from pyxc.store import Permission, StoreClient
+    from pyxc.store import Permission, StoreClient, Transaction
+    from pyxc.store.names import readable
     from pyxc.xen import Xen
 
 __version__ = "0.1.0"
@@ -86,6 +95,7 @@ __all__ = [
     "Capability",
     "Channel",
     "ChannelStatus",
+    "CpuPolicy",
     "CpuTopology",
     "CreateFlag",
     "Credit2Params",
@@ -109,6 +119,8 @@ __all__ = [
     "E820Entry",
     "Error",
     "Feature",
+    "Featureset",
+    "FlaskBoolean",
     "EventChannels",
     "FrameList",
     "GrantInfo",
@@ -119,8 +131,11 @@ __all__ = [
     "HvmRecord",
     "HvmRecordType",
     "HypercallError",
+    "HypfsEntry",
+    "HypfsType",
     "LabelNotFound",
     "Lent",
+    "Livepatch",
     "LogDirty",
     "MapSpace",
     "Memory",
@@ -130,14 +145,17 @@ __all__ = [
     "NotXenError",
     "NumaNode",
     "P2m",
+    "PAGE_SIZE",
     "PageType",
     "Pci",
     "PciAddress",
+    "PerfCounter",
     "Permission",
     "PermissionDenied",
     "Permissions",
     "PhysInfo",
     "PodTarget",
+    "Policy",
     "Pool",
     "PoolInfo",
     "Pools",
@@ -148,6 +166,7 @@ __all__ = [
     "ShutdownReason",
     "StoreClient",
     "StoreError",
+    "Transaction",
     "Trigger",
     "TscInfo",
     "TscMode",
@@ -165,14 +184,18 @@ __all__ = [
     "connect",
     "open",
     "open_store",
+    "readable",
 ]
 
 _MODULES = {
+    "_core": "PAGE_SIZE",
+    "abi.cpu_policy": "Featureset Policy",
     "abi.domctl": "CreateFlag DomainFlag PageType Scheduler Trigger",
     "abi.domctl_tsc": "TscMode",
     "abi.event_channel": "ChannelStatus Virq",
     "abi.hvm": "HvmParam",
     "abi.hvm_save": "HvmRecordType",
+    "abi.hypfs": "HypfsType",
     "abi.memory": "MapSpace MemoryType",
     "abi.sched": "ShutdownReason",
     "abi.sysctl": "Capability",
@@ -202,17 +225,30 @@ _MODULES = {
         "GuestUnable HypercallError LabelNotFound MissingLibrary NotXenError PermissionDenied ReadOnlyError "
         "StoreError Unsupported VersionMismatch"
     ),
+    "host.cpu_policy": "CpuPolicy",
     "host.events": "EventChannels",
+    "host.flask": "FlaskBoolean",
+    "host.hypfs": "HypfsEntry",
+    "host.livepatches": "Livepatch",
+    "host.perfc": "PerfCounter",
     "host.pools": "Pool PoolInfo Pools",
     "host.records": "Build CpuTopology NumaNode PhysInfo Version",
     "host.scheduling": "Credit2Params Credit2PoolParams CreditParams CreditPoolParams RtdsParams",
     "opening": "connect open_store open",
-    "store": "Permission StoreClient",
+    "store": "Permission StoreClient Transaction",
+    "store.names": "readable",
     "xen": "Xen",
 }
 """Where the names of __all__ are, to be imported on first use."""
 
-_OTHERWISE = {"ChannelStatus": "Status", "open": "open_xen"}
+_OTHERWISE = {
+    "ChannelStatus": "Status",
+    "FlaskBoolean": "Boolean",
+    "HypfsEntry": "Entry",
+    "HypfsType": "Type",
+    "PerfCounter": "Counter",
+    "open": "open_xen",
+}
 """Names that are others in their modules."""
 
 _PACKAGES = frozenset("abi call compat domain errors files guest host link metrics sim store".split())

@@ -31,7 +31,7 @@ def open_xen(
     readonly: bool = False,
     gate: Gate = "auto",
     names: bool = True,
-    assume: Release | None = None,
+    assume: Release | str | None = None,
     record: str | os.PathLike[str] | None = None,
     replace: bool = False,
     provenance: KeepName = "attributes",
@@ -41,17 +41,20 @@ def open_xen(
 
     `target` None takes the environment's PYXC_TARGET, else the real one. `readonly` refuses every operation
     that changes something before it is issued. `gate`: "never" forbids a 32-bit process to enter a 64-bit
-    kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22),
-    whose structures are used for a hypervisor that is newer than pyxc, with whatever newer interface numbers
-    it takes; None takes the environment's PYXC_ASSUME, if any. `record` is a file into which everything is
-    recorded; it has its name once the hypervisor is closed, in place of another recording of that name; with
-    `replace` in place of any regular file, else FileExistsError. `provenance` says how the file tells where
-    it comes from: "attributes", "required", "sidecar" or "none", see pyxc.files.writer. PYXC_TRACE=1 in the
-    environment prints each call, decoded, to standard error. Raises NotXenError, VersionMismatch, Unsupported
-    on another architecture than x86-64, and ValueError for an unknown target or release.
+    kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22) or
+    "4.22", whose structures are used for a hypervisor that is newer than pyxc, with whatever newer interface
+    numbers it takes; None takes the environment's PYXC_ASSUME, if any. `record` is a file into which
+    everything is recorded; it has its name once the hypervisor is closed, in place of another recording of
+    that name; with `replace` in place of any regular file, else FileExistsError. `provenance` says how the
+    file tells where it comes from: "attributes", "required", "sidecar" or "none", see pyxc.files.writer.
+    PYXC_TRACE=1 in the environment prints each call, decoded, to standard error. Raises NotXenError,
+    VersionMismatch, Unsupported on another architecture than x86-64, and ValueError for an unknown target or
+    release.
     """
     if gate not in ("auto", "never"):
         raise ValueError(f'gate is {gate!r}: it must be "auto" or "never"')
+    if isinstance(assume, str):
+        assume = releases.parsed(assume)
     link = open_link(chosen(target), gate)
     try:
         if record is None:
@@ -88,7 +91,7 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
 
         return sim.connect(target)
     if target.startswith(REPLAYED):
-        from pyxc.files.recording import replayed
+        from pyxc.files.playback import replayed
 
         return replayed(target.removeprefix(REPLAYED), target)
     known = f'None for the real hypervisor, or "{SIMULATED}PROFILE", or "{REPLAYED}FILE"'

@@ -3,32 +3,35 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from pyxc import arguments
-from pyxc.abi import registry, sysctl
+from pyxc.abi import sysctl
 from pyxc.abi.operation import DM_OP, DOM0_OP, DOMCTL, SYSCTL, Family, Operation
 from pyxc.call.caller import Caller, Reply
-from pyxc.domain import affinity, usage
-from pyxc.domain.affinity import Affinity
 from pyxc.domain.domains import Domains
-from pyxc.domain.pci import PciAddress
-from pyxc.domain.usage import Sample
-from pyxc.domain.vcpus import VcpuInfo, read_infos
-from pyxc.domain.watcher import DomainWatcher, Source
-from pyxc.host import topology
-from pyxc.host.console import Console
-from pyxc.host.cpu_policy import CpuPolicies
-from pyxc.host.events import EventChannels
-from pyxc.host.flask import Flask
+from pyxc.domain.info import DomainInfo
 from pyxc.host.host import Host
-from pyxc.host.hypfs import Hypfs
-from pyxc.host.livepatches import Livepatches
-from pyxc.host.perfc import PerformanceCounters
-from pyxc.host.pm import PowerManagement
-from pyxc.host.pools import Pools
-from pyxc.host.records import CpuTopology, NumaNode
 from pyxc.link import Link
+
+if TYPE_CHECKING:  # each is imported by what hands it out: most programs use few
+    from pyxc.domain.affinity import Affinity
+    from pyxc.domain.pci import PciAddress
+    from pyxc.domain.usage import Sample
+    from pyxc.domain.vcpus import VcpuInfo
+    from pyxc.domain.watcher import DomainWatcher, Source
+    from pyxc.host.console import Console
+    from pyxc.host.cpu_policy import CpuPolicies
+    from pyxc.host.events import EventChannels
+    from pyxc.host.flask import Flask
+    from pyxc.host.hypfs import Hypfs
+    from pyxc.host.livepatches import Livepatches
+    from pyxc.host.perfc import PerformanceCounters
+    from pyxc.host.pm import PowerManagement
+    from pyxc.host.pools import Pools
+    from pyxc.host.records import CpuTopology, NumaNode
 
 _DEBUG_KEYS_MOST = 1024
 
@@ -42,20 +45,62 @@ class Xen(Host):
     def __init__(self, link: Link, caller: Caller, names: bool = True) -> None:
         super().__init__(link, caller, names)
         self.domains = Domains(self)
-        self.pools = Pools(self)
-        self.console = Console(self)
-        self.cpu_policies = CpuPolicies(self)
-        self.flask = Flask(self)
-        self.hypfs = Hypfs(self)
-        self.livepatches = Livepatches(self)
-        self.perfc = PerformanceCounters(self)
-        self.pm = PowerManagement(self)
+
+    @cached_property
+    def pools(self) -> Pools:
+        from pyxc.host.pools import Pools
+
+        return Pools(self)
+
+    @cached_property
+    def console(self) -> Console:
+        from pyxc.host.console import Console
+
+        return Console(self)
+
+    @cached_property
+    def cpu_policies(self) -> CpuPolicies:
+        from pyxc.host.cpu_policy import CpuPolicies
+
+        return CpuPolicies(self)
+
+    @cached_property
+    def flask(self) -> Flask:
+        from pyxc.host.flask import Flask
+
+        return Flask(self)
+
+    @cached_property
+    def hypfs(self) -> Hypfs:
+        from pyxc.host.hypfs import Hypfs
+
+        return Hypfs(self)
+
+    @cached_property
+    def livepatches(self) -> Livepatches:
+        from pyxc.host.livepatches import Livepatches
+
+        return Livepatches(self)
+
+    @cached_property
+    def perfc(self) -> PerformanceCounters:
+        from pyxc.host.perfc import PerformanceCounters
+
+        return PerformanceCounters(self)
+
+    @cached_property
+    def pm(self) -> PowerManagement:
+        from pyxc.host.pm import PowerManagement
+
+        return PowerManagement(self)
 
     def topology(self) -> list[CpuTopology]:
         """Core, socket and node of each physical cpu (sysctl cputopoinfo; before Xen 4.6 topologyinfo).
 
         Before 4.1 only the nodes are told, before 3.2 nothing but how many cpus there are.
         """
+        from pyxc.host import topology
+
         return topology.cpus(self)
 
     def numa(self) -> list[NumaNode]:
@@ -63,10 +108,14 @@ class Xen(Host):
 
         Before 4.1 only free memory is told (sysctl availheap), before 3.2 it is Unsupported.
         """
+        from pyxc.host import topology
+
         return topology.nodes(self)
 
     def idle_ns(self) -> list[int]:
         """Nanoseconds since the boot that each physical cpu was idle (sysctl getcpuinfo, from 3.2 on)."""
+        from pyxc.host import topology
+
         return topology.idle_ns(self)
 
     def available_bytes(self, node: int | None = None, *, least_bits: int = 0, most_bits: int = 0) -> int:
@@ -75,6 +124,8 @@ class Xen(Host):
         With `least_bits` or `most_bits` only that whose addresses have no fewer or no more bits: 32 at most
         are what a device can reach that knows 4 GiB.
         """
+        from pyxc.host import topology
+
         return topology.available_bytes(self, node, least_bits, most_bits)
 
     def debug_keys(self, keys: str) -> None:
@@ -85,24 +136,33 @@ class Xen(Host):
             raise ValueError("no debug key is given")
         self.call(sysctl.DEBUG_KEYS, keys=pressed, nr_keys=len(pressed))
 
-    def vcpus(self) -> list[VcpuInfo]:
-        """All vcpus of all domains, in one multicall (domctl getvcpuinfo)."""
-        return read_infos(self, *self._all_vcpus())
+    def vcpus(self, domains: Iterable[DomainInfo] | None = None) -> list[VcpuInfo]:
+        """All vcpus, of all domains or of some, in one multicall (domctl getvcpuinfo)."""
+        from pyxc.domain.vcpus import read_infos
 
-    def affinities(self) -> dict[tuple[int, int], Affinity]:
-        """Affinities of all vcpus by (domid, vcpu), in one multicall (domctl getvcpuaffinity)."""
-        return affinity.read_many(self, *self._all_vcpus())
+        return read_infos(self, *self._vcpus_of(domains))
 
-    def _all_vcpus(self) -> tuple[list[int], list[int]]:
-        pairs = [(info.domid, vcpu) for info in self.domains.infos() for vcpu in range(info.nr_vcpus)]
+    def affinities(self, domains: Iterable[DomainInfo] | None = None) -> dict[tuple[int, int], Affinity]:
+        """Affinities of vcpus by (domid, vcpu), in one multicall (domctl getvcpuaffinity)."""
+        from pyxc.domain import affinity
+
+        return affinity.read_many(self, *self._vcpus_of(domains))
+
+    def _vcpus_of(self, domains: Iterable[DomainInfo] | None) -> tuple[list[int], list[int]]:
+        infos = self.domains.infos() if domains is None else domains
+        pairs = [(info.domid, vcpu) for info in infos for vcpu in range(info.nr_vcpus)]
         return [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
 
     def sample(self) -> Sample:
         """All domains and vcpus with the time: two of them tell what each used, `now.since(before)`."""
+        from pyxc.domain import usage
+
         return usage.sample(self.domains)
 
     def events(self) -> EventChannels:
         """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""
+        from pyxc.host.events import EventChannels
+
         return EventChannels(self)
 
     def watch_domains(self, source: Source | None = None, interval: float = 1.0) -> DomainWatcher:
@@ -114,6 +174,8 @@ class Xen(Host):
         this host has. Whatever it is, the domains are listed every `interval` seconds as well, since Xen does
         not say when one is created.
         """
+        from pyxc.domain.watcher import DomainWatcher
+
         return DomainWatcher(self, source, interval)
 
     def pci_group(self, device: PciAddress | str) -> list[PciAddress]:
@@ -157,7 +219,10 @@ class Xen(Host):
         return self.call(self._asked(family, operation), domid, **fields)
 
     def _asked(self, family: Family, operation: str | Operation) -> Operation:
-        asked = registry.named(family, operation) if isinstance(operation, str) else operation
-        if asked.family is not family:
-            raise ValueError(f"{asked.full_name} is not a {family.name}")
-        return asked
+        if isinstance(operation, str):
+            from pyxc.abi import registry
+
+            operation = registry.named(family, operation)
+        if operation.family is not family:
+            raise ValueError(f"{operation.full_name} is not a {family.name}")
+        return operation

@@ -10,8 +10,10 @@ from typing import TextIO
 
 from pyxc.cli import output
 from pyxc.cli.commands import build
-from pyxc.cli.completion import HOOK, complete
 from pyxc.cli.status import Status, describe, status_of
+
+HOOK = "__complete"
+"""The command with which completions/pyxc.bash asks."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,9 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if words[:1] == [HOOK]:
+        from pyxc.cli.completion import complete
+
         return complete(build(), words[1:])
     try:
-        args = build().parse(words)
+        args = build(words).parse(words)
     except SystemExit as stop:
         return int(stop.code or 0)
     return int(args.run(args))

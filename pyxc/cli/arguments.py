@@ -9,9 +9,6 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 import pyxc
-from pyxc.abi import releases
-from pyxc.abi.layout import Release
-from pyxc.host.records import CpuTopology
 
 _SIZE = re.compile(r"([0-9]+)([bkmgt]?)")
 _SECONDS_MOST = 10**6
@@ -34,14 +31,6 @@ def number(text: str) -> int:
     return int(text)
 
 
-def release(text: str) -> Release:
-    """A release of Xen whose structures are known, as 4.22."""
-    try:
-        return releases.parsed(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def seconds(text: str) -> float:
     """A time in seconds, above 0, that a sleep can take."""
     try:
@@ -53,7 +42,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def cpu_set(text: str, topology: Sequence[CpuTopology]) -> frozenset[int]:
+def cpu_set(text: str, topology: Sequence[pyxc.CpuTopology]) -> frozenset[int]:
     """The cpus that a list names: "0-3,5,^2", "all", "nodes:0,^1".
 
     Each part adds cpus, or with ^ takes some away, in their order.
@@ -73,7 +62,7 @@ def cpu_set(text: str, topology: Sequence[CpuTopology]) -> frozenset[int]:
     return frozenset(chosen)
 
 
-def _part(match: re.Match[str], topology: Sequence[CpuTopology]) -> set[int]:
+def _part(match: re.Match[str], topology: Sequence[pyxc.CpuTopology]) -> set[int]:
     """The cpus of one part; none when any that it names does not exist."""
     if match[3]:
         return {place.cpu for place in topology}

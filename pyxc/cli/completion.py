@@ -12,10 +12,7 @@ from collections.abc import Callable, Iterable
 import pyxc
 from pyxc.cli import output
 from pyxc.cli.parser import Program
-from pyxc.opening import REPLAYED
-from pyxc.xen import Xen
 
-HOOK = "__complete"
 FILES = "__files__"
 """Offered alone where the shell itself has to complete the name of a file."""
 
@@ -68,6 +65,8 @@ def _values(wanted: argparse.Action, before: list[str], current: str) -> Iterabl
 
 
 def _targets(current: str) -> Iterable[str]:
+    from pyxc.opening import REPLAYED
+
     if not current.startswith(REPLAYED):
         from pyxc.sim import PROFILES
 
@@ -95,11 +94,11 @@ def _nodes(target: str | None, top: str) -> list[str]:
         return []
 
 
-def _domains(xen: Xen) -> list[str]:
+def _domains(xen: pyxc.Xen) -> list[str]:
     return _unmistakable({i.domid: xen.names.domain_name(i.domid, i.uuid) for i in xen.domains.infos()})
 
 
-def _pools(xen: Xen) -> list[str]:
+def _pools(xen: pyxc.Xen) -> list[str]:
     return _unmistakable({pool_id: xen.names.pool_name(pool_id) for pool_id in xen.pools})
 
 
@@ -112,7 +111,7 @@ def _unmistakable(names: dict[int, str | None]) -> list[str]:
     ]
 
 
-def _asked(target: str | None, question: Callable[[Xen], list[str]]) -> list[str]:
+def _asked(target: str | None, question: Callable[[pyxc.Xen], list[str]]) -> list[str]:
     """What a hypervisor answers; nothing where none can be asked."""
     try:
         with warnings.catch_warnings():

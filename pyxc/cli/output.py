@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable
@@ -24,6 +23,8 @@ def lines(texts: Iterable[str]) -> None:
 
 def as_json(**content: Any) -> None:
     """One object with the version of the schema."""
+    import json
+
     write(json.dumps({"schema": SCHEMA, **content}, indent=2) + "\n")
 
 

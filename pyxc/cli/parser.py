@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import pyxc
-from pyxc.cli.arguments import release
 from pyxc.cli.status import UsageError
 
 Run = Callable[[argparse.Namespace], int]
@@ -86,6 +85,16 @@ class Program:
         parent.commands[word] = parser
         return parser
 
+    def command_of(self, words: Sequence[str]) -> str | None:
+        """The first of the words that is neither an option nor its value."""
+        rest = iter(words)
+        for word in rest:
+            if not word.startswith("-"):
+                return word
+            if self.parser.value_of(word):
+                next(rest, None)
+        return None
+
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """UsageError for what makes no sense; SystemExit after --help and --version, which print."""
         return self.parser.parse_args(words, argparse.Namespace(**_DEFAULTS))
@@ -106,6 +115,6 @@ def _add_global_options(parser: Parser) -> None:
     group.add_argument("--no-names", dest="names", action="store_false", help="do not ask xenstore for names")
     group.add_argument("--read-only", action="store_true", help="refuse to change anything")
     group.add_argument("--gate", choices=("auto", "never"), help="may 32-bit processes use 64-bit calls?")
-    group.add_argument("--assume", metavar="RELEASE", type=release, help="use the structures of Xen 4.22")
+    group.add_argument("--assume", metavar="RELEASE", help="use the structures of Xen 4.22")
     group.add_argument("--record", metavar="FILE", help="record all that is asked of the hypervisor")
     group.add_argument("--provenance", choices=_PROVENANCE, help="how files say where they come from")

@@ -11,10 +11,6 @@ import pyxc
 from pyxc import errors
 from pyxc.cli import output
 from pyxc.cli.status import NoSuchDomain, Status, describe, status_of
-from pyxc.domain.domain import Domain
-from pyxc.domain.info import DomainInfo
-from pyxc.store.names import readable
-from pyxc.xen import Xen
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -22,15 +18,15 @@ K = TypeVar("K")
 
 def shown(name: str | None) -> str:
     """A domain's name as xl prints it."""
-    return readable(name) or "(null)"
+    return pyxc.readable(name) or "(null)"
 
 
-def name_of(xen: Xen, info: DomainInfo) -> str | None:
+def name_of(xen: pyxc.Xen, info: pyxc.DomainInfo) -> str | None:
     """A domain's name to be shown; None, after a warning, also where xenstore cannot be asked."""
-    return readable(xen.names.domain_name(info.domid, info.uuid))
+    return pyxc.readable(xen.names.domain_name(info.domid, info.uuid))
 
 
-def opened(args: argparse.Namespace) -> Xen:
+def opened(args: argparse.Namespace) -> pyxc.Xen:
     """The hypervisor that the options name; recorded, if they say so."""
     return pyxc.open(
         args.target,
@@ -43,7 +39,7 @@ def opened(args: argparse.Namespace) -> Xen:
     )
 
 
-def find(xen: Xen, text: str) -> Domain:
+def find(xen: pyxc.Xen, text: str) -> pyxc.Domain:
     """The domain with an id, a name or a UUID.
 
     NoSuchDomain; ValueError for a number that is no id; Ambiguous when several have the name; StoreError when
@@ -55,7 +51,7 @@ def find(xen: Xen, text: str) -> Domain:
         raise NoSuchDomain(error.hint if error.domid is None else f"no domain has the id {text}") from error
 
 
-def infos(xen: Xen, wanted: list[str]) -> tuple[list[DomainInfo], Status]:
+def infos(xen: pyxc.Xen, wanted: list[str]) -> tuple[list[pyxc.DomainInfo], Status]:
     """Domains that are named, or all of them; complains of those that are not there."""
     if not wanted:
         return xen.domains.infos(), Status.OK

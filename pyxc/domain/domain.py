@@ -12,35 +12,31 @@ from typing import TYPE_CHECKING
 
 from pyxc import arguments, errors, undoing
 from pyxc._core import PAGE_SIZE
-from pyxc.abi import domctl, flask, sched
+from pyxc.abi import domctl, sched
 from pyxc.abi.domctl import Scheduler, Trigger
-from pyxc.abi.domctl_tsc import TscMode
 from pyxc.abi.sched import ShutdownReason
-from pyxc.domain import naming, node_affinity, scheduling, tsc, vnuma
-from pyxc.domain import pirq as pirqs
-from pyxc.domain.ask import Ask
-from pyxc.domain.channels import Channels
-from pyxc.domain.grants import Grants
-from pyxc.domain.hvm_context import HvmContexts
-from pyxc.domain.hvm_params import HvmParams
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import MOST_VCPUS, read_info
-from pyxc.domain.log_dirty import LogDirty
-from pyxc.domain.memory import Memory
-from pyxc.domain.pci import Pci
-from pyxc.domain.permissions import Permissions
-from pyxc.domain.resume import resume
-from pyxc.domain.state import DomainState, read_state
-from pyxc.domain.tsc import TscInfo
-from pyxc.domain.vcpus import Vcpu, Vcpus
-from pyxc.domain.vnuma import Vnuma
-from pyxc.host.cpu_policy import CpuPolicy, domain_policy
-from pyxc.host.flask import Flask
-from pyxc.host.pools import Pool
-from pyxc.host.scheduling import DomainParams
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each is imported by what hands it out: most programs use few
+    from pyxc.abi.domctl_tsc import TscMode
+    from pyxc.domain.ask import Ask
+    from pyxc.domain.channels import Channels
+    from pyxc.domain.grants import Grants
+    from pyxc.domain.hvm_context import HvmContexts
+    from pyxc.domain.hvm_params import HvmParams
+    from pyxc.domain.log_dirty import LogDirty
+    from pyxc.domain.memory import Memory
+    from pyxc.domain.pci import Pci
+    from pyxc.domain.permissions import Permissions
+    from pyxc.domain.state import DomainState
+    from pyxc.domain.tsc import TscInfo
+    from pyxc.domain.vcpus import Vcpu, Vcpus
+    from pyxc.domain.vnuma import Vnuma
     from pyxc.guest.core_dump import CoreDump, Kept, Progress
+    from pyxc.host.cpu_policy import CpuPolicy
+    from pyxc.host.pools import Pool
+    from pyxc.host.scheduling import DomainParams
 
 _POLL_S = 0.05
 _LOOK_S = 0.1
@@ -74,50 +70,74 @@ class Domain(Identity):
 
         ValueError for a name that is taken, or that could not be told from an id or a UUID.
         """
+        from pyxc.domain import naming
+
         naming.write(self, name)
         self._name = name
 
     @property
     def ask(self) -> Ask:
+        from pyxc.domain.ask import Ask
+
         return Ask(self)
 
     @property
     def memory(self) -> Memory:
+        from pyxc.domain.memory import Memory
+
         return Memory(self)
 
     @property
     def channels(self) -> Channels:
+        from pyxc.domain.channels import Channels
+
         return Channels(self)
 
     @property
     def grants(self) -> Grants:
+        from pyxc.domain.grants import Grants
+
         return Grants(self)
 
     @property
     def permissions(self) -> Permissions:
+        from pyxc.domain.permissions import Permissions
+
         return Permissions(self)
 
     @property
     def pci(self) -> Pci:
+        from pyxc.domain.pci import Pci
+
         return Pci(self)
 
     @property
     def log_dirty(self) -> LogDirty:
+        from pyxc.domain.log_dirty import LogDirty
+
         return LogDirty(self)
 
     @property
     def hvm_params(self) -> HvmParams:
+        from pyxc.domain.hvm_params import HvmParams
+
         return HvmParams(self)
 
     @property
     def hvm_context(self) -> HvmContexts:
+        from pyxc.domain.hvm_context import HvmContexts
+
         return HvmContexts(self)
 
     @property
     def vcpus(self) -> Vcpus:
+        from pyxc.domain.vcpus import Vcpus
+
         return Vcpus(self)
 
     def vcpu(self, index: int) -> Vcpu:
+        from pyxc.domain.vcpus import Vcpu
+
         return Vcpu(self, arguments.natural("vcpu", index, MOST_VCPUS - 1))
 
     def state(self) -> DomainState:
@@ -125,6 +145,8 @@ class Domain(Identity):
 
         Whoever has the id now answers. Unsupported before Xen 4.21.
         """
+        from pyxc.domain.state import read_state
+
         return read_state(self.xen, self.domid)
 
     def pause(self) -> None:
@@ -171,6 +193,8 @@ class Domain(Identity):
         is rewritten and all vcpus but the first are reset. With neither nothing is changed in the guest.
         ValueError for either unless it is suspended.
         """
+        from pyxc.domain.resume import resume
+
         resume(self, fast)
 
     def destroy(self, timeout: float = 30.0) -> None:
@@ -225,7 +249,7 @@ class Domain(Identity):
         DecodeError when the guest lists more memory than it owns. OSError (ENOSPC) before the domain is
         paused where there is not enough space. ValueError for the domain that this process runs in.
         """
-        from pyxc.guest import core_dump  # it brings pyxattr along, which nothing else here needs
+        from pyxc.guest import core_dump
 
         return core_dump.dump_core(
             self, path, pause=pause, force=force, replace=replace, progress=progress, provenance=provenance
@@ -278,6 +302,8 @@ class Domain(Identity):
 
     def tsc_info(self) -> TscInfo:
         """How its time stamp counter runs (domctl gettscinfo). Unsupported before Xen 4.0."""
+        from pyxc.domain import tsc
+
         return tsc.read(self)
 
     def set_tsc(self, mode: TscMode, khz: int = 0, *, incarnation: int = 0, elapsed_ns: int = 0) -> None:
@@ -286,6 +312,8 @@ class Domain(Identity):
         `khz` 0 is as fast as the host's. `incarnation` and `elapsed_ns` are those of a domain that goes on
         here. EINVAL for a mode that this Xen does not have; nobody sets it for himself.
         """
+        from pyxc.domain import tsc
+
         tsc.write(self, mode, khz, incarnation, elapsed_ns)
 
     def send_trigger(self, trigger: Trigger | int, vcpu: int = 0) -> None:
@@ -316,22 +344,32 @@ class Domain(Identity):
         Xen chooses the number unless `pirq` does. A line that the domain has already keeps its number, and is
         EPERM up to Xen 4.16. Unsupported before 3.3, and in a dom0 with a 32-bit kernel.
         """
+        from pyxc.domain import pirq as pirqs
+
         return pirqs.map_gsi(self, gsi, pirq)
 
     def unmap_pirq(self, pirq: int) -> None:
         """Take an interrupt line back (physdev_op unmap_pirq)."""
+        from pyxc.domain import pirq as pirqs
+
         pirqs.unmap(self, pirq)
 
     def vnuma(self) -> Vnuma | None:
         """The NUMA topology that it sees (memory_op get_vnumainfo). None: just one node."""
+        from pyxc.domain import vnuma
+
         return vnuma.read(self)
 
     def set_vnuma(self, topology: Vnuma) -> None:
         """The NUMA topology that it sees (domctl setvnumainfo), before it starts. Unsupported before 4.5."""
+        from pyxc.domain import vnuma
+
         vnuma.write(self, topology)
 
     def node_affinity(self) -> frozenset[int]:
         """The NUMA nodes from which it gets memory at first (domctl getnodeaffinity, from Xen 4.3 on)."""
+        from pyxc.domain import node_affinity
+
         return node_affinity.read(self)
 
     def set_node_affinity(self, nodes: Iterable[int] | None) -> None:
@@ -339,15 +377,21 @@ class Domain(Identity):
 
         ValueError for no node. OSError EINVAL when none of them is online.
         """
+        from pyxc.domain import node_affinity
+
         node_affinity.write(self, nodes)
 
     def pool(self) -> Pool | None:
         """The cpu pool that it is in; None before Xen 4.1, which has none (domctl getdomaininfo)."""
+        from pyxc.host.pools import Pool
+
         pool_id = self.info().cpupool
         return None if pool_id is None else Pool(self.xen, pool_id)
 
     def scheduler(self) -> Scheduler | int:
         """The scheduler of its pool, a plain int where pyxc has no name for it (sysctl cpupool_op info)."""
+        from pyxc.domain import scheduling
+
         return scheduling.scheduler_of(self)
 
     def scheduling(self) -> DomainParams | None:
@@ -356,6 +400,8 @@ class Domain(Identity):
         None under a scheduler without such parameters. Under rtds it is what a new vcpu gets; what each has
         is in vcpus.scheduling().
         """
+        from pyxc.domain import scheduling
+
         return scheduling.read(self)
 
     def set_scheduling(
@@ -373,20 +419,29 @@ class Domain(Identity):
         gives them to all vcpus. ValueError for one that its scheduler does not have, and for values that make
         no sense, of which Xen would keep some: a cap of more than 100 for each vcpu, more budget than period.
         """
+        from pyxc.domain import scheduling
+
         scheduling.write(
             self, weight=weight, cap=cap, period_us=period_us, budget_us=budget_us, extratime=extratime
         )
 
     def cpu_policy(self) -> CpuPolicy:
         """What cpus show to it: CPUID leaves and MSRs (domctl get_cpu_policy, Xen 4.12)."""
+        from pyxc.host.cpu_policy import domain_policy
+
         return domain_policy(self.xen, self.domid)
 
     def label(self) -> str:
         """Its label in the security policy (xsm_op sid_to_context). Unsupported without FLASK."""
+        from pyxc.host.flask import Flask
+
         return Flask(self.xen).context(self.info().ssidref)
 
     def set_label(self, label: str) -> None:
         """Give it another label, where the policy lets dom0 (xsm_op relabel_domain, since Xen 4.3)."""
+        from pyxc.abi import flask
+        from pyxc.host.flask import Flask
+
         self.change(flask.RELABEL_DOMAIN, sid=Flask(self.xen).sid(label))
 
     def __repr__(self) -> str:

@@ -25,6 +25,9 @@ _TYPES_AT_ONCE = 1024
 _TYPE_MOST = 15
 _PIECE = (1 << 20) // 8 - 512
 """Entries of a list to ask for at once: with the structure beside them they take 1 MiB."""
+_TYPE_SHIFT = 28
+_NEVER_PINNED = (PageType.BROKEN, PageType.XALLOC, PageType.XTAB)
+"""They have the bit of a pin in their numbers."""
 _FRAME_MASK = 2**28 - 1
 """The frame in a word of getpageframeinfo2; the rest is its type."""
 
@@ -51,6 +54,17 @@ class FrameList(NamedTuple):
     source: str
     translated: bool
     types: array[int] | None = None
+
+    def kinds(self) -> Iterator[tuple[PageType, bool]]:
+        """`types` in words: the PageType of each frame, and whether it is a page table that is pinned."""
+        for word in (kind << _TYPE_SHIFT for kind in self.types or ()):
+            pinned = bool(word & domctl.PAGE_PINNED) and word not in _NEVER_PINNED
+            yield PageType(word & ~domctl.PAGE_PINNED if pinned else word), pinned
+
+    @staticmethod
+    def sources() -> tuple[str, ...]:
+        """Where frames can be taken from, as Memory.frames() takes them for `source`."""
+        return tuple(SOURCES)
 
     def __repr__(self) -> str:
         kind = "gfns" if self.translated else "mfns"

@@ -14,6 +14,7 @@ from pyxc.abi.page import PAGE_KB
 from pyxc.abi.sched import ShutdownReason
 from pyxc.call.records import Record
 from pyxc.host.host import Host
+from pyxc.host.records import pages_kb
 
 MOST_VCPUS = 8192
 """More than that no domain has."""
@@ -86,6 +87,11 @@ class DomainInfo(NamedTuple):
     def max_memory_kb(self) -> int:
         """KiB that it may own."""
         return self.max_pages * PAGE_KB
+
+    @property
+    def outstanding_memory_kb(self) -> int | None:
+        """KiB that it has claimed and not got yet; None where that is not told."""
+        return pages_kb(self.outstanding_pages)
 
     @property
     def nr_vcpus(self) -> int:

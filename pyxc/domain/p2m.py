@@ -61,6 +61,10 @@ class P2m(NamedTuple):
     foreign: Pages
     source: Form
 
+    def frames(self) -> Iterator[int | None]:
+        """`entries` with None where there is no frame."""
+        return (None if entry == ABSENT else entry for entry in self.entries)
+
     def __repr__(self) -> str:
         return f"<P2m of {len(self.entries)} pfns from {self.source}>"
 

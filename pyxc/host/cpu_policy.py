@@ -22,6 +22,10 @@ class CpuidLeaf(NamedTuple):
     c: int
     d: int
 
+    @property
+    def has_subleaf(self) -> bool:
+        return self.subleaf != cpu_policy.XEN_CPUID_NO_SUBLEAF
+
 
 class Msr(NamedTuple):
     """A model-specific register and what a domain reads from it."""

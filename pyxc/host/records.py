@@ -63,6 +63,16 @@ class PhysInfo(NamedTuple):
     def total_memory_kb(self) -> int:
         return self.total_pages * PAGE_KB
 
+    @property
+    def scrub_memory_kb(self) -> int | None:
+        """KiB that are to be cleared before a domain can have them; None where that is not told."""
+        return pages_kb(self.scrub_pages)
+
+    @property
+    def outstanding_memory_kb(self) -> int | None:
+        """KiB that domains have claimed and not got yet; None where that is not told."""
+        return pages_kb(self.outstanding_pages)
+
 
 PHYSINFO = Record(
     PhysInfo, sysctl.PHYSINFO_STRUCT, capability_bits="capabilities", arch_capability_bits="arch_capabilities"

@@ -9,21 +9,18 @@ opened are numbered in their order.
 
 from __future__ import annotations
 
-import base64
-import ctypes
 import errno
 import json
 import os
-import sys
-import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TextIO, TypeVar
 
-from pyxc._core import ForeignMap, Pool
+from pyxc._core import ForeignMap
 from pyxc.link import EventDevice, Link
+from pyxc.link.snapshot import Snapshot, packed
 from pyxc.link.tape import FORMAT
 from pyxc.link.wrapper import LinkWrapper
 from pyxc.store.channel import Channel
@@ -224,65 +221,3 @@ def _closed_unless_recorded(opened: ForeignMap | EventDevice | Channel) -> Itera
     except BaseException:
         opened.close()
         raise
-
-
-class Snapshot:
-    """The arena that a call's arguments point into, as text without addresses; empty where there is none.
-
-    Its words are in the hypervisor's byte order.
-    """
-
-    def __init__(self, address: int, size: int, byteorder: str) -> None:
-        self.address = address
-        self.size = size
-        self._swapped = byteorder != sys.byteorder
-
-    @classmethod
-    def of(cls, pool: Pool, arguments: tuple[int, ...], byteorder: str) -> Snapshot:
-        for address, size in pool.live():
-            if any(address <= argument < address + size for argument in arguments):
-                return cls(address, size, byteorder)
-        return cls(0, 0, byteorder)
-
-    def relative(self, argument: int) -> int | list[str | int]:
-        """An argument, or ["@", offset] when it points into the arena."""
-        return ["@", argument - self.address] if 0 <= argument - self.address < self.size else argument
-
-    def read(self) -> dict[str, Any]:
-        """Contents up to the last byte that is not zero, and where handles stand in it."""
-        words = self._in_order(array("Q", ctypes.string_at(self.address, self.size) if self.size else b""))
-        handles = [position for position, word in enumerate(words) if 0 <= word - self.address < self.size]
-        for position in handles:
-            words[position] -= self.address
-        return {"bytes": packed(self._in_order(words).tobytes().rstrip(b"\0")), "handles": handles}
-
-    def write(self, content: dict[str, Any]) -> None:
-        """Make the arena what a recording says."""
-        data = unpacked(content["bytes"], self.size)
-        words = self._in_order(array("Q", data.ljust(self.size, b"\0")))
-        for position in content["handles"]:
-            words[position] += self.address
-        ctypes.memmove(self.address, self._in_order(words).tobytes(), self.size)
-
-    def _in_order(self, words: array[int]) -> array[int]:
-        """From the hypervisor's byte order to this machine's or back, in place."""
-        if self._swapped:
-            words.byteswap()
-        return words
-
-
-def packed(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 9)).decode() if data else ""
-
-
-def unpacked(text: str, most: int) -> bytes:
-    """At most so many bytes; ValueError for more, and for what is not packed."""
-    if not text:
-        return b""
-    try:
-        data = zlib.decompressobj().decompress(base64.b64decode(text), most + 1)
-    except zlib.error as error:
-        raise ValueError("not packed") from error
-    if len(data) > most:
-        raise ValueError(f"more than {most} bytes")
-    return data

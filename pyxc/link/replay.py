@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pyxc._core import PAGE_SIZE, ForeignMap, Pool, SharedMemory
 from pyxc.errors import NotXenError, StoreError
 from pyxc.link import Direct, EventDevice
-from pyxc.link.record import Snapshot, packed, unpacked
+from pyxc.link.snapshot import Snapshot, packed, unpacked
 from pyxc.link.tape import ReplayError, Tape, whole
 from pyxc.store.channel import Channel
 

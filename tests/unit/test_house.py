@@ -31,6 +31,8 @@ FLOORS = (
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms.split()}
 OF_SIM = {"sim", "abi", "link", "store", "errors", "_core"}
 """What the simulator knows: it stands beside the house."""
+OF_CLI = {"cli", "errors", "files", "guest", "opening", "sim", ""}
+"""What the command proves to be enough: `pyxc` itself (""), and the packages that docs/ describe."""
 DOORS_TO_SIM = {"opening", "compat", "cli"}
 DOORS_UPWARD = {("domain/domain.py", "guest"), ("domain/domains.py", "guest")}
 """Domain.dump_core(), Domains.build() and the like are carried out by guest/: imported when called."""
@@ -42,6 +44,9 @@ def imports(file: Path) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "pyxc":
             module = (node.module or "").partition(".")[2]
             yield from (f"{module}.{alias.name}".lstrip(".") for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names = [alias.name.partition(".") for alias in node.names]
+            yield from (below for top, _, below in names if top == "pyxc")
 
 
 def strays(package: Path) -> list[str]:
@@ -92,6 +97,27 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         targets = {module if module in files else module.rpartition(".")[0] for module in imports(file)}
         graph[name] = (targets & files.keys()) - {name}
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def private(package: Path) -> list[str]:
+    """What the command imports that is no part of the public API."""
+    return [
+        f"{file.relative_to(package).as_posix()} imports {module}"
+        for file in (package / "cli").rglob("*.py")
+        for module in imports(file)
+        if module.partition(".")[0] not in OF_CLI
+    ]
+
+
+def test_the_command_needs_the_public_names_only() -> None:
+    assert private(PACKAGE) == []
+
+
+@pytest.mark.parametrize("text", ["from pyxc.abi import domctl", "def run():\n    import pyxc.host.host"])
+def test_a_private_import_of_the_command_is_noticed(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "list.py").write_text(text)
+    assert len(private(tmp_path)) == 1
 
 
 def test_the_root_of_the_package_is_small() -> None:

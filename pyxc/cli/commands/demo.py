@@ -18,7 +18,6 @@ from pyxc.cli import output
 from pyxc.cli.parser import Program
 from pyxc.cli.status import UsageError
 from pyxc.opening import SIMULATED
-from pyxc.xen import Xen
 
 _TARGETS = ("sim:xen-4.22", "sim:xen-4.14", "sim:ppc64")
 _WIDTH = 100
@@ -28,43 +27,43 @@ def add(program: Program) -> None:
     program.add("demo", run, "show what pyxc does, on simulated hypervisors")
 
 
-def _interface(xen: Xen) -> Any:
+def _interface(xen: pyxc.Xen) -> Any:
     """pyxc asked it which versions of Xen's interface it speaks; every structure is laid out for these."""
     return xen.interface
 
 
-def _domains(xen: Xen) -> Any:
+def _domains(xen: pyxc.Xen) -> Any:
     """The domains: id, name, KiB of memory, state."""
     infos = xen.domains.infos()
     return [(d.domid, xen.names.domain_name(d.domid, d.uuid), d.memory_kb, d.flags.name) for d in infos]
 
 
-def _pause(xen: Xen) -> Any:
+def _pause(xen: pyxc.Xen) -> Any:
     """Take a domain off the cpus ..."""
     return xen.domains["web1"].pause()
 
 
-def _paused(xen: Xen) -> Any:
+def _paused(xen: pyxc.Xen) -> Any:
     """... and it is."""
     return xen.domains["web1"].info().paused
 
 
-def _registers(xen: Xen) -> Any:
+def _registers(xen: pyxc.Xen) -> Any:
     """Registers of its first vcpu."""
     return {name: hex(xen.domains["web1"].vcpu(0).context()[name]) for name in ("rip", "rsp", "cr3")}
 
 
-def _powerpc_registers(xen: Xen) -> Any:
+def _powerpc_registers(xen: pyxc.Xen) -> Any:
     """Registers of its first vcpu: a PowerPC's."""
     return {name: hex(xen.domains["web1"].vcpu(0).context()[name]) for name in ("pc", "lr", "msr")}
 
 
-def _source(xen: Xen) -> Any:
+def _source(xen: pyxc.Xen) -> Any:
     """The frames that it owns, from the best source that this hypervisor has ..."""
     return xen.domains["web1"].memory.frames()
 
 
-def _frames(xen: Xen) -> Any:
+def _frames(xen: pyxc.Xen) -> Any:
     """... the first of them."""
     return [hex(frame) for frame in xen.domains["web1"].memory.frames().frames[:6]]
 
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _take(step: Callable[[Xen], Any], xen: Xen) -> dict[str, str]:
+def _take(step: Callable[[pyxc.Xen], Any], xen: pyxc.Xen) -> dict[str, str]:
     """Do a step: what it is for, its source, what it answered."""
     answer = step(xen)
     return {
@@ -103,7 +102,7 @@ def _take(step: Callable[[Xen], Any], xen: Xen) -> dict[str, str]:
     }
 
 
-def _statement(step: Callable[[Xen], Any]) -> str:
+def _statement(step: Callable[[pyxc.Xen], Any]) -> str:
     """The last line of a step as it would be typed."""
     line = inspect.getsource(step).rstrip().rpartition("\n")[2]
     return textwrap.dedent(line).removeprefix("return ")

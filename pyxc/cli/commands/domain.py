@@ -7,22 +7,22 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from pyxc.abi.domctl import Trigger
-from pyxc.abi.hvm import HvmParam
+import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import memory_kb, number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, opened
-from pyxc.domain.domain import Domain
 
 _RESUME = "s3resume"
-_TRIGGERS = (*(trigger.name.lower() for trigger in Trigger), _RESUME)
+_TRIGGERS = (*(trigger.name.lower() for trigger in pyxc.Trigger), _RESUME)
 
 
 def add(program: Program) -> None:
-    _add_for_several(program, "pause", Domain.pause, "take domains off the cpus; pauses nest")
-    _add_for_several(program, "unpause", Domain.unpause, "undo one pause of domains")
-    _add_for_several(program, "destroy", Domain.destroy, "end domains at once and wait until they are gone")
+    _add_for_several(program, "pause", pyxc.Domain.pause, "take domains off the cpus; pauses nest")
+    _add_for_several(program, "unpause", pyxc.Domain.unpause, "undo one pause of domains")
+    _add_for_several(
+        program, "destroy", pyxc.Domain.destroy, "end domains at once and wait until they are gone"
+    )
     _add_trigger(program)
     _add_create_empty(program)
     limit = program.add("mem-max", set_max_memory, "set how much memory a domain may own")
@@ -35,7 +35,9 @@ def add(program: Program) -> None:
     dump.add_argument("--force", action="store_true", help="populate what is populated on demand")
 
 
-def _add_for_several(program: Program, name: str, action: Callable[[Domain], None], purpose: str) -> None:
+def _add_for_several(
+    program: Program, name: str, action: Callable[[pyxc.Domain], None], purpose: str
+) -> None:
     parser = program.add(name, change, purpose)
     parser.add_argument("domains", metavar="DOMAIN", nargs="+", help="id, name or UUID")
     parser.set_defaults(action=action)
@@ -61,7 +63,7 @@ def change(args: argparse.Namespace) -> int:
     """Do args.action to every domain that is named."""
     with opened(args) as xen:
 
-        def change_one(text: str) -> Domain:
+        def change_one(text: str) -> pyxc.Domain:
             domain = find(xen, text)
             args.action(domain)
             return domain
@@ -76,9 +78,9 @@ def trigger(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         domain = find(xen, args.domain)
         if args.trigger == _RESUME:
-            domain.hvm_params.write(HvmParam.ACPI_S_STATE, 0)
+            domain.hvm_params.write(pyxc.HvmParam.ACPI_S_STATE, 0)
         else:
-            domain.send_trigger(Trigger[args.trigger.upper()], args.vcpu)
+            domain.send_trigger(pyxc.Trigger[args.trigger.upper()], args.vcpu)
     if args.json:
         output.as_json(**_identity(domain), trigger=args.trigger, vcpu=args.vcpu)
     return 0
@@ -123,5 +125,5 @@ def dump_core(args: argparse.Namespace) -> int:
     return 0
 
 
-def _identity(domain: Domain) -> dict[str, Any]:
+def _identity(domain: pyxc.Domain) -> dict[str, Any]:
     return {"domid": domain.domid, "uuid": str(domain.uuid)}

@@ -9,24 +9,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pyxc
 from pyxc import errors
-from pyxc.abi.sched import ShutdownReason
 from pyxc.cli import output
 from pyxc.cli.arguments import memory_kb, number, seconds
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import Attempt, find, opened, shown
 from pyxc.cli.status import Failed, Status, UsageError
-from pyxc.domain.ask import Ask, Progress
-from pyxc.domain.domain import Domain
-from pyxc.xen import Xen
 
 _WAIT_S = 10**6
 _PROGRESS_S = 0.5
 
 
 def add(program: Program) -> None:
-    _add_end(program, "shutdown", Ask.poweroff, "ask guests to shut down and power off")
-    _add_end(program, "reboot", Ask.reboot, "ask guests to shut down and reboot")
+    _add_end(program, "shutdown", "poweroff", "ask guests to shut down and power off")
+    _add_end(program, "reboot", "reboot", "ask guests to shut down and reboot")
     key = program.add("sysrq", press_key, "press a key of the magic SysRq of a guest's kernel")
     _add_domain(key)
     key.add_argument("key", metavar="KEY", help="one letter or digit")
@@ -52,7 +49,7 @@ def _add_domain(parser: Parser) -> None:
     parser.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
 
 
-def _add_end(program: Program, name: str, request: Callable[..., None], purpose: str) -> None:
+def _add_end(program: Program, name: str, request: str, purpose: str) -> None:
     parser = program.add(name, ask_to_end, purpose)
     parser.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID")
     parser.add_argument("-a", "--all", action="store_true", help="all guests")
@@ -67,10 +64,10 @@ def ask_to_end(args: argparse.Namespace) -> int:
     if args.all == bool(args.domains):
         raise UsageError("either -a or the domains must be given")
     _check_wait(args)
-    verb = "Shutting down" if args.request is Ask.poweroff else "Rebooting"
+    verb = "Shutting down" if args.request == "poweroff" else "Rebooting"
     with opened(args) as xen:
 
-        def ask(text: str) -> Domain:
+        def ask(text: str) -> pyxc.Domain:
             domain = find(xen, text)
             if not args.json:
                 output.remark(f"{verb} domain {domain.domid}")
@@ -88,25 +85,28 @@ def ask_to_end(args: argparse.Namespace) -> int:
     return max(asked.status, ended.status)
 
 
-def _ask_one(args: argparse.Namespace, domain: Domain) -> None:
+def _ask_one(args: argparse.Namespace, domain: pyxc.Domain) -> None:
     try:
-        args.request(domain.ask, fallback=args.fallback)
+        request = domain.ask.poweroff if args.request == "poweroff" else domain.ask.reboot
+        request(fallback=args.fallback)
     except errors.GuestUnable as error:
         if args.fallback or not domain.info().is_hvm:
             raise
         raise Failed(f"{error}; -F presses its ACPI button instead") from error
 
 
-def _guests(xen: Xen) -> list[str]:
+def _guests(xen: pyxc.Xen) -> list[str]:
     """All domains but this one, by id."""
     return [str(info.domid) for info in xen.domains.infos() if info.domid != xen.own_domid]
 
 
-def _waiter(args: argparse.Namespace) -> Callable[[Domain], tuple[Domain, ShutdownReason | int | None]]:
+def _waiter(
+    args: argparse.Namespace,
+) -> Callable[[pyxc.Domain], tuple[pyxc.Domain, pyxc.ShutdownReason | int | None]]:
     """Waits for one domain; all of them together have the time."""
     deadline = time.monotonic() + (args.timeout or _WAIT_S)
 
-    def wait(domain: Domain) -> tuple[Domain, ShutdownReason | int | None]:
+    def wait(domain: pyxc.Domain) -> tuple[pyxc.Domain, pyxc.ShutdownReason | int | None]:
         reason = domain.wait_shut_down(max(0.0, deadline - time.monotonic()))
         if not args.json:
             how = "destroyed" if reason is None else f"shut down, reason code {int(reason)}"
@@ -116,8 +116,8 @@ def _waiter(args: argparse.Namespace) -> Callable[[Domain], tuple[Domain, Shutdo
     return wait
 
 
-def _reason_name(reason: ShutdownReason | int | None) -> str | int | None:
-    return reason.name.lower() if isinstance(reason, ShutdownReason) else reason
+def _reason_name(reason: pyxc.ShutdownReason | int | None) -> str | int | None:
+    return reason.name.lower() if isinstance(reason, pyxc.ShutdownReason) else reason
 
 
 def _check_wait(args: argparse.Namespace) -> None:
@@ -151,7 +151,7 @@ def set_memory(args: argparse.Namespace) -> int:
     return _done(args, domain, target_kb=args.memory_kb)
 
 
-def _progress(args: argparse.Namespace) -> Progress | None:
+def _progress(args: argparse.Namespace) -> Callable[[int, int], None] | None:
     """Shows on a terminal how far it is, twice a second."""
     if args.json or not sys.stderr.isatty():
         return None
@@ -188,7 +188,7 @@ def set_name(args: argparse.Namespace) -> int:
     return _done(args, domain, name=args.name)
 
 
-def _done(args: argparse.Namespace, domain: Domain, lines: list[str] | None = None, **more: Any) -> int:
+def _done(args: argparse.Namespace, domain: pyxc.Domain, lines: list[str] | None = None, **more: Any) -> int:
     """Say what was done: in JSON, or in lines where there are any."""
     if args.json:
         output.as_json(**_identity(domain), **more)
@@ -197,5 +197,5 @@ def _done(args: argparse.Namespace, domain: Domain, lines: list[str] | None = No
     return Status.OK
 
 
-def _identity(domain: Domain) -> dict[str, Any]:
+def _identity(domain: pyxc.Domain) -> dict[str, Any]:
     return {"domid": domain.domid, "uuid": str(domain.uuid)}

@@ -10,20 +10,15 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import pyxc
-from pyxc._core import PAGE_SIZE
-from pyxc.abi.sysctl import Capability
 from pyxc.cli import output
 from pyxc.cli.arguments import scheduler_name
 from pyxc.cli.parser import Program
 from pyxc.cli.session import opened
 from pyxc.cli.status import UsageError
-from pyxc.host.records import PhysInfo, pages_kb
-from pyxc.opening import ELSEWHERE
-from pyxc.xen import Xen
 
 _FOLLOW_S = 0.5
 _INTERFACES = ("domctl_version", "sysctl_version", "dom0_op_version")
-_MB_PAGES = 2**20 // PAGE_SIZE
+_MB_PAGES = 2**20 // pyxc.PAGE_SIZE
 
 
 def add(program: Program) -> None:
@@ -60,15 +55,18 @@ def _print(fields: Mapping[str, object]) -> None:
     output.lines(f"{key:<23}: {value}" for key, value in fields.items() if value is not None)
 
 
-def _host(xen: Xen) -> dict[str, str | None]:
-    """What the kernel says of itself; a simulated host has no kernel, that of a recorded one is unknown."""
-    if xen.link.target.startswith(ELSEWHERE):
+def _host(xen: pyxc.Xen) -> dict[str, str | None]:
+    """What the kernel says of itself, where the target is a device of this machine.
+
+    A simulated host has no kernel, and that of a recorded one is unknown.
+    """
+    if not xen.link.target.startswith("/"):
         return {"host": xen.link.target, "release": None, "version": None, "machine": None}
     name = os.uname()
     return {"host": name.nodename, "release": name.release, "version": name.version, "machine": name.machine}
 
 
-def _physical(info: PhysInfo) -> dict[str, object]:
+def _physical(info: pyxc.PhysInfo) -> dict[str, object]:
     return {
         "nr_cpus": info.nr_cpus,
         "max_cpu_id": info.max_cpu_id,
@@ -80,7 +78,7 @@ def _physical(info: PhysInfo) -> dict[str, object]:
     }
 
 
-def _memory(info: PhysInfo) -> dict[str, object]:
+def _memory(info: pyxc.PhysInfo) -> dict[str, object]:
     """In MiB, as xl."""
     claimed = info.outstanding_pages
     return {
@@ -90,7 +88,7 @@ def _memory(info: PhysInfo) -> dict[str, object]:
     }
 
 
-def _physical_json(info: PhysInfo, virt_caps: list[str]) -> dict[str, object]:
+def _physical_json(info: pyxc.PhysInfo, virt_caps: list[str]) -> dict[str, object]:
     fields = _physical(info)
     del fields["cpu_mhz"]
     return fields | {
@@ -99,31 +97,31 @@ def _physical_json(info: PhysInfo, virt_caps: list[str]) -> dict[str, object]:
         "virt_caps": virt_caps,
         "total_memory_kb": info.total_memory_kb,
         "free_memory_kb": info.free_memory_kb,
-        "scrub_memory_kb": pages_kb(info.scrub_pages),
-        "outstanding_memory_kb": pages_kb(info.outstanding_pages),
+        "scrub_memory_kb": info.scrub_memory_kb,
+        "outstanding_memory_kb": info.outstanding_memory_kb,
     }
 
 
-def _virt_caps(found: Capability) -> list[str]:
+def _virt_caps(found: pyxc.Capability) -> list[str]:
     """Names that xl has for capabilities, in its order."""
-    direct = Capability.DIRECTIO
+    direct = pyxc.Capability.DIRECTIO
     names = {
-        "pv": Capability.PV,
-        "hvm": Capability.HVM,
-        "hvm_directio": Capability.HVM | direct,
-        "pv_directio": Capability.PV | direct,
-        "hap": Capability.HAP,
-        "shadow": Capability.SHADOW,
-        "iommu_hap_pt_share": Capability.IOMMU_HAP_PT_SHARE,
-        "vmtrace": Capability.VMTRACE,
-        "vpmu": Capability.VPMU,
-        "gnttab-v1": Capability.GNTTAB_V1,
-        "gnttab-v2": Capability.GNTTAB_V2,
+        "pv": pyxc.Capability.PV,
+        "hvm": pyxc.Capability.HVM,
+        "hvm_directio": pyxc.Capability.HVM | direct,
+        "pv_directio": pyxc.Capability.PV | direct,
+        "hap": pyxc.Capability.HAP,
+        "shadow": pyxc.Capability.SHADOW,
+        "iommu_hap_pt_share": pyxc.Capability.IOMMU_HAP_PT_SHARE,
+        "vmtrace": pyxc.Capability.VMTRACE,
+        "vpmu": pyxc.Capability.VPMU,
+        "gnttab-v1": pyxc.Capability.GNTTAB_V1,
+        "gnttab-v2": pyxc.Capability.GNTTAB_V2,
     }
     return [name for name, wanted in names.items() if found & wanted == wanted]
 
 
-def _hypervisor(xen: Xen) -> dict[str, object]:
+def _hypervisor(xen: pyxc.Xen) -> dict[str, object]:
     build = xen.build
     return {
         "xen_major": xen.version.major,
@@ -132,7 +130,7 @@ def _hypervisor(xen: Xen) -> dict[str, object]:
         "xen_version": xen.version,
         "xen_caps": " ".join(xen.capabilities),
         "xen_scheduler": scheduler_name(xen.scheduler),
-        "xen_pagesize": PAGE_SIZE,
+        "xen_pagesize": pyxc.PAGE_SIZE,
         "platform_params": f"virt_start={xen.virt_start:#x}",
         "xen_changeset": build.changeset,
         "xen_commandline": xen.commandline,
@@ -144,19 +142,19 @@ def _hypervisor(xen: Xen) -> dict[str, object]:
     }
 
 
-def _hypervisor_json(xen: Xen) -> dict[str, object]:
+def _hypervisor_json(xen: pyxc.Xen) -> dict[str, object]:
     fields = _hypervisor(xen)
     del fields["platform_params"], fields["xen_pagesize"]
     return fields | {
         "xen_version": str(xen.version),
         "xen_caps": list(xen.capabilities),
-        "xen_pagesize_bytes": PAGE_SIZE,
+        "xen_pagesize_bytes": pyxc.PAGE_SIZE,
         "virt_start": xen.virt_start,
         "build_id": xen.build.build_id,
     }
 
 
-def _interface(xen: Xen) -> dict[str, Any]:
+def _interface(xen: pyxc.Xen) -> dict[str, Any]:
     """How pyxc speaks with it."""
     return {
         "pyxc_version": pyxc.__version__,
@@ -188,7 +186,7 @@ def show_console(args: argparse.Namespace) -> int:
     return 0
 
 
-def _follow(xen: Xen) -> NoReturn:
+def _follow(xen: pyxc.Xen) -> NoReturn:
     """Ends by an interrupt only."""
     index = None
     while True:

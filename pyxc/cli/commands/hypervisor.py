@@ -6,18 +6,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pyxc.abi.cpu_policy import XEN_CPUID_NO_SUBLEAF, Policy
-from pyxc.abi.hypfs import Type
+import pyxc
 from pyxc.cli import output
 from pyxc.cli.parser import Program
 from pyxc.cli.session import find, opened
 from pyxc.cli.status import UsageError
-from pyxc.host.cpu_policy import CpuPolicy
-from pyxc.host.hypfs import Entry, Value
-from pyxc.host.livepatches import Livepatch
-from pyxc.host.perfc import Counter
 
-_POLICIES = {policy.name.lower().replace("_", "-"): policy for policy in Policy}
+_POLICIES = {policy.name.lower().replace("_", "-"): policy for policy in pyxc.Policy}
 
 
 def add(program: Program) -> None:
@@ -53,7 +48,7 @@ def show_counters(args: argparse.Namespace) -> int:
     return 0
 
 
-def _counter(counter: Counter, full: bool, nr_cpus: int) -> str:
+def _counter(counter: pyxc.PerfCounter, full: bool, nr_cpus: int) -> str:
     """The sum, and the values of counters that have one for each cpu, unless all are zero."""
     shown = full or (counter.total and len(counter.values) <= nr_cpus)
     values = "".join(f" {value:10}" for value in counter.values) if shown else ""
@@ -83,13 +78,13 @@ def list_tree(args: argparse.Namespace) -> int:
     return 0
 
 
-def _branch(entry: Entry) -> str:
+def _branch(entry: pyxc.HypfsEntry) -> str:
     """A name, further to the right the deeper it is."""
-    slash = "/" if entry.type is Type.DIR else ""
+    slash = "/" if entry.type is pyxc.HypfsType.DIR else ""
     return f"{'  ' * entry.path.count('/')}{entry.name}{slash}"
 
 
-def _entry_json(entry: Entry) -> dict[str, Any]:
+def _entry_json(entry: pyxc.HypfsEntry) -> dict[str, Any]:
     return {
         **entry._asdict(),
         "type": entry.type.name.lower(),
@@ -117,15 +112,15 @@ def write_value(args: argparse.Namespace) -> int:
     return 0
 
 
-def _value(kind: Type, text: str) -> Value:
+def _value(kind: pyxc.HypfsType, text: str) -> str | int | bytes:
     """What a word on the command line means for an entry of some type. UsageError when it is none."""
-    if kind in (Type.UINT, Type.INT, Type.BOOL):
+    if kind in (pyxc.HypfsType.UINT, pyxc.HypfsType.INT, pyxc.HypfsType.BOOL):
         try:
             number = int(text, 0)
         except ValueError as error:
             raise UsageError(f"{text!r} is not a number") from error
-        return bool(number) if kind is Type.BOOL else number
-    return text.encode() if kind is Type.BLOB else text
+        return bool(number) if kind is pyxc.HypfsType.BOOL else number
+    return text.encode() if kind is pyxc.HypfsType.BLOB else text
 
 
 def list_patches(args: argparse.Namespace) -> int:
@@ -139,12 +134,12 @@ def list_patches(args: argparse.Namespace) -> int:
     return 0
 
 
-def _patch(patch: Livepatch) -> str:
+def _patch(patch: pyxc.Livepatch) -> str:
     state = patch.status.state.name + ("" if not patch.status.error else f" ({patch.status.error})")
     return f"{patch.name:<40}| {state:<11}| {';'.join(patch.metadata or ())}".rstrip()
 
 
-def _patch_json(patch: Livepatch) -> dict[str, Any]:
+def _patch_json(patch: pyxc.Livepatch) -> dict[str, Any]:
     metadata = None if patch.metadata is None else list(patch.metadata)
     status = {"state": patch.status.state.name.lower(), "error": patch.status.error}
     return {"name": patch.name, **status, "metadata": metadata}
@@ -159,19 +154,17 @@ def show_policy(args: argparse.Namespace) -> int:
         else:
             policy = xen.cpu_policies.host(_POLICIES[args.policy or "host"])
     if args.json:
-        leaves = [_leaf_json(leaf._asdict()) for leaf in policy.leaves]
+        leaves = [
+            {**leaf._asdict(), "subleaf": leaf.subleaf if leaf.has_subleaf else None}
+            for leaf in policy.leaves
+        ]
         output.as_json(leaves=leaves, msrs=[msr._asdict() for msr in policy.msrs])
     else:
         output.lines(_policy_lines(policy))
     return 0
 
 
-def _leaf_json(fields: dict[str, int]) -> dict[str, int | None]:
-    return {name: None if value == XEN_CPUID_NO_SUBLEAF and name == "subleaf" else value
-            for name, value in fields.items()}  # fmt: skip
-
-
-def _policy_lines(policy: CpuPolicy) -> list[str]:
+def _policy_lines(policy: pyxc.CpuPolicy) -> list[str]:
     """As `xen-cpuid -p` prints them."""
     leaves = [
         f"  {leaf.leaf:08x}:{leaf.subleaf:08x} -> {leaf.a:08x}:{leaf.b:08x}:{leaf.c:08x}:{leaf.d:08x}"

@@ -8,30 +8,21 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from pyxc.abi.domctl import DomainFlag
-from pyxc.abi.sched import ShutdownReason
+import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import cpu_list, cpu_text
 from pyxc.cli.parser import Program
 from pyxc.cli.session import infos, name_of, opened, shown
-from pyxc.domain import affinity
-from pyxc.domain.affinity import Affinity
-from pyxc.domain.domain import Domain
-from pyxc.domain.info import DomainInfo
-from pyxc.domain.vcpus import VcpuInfo, read_infos
-from pyxc.errors import DomainGone, DomainNotFound
-from pyxc.host.records import pages_kb
-from pyxc.xen import Xen
 
 _DOMAINS_HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
 _VERBOSE_HEADER = "   UUID                            Reason-Code\tSecurity Label"
 _CLAIMS_HEADER = "  Claimed"
 _VCPUS_HEADER = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)"
 _STATES = (
-    (DomainFlag.RUNNING, "r"),
-    (DomainFlag.BLOCKED, "b"),
-    (DomainFlag.PAUSED, "p"),
-    (DomainFlag.SHUTDOWN, "s"),
+    (pyxc.DomainFlag.RUNNING, "r"),
+    (pyxc.DomainFlag.BLOCKED, "b"),
+    (pyxc.DomainFlag.PAUSED, "p"),
+    (pyxc.DomainFlag.SHUTDOWN, "s"),
 )
 _REASONS = "-rscwS"
 
@@ -57,7 +48,7 @@ def list_claims(args: argparse.Namespace) -> int:
 
 
 def _list(
-    args: argparse.Namespace, more_header: str, more_columns: Callable[[DomainInfo, str | None], str]
+    args: argparse.Namespace, more_header: str, more_columns: Callable[[pyxc.DomainInfo, str | None], str]
 ) -> int:
     """The domains that are named, or all, with more columns on the right."""
     with opened(args) as xen:
@@ -80,26 +71,23 @@ def _list(
     return status
 
 
-def _labels(xen: Xen, sids: set[int]) -> dict[int, str]:
+def _labels(xen: pyxc.Xen, sids: set[int]) -> dict[int, str]:
     """Labels by their numbers; none where there is no security policy."""
     return {sid: xen.flask.context(sid) for sid in sids} if xen.flask.present else {}
 
 
-def _number(xen: Xen, info: DomainInfo) -> int | None:
+def _number(xen: pyxc.Xen, info: pyxc.DomainInfo) -> int | None:
     """Its unique id; None where there is none, and of a domain that has gone since it was listed."""
     try:
-        return Domain(xen, info.domid, info.uuid).unique_id
-    except (DomainNotFound, DomainGone):
+        return pyxc.Domain(xen, info.domid, info.uuid).unique_id
+    except (pyxc.DomainNotFound, pyxc.DomainGone):
         return None
 
 
 def list_vcpus(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         found, status = infos(xen, args.domains)
-        pairs = [(info.domid, vcpu) for info in found for vcpu in range(info.nr_vcpus)]
-        domids, indices = [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
-        affinities = affinity.read_many(xen, domids, indices)
-        vcpus = read_infos(xen, domids, indices)
+        affinities, vcpus = xen.affinities(found), xen.vcpus(found)
         names = {info.domid: name_of(xen, info) for info in found}
         rows = [(vcpu, names[vcpu.domid], affinities[vcpu[:2]]) for vcpu in vcpus if vcpu[:2] in affinities]
         nr_cpus = xen.nr_cpus
@@ -111,7 +99,7 @@ def list_vcpus(args: argparse.Namespace) -> int:
     return status
 
 
-def _domain_row(info: DomainInfo, name: str | None) -> str:
+def _domain_row(info: pyxc.DomainInfo, name: str | None) -> str:
     states = "".join(letter if info.flags & flag else "-" for flag, letter in _STATES)
     memory_mb = (info.tot_pages + (info.outstanding_pages or 0)) * 4 // 1024
     return (
@@ -120,20 +108,20 @@ def _domain_row(info: DomainInfo, name: str | None) -> str:
     )
 
 
-def _verbose_part(info: DomainInfo, label: str | None) -> str:
+def _verbose_part(info: pyxc.DomainInfo, label: str | None) -> str:
     return f" {info.uuid} {_reason_code(info)} {label or '-':>16}"
 
 
-def _claim_part(info: DomainInfo, label: str | None) -> str:
+def _claim_part(info: pyxc.DomainInfo, label: str | None) -> str:
     return f" {(info.outstanding_pages or 0) * 4 // 1024:5}"
 
 
-def _reason_letter(info: DomainInfo) -> str:
+def _reason_letter(info: pyxc.DomainInfo) -> str:
     reason = info.shutdown_reason or 0
     return _REASONS[reason] if reason < len(_REASONS) else "?"
 
 
-def _reason_code(info: DomainInfo) -> str:
+def _reason_code(info: pyxc.DomainInfo) -> str:
     return f"{'-':>8}" if info.shutdown_reason is None else f"{info.shutdown_reason:8x}"
 
 
@@ -143,7 +131,7 @@ def _seconds(cpu_time_ns: int) -> float:
     return single / 1e9
 
 
-def _vcpu_row(vcpu: VcpuInfo, name: str | None, affinity: Affinity, nr_cpus: int) -> str:
+def _vcpu_row(vcpu: pyxc.VcpuInfo, name: str | None, affinity: pyxc.Affinity, nr_cpus: int) -> str:
     if vcpu.online:
         place = f"{vcpu.cpu:5} {'r' if vcpu.running else '-':>3}{'b' if vcpu.blocked else '-'}-"
     else:
@@ -153,16 +141,16 @@ def _vcpu_row(vcpu: VcpuInfo, name: str | None, affinity: Affinity, nr_cpus: int
     return f"{which}{place} {_seconds(vcpu.cpu_time_ns):9.1f}  {hard} / {soft}"
 
 
-def _domain_json(info: DomainInfo, name: str | None, label: str | None) -> dict[str, Any]:
+def _domain_json(info: pyxc.DomainInfo, name: str | None, label: str | None) -> dict[str, Any]:
     return {
         "domid": info.domid,
         "name": name,
         "uuid": str(info.uuid),
         "type": "hvm" if info.is_hvm else "pv",
-        "flags": [flag.name.lower() for flag in DomainFlag if info.flags & flag and flag.name],
+        "flags": [flag.name.lower() for flag in pyxc.DomainFlag if info.flags & flag and flag.name],
         "shutdown_reason": _reason_name(info.shutdown_reason),
         "memory_kb": info.memory_kb,
-        "outstanding_memory_kb": pages_kb(info.outstanding_pages),
+        "outstanding_memory_kb": info.outstanding_memory_kb,
         "max_memory_kb": info.max_memory_kb,
         "vcpus": info.nr_vcpus,
         "online_vcpus": info.nr_online_vcpus,
@@ -173,11 +161,13 @@ def _domain_json(info: DomainInfo, name: str | None, label: str | None) -> dict[
     }
 
 
-def _reason_name(reason: ShutdownReason | int | None) -> str | int | None:
-    return reason.name.lower() if isinstance(reason, ShutdownReason) else reason
+def _reason_name(reason: pyxc.ShutdownReason | int | None) -> str | int | None:
+    return reason.name.lower() if isinstance(reason, pyxc.ShutdownReason) else reason
 
 
-def _vcpu_json(vcpu: VcpuInfo, name: str | None, affinity: Affinity, nr_cpus: int) -> dict[str, Any]:
+def _vcpu_json(
+    vcpu: pyxc.VcpuInfo, name: str | None, affinity: pyxc.Affinity, nr_cpus: int
+) -> dict[str, Any]:
     return {
         "domid": vcpu.domid,
         "name": name,

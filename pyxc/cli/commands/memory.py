@@ -4,21 +4,16 @@
 from __future__ import annotations
 
 import argparse
-from array import array
-from collections.abc import Iterator
+from itertools import islice
 
-from pyxc.abi.domctl import PAGE_PINNED, PAGE_TYPE_MASK, PageType
+import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import find, opened
 from pyxc.cli.status import UsageError
-from pyxc.domain.domain import Domain
-from pyxc.domain.frames import SOURCES, FrameList
-from pyxc.domain.p2m import ABSENT, P2m
 
 _COUNT = 16
-_NO_PIN = (PageType.BROKEN, PageType.XALLOC, PageType.XTAB)
 
 
 def add(program: Program) -> None:
@@ -26,7 +21,9 @@ def add(program: Program) -> None:
     parser.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     parser.add_argument("--types", action="store_true", help="show what each frame is used for")
     parser.add_argument("--force", action="store_true", help="ask even if that populates memory on demand")
-    parser.add_argument("--source", choices=SOURCES, help="where to take them from, not the best there is")
+    parser.add_argument(
+        "--source", choices=pyxc.FrameList.sources(), help="where to take them from, not the best there is"
+    )
     parser.add_argument("--p2m", action="store_true", help="show the map from pfn to frame of a PV domain")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--count", type=number, default=_COUNT, metavar="N", help=f"how many, not {_COUNT}")
@@ -45,62 +42,48 @@ def show_frames(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show_list(args: argparse.Namespace, domain: Domain, found: FrameList) -> None:
+def _show_list(args: argparse.Namespace, domain: pyxc.Domain, found: pyxc.FrameList) -> None:
     frames = found.frames[: args.count]
-    kinds = None if found.types is None else found.types[: args.count]
+    kinds = None if found.types is None else list(islice(found.kinds(), args.count))
     total = len(found.frames)
     if args.json:
-        types = None if kinds is None else [_type_name(kind) for kind in kinds]
-        pinned = None if kinds is None else [_is_pinned(kind) for kind in kinds]
         output.as_json(
             domid=domain.domid,
             source=found.source,
             translated=found.translated,
             total=total,
             frames=frames.tolist(),
-            types=types,
-            pinned=pinned,
+            types=None if kinds is None else [kind.name.lower() for kind, _ in kinds],
+            pinned=None if kinds is None else [pinned for _, pinned in kinds],
         )
         return
     unit = "gfns" if found.translated else "mfns"
     output.lines([f"# domain {domain.domid}: {total} {unit} from {found.source or 'nothing'}"])
-    output.lines(_frame_rows(frames, kinds))
+    output.lines(map(hex, frames) if kinds is None else map(_frame_row, frames, kinds))
     _tell_rest(len(frames), total)
 
 
-def _frame_rows(frames: array[int], kinds: array[int] | None) -> Iterator[str]:
-    if kinds is None:
-        yield from map(hex, frames)
-        return
-    for frame, kind in zip(frames, kinds):
-        yield f"{frame:#x} {_type_name(kind)}{' pinned' if _is_pinned(kind) else ''}"
+def _frame_row(frame: int, kind: tuple[pyxc.PageType, bool]) -> str:
+    use, pinned = kind
+    return f"{frame:#x} {use.name.lower()}{' pinned' if pinned else ''}"
 
 
-def _type_name(kind: int) -> str:
-    """The name of a type >> 28, which may be a page table that is pinned."""
-    return PageType((kind << 28 & PAGE_TYPE_MASK) & ~(PAGE_PINNED if _is_pinned(kind) else 0)).name.lower()
-
-
-def _is_pinned(kind: int) -> bool:
-    return bool(kind << 28 & PAGE_PINNED) and kind << 28 not in _NO_PIN
-
-
-def _show_p2m(args: argparse.Namespace, domain: Domain, p2m: P2m) -> None:
-    entries = p2m.entries[: args.count]
+def _show_p2m(args: argparse.Namespace, domain: pyxc.Domain, p2m: pyxc.P2m) -> None:
+    entries = list(islice(p2m.frames(), args.count))
     total = len(p2m.entries)
     if args.json:
         output.as_json(
             domid=domain.domid,
             source=p2m.source,
             total=total,
-            entries=[None if entry == ABSENT else entry for entry in entries],
+            entries=entries,
             identity_pfns=len(p2m.identity),
             foreign=[{"pfn": pfn, "frame": frame} for pfn, frame in zip(*p2m.foreign)],
         )
         return
     apart = f"{len(p2m.identity)} identity, {len(p2m.foreign.pfns)} foreign"
     output.lines([f"# domain {domain.domid}: {total} pfns from {p2m.source}; {apart}"])
-    output.lines(f"{pfn:#x} {'-' if entry == ABSENT else hex(entry)}" for pfn, entry in enumerate(entries))
+    output.lines(f"{pfn:#x} {'-' if entry is None else hex(entry)}" for pfn, entry in enumerate(entries))
     _tell_rest(len(entries), total)
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pyxc
 from pyxc.cli import output
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, opened
-from pyxc.host.flask import Boolean
 
 _MODES = {"0": False, "permissive": False, "1": True, "enforcing": True}
 _SWITCHES = {"0": False, "off": False, "false": False, "1": True, "on": True, "true": True}
@@ -78,7 +78,7 @@ def show_booleans(args: argparse.Namespace) -> int:
     return attempt.status
 
 
-def _line(boolean: Boolean) -> str:
+def _line(boolean: pyxc.FlaskBoolean) -> str:
     pending = "" if boolean.pending == boolean.value else f" (pending: {_word(boolean.pending)})"
     return f"{boolean.name}: {_word(boolean.value)}{pending}"
 

@@ -7,17 +7,14 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from pyxc.abi.domctl import Scheduler
+import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import cpu_set
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import Attempt, find, opened, shown
 from pyxc.cli.status import Failed
-from pyxc.host.pools import Pool, PoolInfo
-from pyxc.store.names import readable
-from pyxc.xen import Xen
 
-_SCHEDULERS = [scheduler.name.lower() for scheduler in Scheduler]
+_SCHEDULERS = [scheduler.name.lower() for scheduler in pyxc.Scheduler]
 
 
 def add(program: Program) -> None:
@@ -50,7 +47,7 @@ def _add(program: Program, name: str, run: Callable[[argparse.Namespace], int], 
     return command
 
 
-def find_pool(xen: Xen, text: str) -> Pool:
+def find_pool(xen: pyxc.Xen, text: str) -> pyxc.Pool:
     """The pool with an id or a name. Failed when there is none; Ambiguous, StoreError as for domains."""
     try:
         return xen.pools[text]
@@ -71,22 +68,22 @@ def list_pools(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(info: PoolInfo, name: str | None, cpus: bool) -> str:
+def _row(info: pyxc.PoolInfo, name: str | None, cpus: bool) -> str:
     if cpus:
         return f"{shown(name):<19}{','.join(map(str, sorted(info.cpus)))}"
     counts = f"{len(info.cpus):3} {_scheduler(info):>9}       y       {info.nr_domains:4}"
     return f"{shown(name):<19}{counts}"
 
 
-def _scheduler(info: PoolInfo) -> str:
-    return info.scheduler.name.lower() if isinstance(info.scheduler, Scheduler) else "unknown"
+def _scheduler(info: pyxc.PoolInfo) -> str:
+    return info.scheduler.name.lower() if isinstance(info.scheduler, pyxc.Scheduler) else "unknown"
 
 
-def _json(info: PoolInfo, name: str | None) -> dict[str, Any]:
-    known = isinstance(info.scheduler, Scheduler)
+def _json(info: pyxc.PoolInfo, name: str | None) -> dict[str, Any]:
+    known = isinstance(info.scheduler, pyxc.Scheduler)
     return {
         "pool_id": info.pool_id,
-        "name": readable(name),
+        "name": pyxc.readable(name),
         "scheduler": _scheduler(info) if known else int(info.scheduler),
         "domains": info.nr_domains,
         "cpus": sorted(info.cpus),
@@ -99,7 +96,7 @@ def create_pool(args: argparse.Namespace) -> int:
         taken = sorted(cpus - xen.pools.free_cpus())
         if taken:
             raise Failed(f"cpu {taken[0]} belongs to a pool already")
-        pool = xen.pools.create(Scheduler[args.sched.upper()] if args.sched else None, name=args.name)
+        pool = xen.pools.create(pyxc.Scheduler[args.sched.upper()] if args.sched else None, name=args.name)
         for cpu in sorted(cpus):
             pool.add_cpu(cpu)
         if not args.json:
@@ -107,7 +104,7 @@ def create_pool(args: argparse.Namespace) -> int:
         return _report(args, pool)
 
 
-def _report(args: argparse.Namespace, pool: Pool) -> int:
+def _report(args: argparse.Namespace, pool: pyxc.Pool) -> int:
     """What a change made of a pool: JSON only."""
     if args.json:
         output.as_json(**_json(pool.info(), pool.name))
@@ -124,7 +121,7 @@ def destroy_pool(args: argparse.Namespace) -> int:
                 pool.remove_cpu(cpu)
         pool.destroy()
     if args.json:
-        output.as_json(pool_id=info.pool_id, name=readable(name))
+        output.as_json(pool_id=info.pool_id, name=pyxc.readable(name))
     return 0
 
 
@@ -136,14 +133,14 @@ def rename_pool(args: argparse.Namespace) -> int:
 
 
 def add_cpus(args: argparse.Namespace) -> int:
-    return _change_cpus(args, Pool.add_cpu)
+    return _change_cpus(args, pyxc.Pool.add_cpu)
 
 
 def remove_cpus(args: argparse.Namespace) -> int:
-    return _change_cpus(args, Pool.remove_cpu)
+    return _change_cpus(args, pyxc.Pool.remove_cpu)
 
 
-def _change_cpus(args: argparse.Namespace, change: Callable[[Pool, int], None]) -> int:
+def _change_cpus(args: argparse.Namespace, change: Callable[[pyxc.Pool, int], None]) -> int:
     with opened(args) as xen:
         pool = find_pool(xen, args.pool)
         attempt = Attempt(sorted(cpu_set(args.cpus, xen.topology())), lambda cpu: change(pool, cpu))

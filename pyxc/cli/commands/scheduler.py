@@ -7,18 +7,13 @@ import argparse
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pyxc.abi.domctl import Scheduler
+import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import number
 from pyxc.cli.commands.pool import find_pool
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import find, opened, shown
 from pyxc.cli.status import Failed, UsageError
-from pyxc.domain.domain import Domain
-from pyxc.host.pools import Pool
-from pyxc.host.scheduling import Params
-from pyxc.store.names import readable
-from pyxc.xen import Xen
 
 _ALL = "all"
 _EXTRATIME = {None: "-", False: "no", True: "yes"}
@@ -27,21 +22,21 @@ _EXTRATIME = {None: "-", False: "no", True: "yes"}
 class _Table(NamedTuple):
     """How xl shows what a scheduler knows: headers and columns of domains and vcpus, the line of a pool."""
 
-    scheduler: Scheduler
+    scheduler: pyxc.Scheduler
     header: str
     row: str
     pool: str
 
 
 _CREDIT = _Table(
-    Scheduler.CREDIT,
+    pyxc.Scheduler.CREDIT,
     f"{'Weight':>6} {'Cap':>4}",
     "{weight:6} {cap:4}",
     "tslice={tslice_ms}ms ratelimit={ratelimit_us}us migration-delay={vcpu_migr_delay_us}us",
 )
-_CREDIT2 = _CREDIT._replace(scheduler=Scheduler.CREDIT2, pool="ratelimit={ratelimit_us}us")
+_CREDIT2 = _CREDIT._replace(scheduler=pyxc.Scheduler.CREDIT2, pool="ratelimit={ratelimit_us}us")
 _RTDS = _Table(
-    Scheduler.RTDS,
+    pyxc.Scheduler.RTDS,
     f"{'Period':>9} {'Budget':>9} {'Extratime':>10}",
     "{period_us:9} {budget_us:9} {extratime:>10}",
     "sched=RTDS",
@@ -112,7 +107,7 @@ def _any(options: Mapping[str, object]) -> bool:
     return any(value is not None for value in options.values())
 
 
-def _domains(args: argparse.Namespace, xen: Xen, table: _Table, wanted: Mapping[str, Any]) -> int:
+def _domains(args: argparse.Namespace, xen: pyxc.Xen, table: _Table, wanted: Mapping[str, Any]) -> int:
     """Set what is given; else show a domain, or every pool under this scheduler with its domains."""
     if args.domain is None:
         if _any(wanted):
@@ -127,7 +122,7 @@ def _domains(args: argparse.Namespace, xen: Xen, table: _Table, wanted: Mapping[
     return _report(args, [_header(table), _domain_row(domain, table)], domains=[domain])
 
 
-def _list(args: argparse.Namespace, xen: Xen, table: _Table) -> int:
+def _list(args: argparse.Namespace, xen: pyxc.Xen, table: _Table) -> int:
     """Pools that the options name and their domains, as xl: those under another scheduler are left out."""
     only = None if args.cpupool is None else find_pool(xen, args.cpupool).pool_id
     pools = [
@@ -136,7 +131,7 @@ def _list(args: argparse.Namespace, xen: Xen, table: _Table) -> int:
         if info.scheduler is table.scheduler and only in (None, info.pool_id)
     ]
     infos = xen.domains.infos()
-    lines, domains = list[str](), list[Domain]()
+    lines, domains = list[str](), list[pyxc.Domain]()
     for pool in pools:
         residents = [xen.domains[info.domid] for info in infos if info.cpupool == pool.pool_id]
         lines += [_pool_line(pool, table), _header(table)]
@@ -149,34 +144,37 @@ def _header(table: _Table) -> str:
     return f"{'Name':<33} {'ID':>4} {table.header}"
 
 
-def _domain_row(domain: Domain, table: _Table) -> str:
+def _domain_row(domain: pyxc.Domain, table: _Table) -> str:
     return f"{shown(domain.name):<33} {domain.domid:4} {_columns(domain.scheduling(), table.row)}"
 
 
-def _pool_line(pool: Pool, table: _Table) -> str:
+def _pool_line(pool: pyxc.Pool, table: _Table) -> str:
     params = pool.scheduling()
-    unknown = params is None and table.scheduler is not Scheduler.RTDS
+    unknown = params is None and table.scheduler is not pyxc.Scheduler.RTDS
     told = "[sched params unavailable]" if unknown else _columns(params, table.pool)
     return f"Cpupool {shown(pool.name)}: {told}"
 
 
-def _columns(params: Params | None, row: str) -> str:
+def _columns(params: Any, row: str) -> str:
     """A record in the form of a row; what is not known counts as none, as in xl."""
     fields = _json(params)
     extratime = {"extratime": _EXTRATIME[fields["extratime"]]} if "extratime" in fields else {}
     return row.format(**{name: 0 if value is None else value for name, value in fields.items()} | extratime)
 
 
-def _json(params: Params | None) -> dict[str, Any]:
+def _json(params: Any) -> dict[str, Any]:
     return {} if params is None else dict(params._asdict())
 
 
-def _named_json(one: Pool | Domain) -> dict[str, Any]:
-    return {"name": readable(one.name), **_json(one.scheduling())}
+def _named_json(one: pyxc.Pool | pyxc.Domain) -> dict[str, Any]:
+    return {"name": pyxc.readable(one.name), **_json(one.scheduling())}
 
 
 def _report(
-    args: argparse.Namespace, lines: Iterable[str], pools: Iterable[Pool] = (), domains: Iterable[Domain] = ()
+    args: argparse.Namespace,
+    lines: Iterable[str],
+    pools: Iterable[pyxc.Pool] = (),
+    domains: Iterable[pyxc.Domain] = (),
 ) -> int:
     """Lines of text, or the same as JSON. A change is silent in text."""
     if args.json:
@@ -205,7 +203,7 @@ def sched_rtds(args: argparse.Namespace) -> int:
         return _vcpus(args, find(xen, args.domain), wanted)
 
 
-def _vcpus(args: argparse.Namespace, domain: Domain, wanted: Mapping[str, Any]) -> int:
+def _vcpus(args: argparse.Namespace, domain: pyxc.Domain, wanted: Mapping[str, Any]) -> int:
     """Set what is given, or show the vcpus that are named."""
     indices = _indices(domain, args.vcpuid)
     if _any(wanted):
@@ -224,7 +222,7 @@ def _vcpus(args: argparse.Namespace, domain: Domain, wanted: Mapping[str, Any]) 
     return 0
 
 
-def _indices(domain: Domain, texts: list[str]) -> list[int]:
+def _indices(domain: pyxc.Domain, texts: list[str]) -> list[int]:
     count = len(domain.vcpus)
     if _ALL in texts:
         return list(range(count))

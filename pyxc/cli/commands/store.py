@@ -19,8 +19,6 @@ from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import Attempt, opened
 from pyxc.cli.status import Failed, UsageError
 from pyxc.opening import chosen
-from pyxc.store import StoreClient, Transaction
-from pyxc.store.nodes import Nodes
 
 _FRAME = len(' = "..."')
 _FILE_WIDTH, _PERMISSIONS_COLUMN = 80, 60
@@ -60,7 +58,7 @@ def _add_paths(parser: Parser) -> None:
 
 
 @contextmanager
-def _opened(args: argparse.Namespace) -> Iterator[StoreClient]:
+def _opened(args: argparse.Namespace) -> Iterator[pyxc.StoreClient]:
     """The real xenstore needs no hypervisor, unless it is recorded; any other belongs to one."""
     if chosen(args.target) is None and args.record is None:
         with pyxc.open_store(readonly=args.read_only) as store:
@@ -84,7 +82,7 @@ def show_tree(args: argparse.Namespace) -> int:
     return 0
 
 
-def _walk(store: Nodes, top: str) -> Iterator[tuple[str, int]]:
+def _walk(store: pyxc.StoreClient, top: str) -> Iterator[tuple[str, int]]:
     """Every node below one, with its depth, parents first. Failed when there is no such node."""
     names = store.list(top)
     if names is None:
@@ -92,14 +90,14 @@ def _walk(store: Nodes, top: str) -> Iterator[tuple[str, int]]:
     yield from _below(store, top, names, 0)
 
 
-def _below(store: Nodes, top: str, names: list[str], depth: int) -> Iterator[tuple[str, int]]:
+def _below(store: pyxc.StoreClient, top: str, names: list[str], depth: int) -> Iterator[tuple[str, int]]:
     for name in names:
         path = f"{'' if top == '/' else top}/{name}"
         yield path, depth
         yield from _below(store, path, store.list(path) or [], depth + 1)
 
 
-def _nodes_json(store: Nodes, top: str, with_permissions: bool) -> Iterator[dict[str, Any]]:
+def _nodes_json(store: pyxc.StoreClient, top: str, with_permissions: bool) -> Iterator[dict[str, Any]]:
     for path, _ in _walk(store, top):
         value = store.read(path)
         node: dict[str, Any] = {"path": path, "value": None if value is None else _text(value)}
@@ -108,7 +106,9 @@ def _nodes_json(store: Nodes, top: str, with_permissions: bool) -> Iterator[dict
         yield node
 
 
-def _print_node(store: Nodes, path: str, depth: int, width: int | None, with_permissions: bool) -> None:
+def _print_node(
+    store: pyxc.StoreClient, path: str, depth: int, width: int | None, with_permissions: bool
+) -> None:
     """One line; in `width` columns, where that is not None, and with permissions behind a dotted line."""
     value = store.read(path)
     if value is None:
@@ -137,11 +137,13 @@ def _cut(text: str, width: int) -> str:
 
 
 def list_names(args: argparse.Namespace) -> int:
-    return _each(args, Nodes.list, "names", lambda path, names: [f"{path}/{name}" for name in names])
+    return _each(
+        args, pyxc.Transaction.list, "names", lambda path, names: [f"{path}/{name}" for name in names]
+    )
 
 
 def read_values(args: argparse.Namespace) -> int:
-    def found(nodes: Nodes, path: str) -> str | None:
+    def found(nodes: pyxc.Transaction, path: str) -> str | None:
         value = nodes.read(path)
         return None if value is None else (_text if args.json else escaped)(value)
 
@@ -150,7 +152,7 @@ def read_values(args: argparse.Namespace) -> int:
 
 def _each(
     args: argparse.Namespace,
-    question: Callable[[Nodes, str], Any],
+    question: Callable[[pyxc.Transaction, str], Any],
     key: str,
     prefixed: Callable[[str, Any], Any],
 ) -> int:
@@ -179,7 +181,7 @@ def write_values(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.pairs[-1]} has no value")
     values = list(zip(args.pairs[::2], map(unescaped, args.pairs[1::2])))
 
-    def write(tx: Transaction) -> None:
+    def write(tx: pyxc.Transaction) -> None:
         for path, value in values:
             tx.write(path, value)
 
@@ -189,7 +191,7 @@ def write_values(args: argparse.Namespace) -> int:
 
 
 def remove_nodes(args: argparse.Namespace) -> int:
-    def remove(tx: Transaction) -> None:
+    def remove(tx: pyxc.Transaction) -> None:
         for path in args.paths:
             tx.remove(path)
             while args.tidy and (path := path.rpartition("/")[0]) and _is_empty(tx, path):
@@ -200,7 +202,7 @@ def remove_nodes(args: argparse.Namespace) -> int:
     return _done(args, args.paths)
 
 
-def _is_empty(nodes: Nodes, path: str) -> bool:
+def _is_empty(nodes: pyxc.Transaction, path: str) -> bool:
     return nodes.read(path) == b"" and not nodes.list(path)
 
 

@@ -9,15 +9,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pyxc.abi.domctl import DomainFlag
-from pyxc.abi.sched import ShutdownReason
+import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import number, seconds
 from pyxc.cli.parser import Program
 from pyxc.cli.session import name_of, opened, shown
-from pyxc.domain.info import DomainInfo
-from pyxc.domain.usage import DomainUsage
-from pyxc.xen import Xen
 
 _WIDTHS = {
     "NAME": 10, "STATE": 6, "CPU(sec)": 10, "CPU(%)": 6, "MEM(k)": 10, "MEM(%)": 6, "MAXMEM(k)": 10,
@@ -29,12 +25,12 @@ _DEVICES = [_UNKNOWN] * 9
 """Network and disks: drivers count them, and the hypervisor does not know."""
 _UNLIMITED_PAGES = 2**32 - 1
 _STATES = (
-    (DomainFlag.DYING, "d"),
-    (DomainFlag.SHUTDOWN, "s"),
-    (DomainFlag.BLOCKED, "b"),
+    (pyxc.DomainFlag.DYING, "d"),
+    (pyxc.DomainFlag.SHUTDOWN, "s"),
+    (pyxc.DomainFlag.BLOCKED, "b"),
     (None, "c"),
-    (DomainFlag.PAUSED, "p"),
-    (DomainFlag.RUNNING, "r"),
+    (pyxc.DomainFlag.PAUSED, "p"),
+    (pyxc.DomainFlag.RUNNING, "r"),
 )
 _DELAY_S = 3.0
 
@@ -65,7 +61,7 @@ def show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _usages(xen: Xen, delay: float) -> Iterator[list[DomainUsage]]:
+def _usages(xen: pyxc.Xen, delay: float) -> Iterator[list[pyxc.DomainUsage]]:
     before = xen.sample()
     while True:
         time.sleep(delay)
@@ -78,7 +74,7 @@ def _line(columns: Iterable[object]) -> str:
     return " ".join([f"{column:>{width}}" for column, width in zip(map(str, columns), _WIDTHS.values())])
 
 
-def _row(xen: Xen, used: DomainUsage, total_kb: int, full_name: bool) -> str:
+def _row(xen: pyxc.Xen, used: pyxc.DomainUsage, total_kb: int, full_name: bool) -> str:
     info = used.info
     name = shown(name_of(xen, info))
     return _line(
@@ -97,20 +93,20 @@ def _row(xen: Xen, used: DomainUsage, total_kb: int, full_name: bool) -> str:
     )
 
 
-def _limit(info: DomainInfo, total_kb: int) -> tuple[str, str]:
+def _limit(info: pyxc.DomainInfo, total_kb: int) -> tuple[str, str]:
     if info.max_pages == _UNLIMITED_PAGES:
         return "no limit", _UNKNOWN
     return str(info.max_memory_kb), f"{100 * info.max_memory_kb / total_kb:.1f}"
 
 
-def _states(info: DomainInfo) -> str:
-    crashed = info.shutdown_reason is ShutdownReason.CRASH
+def _states(info: pyxc.DomainInfo) -> str:
+    crashed = info.shutdown_reason is pyxc.ShutdownReason.CRASH
     return "".join(
         letter if (crashed if flag is None else info.flags & flag) else "-" for flag, letter in _STATES
     )
 
 
-def _json(xen: Xen, used: DomainUsage) -> dict[str, Any]:
+def _json(xen: pyxc.Xen, used: pyxc.DomainUsage) -> dict[str, Any]:
     info = used.info
     return {
         "domid": info.domid,

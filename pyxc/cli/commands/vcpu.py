@@ -7,16 +7,13 @@ import argparse
 import errno
 from collections.abc import Iterable, Mapping
 
+import pyxc
 from pyxc import errors
 from pyxc.cli import output
 from pyxc.cli.arguments import cpu_list, cpu_set, number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, opened
 from pyxc.cli.status import Failed, UsageError
-from pyxc.domain.domain import Domain
-from pyxc.domain.registers import VcpuContext
-from pyxc.domain.vcpus import Vcpu
-from pyxc.host.records import CpuTopology
 
 _ALL = "all"
 _KEEP = "-"
@@ -55,11 +52,11 @@ def pin_vcpus(args: argparse.Namespace) -> int:
     return attempt.status
 
 
-def _cpus_or_none(text: str, topology: list[CpuTopology]) -> frozenset[int] | None:
+def _cpus_or_none(text: str, topology: list[pyxc.CpuTopology]) -> frozenset[int] | None:
     return None if text == _KEEP else cpu_set(text, topology)
 
 
-def _chosen(domain: Domain, text: str) -> list[Vcpu]:
+def _chosen(domain: pyxc.Domain, text: str) -> list[pyxc.Vcpu]:
     """The vcpu that is named, or all. Failed when there is none."""
     count = len(domain.vcpus)
     if text == _ALL:
@@ -87,7 +84,7 @@ def show_contexts(args: argparse.Namespace) -> int:
     return attempt.status
 
 
-def _context_or_none(vcpu: Vcpu) -> VcpuContext | None:
+def _context_or_none(vcpu: pyxc.Vcpu) -> pyxc.VcpuContext | None:
     """None for a vcpu that was never initialised."""
     try:
         return vcpu.context()
@@ -97,13 +94,13 @@ def _context_or_none(vcpu: Vcpu) -> VcpuContext | None:
         raise
 
 
-def _as_json(index: int, context: VcpuContext | None) -> dict[str, object]:
+def _as_json(index: int, context: pyxc.VcpuContext | None) -> dict[str, object]:
     if context is None:
         return {"vcpu": index, "width_bits": None, "registers": None}
     return {"vcpu": index, "width_bits": context.width, "registers": dict(context)}
 
 
-def _table(context: VcpuContext) -> Iterable[str]:
+def _table(context: pyxc.VcpuContext) -> Iterable[str]:
     """Names and values in columns, in the order of the structure."""
     cells = list(_cells(context, context.width // 4))
     for start in range(0, len(cells), _COLUMNS):

@@ -11,7 +11,7 @@ from pyxc.abi import sysctl, version
 from pyxc.abi.sysctl import Capability
 from pyxc.compat.xc import base as c
 from pyxc.compat.xc.base import Handle, failed, raises_error
-from pyxc.host.records import pages_kb, text
+from pyxc.host.records import text
 
 _GUESTS = (("hvm", Capability.HVM), ("pv", Capability.PV))
 _DMA32_BITS = 32
@@ -46,7 +46,7 @@ class Host(Handle):
             "nr_cpus": info.nr_cpus,
             "total_memory": info.total_memory_kb,
             "free_memory": info.free_memory_kb,
-            "scrub_memory": pages_kb(info.scrub_pages) or 0,
+            "scrub_memory": info.scrub_memory_kb or 0,
             "cpu_khz": info.cpu_khz,
             "hw_caps": ":".join(f"{word:08x}" for word in info.hw_cap),
             "virt_caps": " ".join(self._virt_caps()),
