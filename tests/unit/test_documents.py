@@ -220,9 +220,19 @@ def _is_module(name: str) -> bool:
     return name.startswith("pyxc.") and importlib.util.find_spec(name) is not None
 
 
-def test_the_page_of_what_is_supported_is_what_the_tables_say() -> None:
-    spec = importlib.util.spec_from_file_location("supported", TOP / "tools" / "supported.py")
+def _tool(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, TOP / "tools" / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    supported = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(supported)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_shows_what_is_printed_today() -> None:
+    tool = _tool("picture")
+    assert tool.picture() == tool.PICTURE.read_text(encoding="utf-8"), "draw it: tools/picture.py"
+
+
+def test_the_page_of_what_is_supported_is_what_the_tables_say() -> None:
+    supported = _tool("supported")
     assert supported.page() == supported.PAGE.read_text(encoding="utf-8"), "write it: tools/supported.py"
