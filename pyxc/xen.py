@@ -166,13 +166,13 @@ class Xen(Host):
         return EventChannels(self)
 
     def watch_domains(self, source: Source | None = None, interval: float = 1.0) -> DomainWatcher:
-        """Domains that come, shut down and go from now on, as a stream of events; see DomainWatcher.
+        """Domains that come, shut down, die and go from now on, as a stream of events; see DomainWatcher.
 
-        `source` says when to look: "virq", the hypervisor's word (VIRQ_DOM_EXC) at the moment when a domain
-        shuts down or goes, which has one holder, and xenstored needs it when it starts; "xenstore", the word
-        of xenstored, for domains that use it; "poll", nothing but time. None takes the first of them that
-        this host has. Whatever it is, the domains are listed every `interval` seconds as well, since Xen does
-        not say when one is created.
+        `source` says when to look: "xenstore", the word of xenstored, for domains that use it; "poll",
+        nothing but time; "virq", the hypervisor's word (VIRQ_DOM_EXC) at the moment when a domain shuts down,
+        dies or goes, which has one holder: xenstored does not start while somebody else is that. None takes
+        "xenstore" where one runs, else "poll". Whatever it is, the domains are listed every `interval`
+        seconds as well, since Xen does not say when one is created.
         """
         from pyxc.domain.watcher import DomainWatcher
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Domains that come, shut down and go, as a stream of events."""
+"""Domains that come, shut down, die and go, as a stream of events."""
 
 from __future__ import annotations
 
@@ -27,17 +27,22 @@ _PATIENCE_S = 1.0
 
 
 class DomainChange(Enum):
-    """What happened to a domain."""
+    """What happened to a domain.
+
+    DYING: it was destroyed, and stays as long as somebody maps its memory; who does so should let go. One
+    that ends at once DIED without that.
+    """
 
     CREATED = "created"
     SHUT_DOWN = "shut down"
+    DYING = "dying"
     DIED = "died"
 
 
 class DomainEvent(NamedTuple):
     """Something that happened to a domain. Frozen: safe in any thread.
 
-    `reason` is why it shut down; of a domain that died None when it was never seen shut down.
+    `reason` is why it shut down; of a domain that is dying or died None when it was never seen shut down.
     """
 
     change: DomainChange
@@ -59,6 +64,8 @@ def changes(before: Listing, after: Listing) -> list[DomainEvent]:
             found.append(_event(DomainChange.CREATED, info)._replace(reason=None))
         if info.shutdown_reason not in (None, known and known.shutdown_reason):
             found.append(_event(DomainChange.SHUT_DOWN, info))
+        if info.dying and not (known and known.dying):
+            found.append(_event(DomainChange.DYING, info))
     return found
 
 
@@ -84,7 +91,8 @@ class _Source(Protocol):
 
 
 class _VirqSource:
-    """The hypervisor's own word, VIRQ_DOM_EXC: where no xenstored has it."""
+    """The hypervisor's own word, VIRQ_DOM_EXC, on request: it has one holder, and xenstored does not start
+    where somebody else is that."""
 
     def __init__(self, xen: Host) -> None:
         self._channels = EventChannels(xen)
@@ -141,7 +149,9 @@ _SOURCES: dict[Source, Callable[[Host], _Source]] = {
     "xenstore": _StoreSource,
     "poll": _PollSource,
 }
-"""What can say when to look, the best first."""
+"""What can say when to look."""
+_TAKES_NOTHING: tuple[Source, ...] = ("xenstore", "poll")
+"""Those that take nothing from anybody, the best first."""
 
 
 class DomainWatcher:
@@ -236,12 +246,12 @@ class DomainWatcher:
 
 
 def _open_source(xen: Host, wanted: Source | None) -> tuple[Source, _Source]:
-    """The source that is wanted, or the best that this host has."""
+    """The source that is wanted, or the best that takes VIRQ_DOM_EXC from no xenstored."""
     if wanted is not None:
         return wanted, _SOURCES[wanted](xen)
-    for name, source in _SOURCES.items():
+    for name in _TAKES_NOTHING:
         try:
-            return name, source(xen)
+            return name, _SOURCES[name](xen)
         except errors.Error:
             continue
     raise AssertionError("looking from time to time is always possible")

@@ -9,13 +9,20 @@ import threading
 import pytest
 
 import pyxc
-from pyxc import DomainChange, DomainEvent, DomainWatcher, ShutdownReason
+from pyxc import DomainChange, DomainEvent, DomainWatcher, ShutdownReason, Virq
+from pyxc.abi import domctl
 
 LONG_S = 60.0
 
 
+def _next(watcher: DomainWatcher) -> DomainEvent | None:
+    """The next event but DYING: that can be over before anybody looks."""
+    events = (event for event in watcher.events(LONG_S) if event.change is not DomainChange.DYING)
+    return next(events, None)
+
+
 def _life(watcher: DomainWatcher, count: int) -> list[tuple[DomainChange, object]]:
-    found = [watcher.wait(LONG_S) for _ in range(count)]
+    found = [_next(watcher) for _ in range(count)]
     return [(event.change, event.reason) for event in found if event is not None]
 
 
@@ -39,7 +46,7 @@ def test_the_hypervisor_wakes_it(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
         for action, change in ((pv.shutdown, DomainChange.SHUT_DOWN), (pv.destroy, DomainChange.DIED)):
             acting = threading.Timer(0.2, action)
             acting.start()
-            event = watcher.wait(LONG_S)
+            event = _next(watcher)
             acting.join()
             assert event is not None
             assert (event.change, event.domid, event.uuid) == (change, pv.domid, pv.uuid)
@@ -48,7 +55,8 @@ def test_the_hypervisor_wakes_it(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
 def test_in_a_loop(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
     async def listen(watcher: DomainWatcher) -> DomainEvent:
         async for event in watcher:
-            return event
+            if event.change is not DomainChange.DYING:
+                return event
         raise AssertionError("the events came to an end")
 
     async def both(watcher: DomainWatcher) -> None:
@@ -62,6 +70,16 @@ def test_in_a_loop(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
         asyncio.run(both(watcher))
 
 
-def test_without_xenstored_it_is_the_hypervisors_word(xen: pyxc.Xen) -> None:
-    with xen.watch_domains() as first, xen.watch_domains() as second:
-        assert (first.source, second.source) == ("virq", "poll")
+def test_who_maps_a_domain_hears_that_it_dies(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
+    with xen.watch_domains("virq", interval=10 * LONG_S) as watcher:
+        with pv.memory.map(pv.memory.increase(1)[0]):
+            xen.call(domctl.DESTROYDOMAIN, pv.domid)
+            event = watcher.wait(LONG_S)
+            assert event is not None and (event.change, event.domid) == (DomainChange.DYING, pv.domid)
+        assert _life(watcher, 1) == [(DomainChange.DIED, None)]
+
+
+def test_nothing_takes_the_hypervisors_word_from_xenstored(xen: pyxc.Xen) -> None:
+    with xen.watch_domains() as watcher, xen.events() as xenstored:
+        assert watcher.source == "poll"
+        assert xenstored.bind_virq(Virq.DOM_EXC)

@@ -14,6 +14,7 @@ from hosts import RELEASES, Boot, Host
 
 from pyxc import DomainChange, DomainEvent, DomainWatcher, ShutdownReason, errors
 from pyxc.abi import domctl
+from pyxc.abi.event_channel import Virq
 
 LONG_S = 60.0
 """Longer than any test: what is reported earlier was not found by chance."""
@@ -92,14 +93,36 @@ def test_an_id_that_is_used_again(host: Host) -> None:
         ]
 
 
-def test_a_dying_domain_is_not_dead(host: Host) -> None:
-    web1 = host.xen.domains["web1"]
-    frame = min(host.owned(1))
-    with host.xen.watch_domains() as watcher:
-        with web1.memory.map(frame):
+@each_source
+@each_release
+def test_who_holds_a_domain_hears_that_it_dies(boot: Boot, source: str, release: str) -> None:
+    host = host_with(boot, source, release)
+    web1 = host.xen.domains[1]
+    with host.xen.watch_domains(source) as watcher:
+        with web1.memory.map(min(host.owned(1))):
             host.xen.call(domctl.DESTROYDOMAIN, 1)
+            dying = DomainEvent(DomainChange.DYING, 1, web1.uuid, None)
+            assert seen(watcher) == [dying]
             assert seen(watcher) == []
-        assert [event.change for event in seen(watcher)] == [DomainChange.DIED]
+        assert seen(watcher) == [dying._replace(change=DomainChange.DIED)]
+
+
+def test_the_reason_of_a_domain_that_dies_is_kept(host: Host) -> None:
+    web1 = host.xen.domains["web1"]
+    with host.xen.watch_domains() as watcher, web1.memory.map(min(host.owned(1))):
+        web1.shutdown(ShutdownReason.CRASH)
+        host.xen.call(domctl.DESTROYDOMAIN, 1)
+        assert [(event.change, event.reason) for event in seen(watcher)] == [
+            (DomainChange.SHUT_DOWN, ShutdownReason.CRASH),
+            (DomainChange.DYING, ShutdownReason.CRASH),
+        ]
+
+
+def test_what_was_dying_before_is_not_news(host: Host) -> None:
+    with host.xen.domains["web1"].memory.map(min(host.owned(1))):
+        host.xen.call(domctl.DESTROYDOMAIN, 1)
+        with host.xen.watch_domains() as watcher:
+            assert seen(watcher) == []
 
 
 @pytest.mark.parametrize("source", ["xenstore", "virq"])
@@ -159,9 +182,14 @@ def test_the_source_is_the_best_there_is(boot: Boot) -> None:
     with boot().xen.watch_domains() as watcher:
         assert watcher.source == "xenstore"
         assert repr(watcher) == "<DomainWatcher of sim:xen-4.17 by xenstore>"
+    with boot(with_store=False).xen.watch_domains() as watcher:
+        assert watcher.source == "poll"
+
+
+def test_xenstored_can_start_after_a_watcher(boot: Boot) -> None:
     xen = boot(with_store=False).xen
-    with xen.watch_domains() as first, xen.watch_domains() as second:
-        assert (first.source, second.source) == ("virq", "poll")
+    with xen.watch_domains(), xen.events() as xenstored:
+        assert xenstored.bind_virq(Virq.DOM_EXC)
 
 
 def test_a_source_that_is_not_there(boot: Boot) -> None:
