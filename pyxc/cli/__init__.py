@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if expected is None:
                 raise
             output.complain(describe(error))
+            output.give_up()
             return expected
 
 

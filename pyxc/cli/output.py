@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 SCHEMA = 1
 """Version of the JSON: raised when a key changes its meaning or goes away, not when one is added."""
@@ -29,30 +32,77 @@ def as_json(**content: Any) -> None:
 
 
 def write(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-    except BrokenPipeError as error:
-        raise Closed from error
+    with _told():
+        out = _out()
+        try:
+            out.write(text)
+        except UnicodeEncodeError:
+            narrow = out.encoding or "ascii"
+            out.write(text.encode(narrow, "backslashreplace").decode(narrow))
 
 
 def flush() -> None:
+    if sys.stdout is not None:
+        with _told():
+            sys.stdout.flush()
+
+
+def _out() -> TextIO:
+    """Standard output; OSError where the process was started without one."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return sys.stdout
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong with standard output: Closed, or an OSError that names it."""
     try:
-        sys.stdout.flush()
+        yield
     except BrokenPipeError as error:
         raise Closed from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def discard() -> None:
     """Let what is still buffered go nowhere, or the interpreter would complain about it when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+    _lead_nowhere(sys.stdout)
+
+
+def give_up() -> None:
+    """At the end of a command that failed: write what is left, if that can be."""
+    try:
+        flush()
+    except (OSError, Closed):
+        discard()
 
 
 def remark(text: str) -> None:
-    """One line on standard error that is no complaint, after what was printed before."""
-    flush()
-    print(text, file=sys.stderr, flush=True)
+    """One line on standard error that is no complaint, after what was printed before.
+
+    If that cannot be printed, flush() says it later.
+    """
+    with suppress(OSError):
+        flush()
+    try:
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _lead_nowhere(sys.stderr)
 
 
 def complain(text: str) -> None:
     """One line on standard error, after what was printed before."""
     remark(f"pyxc: {text}")
+
+
+def _lead_nowhere(stream: TextIO | None) -> None:
+    if stream is None:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        with suppress(io.UnsupportedOperation):
+            os.dup2(nowhere, stream.fileno())
+    finally:
+        os.close(nowhere)

@@ -47,7 +47,7 @@ _MEANING: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Status], ..
     ((errors.PermissionDenied, errors.ReadOnlyError, errors.AttributeForbidden), Status.FORBIDDEN),
     ((errors.VersionMismatch, errors.Unsupported, errors.AttributeUnsupported), Status.UNSUPPORTED),
     (errors.NotXenError, Status.NOT_XEN),
-    ((Failed, errors.Error, OSError), Status.FAILED),
+    ((Failed, errors.Error, OSError, MemoryError), Status.FAILED),
     (ValueError, Status.USAGE),
 )
 
@@ -64,7 +64,7 @@ def status_of(error: Exception) -> Status | None:
 
 def describe(error: Exception) -> str:
     """An error in one line."""
-    text = str(error)
+    text = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
     named = isinstance(error, errors.HypercallError | errors.StoreError)
     if isinstance(error, OSError) and not named and error.strerror:
         text = f"{error.strerror} ({error.filename})" if error.filename else error.strerror

@@ -90,7 +90,7 @@ def test_help_succeeds(pyxc, words):
         (errors.DecodeError("nonsense"), 1),
         (errors.DomainStuck(errno.ETIMEDOUT, "stuck"), 1),
         (errors.StoreError(errno.EIO, "refused"), 1),
-        (MemoryError(), None),
+        (MemoryError(), 1),
         (KeyError("a fault of pyxc"), None),
     ],
 )
@@ -194,6 +194,30 @@ def test_a_closed_pipe_is_no_noise(process):
     frames.stdout.close()
     assert frames.stderr.read() == ""
     assert frames.wait(timeout=60) == 141
+
+
+OUTPUTS = {
+    ">&-": "pyxc: Bad file descriptor (standard output)\n",
+    ">/dev/full": "pyxc: No space left on device (standard output)\n",
+    ">&- 2>&-": "",
+    "2>/dev/full >/dev/full": "",
+}
+
+
+@pytest.mark.parametrize("words", ["list", "info --json", "frames web1 --all"])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_an_output_that_takes_nothing_is_one_line(start, words, output):
+    line = f"exec {sys.executable} -m pyxc {SIM} {words} {output}"
+    shell = start("sh", "-c", line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = shell.communicate(timeout=60)
+    assert (shell.returncode, out, err) == (1, "", OUTPUTS[output])
+
+
+def test_an_error_is_told_where_nothing_can_be_printed(start):
+    line = f"exec {sys.executable} -m pyxc {SIM} list web1 nobody >/dev/full"
+    shell = start("sh", "-c", line, stderr=subprocess.PIPE)
+    assert shell.communicate(timeout=60)[1].splitlines()[0] == "pyxc: nobody: no domain has the name nobody"
+    assert shell.returncode == 1
 
 
 def test_an_interrupted_process_is_no_noise(process):
