@@ -46,9 +46,14 @@ COMMANDS: dict[str, str] = {
     "label get": "label get {file}", "label set": "label set --no-validate a:b:c:d {file}",
     "label rm": "label rm {file}", "label check": "label check --domain web1 {file}",
     "inspect": "inspect {file}", "verify": "verify {file}", "stream inspect": "stream inspect {file}",
-    "stream verify": "stream verify {file}", "demo": "demo",
+    "stream verify": "stream verify {file}", "demo": "demo", "domid": "domid web1", "domname": "domname 1",
+    "rename": "rename web1 web9", "shutdown": "shutdown web1", "reboot": "reboot web1",
+    "sysrq": "sysrq web1 s", "mem-set": "mem-set web1 32 --timeout 0", "vcpu-set": "vcpu-set web1 1",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
+
+REMARKS = ("Shutting down domain ", "Rebooting domain ")
+"""What some commands print on standard error as xl does."""
 
 ERRNOS = (errno.EPERM, errno.ENOMEM, errno.EFAULT, errno.ESRCH, errno.EINVAL, errno.ENOSYS, errno.EBUSY)
 _TARGET = "sim:xen-4.17-xsm"
@@ -68,9 +73,9 @@ class Outcome(NamedTuple):
         if not isinstance(self.status, int) or self.status not in set(Status):
             return f"it ends with {self.status!r}"
         lines = self.err.splitlines()
-        if any(not line.startswith("pyxc: ") for line in lines):
+        if any(not line.startswith(("pyxc: ", *REMARKS)) for line in lines):
             return f"it prints {self.err!r}"
-        said = [line for line in lines if not line.startswith("pyxc: warning: ")]
+        said = [line for line in lines if not line.startswith(("pyxc: warning: ", *REMARKS))]
         silent = self.status in (Status.OK, Status.INTERRUPTED, Status.BROKEN_PIPE)
         return "" if silent or said or self.out else f"it ends with {self.status} without a word"
 
