@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-import kernels
 import pytest
+import stand_ins
 
 from pyxc._core import POINTER_BITS
 
@@ -41,7 +41,7 @@ print(device.probe_errno, int(device.longs), device.hypercall(7, 1, 2, 3, 4, 5),
 
 @pytest.mark.parametrize("form", ["unsigned long", "uint64_t"])
 def test_the_form_that_the_kernel_takes_is_found(form: str, plain_directory: Path) -> None:
-    printed = kernels.run(PROGRAM, KERNEL, plain_directory, f"-DWORD={form}")
+    printed = stand_ins.run(PROGRAM, KERNEL, plain_directory, f"-DWORD={form}")
     refused, longs, total, wide = map(int, printed.split())
     differs = form == "unsigned long" and POINTER_BITS == 32
     assert (refused, longs, total) == (0, differs, 15)

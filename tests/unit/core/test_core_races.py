@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import kernels
 import pytest
+import stand_ins
 
 # Hypercall 99 says through a pipe that it is under way, then waits for another. Mapping fails at first, with
 # ENOENT, which means paged out, and a signal; asked again, it maps pages that hold their frame numbers.
@@ -125,5 +125,5 @@ SAID = {
 def test_nobody_disturbs_a_call(program: str, tmp_path: Path) -> None:
     path = tmp_path / "privcmd"
     path.write_bytes(bytes(8192))
-    printed = kernels.run(BEGIN.format(path=str(path)) + program, KERNEL, tmp_path)
+    printed = stand_ins.run(BEGIN.format(path=str(path)) + program, KERNEL, tmp_path)
     assert printed == SAID[program].format(path=path)
