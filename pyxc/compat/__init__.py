@@ -10,19 +10,38 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import PathFinder
 from types import ModuleType
+from typing import Any
 
 _MODULES = ("xc", "xs")
+
+
+class _Elsewhere(Sequence[str]):
+    """Where other modules of a package xen are, by sys.path as it is when one of them is imported."""
+
+    def _places(self) -> list[str]:
+        found = PathFinder.find_spec("xen")
+        return list(found.submodule_search_locations or ()) if found else []
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._places()[index]
+
+    def __len__(self) -> int:
+        return len(self._places())
 
 
 def install() -> None:
     """From now on `import xen.lowlevel.xc` and `import xen.lowlevel.xs` find pyxc, in this process.
 
-    Other modules of a package xen that is installed stay importable.
+    Other modules of a package xen that is on sys.path, now or later, stay importable.
     """
-    found = importlib.util.find_spec("xen")
     package, lowlevel = ModuleType("xen"), ModuleType("xen.lowlevel")
-    package.__path__ = list(found.submodule_search_locations or []) if found else []
+    setattr(package, "__path__", _Elsewhere())  # noqa: B010
     lowlevel.__path__ = []
     setattr(package, "lowlevel", lowlevel)  # noqa: B010
     sys.modules.update({"xen": package, "xen.lowlevel": lowlevel})

@@ -2,7 +2,8 @@
 """xen.lowlevel.xs of Xen 4.15 to 4.22, in place of Xen's own: same methods, arguments, results, errors.
 
 What differs: a request ends after five seconds with ETIMEDOUT where the original waits for ever; an error has
-its number as `errno`, too; an event that says the same as one that still waits to be read is dropped.
+its number as `errno`, too; an event that says the same as one that still waits to be read is dropped; a child
+that inherits a connection opens its own.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import re
 from collections.abc import Callable
 from typing import Any, SupportsIndex, TypeVar
 
+from pyxc._core import fork_count
 from pyxc.compat.target import connect_store
 from pyxc.errors import StoreError
-from pyxc.store import Access, Event, Kind, Permission, StoreClient, Transaction
+from pyxc.store import Access, Event, Kind, Permission, StoreClient, Transaction, Watch
 from pyxc.store.nodes import Nodes
 from pyxc.store.wire import PAYLOAD_MOST
 
@@ -27,6 +29,7 @@ T = TypeVar("T")
 _HEX = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]+)")
 _INT_MOST = 2**31 - 1
 _U32 = 2**32 - 1
+_U64 = 2**64 - 1
 
 
 class Error(RuntimeError):
@@ -50,12 +53,34 @@ class xs:
 
     def __init__(self, readonly: int = 0) -> None:
         """`readonly` means nothing, as in the original."""
-        self._store = StoreClient(connect_store)
         self._watched: list[_Watched] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        self._forks = fork_count()
+        self._client = StoreClient(connect_store)
         try:
-            self._watch = self._store.watch()
+            self._listener = self._client.watch()
         except StoreError as error:
             raise _error(errno.ENOENT if error.errno == errno.ENODEV else error.errno) from error
+
+    def _reopen_in_child(self) -> None:
+        """A child that inherits an open connection makes its own, with the same watches, as a daemon does."""
+        if self._forks != fork_count() and not self._client.closed:
+            self._client.close()
+            self._connect()
+            for watched in self._watched:
+                _told(self._listener.add, watched.path, watched)
+
+    @property
+    def _store(self) -> StoreClient:
+        self._reopen_in_child()
+        return self._client
+
+    @property
+    def _watch(self) -> Watch:
+        self._reopen_in_child()
+        return self._listener
 
     def read(self, transaction: str, path: str, /) -> bytes | None:
         """The value of a node, None without one."""
@@ -152,7 +177,7 @@ class xs:
 
     def introduce_domain(self, dom: int, page: int, port: int, /) -> None:
         """Let a domain use xenstore."""
-        self._about(Kind.INTRODUCE, _int(dom), page, _int(port))
+        self._about(Kind.INTRODUCE, _int(dom), _page(page), _int(port))
 
     def release_domain(self, dom: int, /) -> None:
         """Let it do so no more."""
@@ -222,9 +247,18 @@ def _int(value: SupportsIndex) -> int:
     return number & _U32
 
 
-def _permission(dom: int, read: int = 0, write: int = 0) -> Permission:
-    access = (Access.READ if read else Access.NONE) | (Access.WRITE if write else Access.NONE)
-    return Permission(operator.index(dom), access)
+def _page(value: SupportsIndex) -> int:
+    """A frame number, of 64 bits also where the original has a C long of 32."""
+    number = operator.index(value)
+    if not -(2**63) <= number <= _U64:
+        raise OverflowError("Python int too large to convert to C long")
+    return number & _U64
+
+
+def _permission(dom: SupportsIndex, read: SupportsIndex = 0, write: SupportsIndex = 0) -> Permission:
+    """Ints, as in the original: TypeError for any other truth, as a text."""
+    access = (Access.READ if _int(read) else Access.NONE) | (Access.WRITE if _int(write) else Access.NONE)
+    return Permission(_int(dom), access)
 
 
 def _shown(event: Event) -> tuple[str, object]:

@@ -65,9 +65,7 @@ def dump_core(
     everywhere: bool | None = None,
 ) -> CoreDump:
     """See Domain.dump_core(), and list_frames() for `everywhere`."""
-    if domain.domid == domain.xen.own_domid:
-        raise ValueError("a domain cannot dump itself")
-    info = domain.info()
+    info = _another(domain)
     name = domain.xen.names.domain_name(domain.domid, domain.uuid)
     if pause and not info.paused:
         domain.xen.check_writable("pausing a domain")
@@ -85,6 +83,22 @@ def dump_core(
             domain.look()  # a dump is complete only if all of it is of one domain
             file.complete()
     return dump
+
+
+def write_core(
+    domain: Identity, stream: BinaryIO, force: bool = False, everywhere: bool | None = None
+) -> CoreDump:
+    """Write a dump of a domain, as it is, into whatever is open: a pipe, too, for nothing is sought in it."""
+    dump = _Writer(domain, _another(domain), force, everywhere).write(stream, _quietly)
+    domain.look()  # a dump is right only if all of it is of one domain
+    return dump
+
+
+def _another(domain: Identity) -> DomainInfo:
+    """What it is, if it can be dumped. ValueError for the domain that asks."""
+    if domain.domid == domain.xen.own_domid:
+        raise ValueError("a domain cannot dump itself")
+    return domain.info()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, SupportsIndex, TypeVar
 
 from pyxc import errors
+from pyxc._core import fork_count
 from pyxc.abi.errno import describe
 from pyxc.abi.layout import NotInInterface
 from pyxc.compat import target
@@ -90,15 +91,20 @@ def _raising_error(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Handle:
-    """An open hypervisor."""
+    """An open hypervisor. A child that inherits it opens it anew when it first uses it, as a daemon does."""
 
     _xen: Xen | None = None
+    _forks: int = 0
 
     def __init__(self) -> None:
+        self._connect()
+
+    def _connect(self) -> None:
         try:
             self._xen = connect(target.open_link(), names=False)
         except (errors.Error, OSError, ValueError) as error:
             raise _failed_to_open(error) from error
+        self._forks = fork_count()
 
     def __del__(self) -> None:
         if self._xen is not None:
@@ -106,6 +112,11 @@ class Handle:
 
     @property
     def _open(self) -> Xen:
+        if self._forks != fork_count():
+            parents, self._xen = self._xen, None
+            if parents is not None:
+                parents.close()
+            self._connect()
         assert self._xen is not None
         return self._xen
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any, SupportsIndex
 
 from pyxc.abi import domctl, sched
@@ -22,6 +23,7 @@ _GRANT_VERSION_MASK = 15
 _ALL_DEVICES = EmulationFlag(2 * EmulationFlag.VPCI - 1)
 _NOT_SHUT_DOWN = 255
 _DOMIDS = 2**16
+_DUMP_MODE = 0o600
 _LISTED = (4, 18)
 """Since when the original lists domains in one call. Before, crashed and missing ones look otherwise."""
 
@@ -97,17 +99,18 @@ class Domains(Handle):
         """Write a core dump of a domain. Pause it before, for one that is of one moment.
 
          dom      [int]: the domain's id
-         corefile [str]: the file
+         corefile [str]: the file: whatever can be opened for writing, a pipe or a link to a file, too
 
         Returns: [int] 0.
         """
         from pyxc.guest import core_dump  # it brings pyxattr along, which nothing else here needs
 
         domain = self._domain(c.domid(dom))
-        core_dump.dump_core(
-            domain, c.text(corefile), pause=False, force=True, replace=True, progress=None, provenance="none",
-            everywhere=False,
-        )  # fmt: skip
+        if not c.text(corefile):
+            raise failed(errno.EINVAL)
+        opened = os.open(corefile, os.O_CREAT | os.O_RDWR | os.O_TRUNC | os.O_CLOEXEC, _DUMP_MODE)
+        with open(opened, "wb") as stream:
+            core_dump.write_core(domain, stream, force=True, everywhere=False)
         return 0
 
     def domain_pause(self, dom: SupportsIndex, /) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 PROGRAMS = Path(__file__).parents[2] / "programs"
+PACKAGE = Path(__file__).parents[3] / "debian" / "xen-lowlevel"
 
 # What guests' agents and an administrator do, in the process of the program: there the simulated host is.
 BALANCED = """
@@ -29,6 +30,44 @@ runpy.run_path(program, run_name="__main__")
 limits = {info["domid"]: info["maxmem_kb"] for info in host.domain_getinfo()}
 targets = {domid: int(store.read("", f"/local/domain/{domid}/memory/target")) for domid in limits if domid}
 print(json.dumps([limits, targets]))
+"""
+
+
+# A daemon as xend was: it has its handles and watches before it goes to the background.
+DAEMON = """
+import os, sys
+import xen.lowlevel.xc, xen.lowlevel.xs
+host, store, closed = xen.lowlevel.xc.xc(), xen.lowlevel.xs.xs(), xen.lowlevel.xs.xs()
+closed.close()
+store.watch("/tool", "a token")
+assert store.read_watch() == ("/tool", "a token")
+print(len(host.domain_getinfo()), flush=True)
+for _ in range(2):
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os.setsid()
+    print(len(host.domain_getinfo()), store.read("", "/local/domain/1/name"), store.read_watch(), flush=True)
+store.write("", "/tool/x", "1")
+print(store.read_watch())
+store.unwatch("/tool", "a token")
+try:
+    closed.read("", "/tool")
+except xen.lowlevel.xs.Error as error:
+    print(error)
+store.close()
+del host
+sys.stdout.flush()
+"""
+
+# A program that says where other modules of Xen's are, once pyxc has been installed.
+EXTENDED = """
+import sys
+sys.path.append(sys.argv[1])
+from xen import lowlevel, migration
+from xen.util import auxbin
+import xen.lowlevel.xc
+print(migration.WHERE, auxbin.WHERE, len(xen.lowlevel.xc.xc().domain_getinfo()))
 """
 
 
@@ -69,6 +108,35 @@ def test_a_monitor_acts(action: str) -> None:
 def test_a_monitor_that_may_not_act_says_so() -> None:
     done = program("monitor.py", "resume", "web1")
     assert (done.returncode, done.stderr) == (1, "resume web1: Invalid argument\n")
+
+
+def test_a_daemon_keeps_its_handles(tmp_path: Path) -> None:
+    """Each process opens them for itself."""
+    script = tmp_path / "daemon.py"
+    script.write_text(DAEMON)
+    done = run("-m", "pyxc.compat", "run", str(script))
+    assert (done.returncode, done.stderr) == (0, "")
+    there = "4 b'web1' ('/tool', 'a token')"
+    last = ["('/tool/x', 'a token')", "(22, 'Invalid argument')"]
+    assert done.stdout.splitlines() == ["4", there, there, *last]
+
+
+@pytest.mark.parametrize("way", ["installed for it", "as a package"])
+def test_a_program_finds_other_modules_of_xen(tmp_path: Path, way: str) -> None:
+    """Also when it says only after its start where they are, and theirs of the same name is not taken."""
+    for name in ("", "util", "lowlevel"):
+        (tmp_path / "others" / "xen" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "others" / "xen" / name / "__init__.py").touch()
+    for name in ("migration", "util/auxbin", "lowlevel/xc"):
+        (tmp_path / "others" / "xen" / f"{name}.py").write_text(f"WHERE = {name!r}")
+    script = tmp_path / "program.py"
+    script.write_text(EXTENDED)
+    if way == "installed for it":
+        done = run("-m", "pyxc.compat", "run", str(script), str(tmp_path / "others"))
+    else:
+        begin = f"import sys; sys.path.insert(0, {str(PACKAGE)!r})"
+        done = run("-c", begin + EXTENDED, str(tmp_path / "others"))
+    assert (done.stdout, done.stderr) == ("migration util/auxbin 4\n", "")
 
 
 @pytest.mark.parametrize("release", ["4.14", "4.17", "4.22"])

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,55 @@ def test_domain_dumpcore(libxc: xc, tmp_path: Path) -> None:
     with pytest.raises(Error) as caught:
         libxc.domain_dumpcore(PAUSED, str(tmp_path / "no" / "directory"))
     assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("kind", ["an unfinished dump", "a link", "a link to nothing", "a pipe", "a file"])
+def test_domain_dumpcore_writes_into_whatever_can_be_opened(libxc: xc, tmp_path: Path, kind: str) -> None:
+    plain, path = tmp_path / "plain", tmp_path / "core"
+    libxc.domain_dumpcore(PAUSED, str(plain))
+    if kind == "an unfinished dump":
+        path.with_name("core.part").write_text("of a dump that was killed")
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a file":
+        path.write_text("x" * 100)
+        path.chmod(0o644)
+    else:
+        (tmp_path / "there").write_text("the one before" if kind == "a link" else "")
+        path.symlink_to(tmp_path / ("there" if kind == "a link" else "nothing"))
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(path.read_bytes()))
+    if kind == "a pipe":
+        reader.start()
+    mode = path.stat().st_mode if path.exists() else None
+    assert libxc.domain_dumpcore(PAUSED, str(path)) == 0
+    if kind == "a pipe":
+        reader.join()
+    else:
+        found.append(path.read_bytes())
+    assert found == [plain.read_bytes()]
+    assert mode in (None, path.stat().st_mode)
+
+
+def test_fixed_domain_dumpcore_of_nobody_leaves_the_file_alone(libxc: xc, tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    path.write_text("the one before")
+    with pytest.raises(Error):
+        libxc.domain_dumpcore(NOBODY, str(path))
+    assert path.read_text() == "the one before"
+
+
+def test_fixed_errors_where_libxc_has_words_of_its_own(libxc: xc, tmp_path: Path) -> None:
+    for call in (
+        lambda: libxc.evtchn_alloc_unbound(NOBODY, 0),
+        lambda: libxc.domain_resume(NOBODY, 0),
+        lambda: libxc.domain_resume(NOBODY, 1),
+        lambda: libxc.domain_shutdown(NOBODY, 0),
+        lambda: libxc.domain_dumpcore(NOBODY, str(tmp_path / "core")),
+    ):
+        with pytest.raises(Error) as caught:
+            call()
+        assert caught.value.args == (errno.ESRCH, os.strerror(errno.ESRCH))
 
 
 def test_fixed_domain_dumpcore_says_what_is_wrong_with_an_empty_path(libxc: xc) -> None:

@@ -37,6 +37,28 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     target.host.cache_clear()
 
 
+@pytest.mark.parametrize("access", ["yes", [1], 1.0, None])
+def test_what_a_domain_may_do_is_said_by_ints(access: object) -> None:
+    store = xs.xs()
+    store.write("", "/test", "x")
+    for name in ("read", "write", "dom"):
+        with pytest.raises(TypeError):
+            store.set_permissions("", "/test", [{"dom": 0, name: access}])
+    with pytest.raises(OverflowError):
+        store.set_permissions("", "/test", [{"dom": 0, "read": 2**31}])
+    assert store.get_permissions("", "/test") == [{"dom": 0, "read": 0, "write": 0}]
+    store.set_permissions("", "/test", [{"dom": 1, "read": True, "write": 7}])
+    assert store.get_permissions("", "/test")[1:] == [{"dom": 1, "read": 1, "write": 2}]
+
+
+@pytest.mark.parametrize("page", ["1", 1.0, None, b"1"])
+def test_the_page_of_a_domain_is_an_int(page: object) -> None:
+    with pytest.raises(TypeError):
+        xs.xs().introduce_domain(1, page, 1)
+    with pytest.raises(OverflowError):
+        xs.xs().introduce_domain(1, 2**64, 1)
+
+
 def test_an_error_has_its_number() -> None:
     with pytest.raises(RuntimeError) as caught:
         xs.xs().get_permissions("", "/nothing")
