@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyxc.abi.version import Feature
     from pyxc.domain.affinity import Affinity
     from pyxc.domain.channels import Channel
+    from pyxc.domain.console import Console
     from pyxc.domain.domain import Domain
     from pyxc.domain.domains import Domains
     from pyxc.domain.frames import FrameList
@@ -95,6 +96,7 @@ __all__ = [
     "Capability",
     "Channel",
     "ChannelStatus",
+    "Console",
     "CpuPolicy",
     "CpuTopology",
     "CreateFlag",
@@ -202,6 +204,7 @@ _MODULES = {
     "abi.version": "Feature",
     "domain.affinity": "Affinity",
     "domain.channels": "Channel",
+    "domain.console": "Console",
     "domain.domain": "Domain",
     "domain.domains": "Domains",
     "domain.frames": "FrameList",

@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pyxc import arguments, errors, undoing
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # each is imported by what hands it out: most programs use fe
     from pyxc.abi.domctl_tsc import TscMode
     from pyxc.domain.ask import Ask
     from pyxc.domain.channels import Channels
+    from pyxc.domain.console import Console
     from pyxc.domain.grants import Grants
     from pyxc.domain.hvm_context import HvmContexts
     from pyxc.domain.hvm_params import HvmParams
@@ -80,6 +82,12 @@ class Domain(Identity):
         from pyxc.domain.ask import Ask
 
         return Ask(self)
+
+    @cached_property
+    def console(self) -> Console:
+        from pyxc.domain.console import Console
+
+        return Console(self)
 
     @property
     def memory(self) -> Memory:

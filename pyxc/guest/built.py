@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
 
+from pyxc.domain.console import Console, Place
 from pyxc.domain.domain import Domain
 from pyxc.guest.images import Kind
 from pyxc.host.host import Host
@@ -35,3 +37,8 @@ class BuiltDomain(Domain):
         super().__init__(xen, domid, handle)
         self.kind = kind
         self.store_frame, self.store_port, self.console_frame, self.console_port = rings
+
+    @cached_property
+    def console(self) -> Console:
+        """Its place is known here before xenstore knows it."""
+        return Console(self, Place(self.console_frame, self.console_port))

@@ -23,6 +23,7 @@ EVERY_COMMAND = {
     "destroy": ["destroy", "build"],
     "shutdown": ["shutdown", "web1"],
     "reboot": ["reboot", "web1"],
+    "console": ["console", "web1"],
     "sysrq": ["sysrq", "web1", "s"],
     "vcpu-set": ["vcpu-set", "web1", "1"],
     "mem-set": ["mem-set", "web1", "32"],

@@ -30,6 +30,8 @@ from strangers import Enough, HonestLink, StrangeLink, answer
 import pyxc
 from pyxc import errors, sim
 from pyxc.call.caller import Caller
+from pyxc.cli.terminal import Harmless
+from pyxc.domain.console import Console
 from pyxc.domain.hvm_context import HvmContext
 from pyxc.domain.registers import VcpuContext
 from pyxc.files import labels, provenance
@@ -290,6 +292,35 @@ def _kernels() -> list[bytes]:
     return [*plain, *packed, kernels.FORMATS["xz"](plain[2])]
 
 
+@cache
+def _speaker() -> tuple[sim.Hypervisor, pyxc.Xen]:
+    host = sim.Hypervisor(sim.named("sim:"))
+    host.script(1)
+    return host, pyxc.connect(host.connect())
+
+
+def _console(data: bytes) -> object:
+    """A page that the guest has written as it likes."""
+    host, xen = _speaker()
+    domain = host.domains[1]
+    assert domain.rings is not None
+    host.machine.memory.write(domain.rings.console, 0, data[:4096].ljust(4096, b"\0"))
+    with Console(xen.domains[1]) as console:
+        console.write_some(b"typed")
+        with suppress(errors.DecodeError):
+            assert len(console.read(timeout=0)) <= 2048
+        assert len(console.last()) <= 2048
+        return console.read(timeout=0)
+
+
+def _shown(data: bytes) -> str:
+    """What a guest prints, as it is shown where no raw terminal is."""
+    harmless = Harmless()
+    text = "".join(harmless.text(bytes([byte])) for byte in data)
+    assert all(letter.isprintable() or letter in "\n\t" for letter in text)
+    return text
+
+
 def _labelled(data: bytes) -> object:
     return labels._decoded(Attributes(-1, "strange"), data)
 
@@ -322,6 +353,10 @@ TARGETS: dict[str, Target] = {
     "store.wire.permission": Target(
         lambda data: Permission.parse(data.decode("latin-1")), lambda: [b"r3", b"b65535"], (ValueError,)
     ),
+    "domain.console": Target(
+        _console, lambda: [b"x" * 3072 + struct.pack("<IIII", 0, 0, 5, 2000), bytes(4096)]
+    ),
+    "cli.terminal": Target(_shown, lambda: ["\x1b[1mé\r\n".encode()]),
     "store.channel": Target(_received, lambda: [b"bytes"]),
     "xenstored": Target(_serve, lambda: [*_conversation(b"\0"), *_conversation(b"\1")]),
     "evtchn": Target(_ports, lambda: [struct.pack("=I", 5), b""]),

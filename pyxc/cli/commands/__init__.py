@@ -13,6 +13,7 @@ TOPICS = {
     "top": "top",
     "domain": "pause unpause destroy trigger create-empty mem-max dump-core",
     "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",
+    "console": "console",
     "vcpu": "vcpu-pin context",
     "memory": "frames",
     "scheduler": "sched-credit sched-credit2 sched-rtds",

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from pyxc.abi import console
+from pyxc.abi.event_channel import Status
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
 from pyxc.errors import StoreError
@@ -52,8 +53,15 @@ class ScriptedGuest:
         self._watched: dict[str, tuple[str, React]] = {}
         self._due: dict[str, Callable[[], object]] = {}
         self._typed: list[Callable[[bytes], object]] = []
-        if xen.profile.since(3, 3) and self.domain.hvm:
+        if self.domain.hvm:
             self.domain.params.setdefault(HvmParam.CALLBACK_IRQ, 1)
+        self._leave_console()
+
+    def _leave_console(self) -> None:
+        """As where no xenconsoled runs: dom0's end of its console is for whoever attaches to it."""
+        port, dom0 = self.domain.ports[self._console_port()], self._xen.domains[0]
+        if port.status is Status.INTERDOMAIN and port.port not in dom0.ports.listeners:
+            channels.close(self._xen, dom0, port.port)
 
     @property
     def domid(self) -> int:
