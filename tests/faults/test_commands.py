@@ -49,6 +49,7 @@ COMMANDS: dict[str, str] = {
     "stream verify": "stream verify {file}", "demo": "demo", "domid": "domid web1", "domname": "domname 1",
     "rename": "rename web1 web9", "shutdown": "shutdown web1", "reboot": "reboot web1",
     "sysrq": "sysrq web1 s", "mem-set": "mem-set web1 32 --timeout 0", "vcpu-set": "vcpu-set web1 1",
+    "console": "console --last web1",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
