@@ -144,6 +144,8 @@ class Pool:
         """Arenas taken and not yet released."""
     def live(self) -> list[tuple[int, int]]:
         """(address, size) of every arena that is taken."""
+    def arena_at(self, address: int) -> Arena | None:
+        """The arena that is taken and has this address, None where there is none."""
     def close(self) -> None:
         """Unmap what lies in the pool; arenas still out are unmapped when they come back."""
 

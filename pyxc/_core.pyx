@@ -524,6 +524,13 @@ cdef class Pool:
         return [(<uintptr_t> arena.memory.start, arena.memory.size)
                 for arena in members(&self.arenas) if arena.pool is not None]
 
+    def arena_at(self, uint64_t address):
+        cdef Arena arena
+        for arena in members(&self.arenas):
+            if arena.pool is not None and address - <uintptr_t> arena.memory.start < arena.memory.size:
+                return arena
+        return None
+
     def close(self):
         self.closed = True
         self.device = None

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import operator
-import uuid
 from collections.abc import Iterable
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 from pyxc.abi.domid import DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.page import MOST_FRAME
+
+if TYPE_CHECKING:  # the module is imported where it is needed: it takes long
+    import uuid
 
 
 def natural(name: str, value: SupportsIndex, most: int, least: int = 0) -> int:
@@ -42,6 +44,8 @@ def domid_or_self(value: SupportsIndex) -> int:
 
 def handle(value: uuid.UUID | str | bytes) -> uuid.UUID:
     """A domain's handle: a UUID, its text, or its 16 bytes."""
+    import uuid
+
     if isinstance(value, bytes):
         if len(value) != 16:
             raise ValueError(f"a UUID has 16 bytes, not {len(value)}")
@@ -56,8 +60,17 @@ def handle(value: uuid.UUID | str | bytes) -> uuid.UUID:
     return value
 
 
+def handle_or_new(value: uuid.UUID | str | bytes | None) -> uuid.UUID:
+    """The same; a random one for None."""
+    import uuid
+
+    return uuid.uuid4() if value is None else handle(value)
+
+
 def uuid_or_none(text: str) -> uuid.UUID | None:
     """The UUID that a text spells in full (36 characters), None when it is no such text."""
+    import uuid
+
     if len(text) != 36:
         return None
     try:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from pyxc.abi import releases
 from pyxc.abi.layout import Release
-from pyxc.call import probe, trace
+from pyxc.call import probe
 from pyxc.call.caller import Caller
 from pyxc.link import Gate, Link
-from pyxc.link.privcmd import PrivcmdLink
 from pyxc.store import StoreClient
 from pyxc.store import connect as connect_store
 from pyxc.xen import Xen
@@ -85,6 +84,8 @@ def chosen(target: str | None) -> str | None:
 def open_link(target: str | None, gate: Gate = "auto") -> Link:
     """The link to a target. What only some targets need is loaded only for them."""
     if target is None:
+        from pyxc.link.privcmd import PrivcmdLink
+
         return PrivcmdLink(gate)
     if target.startswith(SIMULATED):
         from pyxc import sim
@@ -102,6 +103,10 @@ def connect(link: Link, *, readonly: bool = False, names: bool = True, assume: R
     """A Xen on a link that is open: for wrapped links (recorded, replayed, with faults)."""
     text = os.environ.get("PYXC_ASSUME")
     interface = probe.interface_of(link, releases.parsed(text) if assume is None and text else assume)
-    tracer = trace.printer() if os.environ.get("PYXC_TRACE", "0") not in ("", "0") else None
+    tracer = None
+    if os.environ.get("PYXC_TRACE", "0") not in ("", "0"):
+        from pyxc.call import trace
+
+        tracer = trace.printer()
     caller = Caller(link, interface, readonly, tracer)
     return Xen(link, caller, names)

@@ -7,3 +7,8 @@ PAGE_KB = 4
 """KiB in a page."""
 MOST_FRAME = 2**52 - 1
 """The highest number that a frame can have: an address has 64 bits."""
+
+
+def pages_kb(pages: int | None) -> int | None:
+    """KiB of so many pages; None for a number that is not told."""
+    return None if pages is None else pages * PAGE_KB

@@ -10,15 +10,15 @@ from enum import IntEnum
 
 import pyxc
 
-_SIZE = re.compile(r"([0-9]+)([bkmgt]?)")
+_SIZE = r"([0-9]+)([bkmgt]?)"
 _SECONDS_MOST = 10**6
 _SHIFTS = {"b": 0, "k": 10, "m": 20, "": 20, "g": 30, "t": 40}
-_CPUS = re.compile(r"(\^?)(nodes?:)?(?:(all)|([0-9]+)(?:-([0-9]+))?)")
+_CPUS = r"(\^?)(nodes?:)?(?:(all)|([0-9]+)(?:-([0-9]+))?)"
 
 
 def memory_kb(text: str) -> int:
     """KiB of a size: MiB unless b, k, m, g or t follows."""
-    match = _SIZE.fullmatch(text.lower())
+    match = re.fullmatch(_SIZE, text.lower())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: a number, then b, k, m, g, t or nothing")
     return int(match[1]) << _SHIFTS[match[2]] >> 10
@@ -50,7 +50,7 @@ def cpu_set(text: str, topology: Sequence[pyxc.CpuTopology]) -> frozenset[int]:
     """
     chosen: set[int] = set()
     for part in text.split(","):
-        match = _CPUS.fullmatch(part)
+        match = re.fullmatch(_CPUS, part)
         if match is None or (match[1] and match[3]):
             raise ValueError(f"{text!r} is not a list of cpus like 0-3,5,^2 or all")
         cpus = _part(match, topology)

@@ -31,9 +31,13 @@ class Parser(argparse.ArgumentParser):
     """One that raises UsageError where argparse would print its usage and exit."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
+        super().__init__(allow_abbrev=False, formatter_class=_unmeasured, **settings)
         self.commands: dict[str, Parser] = {}
         """Those of a group, by the word that comes next."""
+
+    def format_help(self) -> str:
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -52,6 +56,11 @@ class Parser(argparse.ArgumentParser):
         """An option that wants a value."""
         action = self._option_string_actions.get(option)
         return None if action is None or action.nargs == 0 else action
+
+
+def _unmeasured(prog: str) -> argparse.HelpFormatter:
+    """What checks arguments; argparse would look up the size of the terminal for each of them."""
+    return argparse.HelpFormatter(prog, width=80)
 
 
 class Program:
@@ -101,7 +110,7 @@ class Program:
 
 
 def _adder(parser: Parser) -> Any:
-    return parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    return parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser, prog=parser.prog)
 
 
 def _add_global_options(parser: Parser) -> None:

@@ -23,7 +23,7 @@ def shown(name: str | None) -> str:
 
 def name_of(xen: pyxc.Xen, info: pyxc.DomainInfo) -> str | None:
     """A domain's name to be shown; None, after a warning, also where xenstore cannot be asked."""
-    return pyxc.readable(xen.names.domain_name(info.domid, info.uuid))
+    return pyxc.readable(xen.names.domain_name(info.domid, info.handle))
 
 
 def opened(args: argparse.Namespace) -> pyxc.Xen:

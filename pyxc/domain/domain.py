@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-import uuid
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ from pyxc.domain.identity import Identity
 from pyxc.domain.info import MOST_VCPUS, read_info
 
 if TYPE_CHECKING:  # each is imported by what hands it out: most programs use few
+    import uuid
+
     from pyxc.abi.domctl_tsc import TscMode
     from pyxc.domain.ask import Ask
     from pyxc.domain.channels import Channels

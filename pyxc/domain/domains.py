@@ -5,26 +5,27 @@ from __future__ import annotations
 
 import errno
 import time
-import uuid as uuids
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pyxc import arguments, errors, undoing
-from pyxc.abi import domctl, flask, sysctl
+from pyxc import arguments, errors
+from pyxc.abi import domctl, sysctl
 from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
-from pyxc.domain.domain import Domain
 from pyxc.domain.info import INFO, MOST_VCPUS, DomainInfo
-from pyxc.domain.lookup import Key, lookup
 from pyxc.host.host import Host
-from pyxc.host.pools import Pool
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the rest is imported when a domain is wanted: most programs list them
+    import uuid as uuids
+
+    from pyxc.domain.domain import Domain
+    from pyxc.domain.lookup import Key
     from pyxc.guest.build import Content
     from pyxc.guest.built import BuiltDomain
     from pyxc.guest.guest_memory import Progress
     from pyxc.guest.images import Kind
+    from pyxc.host.pools import Pool
 
 _ROOM = 8
 _U32_MAX = 2**32 - 1
@@ -44,7 +45,7 @@ _IDS_PATIENCE_S, _IDS_POLL_S = 2.0, 0.005
 _OLD_DEFAULT_GRANTS = {"max_grant_frames": 64, "max_maptrack_frames": 1024}
 
 
-class Domains(Mapping[int, Domain]):
+class Domains(Mapping[int, "Domain"]):
     """All domains: `xen.domains[3]`, `xen.domains["web1"]`, `xen.domains[UUID]`. Iterates over ids, in order.
 
     A text of digits is an id, too; and a Domain is found again, if it still is the same one.
@@ -83,6 +84,9 @@ class Domains(Mapping[int, Domain]):
         What is dying is found by its id, and by a name or UUID that nothing living has. StoreError when
         xenstore cannot be asked for a name; ValueError, TypeError for an invalid key.
         """
+        from pyxc.domain.domain import Domain
+        from pyxc.domain.lookup import lookup
+
         info = lookup(self.xen, key, self.infos)
         domain = Domain(self.xen, info.domid, info.uuid)
         domain.recognise()
@@ -124,7 +128,7 @@ class Domains(Mapping[int, Domain]):
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
-        handle = uuids.uuid4() if uuid is None else arguments.handle(uuid)
+        handle = arguments.handle_or_new(uuid)
         xen = self.xen.interface.xen
         chosen = ((hvm, CreateFlag.HVM), (hap, CreateFlag.HAP), (iommu, CreateFlag.IOMMU))
         flags = sum(flag for wanted, flag in chosen if wanted)
@@ -204,6 +208,8 @@ class Domains(Mapping[int, Domain]):
 
     def _ssidref(self, wanted: int | None) -> int:
         if wanted is None:
+            from pyxc.abi import flask
+
             return flask.default_ssidref(self.xen.interface.xen)
         return arguments.natural("ssidref", wanted, _U32_MAX)
 
@@ -217,6 +223,9 @@ class Domains(Mapping[int, Domain]):
         return _DEFAULT_GRANTS if self.xen.interface.xen >= (4, 14) else _OLD_DEFAULT_GRANTS
 
     def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
+        from pyxc import undoing
+        from pyxc.domain.domain import Domain
+
         if self.xen.caller.has_field(domctl.CREATEDOMAIN, "grant_opts"):
             fields["grant_opts"] = self.xen.grant_version
         with undoing.made(

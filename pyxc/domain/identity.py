@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyxc import errors
 from pyxc.abi import domctl
@@ -14,6 +13,9 @@ from pyxc.call.caller import Reply
 from pyxc.domain.info import DomainInfo, read_info
 from pyxc.domain.state import unique_id
 from pyxc.host.host import Host
+
+if TYPE_CHECKING:
+    import uuid
 
 
 class Identity:

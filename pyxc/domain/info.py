@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import errno
-import uuid
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc.abi import domctl
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.layout import Span
-from pyxc.abi.page import PAGE_KB
+from pyxc.abi.page import PAGE_KB, pages_kb
 from pyxc.abi.sched import ShutdownReason
 from pyxc.call.records import Record
 from pyxc.host.host import Host
-from pyxc.host.records import pages_kb
+
+if TYPE_CHECKING:
+    import uuid
 
 MOST_VCPUS = 8192
 """More than that no domain has."""
@@ -47,6 +48,8 @@ class DomainInfo(NamedTuple):
 
     @property
     def uuid(self) -> uuid.UUID:
+        import uuid
+
         return uuid.UUID(bytes=self.handle)
 
     @property

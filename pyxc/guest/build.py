@@ -83,7 +83,7 @@ def build(making: Making, wanted: Wanted) -> BuiltDomain:
     guest = _understood(wanted)
     _refuse_older(xen, guest.kind)
     plan = build_pvh.plan(xen.interface, guest.kernel, guest.pages, guest.command_line, guest.ramdisk)
-    handle = uuids.uuid4() if wanted.uuid is None else arguments.handle(wanted.uuid)
+    handle = arguments.handle_or_new(wanted.uuid)
     with undoing.made(
         lambda: _create(making, wanted, guest, handle),
         _destroy,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pyxc.abi import sysctl
-from pyxc.abi.page import PAGE_KB
+from pyxc.abi.page import PAGE_KB, pages_kb
 from pyxc.call.records import Record
 
 
@@ -106,11 +106,6 @@ class NumaNode(NamedTuple):
     size_bytes: int | None
     free_bytes: int | None
     distances: tuple[int | None, ...]
-
-
-def pages_kb(pages: int | None) -> int | None:
-    """KiB of so many pages; None for a number that is not told."""
-    return None if pages is None else pages * PAGE_KB
 
 
 def text(raw: bytes) -> str:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import base64
-import ctypes
+import binascii
 import sys
 import zlib
 from array import array
 from typing import Any
 
-from pyxc._core import Pool
+from pyxc._core import Arena, Pool
 
 
 class Snapshot:
@@ -19,17 +18,16 @@ class Snapshot:
     Its words are in the hypervisor's byte order.
     """
 
-    def __init__(self, address: int, size: int, byteorder: str) -> None:
-        self.address = address
-        self.size = size
+    def __init__(self, arena: Arena | None, byteorder: str) -> None:
+        self.address = 0 if arena is None else arena.address
+        self.size = 0 if arena is None else arena.size
+        self._view = memoryview(b"") if arena is None else arena.view
         self._swapped = byteorder != sys.byteorder
 
     @classmethod
     def of(cls, pool: Pool, arguments: tuple[int, ...], byteorder: str) -> Snapshot:
-        for address, size in pool.live():
-            if any(address <= argument < address + size for argument in arguments):
-                return cls(address, size, byteorder)
-        return cls(0, 0, byteorder)
+        arenas = map(pool.arena_at, arguments)
+        return cls(next((arena for arena in arenas if arena is not None), None), byteorder)
 
     def relative(self, argument: int) -> int | list[str | int]:
         """An argument, or ["@", offset] when it points into the arena."""
@@ -37,7 +35,7 @@ class Snapshot:
 
     def read(self) -> dict[str, Any]:
         """Contents up to the last byte that is not zero, and where handles stand in it."""
-        words = self._in_order(array("Q", ctypes.string_at(self.address, self.size) if self.size else b""))
+        words = self._in_order(array("Q", bytes(self._view)))
         handles = [position for position, word in enumerate(words) if 0 <= word - self.address < self.size]
         for position in handles:
             words[position] -= self.address
@@ -49,7 +47,7 @@ class Snapshot:
         words = self._in_order(array("Q", data.ljust(self.size, b"\0")))
         for position in content["handles"]:
             words[position] += self.address
-        ctypes.memmove(self.address, self._in_order(words).tobytes(), self.size)
+        self._view[:] = self._in_order(words).tobytes()
 
     def _in_order(self, words: array[int]) -> array[int]:
         """From the hypervisor's byte order to this machine's or back, in place."""
@@ -59,7 +57,7 @@ class Snapshot:
 
 
 def packed(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 9)).decode() if data else ""
+    return binascii.b2a_base64(zlib.compress(data, 9), newline=False).decode() if data else ""
 
 
 def unpacked(text: str, most: int) -> bytes:
@@ -67,7 +65,7 @@ def unpacked(text: str, most: int) -> bytes:
     if not text:
         return b""
     try:
-        data = zlib.decompressobj().decompress(base64.b64decode(text), most + 1)
+        data = zlib.decompressobj().decompress(binascii.a2b_base64(text), most + 1)
     except zlib.error as error:
         raise ValueError("not packed") from error
     if len(data) > most:

@@ -6,14 +6,16 @@ from __future__ import annotations
 import errno
 import io
 import os
-import socket
 import stat
 import struct
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pyxc.errors import StoreError
 from pyxc.store.wire import HEADER_SIZE, PAYLOAD_MOST
+
+if TYPE_CHECKING:  # the module is imported where it is needed: it takes long
+    import socket
 
 SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
 DEVICES = ("/dev/xen/xenbus", "/proc/xen/xenbus")
@@ -106,6 +108,8 @@ def _is_socket(path: str) -> bool:
 
 
 def _open_socket(path: str) -> socket.socket:
+    import socket
+
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(_CONNECT_S)

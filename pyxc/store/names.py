@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import errno
 import time
-import uuid as uuids
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pyxc.errors import StoreError
 from pyxc.store import channel
@@ -15,6 +15,9 @@ from pyxc.store.channel import Channel
 from pyxc.store.client import StoreClient
 from pyxc.store.session import TIMEOUT_S
 from pyxc.store.wire import Kind
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 _GLANCE_S = 1.0
 """How long a name is waited for that is only shown."""
@@ -49,12 +52,12 @@ class Names:
         self._warned = False
 
     def domain_name(
-        self, domid: int, uuid: uuids.UUID | None = None, *, strictly: bool = False
+        self, domid: int, uuid: UUID | bytes | None = None, *, strictly: bool = False
     ) -> str | None:
         """The name of the domain with an id, None when it has none.
 
-        With `uuid` a name that was written for another domain with the same id does not count: where
-        /local/domain/ID/vm exists, it must end in this UUID. Bytes that are not UTF-8 are surrogates
+        With `uuid`, or its bytes, a name that was written for another domain with the same id does not count:
+        where /local/domain/ID/vm exists, it must end in this UUID. Bytes that are not UTF-8 are surrogates
         (surrogateescape), so that different names stay different.
         """
         home = f"/local/domain/{domid}"
@@ -62,7 +65,8 @@ class Names:
         if name is None or uuid is None:
             return name
         vm = self._text(f"{home}/vm", strictly)
-        return name if vm is None or vm.lower().endswith(str(uuid)) else None
+        digits = (uuid if isinstance(uuid, bytes) else uuid.bytes).hex()
+        return name if vm is None or vm.lower().replace("-", "").endswith(digits) else None
 
     def pool_name(self, pool_id: int, *, strictly: bool = False) -> str | None:
         """The same of a cpu pool. The first one has a name even where nobody gave it one."""

@@ -21,9 +21,9 @@ ABSOLUTE_MOST, RELATIVE_MOST = 3072, 2048
 """Characters of a path."""
 
 _HEADER = struct.Struct("=IIII")
-_NODE = re.compile(r"/|(?!@)/?[A-Za-z0-9@_-]+(?:/[A-Za-z0-9@_-]+)*")
-_SPECIAL = re.compile(r"@[A-Za-z0-9_@/-]+")
-_DOMID = re.compile(r"[0-9]{1,5}")
+_NODE = r"/|(?!@)/?[A-Za-z0-9@_-]+(?:/[A-Za-z0-9@_-]+)*"
+_SPECIAL = r"@[A-Za-z0-9_@/-]+"
+_DOMID = r"[0-9]{1,5}"
 
 
 class Kind(IntEnum):
@@ -106,7 +106,7 @@ class Permission(NamedTuple):
     def parse(cls, text: str) -> Permission:
         """ValueError for what is no permission: n, r, w or b (none, read, write, both), then the domid."""
         letter, domid = text[:1], text[1:]
-        if letter not in _LETTERS or not _DOMID.fullmatch(domid):
+        if letter not in _LETTERS or not re.fullmatch(_DOMID, domid):
             raise ValueError(f"{text!r} is no permission: n, r, w or b, then a domid, as in r3")
         return cls(int(domid), _LETTERS[letter])
 
@@ -192,7 +192,7 @@ def path_bytes(path: str, special: bool = False) -> bytes:
     most = ABSOLUTE_MOST if path.startswith("/") else RELATIVE_MOST
     if len(path) > most:
         raise ValueError(f"a path of {len(path)} characters; xenstore takes {most}")
-    if not (_NODE.fullmatch(path) or (special and _SPECIAL.fullmatch(path))):
+    if not (re.fullmatch(_NODE, path) or (special and re.fullmatch(_SPECIAL, path))):
         raise ValueError(f"{path!r} is no path: letters, digits, -, _ and @ between single slashes")
     return path.encode("ascii")
 

@@ -15,6 +15,7 @@ from pyxc.abi import cpu_policy, domctl, domctl_scheduler, livepatch, perfc, sys
 from pyxc.abi.cpu_policy import Policy
 from pyxc.abi.layout import Layout, Table, pad
 from pyxc.domain.vcpus import Vcpus
+from pyxc.host.cpu_policy import domain_policy
 from pyxc.sim import Hypervisor, named
 from pyxc.sim.model.livepatches import Patch
 
@@ -197,7 +198,7 @@ GROWN: dict[str, tuple[str, Table, Callable[[pyxc.Xen], object]]] = {
     "cputopo": ("4.22", sysctl.CPUTOPO_STRUCT, lambda xen: xen.topology()),
     "meminfo": ("4.22", sysctl.MEMINFO_STRUCT, lambda xen: xen.numa()),
     "cpuinfo": ("4.22", sysctl.CPUINFO_STRUCT, lambda xen: xen.idle_ns()),
-    "leaves": ("4.22", cpu_policy.LEAF_STRUCT, lambda xen: xen.domains[1].cpu_policy()),
+    "leaves": ("4.22", cpu_policy.LEAF_STRUCT, lambda xen: domain_policy(xen, 1)),
     "msrs": ("4.22", cpu_policy.MSR_STRUCT, lambda xen: xen.cpu_policies.host(Policy.HOST)),
     "status": ("4.22", livepatch.STATUS_STRUCT, lambda xen: xen.livepatches.all()),
     "desc": ("4.17-xsm", perfc.DESC_STRUCT, lambda xen: xen.perfc.read()),

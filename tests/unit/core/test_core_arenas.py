@@ -75,8 +75,12 @@ def test_what_is_out_is_counted_and_listed(pool: Pool) -> None:
     first, second = pool.take(1), pool.take(20_000)
     assert pool.outstanding == 2
     assert sorted(pool.live()) == sorted((arena.address, arena.size) for arena in (first, second))
+    assert pool.arena_at(second.address + second.size - 1) is second
+    assert pool.arena_at(second.address - 1) is not second
+    assert pool.arena_at(0) is None
     first.release()
     assert pool.live() == [(second.address, second.size)]
+    assert pool.arena_at(second.address) is second
     del second
     assert (pool.outstanding, pool.live()) == (0, [])
 
