@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pyxc.abi import releases
-from pyxc.abi.layout import Release
+from pyxc.abi.layout import Interface, Release
 from pyxc.call import probe
 from pyxc.call.caller import Caller
 from pyxc.link import Gate, Link
@@ -99,10 +99,22 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
     raise ValueError(f"unknown target {target!r}: {known}")
 
 
-def connect(link: Link, *, readonly: bool = False, names: bool = True, assume: Release | None = None) -> Xen:
-    """A Xen on a link that is open: for wrapped links (recorded, replayed, with faults)."""
+def connect(
+    link: Link,
+    *,
+    readonly: bool = False,
+    names: bool = True,
+    assume: Release | None = None,
+    known: Interface | None = None,
+) -> Xen:
+    """A Xen on a link that is open: for wrapped links (recorded, replayed, with faults).
+
+    `known` is the interface of another handle on the same hypervisor, which need not be found out again.
+    """
     text = os.environ.get("PYXC_ASSUME")
-    interface = probe.interface_of(link, releases.parsed(text) if assume is None and text else assume)
+    if assume is None and text:
+        assume = releases.parsed(text)
+    interface = known or probe.interface_of(link, assume)
     tracer = None
     if os.environ.get("PYXC_TRACE", "0") not in ("", "0"):
         from pyxc.call import trace

@@ -249,7 +249,7 @@ def test_lists_that_are_as_they_were_are_measured_once(name: str) -> None:
             again = question(xen)
             if name not in ("cpuinfo", "desc"):
                 assert assumed == again == question(known)
-            assert link.hypercalls - before <= 3
+            assert link.hypercalls - before <= 5  # since 4.21 a domain that is looked up is recognised, too
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex, TypeVar
 from pyxc import errors
 from pyxc._core import fork_count
 from pyxc.abi.errno import describe
-from pyxc.abi.layout import NotInInterface
+from pyxc.abi.layout import Interface, NotInInterface
 from pyxc.compat import target
 from pyxc.domain.domain import Domain
 from pyxc.domain.info import read_info
@@ -34,6 +34,9 @@ _NUMBERS = (
     (ValueError, errno.EINVAL),
 )
 """What carries no number of its own."""
+
+_INTERFACES: dict[tuple[str, str | None], Interface] = {}
+"""Those of the hypervisors that this process has opened."""
 
 C = TypeVar("C", bound=type)
 
@@ -100,8 +103,13 @@ class Handle:
         self._connect()
 
     def _connect(self) -> None:
+        """Which interface the hypervisor speaks is found out once: there are programs that open one for each
+        question."""
         try:
-            self._xen = connect(target.open_link(), names=False)
+            link = target.open_link()
+            key = link.target, os.environ.get("PYXC_ASSUME")
+            self._xen = connect(link, names=False, known=_INTERFACES.get(key))
+            _INTERFACES[key] = self._xen.interface
         except (errors.Error, OSError, ValueError) as error:
             raise _failed_to_open(error) from error
         self._forks = fork_count()

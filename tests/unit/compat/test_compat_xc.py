@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hosts import Bind
+from hosts import Bind, truth_of
 
 import pyxc
 from pyxc.compat import target
@@ -245,3 +245,16 @@ def test_a_newer_xen_is_managed_by_assumed_structures(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PYXC_ASSUME", "4.22")
     assert [info["domid"] for info in xc().domain_getinfo()] == [0, 1, 2, 3]
     target.host.cache_clear()
+
+
+def test_a_second_handle_asks_nothing_that_is_known(bind: Bind) -> None:
+    host = truth_of(bind())
+    before = sum(host.counters.hypercalls)
+    assert xc().domain_getinfo(1, 1)[0]["domid"] == 1
+    assert sum(host.counters.hypercalls) == before + 1
+
+
+def test_another_hypervisor_is_found_out_again(bind: Bind) -> None:
+    assert [bind(release)._open.interface.xen for release in ("4.17", "4.22", "4.17")] == [
+        (4, 17), (4, 22), (4, 17),
+    ]  # fmt: skip
