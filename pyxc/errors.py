@@ -143,6 +143,10 @@ class GuestSilent(GuestUnable, TimeoutError):
     """A guest did not do in time what it was asked to."""
 
 
+class ConfigError(Error, ValueError):
+    """The configuration of a guest cannot be read, or asks for what is not supported; it names the line."""
+
+
 class AttributeForbidden(Error, PermissionError):
     """This process may not see or change an extended attribute: trusted ones are for CAP_SYS_ADMIN."""
 

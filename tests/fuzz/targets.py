@@ -38,6 +38,7 @@ from pyxc.files import labels, provenance
 from pyxc.files.provenance import Digest, Origin
 from pyxc.files.xattrs import Attributes
 from pyxc.guest import stream
+from pyxc.guest.config import GuestConfig
 from pyxc.guest.images import Kernel, NoteType
 from pyxc.guest.stream.summary import Summary
 from pyxc.link.evtchn import EvtchnDevice
@@ -321,6 +322,16 @@ def _shown(data: bytes) -> str:
     return text
 
 
+_CONFIG = b'''name="web";kernel='/boot/\\x41'\nmemory=0x200\ndisk=['phy:/dev/a,xvda,w',\n"/b,raw,xvdb"]
+vif = [''] # one\ncpus=["0-3","^1"]\nextra="a"\nextra+="b"\non_crash="preserve"'''
+
+
+def _config(data: bytes) -> object:
+    """A configuration of a guest, and an override."""
+    text, _, override = data.decode("latin-1").partition("\xff")
+    return GuestConfig.parse(text, [override] if override else [])
+
+
 def _labelled(data: bytes) -> object:
     return labels._decoded(Attributes(-1, "strange"), data)
 
@@ -353,6 +364,7 @@ TARGETS: dict[str, Target] = {
     "store.wire.permission": Target(
         lambda data: Permission.parse(data.decode("latin-1")), lambda: [b"r3", b"b65535"], (ValueError,)
     ),
+    "guest.config": Target(_config, lambda: [_CONFIG, _CONFIG + b"\xffmemory=3"]),
     "domain.console": Target(
         _console, lambda: [b"x" * 3072 + struct.pack("<IIII", 0, 0, 5, 2000), bytes(4096)]
     ),
