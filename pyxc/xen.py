@@ -18,6 +18,7 @@ from pyxc.link import Link
 
 if TYPE_CHECKING:  # each is imported by what hands it out: most programs use few
     from pyxc.domain.affinity import Affinity
+    from pyxc.domain.leftovers import Leftover
     from pyxc.domain.pci import PciAddress
     from pyxc.domain.usage import Sample
     from pyxc.domain.vcpus import VcpuInfo
@@ -177,6 +178,24 @@ class Xen(Host):
         from pyxc.domain.watcher import DomainWatcher
 
         return DomainWatcher(self, source, interval)
+
+    def leftovers(self) -> list[Leftover]:
+        """What programs that were killed have left here, each with how to remove it; see Leftover.
+
+        Domains that are paused, unknown to xenstore, dying or in log-dirty mode; cpu pools without a name, or
+        with the time slice of one that loses its last cpu; nodes of domains and pools that are gone; open
+        transactions of guests (not through a read-only handle). Changes nothing, and waits for nobody longer
+        than for xenstore. Each may be meant: Xen does not say who paused a guest, nor whether that one has
+        ended.
+
+        Example:
+
+        >>> [left.subject for left in xen.leftovers() if left.kind == "paused"]
+        ['domain 3 (build)']
+        """
+        from pyxc.domain import leftovers
+
+        return leftovers.find(self)
 
     def pci_group(self, device: PciAddress | str) -> list[PciAddress]:
         """dom0's other devices that the IOMMU cannot tell from this one (domctl get_device_group).

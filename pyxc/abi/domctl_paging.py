@@ -6,9 +6,11 @@ shadow_op is one command for several things, each of which is an operation of it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import HANDLE, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import DOMCTL, Operation
 
@@ -60,15 +62,23 @@ SHADOW_OP_STRUCT = Table(
 PAGING_MEMPOOL_STRUCT = Table("xen_domctl_paging_mempool", "domctl", Row("size", U64), start=0x15)
 
 
-def _shadow_op(name: str, op: ShadowOp, changes: bool = True) -> Operation:
-    return Operation(DOMCTL, f"shadow_op_{name}", 10, SHADOW_OP_STRUCT, changes=changes, fixed={"op": op})
+def _shadow_op(
+    name: str, op: ShadowOp, changes: bool = True, hints: Mapping[int, str] | None = None
+) -> Operation:
+    return Operation(
+        DOMCTL, f"shadow_op_{name}", 10, SHADOW_OP_STRUCT, changes=changes, fixed={"op": op}, hints=hints
+    )
 
 
 SHADOW_OP = Operation(DOMCTL, "shadow_op", 10, SHADOW_OP_STRUCT, changes=True)
 """Any of them, by `op`."""
 SHADOW_OP_OFF = _shadow_op("off", ShadowOp.OFF)
 SHADOW_OP_ENABLE_TEST = _shadow_op("enable_test", ShadowOp.ENABLE_TEST)
-SHADOW_OP_ENABLE_LOGDIRTY = _shadow_op("enable_logdirty", ShadowOp.ENABLE_LOGDIRTY)
+SHADOW_OP_ENABLE_LOGDIRTY = _shadow_op(
+    "enable_logdirty",
+    ShadowOp.ENABLE_LOGDIRTY,
+    hints={XenErrno.EINVAL: "log-dirty mode is on already (disable() ends it), or it has a PCI device"},
+)
 SHADOW_OP_CLEAN = _shadow_op("clean", ShadowOp.CLEAN)
 SHADOW_OP_PEEK = _shadow_op("peek", ShadowOp.PEEK, changes=False)
 SHADOW_OP_GET_ALLOCATION = _shadow_op("get_allocation", ShadowOp.GET_ALLOCATION, changes=False)

@@ -56,7 +56,7 @@ def _values(wanted: argparse.Action, before: list[str], current: str) -> Iterabl
     kind = wanted.metavar or wanted.dest.upper()
     if kind == "TARGET":
         return _targets(current)
-    if kind == "FILE":
+    if kind in ("FILE", "DIRECTORY"):
         return (FILES,)
     if kind == "PATH":
         return _nodes(_target(before), current.rpartition("/")[0])

@@ -25,6 +25,7 @@ class Status(IntEnum):
     INCOMPLETE = 12
     MISMATCH = 13
     DENIED = 14
+    LEFT = 15
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 

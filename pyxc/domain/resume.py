@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from array import array
 from collections.abc import Callable
 
 from pyxc import answers, errors, undoing
@@ -84,12 +85,18 @@ def _restore_start_info(domain: Identity, back: list[Callable[[], object]]) -> N
     entries = read_p2m(mapping).entries
     with mapping.map(frame, writable=True) as mapped, memoryview(mapped) as view:
         before = bytes(view[: layout.size])
-        pfns = layout.unpack(view)
-        for name in _IN_START_INFO:
-            pfn = pfns[name]
-            if pfn >= len(entries) or entries[pfn] == ABSENT:
-                raise errors.DecodeError(f"{name} in start_info of domain {domain.domid} is no pfn: {pfn:#x}")
+        found = layout.unpack(view)
+        frames = {name: _frame(domain, entries, name, found[name]) for name in _IN_START_INFO}
         back.append(lambda: mapping.write(frame, before))
-        for name in _IN_START_INFO:
+        for name, value in frames.items():
             offset, code, _ = layout.places[name]
-            struct.pack_into(f"{layout.order}{code}", view, offset, entries[pfns[name]])
+            struct.pack_into(f"{layout.order}{code}", view, offset, value)
+
+
+def _frame(domain: Identity, entries: array[int], name: str, value: int) -> int:
+    """The machine frame of a pfn; itself where it is one, put there by a resume() that was killed then."""
+    if value < len(entries) and entries[value] != ABSENT:
+        return entries[value]
+    if value != ABSENT and value in entries:
+        return value
+    raise errors.DecodeError(f"{name} in start_info of domain {domain.domid} is no pfn: {value:#x}")

@@ -46,7 +46,8 @@ COMMANDS: dict[str, str] = {
     "label get": "label get {file}", "label set": "label set --no-validate a:b:c:d {file}",
     "label rm": "label rm {file}", "label check": "label check --domain web1 {file}",
     "inspect": "inspect {file}", "verify": "verify {file}", "stream inspect": "stream inspect {file}",
-    "stream verify": "stream verify {file}", "demo": "demo", "domid": "domid web1", "domname": "domname 1",
+    "stream verify": "stream verify {file}", "doctor": "doctor {directory}", "demo": "demo",
+    "domid": "domid web1", "domname": "domname 1",
     "rename": "rename web1 web9", "shutdown": "shutdown web1", "reboot": "reboot web1",
     "sysrq": "sysrq web1 s", "mem-set": "mem-set web1 32 --timeout 0", "vcpu-set": "vcpu-set web1 1",
     "console": "console --last web1",
@@ -86,6 +87,7 @@ class Bench:
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         self.words = {name: directory / name for name in ("out", "policy", "file")}
+        self.words["directory"] = directory
         self.words["policy"].write_bytes((0xF97CFF8C).to_bytes(4, "little") + bytes(100))
         self.words["file"].write_bytes(b"no file of pyxc's")
         self.link: Any = None

@@ -28,6 +28,7 @@ TOPICS = {
     "label": "label",
     "file": "inspect verify",
     "stream": "stream",
+    "doctor": "doctor",
     "demo": "demo",
 }
 """The first words of the commands that each module adds, in the order of the help."""

@@ -8,7 +8,7 @@ import errno
 from pyxc.sim.xenstored.request import OK, Refused, Request, answers
 from pyxc.store.wire import Kind
 
-_COMMANDS = ("check", "print\t<string>", "help")
+_COMMANDS = ("check", "print\t<string>", "quota\t<domid>", "help")
 
 
 @answers(Kind.CONTROL)
@@ -18,4 +18,17 @@ def control(request: Request) -> bytes:
         return "\n".join(_COMMANDS).encode() + b"\0"
     if command == "check" or (command == "print" and parameters):
         return OK
+    if command == "quota" and len(parameters) == 1:
+        return _used(request, request.number(parameters[0]))
     raise Refused(errno.EINVAL)
+
+
+def _used(request: Request, domid: int) -> bytes:
+    """What a guest has of what is limited. Programs in dom0 are not counted."""
+    sessions = [one for one in request.server.sessions if one.guest and one.domid == domid]
+    used = {
+        "nodes": request.server.tree.owned_by(domid),
+        "watches": sum(len(one.watches) for one in sessions),
+        "transactions": sum(len(one.transactions) for one in sessions),
+    }
+    return "".join(f"{name:<16}: {count:8}\n" for name, count in used.items()).encode() + b"\0"

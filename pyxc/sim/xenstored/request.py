@@ -53,6 +53,8 @@ class Introduced:
 class Server(Daemon, Protocol):
     """What a request can have done. Each may raise Refused."""
 
+    sessions: list[Session]
+
     def fire(self, path: str, exact: bool, *before: Permissions) -> None:
         """Tell of a change of a node those who could see it before, or can see it or its parent now."""
 

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""What programs that were killed have left on a host, as far as that can be seen."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Literal, NamedTuple
+
+from pyxc import errors
+from pyxc.abi.sysctl_scheduler import TSLICE_MAX
+from pyxc.domain.domains import Domains
+from pyxc.domain.identity import Identity
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.log_dirty import LogDirty
+from pyxc.host.host import Host
+from pyxc.host.pools import Pool, Pools
+from pyxc.host.scheduling import CreditPoolParams
+from pyxc.store.names import readable
+
+Kind = Literal["paused", "orphan", "dying", "log-dirty", "pool", "node", "transaction", "file", "unknown"]
+"""What a leftover is; "unknown" is what could not be looked at."""
+
+_HOME, _POOLS = "/local/domain", "/local/pool"
+_TRANSACTIONS = re.compile(r"^transactions\s*:\s*(\d{1,9})\s*$", re.MULTILINE)
+_NO_SUCH_COMMAND = (errno.EINVAL, errno.ENOENT, errno.ENOSYS)
+_NOT_IN_THAT_MODE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESRCH)
+
+
+class Leftover(NamedTuple):
+    """Something that may be left. `subject` names it, `found` says what was seen, `remedy` how to remove it.
+
+    `domid` is the domain's, where it is about one.
+    """
+
+    kind: Kind
+    subject: str
+    found: str
+    remedy: str
+    domid: int | None = None
+
+
+def find(xen: Host) -> list[Leftover]:
+    """Everything that is left on a host. What cannot be looked at hides nothing else: it is "unknown"."""
+    return list(_found(xen))
+
+
+def _found(xen: Host) -> Iterator[Leftover]:
+    infos = Domains(xen).infos()
+    homes: set[int] | None = None
+    if xen.names.use:
+        try:
+            homes = _numbers(xen, _HOME)
+        except errors.StoreError as error:
+            yield _unknown("xenstore", error)
+    for info in infos:
+        if info.domid:
+            yield from _looked_at(f"domain {info.domid}", partial(_domain, xen, info, homes))
+    yield from _looked_at("the cpu pools", partial(_pools, xen, homes is not None))
+    if homes is not None:
+        yield from _stale(_HOME, homes - {info.domid for info in infos}, "domain")
+        if not xen.readonly:  # xenstored is given a command
+            yield from _looked_at("the transactions of xenstore", partial(_transactions, xen, infos))
+
+
+def _looked_at(what: str, look: Callable[[], Iterable[Leftover]]) -> Iterator[Leftover]:
+    """What a look finds; nothing where this Xen has no such thing, or the domain has ended meanwhile."""
+    try:
+        yield from look()
+    except (errors.Unsupported, errors.DomainNotFound, errors.DomainGone):
+        pass
+    except errors.Error as error:
+        yield _unknown(what, error)
+
+
+def _unknown(what: str, error: errors.Error) -> Leftover:
+    return Leftover("unknown", what, f"it cannot be looked at: {error}", "try again")
+
+
+def _domain(xen: Host, info: DomainInfo, homes: set[int] | None) -> Iterator[Leftover]:
+    name = readable(xen.names.domain_name(info.domid, info.uuid)) if homes is not None else None
+    subject = f"domain {info.domid}" + (f" ({name})" if name else "")
+    if info.dying:
+        text = "it has ended, and something still maps its memory"
+        yield Leftover("dying", subject, text, "end the program that maps it", info.domid)
+        return
+    if homes is not None and info.domid not in homes:
+        text = f"xenstore does not know it (UUID {info.uuid}): it is being built, or its builder has ended"
+        yield Leftover("orphan", subject, text, f"pyxc destroy {info.domid}", info.domid)
+    elif info.paused:
+        text = "it is paused, by somebody who may have ended"
+        yield Leftover("paused", subject, text, f"pyxc unpause {info.domid}", info.domid)
+    if info.tot_pages and _is_logged(Identity(xen, info.domid, info.uuid)):
+        text = "what it writes is logged (log-dirty mode), for somebody who may have ended"
+        remedy = f"xen.domains[{info.domid}].log_dirty.disable(), unless it is being saved or migrated"
+        yield Leftover("log-dirty", subject, text, remedy, info.domid)
+
+
+def _is_logged(domain: Identity) -> bool:
+    """Whether a page is known to be dirty: Xen does not say otherwise that a domain is in that mode."""
+    try:
+        return any(LogDirty(domain).peek().bitmap)
+    except errors.DomainNotFound:
+        raise
+    except errors.HypercallError as error:
+        if error.errno in _NOT_IN_THAT_MODE:
+            return False
+        raise
+
+
+def _pools(xen: Host, names: bool) -> Iterator[Leftover]:
+    infos = Pools(xen).infos()
+    for info in infos:
+        subject = f"cpu pool {info.pool_id}"
+        if names and xen.names.pool_name(info.pool_id, strictly=True) is None:
+            remedy = f"pyxc cpupool-destroy {info.pool_id}, or pyxc cpupool-rename {info.pool_id} NAME"
+            yield Leftover("pool", subject, "it has no name", remedy)
+        if _is_slow(Pool(xen, info.pool_id)):
+            text = f"its time slice is {TSLICE_MAX} ms, as while its last cpu is removed"
+            yield Leftover("pool", subject, text, f"xen.pools[{info.pool_id}].set_scheduling(tslice_ms=30)")
+    if names:
+        yield from _stale(_POOLS, _numbers(xen, _POOLS) - {info.pool_id for info in infos}, "cpu pool")
+
+
+def _is_slow(pool: Pool) -> bool:
+    params = pool.scheduling()
+    return isinstance(params, CreditPoolParams) and params.tslice_ms == TSLICE_MAX
+
+
+def _numbers(xen: Host, top: str) -> set[int]:
+    """The ids for which there are nodes."""
+    return {int(name) for name in xen.store.list(top) or () if name.isascii() and name.isdigit()}
+
+
+def _stale(top: str, numbers: set[int], what: str) -> Iterator[Leftover]:
+    """Nodes of what is not there any more."""
+    for number in sorted(numbers):
+        path = f"{top}/{number}"
+        text = f"no {what} has this id; the next one would have these nodes"
+        yield Leftover("node", path, text, f"pyxc store rm {path}")
+
+
+def _transactions(xen: Host, infos: list[DomainInfo]) -> Iterator[Leftover]:
+    """Those of guests, where xenstored counts them: those of programs in dom0 end with their connections."""
+    for info in infos:
+        try:
+            told = xen.store.control("quota", str(info.domid))
+        except errors.StoreError as error:
+            if error.errno in _NO_SUCH_COMMAND:
+                return
+            raise
+        count = int(match[1]) if (match := _TRANSACTIONS.search(told)) else 0
+        if count:
+            text = f"{count} of its transactions in xenstore are open"
+            yield Leftover("transaction", f"domain {info.domid}", text, "end what began them", info.domid)

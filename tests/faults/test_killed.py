@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""A process that is killed before any step: what it left is listed, can be removed as the list says, and does
+not keep the next one from doing its work.
+
+From the step of its death on nothing of the process reaches the host, neither errors nor undoing. (Of files
+tests/unit/files/test_parts.py and tests/cli/test_cli_doctor.py kill real processes.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from steps import INTERRUPT_BEFORE, WHOLE, differences, state
+from test_all_or_nothing import OPERATIONS, Trial
+
+import pyxc
+from pyxc import opening
+from pyxc.cli import main
+from pyxc.domain import memory
+from pyxc.domain.leftovers import Leftover
+
+RUNNING = 2
+"""A guest that writes into its memory."""
+PARTLY_DONE = ("memory.decrease", "pool.destroy", "pool.remove_cpu")
+"""What cannot be done again, since some of it, or all but its tidying up, is done."""
+STAYS_UNSEEN = {
+    "memory.populate": "memory of a domain that is listed as an orphan already",
+    "memory.populate, pv": "the same",
+    "memory.increase": "the same",
+    "memory.decrease": "the same",
+    "domain.resume": "a suspended guest that was given some of its registers",
+    "domain.resume, fast": "the same",
+    "domain.set_scheduling": "times of some vcpus",
+    "domain.dump_core, running": "a paused domain that is listed as an orphan already",
+}
+"""What changed and is no leftover that anybody could see, as docs/errors.md says."""
+
+
+def _steps(count: int) -> list[int]:
+    return list(range(count)) if WHOLE else sorted({*range(min(count, 5)), count // 2, count - 1})
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(memory, "_BATCH", 64)
+
+
+def _again(xen: pyxc.Xen, subject: Any) -> Any:
+    """The same domain or pool, for another process."""
+    if isinstance(subject, pyxc.Domain):
+        return xen.domains[subject.domid]
+    return xen.pools[subject.pool_id] if isinstance(subject, pyxc.Pool) else subject
+
+
+def _remove(xen: pyxc.Xen, left: Leftover) -> None:
+    remedy = left.remedy.partition(", ")[0]
+    if remedy.startswith("pyxc "):
+        assert main(["--target=sim:", *remedy.split()[1:]]) == 0, remedy
+    else:
+        eval(remedy, {"xen": xen})
+
+
+def _after_death(trial: Trial, before: set[Leftover]) -> list[str]:
+    """What is wrong once another process has come."""
+    name, wrong = trial.name, []
+    then = state(trial.host)
+    trial.host.write_as_guest(RUNNING, 0x100, 0, b"it runs on")
+    with pyxc.connect(trial.host.connect()) as xen:
+        left = [one for one in xen.leftovers() if one not in before]
+        changed = differences(trial.before, then)
+        if changed and then != trial.after and not left and name not in STAYS_UNSEEN:
+            wrong.append(f"nobody can see {changed}")
+        for one in left:
+            _remove(xen, one)
+        wrong += [f"still there: {one}" for one in xen.leftovers() if one in left]
+        if then != trial.after and name not in PARTLY_DONE:
+            try:
+                trial.operation.act(xen, _again(xen, trial.subject), trial.path)
+            except (pyxc.Error, OSError, KeyError) as error:
+                wrong.append(f"the next one is blocked: {error!r}")
+    return wrong
+
+
+@pytest.mark.filterwarnings("ignore:domains show without names:RuntimeWarning")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_next_run_says_what_is_left(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = OPERATIONS[name]
+    whole = Trial(operation, tmp_path)
+    assert whole.run({}) is None
+    taken, after = whole.steps.taken, whole.end()
+    wrong = []
+    for step in _steps(taken):
+        trial = Trial(operation, tmp_path)
+        trial.name, trial.after = name, after
+        before = set(trial.xen.leftovers())
+        trial.run({step: INTERRUPT_BEFORE}, INTERRUPT_BEFORE)
+        monkeypatch.setattr(opening, "open_link", lambda *_, host=trial.host: host.connect())
+        wrong += [f"killed before step {step}: {one}" for one in _after_death(trial, before)]
+        trial.xen.link.close()
+    assert wrong == []
