@@ -20,8 +20,19 @@ class Closed(Exception):
 
 
 def lines(texts: Iterable[str]) -> None:
+    """For people: each stays one line, whatever guests and files have in their names."""
     for text in texts:
-        write(f"{text}\n")
+        write(f"{harmless(text)}\n")
+
+
+def harmless(text: str, kept: str = "\t") -> str:
+    """Text of others for people: what may act on a terminal becomes \\x1b and the like, but for `kept`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter in kept or letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def as_json(**content: Any) -> None:
@@ -87,7 +98,7 @@ def remark(text: str) -> None:
         flush()
     try:
         if sys.stderr is not None:
-            print(text, file=sys.stderr, flush=True)
+            print(harmless(text), file=sys.stderr, flush=True)
     except OSError:
         _lead_nowhere(sys.stderr)
 

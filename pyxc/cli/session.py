@@ -17,8 +17,8 @@ K = TypeVar("K")
 
 
 def shown(name: str | None) -> str:
-    """A domain's name as xl prints it."""
-    return pyxc.readable(name) or "(null)"
+    """A domain's name as xl prints it; control characters, with which one could forge others, as \\x1b."""
+    return output.harmless(pyxc.readable(name) or "(null)", kept="")
 
 
 def name_of(xen: pyxc.Xen, info: pyxc.DomainInfo) -> str | None:

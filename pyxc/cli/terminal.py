@@ -20,7 +20,6 @@ ESCAPE = b"\x1d"
 _LOOK_S = 0.05
 _ONCE = 4096
 _TYPED_MOST = 1 << 16
-_KEPT = "\n\t"
 
 
 class Harmless:
@@ -30,11 +29,7 @@ class Harmless:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def text(self, data: bytes) -> str:
-        decoded = self._decoder.decode(data).replace("\r\n", "\n")
-        return "".join(
-            letter if letter in _KEPT or letter.isprintable() else letter.encode("unicode_escape").decode()
-            for letter in decoded
-        )
+        return output.harmless(self._decoder.decode(data).replace("\r\n", "\n"), "\n\t")
 
 
 def talk(console: pyxc.Console, escape: bytes = ESCAPE) -> bool:

@@ -67,10 +67,12 @@ class Hypfs:
 
     def walk(self, path: str = "/") -> Iterator[Entry]:
         """Everything below a directory, each directory before what is in it."""
-        for entry in self.entries(path):
+        waiting = self.entries(path)[::-1]
+        while waiting:
+            entry = waiting.pop()
             yield entry
             if entry.type is Type.DIR:
-                yield from self.walk(entry.path)
+                waiting += self.entries(entry.path)[::-1]
 
     def read(self, path: str) -> Value:
         """A value: str, int, bool, or bytes (a blob, unpacked). EISDIR (OSError) for a directory."""

@@ -182,7 +182,7 @@ def show_console(args: argparse.Namespace) -> int:
     if args.json:
         output.as_json(text=text)
     else:
-        output.write(text)
+        output.write(_harmless(text))
     return 0
 
 
@@ -191,9 +191,14 @@ def _follow(xen: pyxc.Xen) -> NoReturn:
     index = None
     while True:
         data, index = xen.console.read_from(index)
-        output.write(_text(data))
+        output.write(_harmless(_text(data)))
         output.flush()
         time.sleep(_FOLLOW_S)
+
+
+def _harmless(text: str) -> str:
+    """Guests can write to Xen's console, too."""
+    return output.harmless(text.replace("\r\n", "\n"), "\n\t")
 
 
 def _text(data: bytes) -> str:

@@ -99,7 +99,7 @@ def show_value(args: argparse.Namespace) -> int:
     if args.json:
         output.as_json(path=args.path, value=text)
     else:
-        output.lines([str(int(text) if isinstance(text, bool) else text)])
+        output.lines(str(int(text) if isinstance(text, bool) else text).split("\n"))
     return 0
 
 

@@ -87,14 +87,16 @@ def _walk(store: pyxc.StoreClient, top: str) -> Iterator[tuple[str, int]]:
     names = store.list(top)
     if names is None:
         raise Failed(f"{top}: no such node")
-    yield from _below(store, top, names, 0)
-
-
-def _below(store: pyxc.StoreClient, top: str, names: list[str], depth: int) -> Iterator[tuple[str, int]]:
-    for name in names:
-        path = f"{'' if top == '/' else top}/{name}"
-        yield path, depth
-        yield from _below(store, path, store.list(path) or [], depth + 1)
+    levels = [(top, iter(names))]  # a guest can nest nodes deeper than Python calls functions
+    while levels:
+        above, below = levels[-1]
+        name = next(below, None)
+        if name is None:
+            levels.pop()
+            continue
+        path = f"{'' if above == '/' else above}/{name}"
+        yield path, len(levels) - 1
+        levels.append((path, iter(store.list(path) or [])))
 
 
 def _nodes_json(store: pyxc.StoreClient, top: str, with_permissions: bool) -> Iterator[dict[str, Any]]:

@@ -26,7 +26,7 @@ class ConsoleRing:
 
     def print(self, text: str) -> None:
         """Append text; what no longer fits in the ring is lost from its beginning."""
-        data = text.encode("ascii")
+        data = text.encode()
         self.advance(max(0, len(data) - RING_SIZE))
         data = data[-RING_SIZE:]
         start = self._produced % RING_SIZE

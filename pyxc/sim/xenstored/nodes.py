@@ -118,13 +118,19 @@ def remove(request: Request) -> bytes:
 
 def _remove(request: Request, path: str, node: Node, exact: bool) -> None:
     """What is below goes first; it is news only to those who watch just that."""
-    for name in node.children:
-        below = child_of(path, name)
+    doomed = [(path, node, iter(node.children))]  # a guest can nest nodes deeper than Python calls functions
+    while doomed:
+        above, removed, children = doomed[-1]
+        name = next(children, None)
+        if name is None:
+            request.fire(above, exact or len(doomed) > 1, removed)
+            request.view.delete(above)
+            doomed.pop()
+            continue
+        below = child_of(above, name)
         child = request.view.get(below)
         assert child is not None
-        _remove(request, below, child, exact=True)
-    request.fire(path, exact, node)
-    request.view.delete(path)
+        doomed.append((below, child, iter(child.children)))
 
 
 @answers(Kind.GET_PERMS)
