@@ -58,6 +58,8 @@ HVM_OP = Family("hvm_op", 34, fixed_width=True)
 DM_OP = Family("dm_op", 41, (Row("op", U32), pad(4)), command_argument=False)
 """Its structure is the first of several buffers; the domain is no part of it."""
 HYPFS_OP = Family("hypfs_op", 42, fixed_width=True, by_value=True)
+MMUEXT_OP = Family("mmuext_op", 26, command_argument=False, by_value=True)
+"""Its commands are in a list that is one of its arguments."""
 MULTICALL = 13
 
 

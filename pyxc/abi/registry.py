@@ -27,6 +27,7 @@ from pyxc.abi import (
     hypfs,
     livepatch,
     memory,
+    mmuext,
     perfc,
     physdev,
     pm,
@@ -41,7 +42,7 @@ from pyxc.abi.operation import Family, Operation
 _MODULES = (
     cpu_policy, dm_op, dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions,
     domctl_scheduler, domctl_sharing, domctl_state, domctl_tsc, domctl_vnuma, event_channel, flask,
-    grant_table, hvm, hypfs, livepatch, memory, perfc, physdev, pm, sched, sysctl, sysctl_cpupool,
+    grant_table, hvm, hypfs, livepatch, memory, mmuext, perfc, physdev, pm, sched, sysctl, sysctl_cpupool,
     sysctl_scheduler, version,
 )  # fmt: skip
 

@@ -40,7 +40,8 @@ class Plan:
         self.after = family.extra[0] if family.extra else -1
         self.body_at = len([row for row in family.envelope if row.name])
         self.interface_version = interface.number(family.name)
-        envelope = {} if family.command_argument else {str(family.envelope[0].name): operation.command}
+        numbered = bool(family.envelope) and not family.command_argument
+        envelope = {str(family.envelope[0].name): operation.command} if numbered else {}
         number = family.interface if self.interface_version is None else self.interface_version
         if operation.stable:
             number = 0

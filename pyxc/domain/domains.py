@@ -152,6 +152,7 @@ class Domains(Mapping[int, "Domain"]):
         kernel: Content,
         *,
         memory_kb: int,
+        max_memory_kb: int | None = None,
         ramdisk: Content | None = None,
         command_line: str = "",
         kind: Kind | None = None,
@@ -172,6 +173,8 @@ class Domains(Mapping[int, "Domain"]):
 
         `kernel` and `ramdisk` are paths, or the bytes of the files: an ELF file or a bzImage, see
         pyxc.guest.images.Kernel. `kind` is "pvh" or "pv"; None takes PVH if the kernel's notes allow it.
+        It may grow up to `max_memory_kb`: a PVH guest believes to have that and must give back what is more
+        than `memory_kb` before it touches it, as Linux does by its balloon.
         `cpus` are those on which its vcpus may run, `nodes` those from which it gets memory; for `ssidref`,
         `iommu` and the limits see create(). `paging_kb` is for Xen's own tables of a PVH guest, by
         default as much as xl gives. `progress` is called with the number of pages given, and of all pages.
@@ -187,8 +190,8 @@ class Domains(Mapping[int, "Domain"]):
         from pyxc.guest import build  # what is needed to build is needed by few programs
 
         wanted = build.Wanted(
-            kernel, memory_kb, ramdisk, command_line, kind, vcpus, uuid, pool, cpus, nodes, ssidref, iommu,
-            max_evtchn_port, max_grant_frames, max_maptrack_frames, paging_kb, progress,
+            kernel, memory_kb, max_memory_kb, ramdisk, command_line, kind, vcpus, uuid, pool, cpus, nodes,
+            ssidref, iommu, max_evtchn_port, max_grant_frames, max_maptrack_frames, paging_kb, progress,
         )  # fmt: skip
         making = build.Making(self.xen, self.create, self.just_made)
         return build.build(making, wanted)

@@ -22,14 +22,16 @@ _ORDER_MAX = 18
 class Extents:
     """Extents of 2**order pages that one call after the other gives to a domain, or takes from it.
 
-    At most `batch` in each call. `done` are those that were done, as the hypervisor names them. When a call
+    At most `batch` in each call, with `flags` (mem_flags: a MemFlag, and the bits that an address may have).
+    `done` are those that were done, as the hypervisor names them. When a call
     was interrupted and its result is lost, `doubtful` are those of which nothing is known. Of one thread.
     """
 
-    def __init__(self, mapping: Mapping, order: int, batch: int) -> None:
+    def __init__(self, mapping: Mapping, order: int, batch: int, flags: int = 0) -> None:
         self._domain = mapping.domain
         self._xen = mapping.xen
         self._batch = batch
+        self._flags = {"mem_flags": flags} if flags else {}
         self._order = arguments.natural("order", order, _ORDER_MAX)
         self.done = array("Q")
         self.doubtful = array("Q")
@@ -49,7 +51,7 @@ class Extents:
         self._pages_before = info.tot_pages
         call.view[: 8 * len(part)] = self._xen.words(part.tobytes()).tobytes()
         try:
-            count = call(nr_extents=len(part), extent_order=self._order).result
+            count = call(nr_extents=len(part), extent_order=self._order, **self._flags).result
         except errors.Error:
             raise
         except BaseException:

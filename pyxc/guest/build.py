@@ -6,20 +6,27 @@ from __future__ import annotations
 import errno
 import os
 import uuid as uuids
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple
 
 from pyxc import arguments, errors, undoing
-from pyxc.abi import memory
+from pyxc._core import PAGE_SIZE
+from pyxc.abi import domctl, memory, mmuext
 from pyxc.abi.hvm import HvmParam
+from pyxc.abi.memory import MemFlag
 from pyxc.abi.page import PAGE_KB
 from pyxc.domain.domain import Domain
 from pyxc.domain.info import MOST_VCPUS
-from pyxc.guest import build_pvh, guest_memory
+from pyxc.domain.memory import E820Entry
+from pyxc.guest import build_pv, build_pvh, guest_memory
+from pyxc.guest.build_pv import PvPlan
+from pyxc.guest.build_pvh import PvhPlan
 from pyxc.guest.built import BuiltDomain, Rings
 from pyxc.guest.guest_memory import Progress
 from pyxc.guest.images import Kernel, Kind
+from pyxc.guest.placing import ORDERS, Piece
 from pyxc.host.host import Host
 from pyxc.host.pools import Pool
 
@@ -33,6 +40,7 @@ _PAGING_LEAST_KB = 4096
 """Enough for the tables of a guest so small that the formula gives it too little."""
 _SINCE: dict[Kind, tuple[int, int]] = {"pvh": (4, 10), "pv": (4, 10)}
 _ADDRESS_SPACE = range(1 << 52)
+_ADDRESS_BITS = 32
 
 
 class Wanted(NamedTuple):
@@ -40,6 +48,7 @@ class Wanted(NamedTuple):
 
     kernel: Content
     memory_kb: int
+    max_memory_kb: int | None
     ramdisk: Content | None
     command_line: str
     kind: Kind | None
@@ -65,6 +74,7 @@ class _Guest(NamedTuple):
     ramdisk: bytes
     command_line: bytes
     pages: int
+    max_pages: int
     vcpus: int
 
 
@@ -82,7 +92,7 @@ def build(making: Making, wanted: Wanted) -> BuiltDomain:
     xen.check_writable("building a domain")
     guest = _understood(wanted)
     _refuse_older(xen, guest.kind)
-    plan = build_pvh.plan(xen.interface, guest.kernel, guest.pages, guest.command_line, guest.ramdisk)
+    plan = _planned(xen, guest)
     handle = arguments.handle_or_new(wanted.uuid)
     with undoing.made(
         lambda: _create(making, wanted, guest, handle),
@@ -91,9 +101,19 @@ def build(making: Making, wanted: Wanted) -> BuiltDomain:
         f"a domain with the UUID {handle} is left",
     ) as domain:
         _place(domain, wanted, guest)
-        rings = _build_pvh(domain, guest, plan, wanted)
+        if isinstance(plan, PvhPlan):
+            rings = _build_pvh(domain, guest, plan, wanted)
+        else:
+            rings = _build_pv(domain, guest, plan, wanted)
         _lend(domain, rings)
         return BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
+
+
+def _planned(xen: Host, guest: _Guest) -> PvhPlan | PvPlan:
+    kernel, files = guest.kernel, (guest.command_line, guest.ramdisk)
+    if guest.kind == "pvh":
+        return build_pvh.plan(xen.interface, kernel, guest.max_pages, *files, guest.vcpus)
+    return build_pv.plan(kernel, guest.pages, *files)
 
 
 def _understood(wanted: Wanted) -> _Guest:
@@ -104,7 +124,11 @@ def _understood(wanted: Wanted) -> _Guest:
     kernel = Kernel.decode(_read("kernel", wanted.kernel, most), most)
     ramdisk = b"" if wanted.ramdisk is None else _read("ramdisk", wanted.ramdisk, most)
     command_line = os.fsencode(wanted.command_line)
-    return _Guest(kernel, kernel.kind(wanted.kind), ramdisk, command_line, memory_kb // PAGE_KB, vcpus)
+    pages, max_pages = memory_kb // PAGE_KB, memory_kb // PAGE_KB
+    if wanted.max_memory_kb is not None:
+        max_memory_kb = arguments.natural("max_memory_kb", wanted.max_memory_kb, _MEMORY_MOST_KB, memory_kb)
+        max_pages = max_memory_kb // PAGE_KB
+    return _Guest(kernel, kernel.kind(wanted.kind), ramdisk, command_line, pages, max_pages, vcpus)
 
 
 def _refuse_older(xen: Host, kind: Kind) -> None:
@@ -158,15 +182,22 @@ def _place(domain: Domain, wanted: Wanted, guest: _Guest) -> None:
             vcpu.set_affinity(hard=hard)
     if wanted.nodes is not None:
         domain.set_node_affinity(wanted.nodes)
-    domain.set_max_memory(guest.pages * PAGE_KB + _SLACK_KB)
+    domain.set_max_memory(guest.max_pages * PAGE_KB + _SLACK_KB)
 
 
-def _build_pvh(domain: Domain, guest: _Guest, plan: build_pvh.PvhPlan, wanted: Wanted) -> Rings:
-    memory_kb = guest.pages * PAGE_KB
+def _build_pvh(domain: Domain, guest: _Guest, plan: PvhPlan, wanted: Wanted) -> Rings:
+    memory_kb = guest.max_pages * PAGE_KB
     formula_kb = PAGE_KB * (256 * guest.vcpus + 2 * -(-memory_kb // 1024))
     paging_kb = max(_PAGING_LEAST_KB, formula_kb) if wanted.paging_kb is None else wanted.paging_kb
     domain.memory.set_paging_pool(paging_kb)
-    _give(domain, (*plan.ram, plan.special), wanted.progress)
+    if guest.max_pages > guest.pages:
+        domain.memory.set_pod_target(guest.pages * PAGE_KB)
+        _give(domain, plan.ram, wanted.progress, MemFlag.POPULATE_ON_DEMAND)
+        _give(domain, plan.other, None)
+    else:
+        parts = (*plan.ram, *plan.other)
+        with _claimed(domain, sum(map(len, parts))):
+            _give(domain, parts, wanted.progress)
     domain.memory.set_e820(plan.e820)
     guest_memory.write(domain.memory, plan.pieces, _ADDRESS_SPACE)
     for param, value in plan.params.items():
@@ -180,18 +211,64 @@ def _build_pvh(domain: Domain, guest: _Guest, plan: build_pvh.PvhPlan, wanted: W
     return Rings(params[HvmParam.STORE_PFN], store_port, params[HvmParam.CONSOLE_PFN], console_port)
 
 
-def _give(domain: Domain, parts: Iterable[range], progress: Progress | None) -> None:
-    """Give it the memory of all parts of its address space, which is claimed before."""
+def _build_pv(domain: Domain, guest: _Guest, plan: PvPlan, wanted: Wanted) -> Rings:
+    interface = domain.xen.interface
+    if plan.bits != 64:
+        domain.set_guest_bits(plan.bits)
+    store_port, console_port = domain.channels.open(), domain.channels.open()
+    domain.memory.set_e820([E820Entry(0, guest.max_pages * PAGE_SIZE)])
+    frames = _give_pv(domain, plan, wanted.progress)
+    rings = Rings(frames[plan.store], store_port, frames[plan.console], console_port)
+    info = domain.info()
+    own = [build_pv.p2m(plan, frames), build_pv.start_info(interface, plan, rings, info.shared_info_frame)]
+    empty = [Piece(pfn * PAGE_SIZE, b"", PAGE_SIZE) for pfn in (plan.store, plan.console)]
+    guest_memory.write(domain.memory, [*plan.pieces, *own, *empty], frames)
+    guest_memory.write(domain.memory, build_pv.tables(plan, frames), frames)
+    if plan.hypercall_page is not None:
+        domain.change(domctl.HYPERCALL_INIT, gmfn=frames[plan.hypercall_page])
+    pin = mmuext.PIN_L4_TABLE if plan.bits == 64 else mmuext.PIN_L3_TABLE
+    entry = mmuext.MMUEXT_STRUCT.at(interface).pack({"cmd": pin.command, "arg1": frames[plan.root]})
+    domain.change(pin, ops=entry, count=1)
+    domain.memory.write(info.shared_info_frame, build_pv.shared_info())
+    domain.vcpu(0).set_context(build_pv.registers(interface, plan, frames[plan.root]))
+    return rings
+
+
+def _give(domain: Domain, parts: Sequence[range], progress: Progress | None, flags: int = 0) -> None:
+    """Give it the memory of all parts of its address space."""
     total, done = sum(map(len, parts)), 0
-    mapping = domain.memory
-    left = f"some of the host's memory is claimed for domain {domain.domid}"
-    claim = undoing.during(lambda: mapping.claim(total * PAGE_KB), lambda: mapping.claim(0), left)
-    with claim if domain.xen.caller.supports(memory.CLAIM_PAGES) else nullcontext():
-        for part in parts:
-            for run, _ in guest_memory.populate(mapping, part):
-                done += run.extents << run.order
+    for part in parts:
+        for run, _ in guest_memory.populate(domain.memory, part, ORDERS, flags):
+            done += run.extents << run.order
+            if progress:
+                progress(done, total)
+
+
+def _give_pv(domain: Domain, plan: PvPlan, progress: Progress | None) -> array[int]:
+    """Give it its memory; returns the machine frames in the order of its pfns.
+
+    In three levels of page tables the top one must be below 4 GiB.
+    """
+    parts = [(range(plan.pages), 0)]
+    if plan.bits == 32:
+        root = range(plan.root, plan.root + 1)
+        parts = [(range(root.start), 0), (root, _ADDRESS_BITS), (range(root.stop, plan.pages), 0)]
+    frames = array("Q")
+    with _claimed(domain, plan.pages):
+        for part, flags in parts:
+            for run, first in guest_memory.populate(domain.memory, part, ORDERS[1:], flags):
+                frames.extend(range(first, first + (run.extents << run.order)))
                 if progress:
-                    progress(done, total)
+                    progress(len(frames), plan.pages)
+    return frames
+
+
+def _claimed(domain: Domain, pages: int) -> AbstractContextManager[None]:
+    """So much of the host's memory is set aside while it is given: it is known at once if there is less."""
+    if not domain.xen.caller.supports(memory.CLAIM_PAGES):
+        return nullcontext()
+    mapping, left = domain.memory, f"some of the host's memory is claimed for domain {domain.domid}"
+    return undoing.during(lambda: mapping.claim(pages * PAGE_KB), lambda: mapping.claim(0), left)
 
 
 def _lend(domain: Domain, rings: Rings) -> None:

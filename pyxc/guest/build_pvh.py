@@ -14,11 +14,14 @@ from pyxc.abi.layout import Interface
 from pyxc.abi.memory import MemoryType
 from pyxc.domain.hvm_context import HvmContext
 from pyxc.domain.memory import E820Entry
+from pyxc.guest import acpi
 from pyxc.guest.images import Kernel, NoteType
-from pyxc.guest.placing import Piece, aligned, segments
+from pyxc.guest.placing import Piece, aligned, check_apart, segments
 
 HOLE = range(0xFC000, 0x100000)
 """Frames below 4 GiB that are no memory: what a PC has there, and the special pages."""
+ACPI = range(HOLE.start, HOLE.start + 1)
+"""Where the ACPI tables are."""
 SPECIAL = range(0xFEFF8, 0xFF000)
 """Pages that the guest shares with those that serve it."""
 _PAGES = {
@@ -35,6 +38,7 @@ _IDENTITY = SPECIAL[6]
 """A page table of 32-bit mode that maps 4 GiB one to one: VMX needs it for a guest without paging."""
 _IDENTITY_FLAGS = 0xE7
 _LARGE_PAGE_BITS = 22
+_RSDP = ACPI.start * PAGE_SIZE
 _COMMAND_LINE_MOST = PAGE_SIZE - 1
 _START_INFO_VERSION = 1
 """Of the start info that has a memory map."""
@@ -50,13 +54,13 @@ _WRITE_BACK = 0x806
 
 
 class PvhPlan(NamedTuple):
-    """A PVH guest before it is made. `ram` are the frames that are memory, `special` those that are shared.
+    """A PVH guest before it is made. `ram` are the frames that are memory, `other` those that are used apart.
 
     `pieces` are written there; `params` and `e820` are told to Xen; `start_info` is an address.
     """
 
     ram: tuple[range, ...]
-    special: range
+    other: tuple[range, ...]
     e820: tuple[E820Entry, ...]
     pieces: tuple[Piece, ...]
     params: dict[HvmParam, int]
@@ -65,7 +69,12 @@ class PvhPlan(NamedTuple):
 
 
 def plan(
-    interface: Interface, kernel: Kernel, pages: int, command_line: bytes = b"", ramdisk: bytes = b""
+    interface: Interface,
+    kernel: Kernel,
+    pages: int,
+    command_line: bytes = b"",
+    ramdisk: bytes = b"",
+    vcpus: int = 1,
 ) -> PvhPlan:
     """A guest of so many pages. ValueError: the command line is too long, or the memory too small.
     DecodeError: the kernel says of itself what cannot be.
@@ -89,11 +98,12 @@ def plan(
     params = {param: SPECIAL[place] for param, place in _PAGES.items()}
     shared = [Piece(gfn * PAGE_SIZE, b"", PAGE_SIZE) for gfn in SPECIAL if gfn != _IDENTITY]
     shared.append(Piece(_IDENTITY * PAGE_SIZE, _identity_table()))
+    shared.append(Piece(_RSDP, acpi.tables(_RSDP, vcpus), PAGE_SIZE))
     params[HvmParam.IDENT_PT] = _IDENTITY * PAGE_SIZE
     entry = kernel.number(NoteType.PHYS32_ENTRY)
     if not any(piece.address <= entry < piece.stop for piece in loaded):
         raise errors.DecodeError(f"the kernel's entry {entry:#x} is not in any of its segments")
-    return PvhPlan(ram, SPECIAL, e820, (*pieces, *shared), params, entry, start_info)
+    return PvhPlan(ram, (ACPI, SPECIAL), e820, (*pieces, *shared), params, entry, start_info)
 
 
 def memory(pages: int) -> tuple[range, ...]:
@@ -135,7 +145,8 @@ def _registers(plan: PvhPlan) -> dict[str, int]:
 
 
 def _e820(ram: tuple[range, ...]) -> tuple[E820Entry, ...]:
-    parts = [(frames, MemoryType.RAM) for frames in ram] + [(SPECIAL, MemoryType.RESERVED)]
+    parts = [(frames, MemoryType.RAM) for frames in ram]
+    parts += [(ACPI, MemoryType.ACPI), (SPECIAL, MemoryType.RESERVED)]
     found = [E820Entry(part.start * PAGE_SIZE, len(part) * PAGE_SIZE, kind) for part, kind in parts]
     return tuple(sorted(found))
 
@@ -163,6 +174,7 @@ def _start_info(
         "nr_modules": len(modules),
         "modlist_paddr": modules_at if modules else 0,
         "cmdline_paddr": map_at + len(map_),
+        "rsdp_paddr": _RSDP,
         "memmap_paddr": map_at,
         "memmap_entries": len(e820),
     }
@@ -176,10 +188,7 @@ def _identity_table() -> bytes:
 
 def _check_fits(pieces: list[Piece], ram: tuple[range, ...]) -> None:
     """That everything is in memory, below 4 GiB, and nothing in the place of something else."""
-    pieces = sorted(pieces, key=lambda piece: piece.address)
-    for piece, following in zip(pieces, pieces[1:]):
-        if piece.stop > following.address:
-            raise errors.DecodeError("two segments of the kernel are in the same place")
+    check_apart(pieces)
     needed = max(piece.stop for piece in pieces)
     if needed > ram[0].stop * PAGE_SIZE:
         raise ValueError(f"the memory is too small: kernel and ramdisk need {-(-needed // 1024)} KiB")

@@ -24,7 +24,9 @@ Progress = Callable[[int, int], object]
 """Is called with the number of pages that are done, and of all pages."""
 
 
-def populate(mapping: Mapping, frames: range, orders: Sequence[int] = ORDERS) -> Iterator[tuple[Run, int]]:
+def populate(
+    mapping: Mapping, frames: range, orders: Sequence[int] = ORDERS, flags: int = 0
+) -> Iterator[tuple[Run, int]]:
     """Give a domain memory at consecutive frames, in extents as large as Xen has them.
 
     Yields each run of extents when it is given, with the frame that Xen names for its first extent, which is
@@ -32,21 +34,21 @@ def populate(mapping: Mapping, frames: range, orders: Sequence[int] = ORDERS) ->
     not.
     """
     for run in runs(frames, orders):
-        yield from _given(mapping, run, orders)
+        yield from _given(mapping, run, orders, flags)
 
 
-def _given(mapping: Mapping, run: Run, orders: Sequence[int]) -> Iterator[tuple[Run, int]]:
+def _given(mapping: Mapping, run: Run, orders: Sequence[int], flags: int) -> Iterator[tuple[Run, int]]:
     size = 1 << run.order
     at_once = min(_EXTENTS_AT_ONCE, PAGES_AT_ONCE >> run.order)
     stop = run.first + run.extents * size
     for first in range(run.first, stop, at_once * size):
-        given = Extents(mapping, run.order, at_once)
+        given = Extents(mapping, run.order, at_once, flags)
         wanted = array("Q", range(first, min(stop, first + at_once * size), size))
         short = _give(given, wanted, run.order)
         yield from _together(given.done, first, run.order)
         if short:
             rest = range(first + len(given.done) * size, stop)
-            yield from populate(mapping, rest, orders[orders.index(run.order) + 1 :])
+            yield from populate(mapping, rest, orders[orders.index(run.order) + 1 :], flags)
             return
 
 

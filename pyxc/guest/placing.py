@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from pyxc import errors
 from pyxc._core import PAGE_SIZE
 from pyxc.guest.elf import Elf
 
@@ -73,3 +74,11 @@ def runs(frames: range, orders: Iterable[int] = ORDERS) -> Iterator[Run]:
         yield Run(start, order, (stop - start) >> order)
     if stop < frames.stop:
         yield from runs(range(stop, frames.stop), smaller)
+
+
+def check_apart(pieces: Iterable[Piece]) -> None:
+    """DecodeError for pieces of which one is in the place of another."""
+    ordered = sorted(pieces, key=lambda piece: piece.address)
+    for piece, following in zip(ordered, ordered[1:]):
+        if piece.stop > following.address:
+            raise errors.DecodeError("two segments of the kernel are in the same place")

@@ -48,7 +48,8 @@ def exchange_by_value(
 
     def call(arena: Arena) -> int:
         words = (bytes(arena.view[at : at + 8]) for at in range(0, len(request), 8))
-        return link.hypercall(op, before, *[int.from_bytes(word, link.byteorder) for word in words])
+        numbers = [int.from_bytes(word, link.byteorder) for word in words]
+        return link.hypercall(op, *([before] if before >= 0 else []), *numbers)
 
     return _in_arena(link, request, buffers, call)
 

@@ -42,6 +42,7 @@ from pyxc.sim.ops import (
     memory,
     memory_claims,
     memory_map,
+    mmuext,
     perfc,
     physdev,
     pm,
@@ -79,6 +80,7 @@ HANDLERS = (
     memory_claims,
     memory_map,
     memory,
+    mmuext,
     domctl_nodes,
     perfc,
     physdev,
@@ -170,6 +172,8 @@ class Dispatch:
     def _way(self, family: Family) -> Callable[..., tuple[Call, Handler]]:
         if family is DM_OP:
             return self._in_buffers
+        if family.by_value and not family.command_argument:
+            return self._in_list
         return self._by_argument if family.command_argument else self._enveloped
 
     def _in_buffers(
@@ -207,7 +211,7 @@ class Dispatch:
             self._xen.counters.from_multicall += 1
             nested = number == MULTICALL
             result = -XenErrno.EINVAL if nested else self._single(memory, number, fields["args"])
-            memory.write(place, entry.pack({**fields, "result": result}))
+            memory.write(place, entry.pack({**fields, "result": _as_long(result)}))
         return 0
 
     def _by_argument(
@@ -219,6 +223,16 @@ class Dispatch:
         call = Call(self._xen, memory, layout, arguments[1])
         if family.by_value and layout:
             call.take(dict(zip(layout.names, arguments[1:])))
+        return call, handler
+
+    def _in_list(
+        self, family: Family, memory: ClientMemory, arguments: tuple[int, ...]
+    ) -> tuple[Call, Handler]:
+        """mmuext_op: the commands are in a list, and all of them are one handler's."""
+        layout, handler = next(iter(self._commands[family].values()))
+        assert layout
+        call = Call(self._xen, memory, layout, 0)
+        call.take(dict(zip(layout.names, arguments)))
         return call, handler
 
     def _enveloped(
@@ -255,6 +269,11 @@ class Dispatch:
         if own_look and domid not in self._xen.domains:
             raise Refusal(XenErrno.EINVAL)
         return self._xen.find(domid)
+
+
+def _as_long(result: int) -> int:
+    """A result as a register holds it: a guest can make a number of pages what it likes."""
+    return (result + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _unknown(call: Call) -> int:

@@ -29,6 +29,7 @@ COMMANDS = {
     "xsm_op": "FLASK_",
     "hypfs_op": "XEN_HYPFS_OP_",
     "dm_op": "XEN_DMOP_",
+    "mmuext_op": "MMUEXT_",
 }
 
 # Since when a family has the structure that it has here; before, its commands came with another one.
@@ -179,7 +180,7 @@ def in_release(asked: Operation, interface: Interface) -> bool:
 def test_an_operation_has_its_command_in_the_releases_that_know_it(name: str) -> None:
     asked = OPERATIONS[name]
     command = COMMANDS[asked.family.name] + COMMAND_OF.get(asked.name, asked.name)
-    if asked.family is operation.XSM_OP:
+    if asked.family in (operation.XSM_OP, operation.MMUEXT_OP):
         command = command.upper()
     for interface in RELEASES:
         if interface.xen < STRUCTURED.get(asked.family.name, interface.xen):

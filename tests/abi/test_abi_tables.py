@@ -26,6 +26,7 @@ NOT_STRUCTURES = {
     "xencons_interface": 3088,
     "dom0_getmemlist2": 40,  # defined here, see dom0_ops
     "hypfs_op_arguments": 32,
+    "mmuext_op_arguments": 32,
     "hvm_hw_cpu": 1032,
     "hvm_hw_mtrr": 240,
     "hvm_start_info": 56,

@@ -120,6 +120,12 @@ OPERATIONS: dict[str, Operation] = {
         lambda xen, _, path: xen.domains.create(uuid=xen.domains["build"].uuid, domid=9)
     ),
     "domains.build": Operation(lambda xen, _, path: xen.domains.build(sim.kernel("pvh"), memory_kb=2048)),
+    "domains.build, on demand": Operation(
+        lambda xen, _, path: xen.domains.build(sim.kernel("pvh"), memory_kb=2048, max_memory_kb=4096)
+    ),
+    "domains.build, pv": Operation(
+        lambda xen, _, path: xen.domains.build(sim.kernel("pv"), memory_kb=4096, vcpus=2, cpus=[0])
+    ),
     "memory.populate": Operation(lambda xen, made, path: made.memory.populate(range(200)), _hvm),
     "memory.populate, pv": Operation(lambda xen, made, path: made.memory.populate(range(200)), _pv),
     "memory.increase": Operation(lambda xen, made, path: made.memory.increase(200), _pv),

@@ -154,6 +154,9 @@ class Attack:
         self._arena.view[_STRUCTURE : _STRUCTURE + len(body)] = body
         if family is DM_OP:
             return self._in_buffers(len(body))
+        if not family.envelope and not family.command_argument:
+            words = (body[at : at + 8] for at in range(0, len(body), 8))
+            return tuple(int.from_bytes(word, self._order) for word in words)
         if not family.command_argument:
             return address, 0, 0, 0, 0
         command = operation.command
@@ -249,7 +252,7 @@ def _operations(host: sim.Hypervisor) -> Iterator[tuple[Operation, Layout | None
 
 def _envelope(host: sim.Hypervisor, operation: Operation) -> dict[str, int]:
     family: Family = operation.family
-    if family.command_argument:
+    if family.command_argument or not family.envelope:
         return {}
     version = family.interface or host.interface.number(family.name) or 0
     return {str(family.envelope[0].name): operation.command, "interface_version": version}

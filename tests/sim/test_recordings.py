@@ -25,6 +25,7 @@ NOT_RECORDED_RELEASES = sorted({target.removeprefix("sim:") for target in sim.PR
 WITH_HAP = (3, 3)
 NEWER_SCRIPTS = {
     "attributes": (4, 10),
+    "building": (4, 0),
     "devices": (4, 6),
     "host": (4, 6),
     "memory": (4, 0),
@@ -65,6 +66,8 @@ each_recording = pytest.mark.parametrize(
     ("release", "script"),
     [(release, path.stem) for release in RECORDED for path in sorted((RECORDINGS / release).glob("*.calls"))],
 )
+NOT_RECORDED_EVERYWHERE = {"building"}
+"""Scripts of which some releases have no recording."""
 OUTCOMES_ONLY = {"xen-4.22"}
 """Releases of which no calls are kept: they ran elsewhere, and cannot be recorded again with a script."""
 
@@ -98,8 +101,14 @@ def test_the_simulator_does_what_the_real_one_did(release: str, script: str) -> 
     assert callscripts.differences(simulated(release, script), recorded(release, script)) == {}
 
 
-@pytest.mark.parametrize("script", callscripts.names())
-@pytest.mark.parametrize("release", OUTCOMES_ONLY)
+@pytest.mark.parametrize(
+    ("release", "script"),
+    [
+        (release, path.name.partition(".")[0])
+        for release in sorted(OUTCOMES_ONLY)
+        for path in sorted((RECORDINGS / release).iterdir())
+    ],
+)
 def test_the_simulator_does_what_a_real_one_did_elsewhere(release: str, script: str) -> None:
     """As far as the script had the steps then; it may have got more since."""
     then = recorded(release, script)
@@ -109,10 +118,11 @@ def test_the_simulator_does_what_a_real_one_did_elsewhere(release: str, script: 
 
 @pytest.mark.parametrize("release", RECORDED)
 def test_every_recording_has_its_script(release: str) -> None:
-    """And every script its recording; of another build of a release those that somebody made."""
+    """And every script its recording; of another build, or one not at hand, those that somebody made."""
     stems = {path.name.partition(".")[0] for path in (RECORDINGS / release).iterdir()}
     assert stems <= set(callscripts.names())
-    assert stems == set(callscripts.names()) or release.endswith("-xsm")
+    missing = set(callscripts.names()) - stems - NOT_RECORDED_EVERYWHERE
+    assert not missing or release.endswith("-xsm") or release in OUTCOMES_ONLY
 
 
 @pytest.mark.parametrize("release", RECORDED)

@@ -221,9 +221,10 @@ def test_a_32_bit_guest_has_contexts_of_its_own_width(client_of: Any) -> None:
     client.call(domctl.MAX_VCPUS, domid, max=1)
     client.call(domctl.SET_ADDRESS_SIZE, domid, size=32)
     client.call(domctl.MAX_MEM, domid, max_memkb=64)
-    pfn = client.buffer(8)
-    client.call(memory.POPULATE_PHYSMAP, domid, extent_start=pfn.address, nr_extents=1)
-    root = int.from_bytes(pfn.view[:8], "little")
+    pfn = client.buffer(16)
+    client.call(memory.POPULATE_PHYSMAP, domid, extent_start=pfn.address, nr_extents=2)
+    root, below = (int.from_bytes(pfn.view[at : at + 8], "little") for at in (0, 8))
+    client.xen.machine.memory.write(root, 3 * 8, (below << 12 | 1).to_bytes(8, "little"))
     table = x86.VCPU_GUEST_CONTEXT_32_STRUCT
     fields = {
         "ctrlreg": (0, 0, 0, (root << 12 | root >> 20) & 0xFFFFFFFF, 0, 0, 0, 0),

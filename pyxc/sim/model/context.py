@@ -8,9 +8,9 @@ from typing import Any
 
 from pyxc.abi.arch import x86
 from pyxc.abi.arch.x86 import ContextFlag
-from pyxc.abi.domctl import PageType
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout
+from pyxc.sim.model import page_tables
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain, Vcpu
 from pyxc.sim.model.host import Host
@@ -150,4 +150,4 @@ def _adopt_tables(xen: Host, domain: Domain, fields: Fields, old: Fields | None)
     descriptors = [frame for frame in fields["gdt_frames"] if frame]
     if not all(xen.machine.owned_by(frame, domain.domid) for frame in (root, *descriptors)):
         raise Refusal(XenErrno.EINVAL)
-    xen.machine.types.setdefault(root, PageType.L4TAB if wide else PageType.L3TAB)
+    page_tables.adopt(xen, domain, root, page_tables.levels(domain))

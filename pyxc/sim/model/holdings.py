@@ -49,6 +49,13 @@ class Holdings:
     def of_client(self, client: object) -> list[ForeignMap]:
         return [mapped for mapped, holding in self.opened() if holding.client is client]
 
+    def writable_frames(self, domid: int) -> frozenset[int]:
+        """Frames of a domain that somebody has mapped to write them."""
+        opened = self.opened()
+        return frozenset[int]().union(
+            *(holding.frames for mapped, holding in opened if mapped.writable and holding.domid == domid)
+        )
+
     def frames_of(self, domid: int) -> frozenset[int]:
         """Frames of a domain that are mapped under its id."""
         return frozenset[int]().union(

@@ -104,8 +104,12 @@ def hypercall_init(call: Call) -> None:
     domain, mfn = domain_of(call), call["mfn"]
     if not call.xen.machine.owned_by(mfn, domain.domid) or mfn in call.xen.machine.types:
         raise Refusal(XenErrno.EACCES)
-    page = b"".join(_stub(number).ljust(_STUB_SIZE, b"\xcc") for number in range(PAGE_SIZE // _STUB_SIZE))
-    call.xen.machine.memory.write(mfn, 0, page)
+    call.xen.machine.memory.write(mfn, 0, hypercall_page())
+
+
+def hypercall_page() -> bytes:
+    """What a kernel calls instead of Xen: a stub for each number."""
+    return b"".join(_stub(number).ljust(_STUB_SIZE, b"\xcc") for number in range(PAGE_SIZE // _STUB_SIZE))
 
 
 def _stub(number: int) -> bytes:

@@ -10,6 +10,7 @@ from pyxc.abi.domctl import PageType
 from pyxc.abi.errno import XenErrno
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.ops.call import Call, handles
+from pyxc.sim.ops.dom0_op_memory import hypercall_page
 
 _TYPES_AT_ONCE = 1024
 _GETMEMLIST_MOST = 1 << 20
@@ -45,6 +46,18 @@ def _type_of_machine_frame(call: Call, mfn: int) -> int:
     if not machine.owned_by(mfn, domain.domid) or mfn in machine.special:
         return PageType.XTAB
     return machine.types.get(mfn, PageType.NOTAB)
+
+
+@handles(domctl.HYPERCALL_INIT)
+def hypercall_init(call: Call) -> None:
+    """EINVAL: the frame is not the domain's; EPERM: it is a page table."""
+    call.not_on_self()
+    mfn = call.domain.machine_frame(call["gmfn"])
+    if not call.xen.machine.owned_by(mfn, call.domain.domid):
+        raise Refusal(XenErrno.EINVAL)
+    if mfn in call.xen.machine.types:
+        raise Refusal(XenErrno.EPERM)
+    call.xen.machine.memory.write(mfn, 0, hypercall_page())
 
 
 @handles(domctl.GETMEMLIST)

@@ -28,6 +28,7 @@ GUARDS: Final[dict[Operation, tuple[str, str]]] = {
     domctl.GETVCPUCONTEXT: ("domain", "getvcpucontext"),
     domctl.SET_ADDRESS_SIZE: ("domain", "setaddrsize"),
     domctl.GET_ADDRESS_SIZE: ("domain", "getaddrsize"),
+    domctl.HYPERCALL_INIT: ("domain", "hypercall"),
     domctl.GETPAGEFRAMEINFO3: ("mmu", "pageinfo"),
     domctl.SETDEBUGGING: ("domain", "setdebugging"),
     domctl.SETTIMEOFFSET: ("domain", "settime"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from pathlib import Path
 from uuid import UUID
 
@@ -11,8 +12,9 @@ import pytest
 from hosts import Boot, Host
 
 import pyxc
-from pyxc import DomainFlag, HvmParam, ReadOnlyError, Unsupported, sim
+from pyxc import DomainFlag, HvmParam, PageType, ReadOnlyError, Unsupported, sim
 from pyxc.abi import memory
+from pyxc.abi.domctl import PAGE_PINNED
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.hvm_save import HvmRecordType
 from pyxc.errors import DomainNotFound, HypercallError
@@ -34,12 +36,96 @@ def test_a_pvh_guest(boot: Boot, release: str) -> None:
     assert web.kind == "pvh"
     assert web == host.xen.domains[UUID_OF_WEB]
     assert info.flags == DomainFlag.HVM_GUEST | DomainFlag.HAP | DomainFlag.PAUSED
-    assert (info.nr_vcpus, info.nr_online_vcpus, info.tot_pages, info.outstanding_pages) == (3, 1, 4104, 0)
+    assert (info.nr_vcpus, info.nr_online_vcpus, info.tot_pages, info.outstanding_pages) == (3, 1, 4105, 0)
     assert host.xen.link.maps == []
     assert web.memory.read(0x100, size=3) == b"\xf4\xeb\xfd"
     web.unpause()
     assert web.vcpu(0).info().online
     web.destroy()
+
+
+@EVERY_RELEASE
+def test_a_pv_guest(boot: Boot, release: str) -> None:
+    host = boot(release)
+    web = build(host, "pv", vcpus=3, uuid=UUID_OF_WEB, ramdisk=b"ramdisk", command_line="quiet")
+    info = web.info()
+    assert web.kind == "pv"
+    assert web == host.xen.domains[UUID_OF_WEB]
+    assert info.flags & ~DomainFlag.BLOCKED == DomainFlag.PAUSED
+    assert (info.nr_vcpus, info.nr_online_vcpus, info.tot_pages, info.outstanding_pages) == (3, 1, 4096, 0)
+    assert host.xen.link.maps == []
+    context = web.vcpu(0).context()
+    assert context["rip"] == 0xFFFFFFFF80200000
+    types, owned = host.truth.machine.types, host.owned(web.domid)
+    assert types[context["cr3"] >> 12] == PageType.L4TAB | PAGE_PINNED
+    assert sorted(types[mfn] >> 28 & 7 for mfn in owned & types.keys()) == [1, 1, 2, 3, 4]
+    web.unpause()
+    web.destroy()
+
+
+def test_rings_of_a_pv_guest(host: Host) -> None:
+    web = build(host, "pv")
+    assert [(port.port, port.remote_domid) for port in web.channels.ports()] == [
+        (web.store_port, 0), (web.console_port, 0)
+    ]  # fmt: skip
+    with web.grants.map([0, 1], writable=True) as lent, memoryview(lent) as pages:
+        pages[0], pages[4096] = 1, 2
+    assert web.memory.read(web.console_frame, size=1) == b"\1"
+    assert web.memory.read(web.store_frame, size=1) == b"\2"
+
+
+def test_a_32_bit_pv_guest(boot: Boot) -> None:
+    host = boot("4.10")
+    web = build(host, "pv32", memory_kb=40 << 10)
+    assert web.guest_bits() == 32
+    context, types = web.vcpu(0).context(), host.truth.machine.types
+    assert (context.width, context["eip"], context["cs"]) == (32, 0xC0100000, 0xE019)
+    root = context["cr3"] >> 12
+    assert types[root] == PageType.L3TAB | PAGE_PINNED
+    assert sorted(types[mfn] >> 28 & 7 for mfn in host.owned(web.domid) & types.keys()) == [1, 1, 2, 3]
+    assert sorted(host.m2p(mfn) for mfn in host.owned(web.domid)) == list(range(10 << 10))
+    web.destroy()
+
+
+def test_a_xen_without_32_bit_pv_guests(host: Host) -> None:
+    with pytest.raises(Unsupported, match="set_address_size"):
+        build(host, "pv32")
+    assert len(host.xen.domains) == 4
+
+
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_more_memory_later(host: Host, kind: str) -> None:
+    """A PV guest is told that it may have more, a PVH guest believes to have it already."""
+    web = build(host, kind, memory_kb=16 << 10, max_memory_kb=64 << 10)
+    own = 9 if kind == "pvh" else 0
+    assert web.info().tot_pages == (16 << 8) + own
+    assert web.info().max_memory_kb == (64 << 10) + 1024
+    told = [(part["addr"], part["size"]) for part in host.truth.domains[web.domid].e820 if part["type"] == 1]
+    assert told == [(0, 64 << 20)]
+    if kind == "pvh":
+        target = web.memory.pod_target()
+        assert target.tot_pages == web.info().tot_pages
+        assert target.pod_entries > target.pod_cache_pages
+    web.destroy()
+
+
+def test_the_builder_of_a_large_guest_needs_little_memory() -> None:
+    truth = sim.Hypervisor(sim.named("sim:xen-4.17")._replace(frames=6 << 18), with_guests=False)
+    with pyxc.connect(truth.connect()) as xen:
+        tracemalloc.start()
+        xen.domains.build(sim.kernel("pv"), memory_kb=4 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+        tracemalloc.stop()
+
+
+def test_frames_of_a_pv_guest_in_pieces_of_all_sizes(host: Host) -> None:
+    """The machine's memory has holes: whatever extents Xen gives, the p2m has each frame in its place."""
+    machine = host.truth.machine
+    for start in range(0, 1 << 15, 700):
+        machine.heap.remove(range(start, start + 3))
+    web = build(host, "pv", memory_kb=40 << 10)
+    plan_p2m = [host.m2p(mfn) for mfn in sorted(host.owned(web.domid))]
+    assert sorted(plan_p2m) == list(range(10 << 10))
 
 
 def test_its_rings(host: Host) -> None:
@@ -70,9 +156,9 @@ def test_memory_over_4_gib_is_around_the_hole() -> None:
     truth = sim.Hypervisor(sim.named("sim:xen-4.17")._replace(frames=6 << 18), with_guests=False)
     with pyxc.connect(truth.connect()) as xen:
         web = xen.domains.build(sim.kernel("pvh"), memory_kb=4 << 20)
-        assert web.info().tot_pages == (1 << 20) + 8
+        assert web.info().tot_pages == (1 << 20) + 9
         assert len(web.memory.read(0x103FFF)) == 4096
-        for hole in (0xFC000, 0x104000):
+        for hole in (0xFC001, 0x104000):
             with pytest.raises(HypercallError):
                 web.memory.read(hole)
 
@@ -99,7 +185,7 @@ def test_the_files_of_a_guest(host: Host, tmp_path: Path) -> None:
 def test_progress(host: Host) -> None:
     told: list[tuple[int, int]] = []
     build(host, memory_kb=5 << 10, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (1288, 1288)
+    assert told[-1] == (1289, 1289)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
@@ -111,7 +197,8 @@ def test_smaller_extents_where_xen_has_no_larger_ones(host: Host) -> None:
         done = sim.REGISTER[memory.POPULATE_PHYSMAP.full_name].handler
         return 0 if call["extent_order"] else int(done(call) or 0)
 
-    assert build(host).info().tot_pages == 4104
+    assert build(host).info().tot_pages == 4105
+    assert build(host, "pv").info().tot_pages == 4096
 
 
 @pytest.mark.parametrize(
@@ -119,6 +206,7 @@ def test_smaller_extents_where_xen_has_no_larger_ones(host: Host) -> None:
     [
         ({"memory_kb": 0}, ValueError, "memory_kb is 0"),
         ({"memory_kb": 64}, ValueError, "larger than the memory|memory is too small"),
+        ({"max_memory_kb": 1024}, ValueError, "max_memory_kb is 1024"),
         ({"vcpus": 0}, ValueError, "vcpus is 0"),
         ({"kind": "pv"}, ValueError, "cannot start as pv"),
         ({"ramdisk": bytes(17 << 20)}, ValueError, "the ramdisk is larger than the memory"),

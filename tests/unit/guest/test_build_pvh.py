@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from pyxc import DecodeError, HvmParam, MemoryType, sim
@@ -83,8 +85,8 @@ def test_the_guest_is_told_the_same_memory_as_xen() -> None:
     plan = planned(8192 * MIB)
     info = start_info(plan)
     layout = hvm_start_info.MEMORY_STRUCT.at(INTERFACE)
-    assert info["memmap_entries"] == 3
-    data = content(plan, info["memmap_paddr"], 3 * layout.size)
+    assert info["memmap_entries"] == 4
+    data = content(plan, info["memmap_paddr"], 4 * layout.size)
     found = [layout.unpack(data, place) for place in range(0, len(data), layout.size)]
     told = [(part["addr"], part["size"], part["type"]) for part in found]
     assert told == list(map(tuple, plan.e820))
@@ -95,7 +97,7 @@ def test_special_pages_are_no_memory_and_empty() -> None:
     gfns = [value for param, value in plan.params.items() if param is not HvmParam.IDENT_PT]
     assert len(set(gfns)) == len(gfns)
     for gfn in gfns:
-        assert gfn in plan.special and not any(gfn in part for part in plan.ram)
+        assert gfn in build_pvh.SPECIAL and not any(gfn in part for part in plan.ram)
         assert content(plan, gfn * PAGE_SIZE, PAGE_SIZE) == bytes(PAGE_SIZE)
 
 
@@ -182,3 +184,30 @@ def test_extents_are_as_large_as_their_place_allows() -> None:
 def test_which_frames_a_piece_touches() -> None:
     assert Piece(0x1FFF, b"ab").frames == range(1, 3)
     assert Piece(0x1000, b"", 0x1000).frames == range(1, 2)
+
+
+@pytest.mark.parametrize("vcpus", [1, 3, 128])
+def test_acpi_tables_list_the_vcpus(vcpus: int) -> None:
+    plan = build_pvh.plan(INTERFACE, KERNEL, 16 * MIB, vcpus=vcpus)
+    rsdp_at = start_info(plan)["rsdp_paddr"]
+    rsdp = content(plan, rsdp_at, 36)
+    assert (rsdp[:8], sum(rsdp[:20]) & 255, sum(rsdp) & 255) == (b"RSD PTR ", 0, 0)
+    xsdt = acpi_table(plan, int.from_bytes(rsdp[24:32], "little"), b"XSDT")
+    fadt_at, madt_at = struct.unpack_from("<QQ", xsdt, 36)
+    fadt = acpi_table(plan, fadt_at, b"FACP")
+    assert acpi_table(plan, *struct.unpack_from("<I", fadt, 40), b"DSDT")
+    assert struct.unpack_from("<Q", fadt, 140) == struct.unpack_from("<I", fadt, 40)
+    madt = acpi_table(plan, madt_at, b"APIC")
+    found = [madt[at : at + 8] for at in range(44, len(madt), 8)]
+    assert found == [struct.pack("<BBBBI", 0, 8, vcpu, 2 * vcpu, 1) for vcpu in range(vcpus)]
+    assert madt_at + len(madt) <= rsdp_at + PAGE_SIZE
+    (acpi,) = [part for part in plan.e820 if part.type is MemoryType.ACPI]
+    assert (acpi.start, acpi.size) == (rsdp_at, PAGE_SIZE)
+
+
+def acpi_table(plan: build_pvh.PvhPlan, address: int, signature: bytes) -> bytes:
+    """A table, once its head and checksum are right."""
+    size = int.from_bytes(content(plan, address + 4, 4), "little")
+    data = content(plan, address, size)
+    assert (data[:4], sum(data) & 255, len(data)) == (signature, 0, size)
+    return data

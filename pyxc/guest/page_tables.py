@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Page tables of a PV guest: which there must be for what it finds mapped, and what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from pyxc._core import PAGE_SIZE
+from pyxc.abi.arch.x86 import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_USER, PTE_WRITABLE
+
+_ENTRIES = PAGE_SIZE // 8
+_INDEX_BITS = 9
+_PAGE_BITS = 12
+_CANONICAL = (1 << 48) - 1
+_READ_ONLY = PTE_PRESENT | PTE_ACCESSED
+_PAGE = _READ_ONLY | PTE_WRITABLE
+_TABLE = _PAGE | PTE_DIRTY | PTE_USER
+_TABLE_OF_PAE = PTE_PRESENT
+"""What an entry of the top of three levels may have: the processor reserves the other bits."""
+
+
+class Span(NamedTuple):
+    """`pages` pages, from pfn `pfn` on, that are mapped from virtual address `start` on."""
+
+    start: int
+    pfn: int
+    pages: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.pages * PAGE_SIZE
+
+
+class Table(NamedTuple):
+    """A page table: its level, 1 for the one that names pages, and which of its level it is."""
+
+    level: int
+    number: int
+
+
+def needed(levels: int, spans: Sequence[Span]) -> list[Table]:
+    """The tables that map some spans, the top one first, those of a level by address."""
+    found = []
+    for level in range(levels, 0, -1):
+        shift = _PAGE_BITS + _INDEX_BITS * level
+        numbers: set[int] = set()
+        for span in spans:
+            start = _plain(span.start)
+            numbers.update(range(start >> shift, (start + span.pages * PAGE_SIZE - 1 >> shift) + 1))
+        found += [Table(level, number) for number in sorted(numbers)]
+    return found
+
+
+def contents(
+    levels: int, spans: Sequence[Span], pfns: dict[Table, int], frames: Sequence[int]
+) -> Iterator[tuple[int, list[int]]]:
+    """The pfn of each table, and its entries; `frames` names the machine frame of each pfn.
+
+    A page that is a table itself is mapped read-only: Xen lets nobody write it.
+    """
+    tables = frozenset(pfns.values())
+    for table, pfn in pfns.items():
+        if table.level == 1:
+            yield pfn, _pages(table.number, spans, tables, frames)
+        else:
+            flags = _TABLE_OF_PAE if table.level == levels == 3 else _TABLE
+            yield pfn, _tables(table, flags, pfns, frames)
+
+
+def _pages(index: int, spans: Sequence[Span], tables: frozenset[int], frames: Sequence[int]) -> list[int]:
+    entries = [0] * _ENTRIES
+    first = index * _ENTRIES
+    for span in spans:
+        start = _plain(span.start) >> _PAGE_BITS
+        for page in range(max(first, start), min(first + _ENTRIES, start + span.pages)):
+            pfn = span.pfn + page - start
+            entries[page - first] = frames[pfn] << _PAGE_BITS | (_READ_ONLY if pfn in tables else _PAGE)
+    return entries
+
+
+def _tables(table: Table, flags: int, pfns: dict[Table, int], frames: Sequence[int]) -> list[int]:
+    """Entries of a table that names others. The top of three levels has four, in a page of its own."""
+    entries = [0] * _ENTRIES
+    for place in range(_ENTRIES):
+        below = pfns.get(Table(table.level - 1, table.number * _ENTRIES + place))
+        if below is not None:
+            entries[place] = frames[below] << _PAGE_BITS | flags
+    return entries
+
+
+def _plain(address: int) -> int:
+    """A virtual address without the bits that only repeat its highest one."""
+    return address & _CANONICAL
