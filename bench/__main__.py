@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The command line: python3 -m bench. Builds the sides, boots Xen 4.17 with an amd64 dom0, reports.
 
-Before that, frame lists of a simulated hypervisor, which needs no boot.
+Before that, what needs no boot: whole processes, and frame lists of a simulated hypervisor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import frame_lists, report
+from bench import frame_lists, report, startup
 from lab import config, host, packages, roots, vm
 
 HERE = Path(__file__).parent
@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         host.need(config.LAB_NEEDS)
         before = os.getloadavg()[0]
-        lists = frame_lists.measure()
+        unbooted = [startup.measure(), frame_lists.measure()]
+        for table in unbooted:
+            print(f"{report.aligned(table)}\n", flush=True)
         rows = measure()
     except host.LabError as error:
         host.say(f"bench: {error}")
@@ -63,9 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     JSON.parent.mkdir(exist_ok=True)
     JSON.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
-    tables = f"{report.markdown(rows, conditions)}\n{report.piped(lists)}\n"
+    more = [f"{report.piped(table)}\n" for table in unbooted]
+    tables = "\n".join([report.markdown(rows, conditions), *more])
     MARKDOWN.write_text(report.replaced(MARKDOWN.read_text(), tables))
-    print(f"{report.text(rows)}\n\n{report.aligned(lists)}\n\n{conditions}")
+    print(f"{report.text(rows)}\n\n{conditions}")
     return 0
 
 

@@ -6,8 +6,6 @@ for one Interface, to a Layout: a struct.Struct of explicit width, order and pad
 C layout of the machine that Python runs on.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -79,7 +77,7 @@ class Span(NamedTuple):
     stop: Version
 
     @classmethod
-    def of(cls, start: Bound, stop: Bound) -> Span:
+    def of(cls, start: Bound, stop: Bound) -> "Span":
         return cls(
             (0, (0, 0)) if start is None else as_version(start),
             (2**32, (0, 0)) if stop is None else as_version(stop),
@@ -88,7 +86,7 @@ class Span(NamedTuple):
     def holds(self, version: Version) -> bool:
         return self.start <= version < self.stop
 
-    def within(self, other: Span) -> Span:
+    def within(self, other: "Span") -> "Span":
         """The versions that are in both."""
         return Span(max(self.start, other.start), min(self.stop, other.stop))
 
@@ -121,7 +119,7 @@ class Table:
 
     def __init__(
         self, name: str, family: str, *rows: Row,
-        start: Bound = None, stop: Bound = None, before: Table | None = None,
+        start: Bound = None, stop: Bound = None, before: "Table | None" = None,
     ) -> None:  # fmt: skip
         self.before = before
         self.name = name
@@ -130,7 +128,7 @@ class Table:
         self.span = Span.of(start, stop)
         self._compiled: dict[tuple[Version, str], Layout] = {}
 
-    def at(self, interface: Interface) -> Layout:
+    def at(self, interface: Interface) -> "Layout":
         """The layout in one interface, compiled on first use. NotInInterface where it is absent."""
         if self.before and interface.dom0_op:
             return self.before.at(interface)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Operations: what a hypervisor can be asked, one row each, and the envelopes in which the asking travels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -95,7 +93,7 @@ class Operation:
     def __init__(
         self, family: Family, name: str, command: int, body: Table | None = None, *, changes: bool,
         wide: bool = False, fixed: Mapping[str, int] | None = None, start: Bound = None, stop: Bound = None,
-        before: Operation | None = None, populates: bool = False,
+        before: "Operation | None" = None, populates: bool = False,
         retry_on: Mapping[int, int | None] | None = None,
         listing: Listing | None = None, hints: Mapping[int, str] | None = None,
         strides: Mapping[str, Stride] | None = None, stable: bool = False,
@@ -118,7 +116,7 @@ class Operation:
         self.stable = stable
         self._layouts: dict[Interface, Layout] = {}
 
-    def spoken(self, interface: Interface) -> Operation:
+    def spoken(self, interface: Interface) -> "Operation":
         """The operation by which one interface asks for this: itself, or its dom0_op."""
         return self.before if self.before and interface.dom0_op else self
 

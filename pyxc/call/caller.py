@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, cast
 
 from pyxc import answers, errors
 from pyxc._core import Arena
-from pyxc.abi import memory
 from pyxc.abi.layout import Interface, Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
 from pyxc.abi.operation import MULTICALL, Operation
@@ -126,6 +125,8 @@ class Caller:
 
     def refuse_to_populate(self, what: str, domid: int) -> None:
         """ReadOnlyError on a read-only handle where a domain has memory that is populated when read."""
+        from pyxc.abi import memory
+
         if not self.readonly or not self.supports(memory.GET_POD_TARGET):
             return
         try:

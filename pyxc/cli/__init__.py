@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from pyxc.cli import output
-from pyxc.cli.commands import build
 from pyxc.cli.status import Status, describe, status_of
 
 HOOK = "__complete"
@@ -42,9 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if words[:1] == [HOOK]:
+        from pyxc.cli.commands import build
         from pyxc.cli.completion import complete
 
         return complete(build(), words[1:])
+    if words == ["--version"]:  # what scripts ask for needs no parser
+        output.lines([output.VERSION])
+        return 0
+    from pyxc.cli.commands import build
+
     try:
         args = build(words).parse(words)
     except SystemExit as stop:

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+import pyxc
+
+VERSION = f"pyxc {pyxc.__version__}"
 SCHEMA = 1
 """Version of the JSON: raised when a key changes its meaning or goes away, not when one is added."""
 

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import pyxc
+from pyxc.cli import output
 from pyxc.cli.status import UsageError
 
 Run = Callable[[argparse.Namespace], int]
@@ -68,7 +68,7 @@ class Program:
 
     def __init__(self) -> None:
         self.parser = Parser(prog="pyxc", description="Manage the domains of a Xen hypervisor.")
-        self.parser.add_argument("--version", action="version", version=f"pyxc {pyxc.__version__}")
+        self.parser.add_argument("--version", action="version", version=output.VERSION)
         _add_global_options(self.parser)
         self._groups = {"": (self.parser, _adder(self.parser))}
         self.commands: dict[str, Parser] = {}

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import pyxc
 from pyxc.cli.commands import TOPICS, build
 
 PROGRAM = """
@@ -17,6 +20,9 @@ status = main(sys.argv[1:])
 print(*sys.modules, file=sys.stderr)
 sys.exit(status)
 """
+
+
+SCRIPT = Path(__file__).parents[2] / "debian" / "pyxc"
 
 
 def loaded_by(*words: str) -> set[str]:
@@ -59,3 +65,14 @@ def test_a_command_loads_what_it_needs(tmp_path):
     assert {name for name in loaded if name.startswith("pyxc.cli.commands.")} == {"pyxc.cli.commands.list"}
     assert not loaded_by("--target", f"replay:{recording}", "list") & set(dear.split())
     assert not {name for name in loaded_by("--version") if name.startswith("pyxc.cli.commands.")}
+
+
+def test_the_script_of_the_package_is_the_command():
+    words = [sys.executable, "-X", "importtime", SCRIPT]
+    path = {**os.environ, "PYTHONPATH": str(Path(pyxc.__file__).parents[1])}
+    version = subprocess.run([*words, "--version"], env=path, check=True, capture_output=True, text=True)
+    assert version.stdout == f"pyxc {pyxc.__version__}\n"
+    assert "argparse" not in version.stderr and "importlib.metadata" not in version.stderr
+    words += ["--json", "--version"]
+    parsed = subprocess.run(words, env=path, check=True, capture_output=True, text=True)
+    assert parsed.stdout == version.stdout
