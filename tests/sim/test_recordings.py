@@ -66,8 +66,6 @@ each_recording = pytest.mark.parametrize(
     ("release", "script"),
     [(release, path.stem) for release in RECORDED for path in sorted((RECORDINGS / release).glob("*.calls"))],
 )
-NOT_RECORDED_EVERYWHERE = {"building"}
-"""Scripts of which some releases have no recording."""
 OUTCOMES_ONLY = {"xen-4.22"}
 """Releases of which no calls are kept: they ran elsewhere, and cannot be recorded again with a script."""
 
@@ -121,8 +119,7 @@ def test_every_recording_has_its_script(release: str) -> None:
     """And every script its recording; of another build, or one not at hand, those that somebody made."""
     stems = {path.name.partition(".")[0] for path in (RECORDINGS / release).iterdir()}
     assert stems <= set(callscripts.names())
-    missing = set(callscripts.names()) - stems - NOT_RECORDED_EVERYWHERE
-    assert not missing or release.endswith("-xsm") or release in OUTCOMES_ONLY
+    assert stems == set(callscripts.names()) or release.endswith("-xsm") or release in OUTCOMES_ONLY
 
 
 @pytest.mark.parametrize("release", RECORDED)
