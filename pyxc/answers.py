@@ -19,7 +19,7 @@ E = TypeVar("E", bound=Enum)
 def number(what: str, value: int, most: int, least: int = 0) -> int:
     """A number from `least` to `most`: nothing is allocated, and no bytes are taken, for more than that."""
     if not least <= value <= most:
-        raise DecodeError(f"{what} is reported as {value}: it must be from {least} to {most}")
+        raise DecodeError(f"{what} is reported as {value}: expected {least} to {most}")
     return value
 
 

@@ -56,7 +56,7 @@ def handle(value: uuid.UUID | str | bytes) -> uuid.UUID:
             raise ValueError(f"{value!r} is not a UUID")
         return found
     if not isinstance(value, uuid.UUID):
-        raise TypeError(f"a UUID is wanted, not {type(value).__name__}")
+        raise TypeError(f"expected a UUID, not {type(value).__name__}")
     return value
 
 
@@ -83,7 +83,7 @@ def nodes(values: Iterable[SupportsIndex], count: int) -> frozenset[int]:
     """A set, not empty, of nodes of a host that may have `count`."""
     found = frozenset(natural("node", value, count - 1) for value in values)
     if not found:
-        raise ValueError("no node is given")
+        raise ValueError("no NUMA node is given")
     return found
 
 

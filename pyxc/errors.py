@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""What can go wrong, by whose fault it is.
+"""The exceptions that pyxc raises.
 
-Bad arguments raise ValueError or TypeError before any hypercall. What the hypervisor or the kernel refuses is
-a HypercallError, an OSError that also names the operation. Bytes that make no sense are a DecodeError.
+Invalid arguments raise ValueError or TypeError before any hypercall. A refusal by the hypervisor or the
+kernel raises a HypercallError, an OSError that also names the operation. Malformed data from the hypervisor,
+a guest or a file raises a DecodeError.
+
+    >>> import pyxc
+    >>> with pyxc.open("sim:xen-4.17") as xen:
+    ...     try:
+    ...         xen.domains[77].pause()
+    ...     except pyxc.DomainNotFound as error:
+    ...         print(error.operation, error.domid)
+    domctl.getdomaininfo 77
 """
 
 from __future__ import annotations
@@ -15,22 +24,22 @@ from pyxc.abi.errno import describe, name_of
 
 
 class Error(Exception):
-    """Base of everything that pyxc raises on its own account."""
+    """Base class of pyxc's own exceptions."""
 
 
 class NotXenError(Error, OSError):
-    """There is no Xen that this process could manage: no device, or not dom0."""
+    """This process cannot manage a Xen: there is no device, or this is not dom0."""
 
 
 class DecodeError(Error, ValueError):
-    """The hypervisor or a guest handed over bytes that make no sense."""
+    """The hypervisor, a guest or a file supplied malformed or out-of-range data."""
 
 
 class StoreError(Error, OSError):
-    """xenstore refused, or did not answer.
+    """xenstore refused a request, or did not reply.
 
-    Attributes: `errno`, `operation` ("write", "" where the connection itself failed) and `path` (None where
-    the operation concerns none).
+    Attributes: `errno`, `operation` ("write"; "" if the connection itself failed) and `path` (None if the
+    operation has none).
     """
 
     def __init__(self, number: int, reason: str, operation: str = "", path: str | None = None) -> None:
@@ -49,8 +58,8 @@ class StoreError(Error, OSError):
 class HypercallError(Error, OSError):
     """A hypercall failed.
 
-    Attributes: `errno` (Xen's number), `operation` ("domctl.pausedomain"), `domid` (None where the operation
-    concerns no domain), `interface_version` (None in families without one), and `hint` ("" or one sentence).
+    Attributes: `errno` (Xen's number), `operation` ("domctl.pausedomain"), `domid` (None if the operation is
+    not about a domain), `interface_version` (None in families without one), and `hint` ("" or one sentence).
     """
 
     def __init__(
@@ -81,7 +90,7 @@ class HypercallError(Error, OSError):
 class DomainNotFound(HypercallError, KeyError):
     """No domain has this id, name or UUID. A KeyError, so that `in` and get() work on a mapping of domains.
 
-    For a name or UUID, which was looked for in a list of all domains, `domid` is None and `hint` says it all.
+    After a lookup by name or UUID in the list of all domains, `domid` is None and `hint` is the message.
     """
 
     def __str__(self) -> str:
@@ -89,8 +98,7 @@ class DomainNotFound(HypercallError, KeyError):
 
 
 class Ambiguous(Error, LookupError):
-    """Several domains, or several cpu pools, go by one name or UUID. `ids` are theirs: only an id tells them
-    apart."""
+    """Several domains, or several cpu pools, have the same name or UUID: use one of their `ids`."""
 
     def __init__(self, what: str, key: object, ids: Iterable[int]) -> None:
         self.what = what
@@ -100,11 +108,11 @@ class Ambiguous(Error, LookupError):
 
     def __str__(self) -> str:
         ids = ", ".join(map(str, self.ids))
-        return f"{len(self.ids)} {self.what} go by {self.key}: name one of them by its id ({ids})"
+        return f"{len(self.ids)} {self.what} have the name or UUID {self.key}: use an id ({ids})"
 
 
 class LabelNotFound(HypercallError, KeyError):
-    """The security policy has no such label or boolean."""
+    """The hypervisor's security policy has no such label or boolean."""
 
 
 class PermissionDenied(HypercallError, PermissionError):
@@ -112,11 +120,11 @@ class PermissionDenied(HypercallError, PermissionError):
 
 
 class VersionMismatch(HypercallError):
-    """The hypervisor speaks an interface version that pyxc does not know."""
+    """The hypervisor has an interface version that pyxc does not know."""
 
 
 class Unsupported(HypercallError, NotImplementedError):
-    """This hypervisor, or the kernel between, has no such operation."""
+    """This hypervisor, or the kernel in between, does not have this operation."""
 
 
 class ReadOnlyError(Error, PermissionError):
@@ -124,23 +132,23 @@ class ReadOnlyError(Error, PermissionError):
 
 
 class MissingLibrary(Error, ImportError):
-    """An optional Python package that this takes is not installed; `name` is its name."""
+    """An optional Python package is needed and not installed; `name` is its name."""
 
 
 class DomainGone(Error, LookupError):
-    """The domain that this object stood for no longer exists; its id may belong to another one by now."""
+    """The domain of this object no longer exists; its id may now belong to another domain."""
 
 
 class DomainStuck(Error, TimeoutError):
-    """A destroyed domain did not go away in time."""
+    """A destroyed domain did not disappear in time."""
 
 
 class GuestUnable(Error):
-    """A guest cannot do what it is asked to: it has no drivers for Xen, or says that it does not do this."""
+    """A guest cannot do what it is asked to: it has no Xen drivers, or does not support this."""
 
 
 class GuestSilent(GuestUnable, TimeoutError):
-    """A guest did not do in time what it was asked to."""
+    """A guest did not do what it was asked to in time."""
 
 
 class ConfigError(Error, ValueError):
@@ -148,22 +156,22 @@ class ConfigError(Error, ValueError):
 
 
 class AttributeForbidden(Error, PermissionError):
-    """This process may not see or change an extended attribute: trusted ones are for CAP_SYS_ADMIN."""
+    """This process may not see or change an extended attribute: trusted ones need CAP_SYS_ADMIN."""
 
 
 class AttributeUnsupported(Error, OSError):
-    """A file system does not keep extended attributes of a kind."""
+    """A file system does not support extended attributes of this kind."""
 
 
 class LabelConflict(Error):
-    """The label of a file is not what the caller said it would be."""
+    """The label of a file is not the one that the caller expected."""
 
 
 _HINTS = {
-    host_errno.EPERM: "only the control domain may do this, and privcmd may be restricted (XSM, lockdown)",
-    host_errno.EACCES: "it is read-only, or the hypervisor's security policy (FLASK) forbids it",
+    host_errno.EPERM: "only the control domain may do this, unless XSM or kernel lockdown restricts it",
+    host_errno.EACCES: "the target is read-only, or the hypervisor's security policy (FLASK) forbids this",
     host_errno.EFAULT: "the hypervisor could not reach the buffer",
-    host_errno.EBUSY: "somebody else holds it at the moment",
+    host_errno.EBUSY: "it is in use",
 }
 
 
@@ -174,14 +182,14 @@ def from_errno(
     interface_version: int | None = None,
     hint: str = "",
 ) -> HypercallError:
-    """The HypercallError of the kind that an errno means."""
+    """The HypercallError subclass for an errno."""
     kind: type[HypercallError] = HypercallError
     if number == host_errno.EINVAL and domid == 0:
-        hint = hint or "dom0 cannot do this to itself, nor to the vcpu that asks"
+        hint = hint or "dom0 cannot do this to itself or to the calling vcpu"
     if number == host_errno.ESRCH and domid is not None:
         kind = DomainNotFound
     elif number in (host_errno.EPERM, host_errno.EACCES):
         kind = PermissionDenied
     elif number in (host_errno.ENOSYS, host_errno.EOPNOTSUPP):
-        kind, hint = Unsupported, hint or "this hypervisor does not have it, or was built without it"
+        kind, hint = Unsupported, hint or "this hypervisor does not support it, or was built without it"
     return kind(number, operation, domid, interface_version, hint or _HINTS.get(number, ""))

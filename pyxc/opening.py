@@ -51,7 +51,7 @@ def open_xen(
     release.
     """
     if gate not in ("auto", "never"):
-        raise ValueError(f'gate is {gate!r}: it must be "auto" or "never"')
+        raise ValueError(f'gate is {gate!r}: expected "auto" or "never"')
     if isinstance(assume, str):
         assume = releases.parsed(assume)
     link = open_link(chosen(target), gate)
@@ -95,7 +95,7 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
         from pyxc.files.playback import replayed
 
         return replayed(target.removeprefix(REPLAYED), target)
-    known = f'None for the real hypervisor, or "{SIMULATED}PROFILE", or "{REPLAYED}FILE"'
+    known = f'expected None (the real hypervisor), "{SIMULATED}PROFILE" or "{REPLAYED}FILE"'
     raise ValueError(f"unknown target {target!r}: {known}")
 
 

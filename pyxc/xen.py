@@ -134,7 +134,7 @@ class Xen(Host):
         pressed = keys.encode("ascii")
         arguments.natural("number of keys", len(pressed), _DEBUG_KEYS_MOST)
         if not pressed:
-            raise ValueError("no debug key is given")
+            raise ValueError("keys is empty: expected at least one debug key")
         self.call(sysctl.DEBUG_KEYS, keys=pressed, nr_keys=len(pressed))
 
     def vcpus(self, domains: Iterable[DomainInfo] | None = None) -> list[VcpuInfo]:
@@ -243,5 +243,5 @@ class Xen(Host):
 
             operation = registry.named(family, operation)
         if operation.family is not family:
-            raise ValueError(f"{operation.full_name} is not a {family.name}")
+            raise ValueError(f"{operation.full_name} is not a {family.name} operation")
         return operation

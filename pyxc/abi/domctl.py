@@ -285,9 +285,9 @@ _NO_VCPU = "the domain has no such vcpu"
 CREATEDOMAIN = Operation(
     DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True, before=dom0_ops.CREATEDOMAIN,
     hints={
-        XenErrno.EEXIST: "the id is taken; since Xen 4.21 also by a creation that was refused",
-        XenErrno.EINVAL: "this Xen or machine has no such domains (iommu needs an IOMMU, HVM without "
-        "hap shadow page tables), or the id is taken (before 4.14)",
+        XenErrno.EEXIST: "the id is in use; since Xen 4.21 also after a creation that was refused",
+        XenErrno.EINVAL: "this Xen or machine cannot have such a domain (iommu needs an IOMMU, HVM without "
+        "hap needs shadow page tables), or the id is in use (before Xen 4.14)",
     },
 )  # fmt: skip
 DESTROYDOMAIN = Operation(
@@ -297,7 +297,7 @@ DESTROYDOMAIN = Operation(
 PAUSEDOMAIN = Operation(DOMCTL, "pausedomain", 3, changes=True, before=dom0_ops.PAUSEDOMAIN)
 UNPAUSEDOMAIN = Operation(
     DOMCTL, "unpausedomain", 4, changes=True, before=dom0_ops.UNPAUSEDOMAIN,
-    hints={XenErrno.EINVAL: "it is not paused by a toolstack"},
+    hints={XenErrno.EINVAL: "no toolstack has paused the domain"},
 )  # fmt: skip
 GETDOMAININFO = Operation(
     DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, changes=False, before=dom0_ops.GETDOMAININFO
@@ -317,15 +317,15 @@ MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True, before=
 SETVCPUCONTEXT = Operation(
     DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True, before=dom0_ops.SETVCPUCONTEXT,
     hints={
-        XenErrno.EINVAL: f"{_NO_VCPU}, it is dom0's own, or Xen does not take these registers",
-        XenErrno.EOPNOTSUPP: "page tables and descriptor tables of a vcpu that has registers stay the same",
+        XenErrno.EINVAL: f"{_NO_VCPU}, it belongs to dom0, or Xen rejects these registers",
+        XenErrno.EOPNOTSUPP: "the page tables and descriptor tables of an initialised vcpu cannot change",
     },
 )  # fmt: skip
 GETVCPUCONTEXT = Operation(
     DOMCTL, "getvcpucontext", 13, VCPUCONTEXT_STRUCT, changes=False, before=dom0_ops.GETVCPUCONTEXT,
     hints={
-        XenErrno.EINVAL: f"{_NO_VCPU}, or it is the one that asks",
-        XenErrno.ENODATA: "the vcpu has never had any registers",
+        XenErrno.EINVAL: f"{_NO_VCPU}, or it is the calling vcpu",
+        XenErrno.ENODATA: "the vcpu was never initialised",
     },
 )  # fmt: skip
 GETVCPUINFO = Operation(

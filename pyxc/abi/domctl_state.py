@@ -39,8 +39,8 @@ GET_DOMAIN_STATE_STRUCT = Table(
 GET_DOMAIN_STATE = Operation(
     DOMCTL, "get_domain_state", 90, GET_DOMAIN_STATE_STRUCT, changes=False, stable=True,
     hints={
-        XenErrno.EACCES: "only who handles VIRQ_DOM_EXC may ask which domains changed",
-        XenErrno.ENOENT: "no domain changed",
+        XenErrno.EACCES: "only the domain that handles VIRQ_DOM_EXC may ask which domains changed",
+        XenErrno.ENOENT: "no domain has changed",
     },
 )  # fmt: skip
 """Of one domain. Asked for DOMID_INVALID it takes the next change from xenstored, which waits for it."""

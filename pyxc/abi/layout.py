@@ -194,7 +194,7 @@ class Layout:
         if offset % unit:
             raise ValueError(f"{self.name}.{row.name}: offset {offset} is not aligned to {unit} bytes")
         if row.name in self.offsets:
-            raise ValueError(f"{self.name}.{row.name} stands twice")
+            raise ValueError(f"{self.name}.{row.name} is defined twice")
         if row.code == HANDLE:
             self.handles.add(row.name)
         if row.length > 1 and code == U8:
@@ -230,7 +230,7 @@ class Layout:
         if array is not None:
             return array.pack(*value)
         if size is not None and len(value) > size:
-            raise struct.error(f"{len(value)} bytes, of at most {size}")
+            raise struct.error(f"{len(value)} bytes do not fit in {size}")
         return value
 
     def decode(self, values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -127,10 +127,10 @@ MAX_CSTATE_STRUCT = Table(
     start=_XEN_3_4,
 )  # fmt: skip
 
-_NO_DRIVER = "the cpu is not online, or no driver of Xen's sets its frequency"
+_NO_DRIVER = "the cpu is offline, or no driver in Xen controls its frequency"
 _NO_STATES: dict[int, str] = {
-    XenErrno.ENODEV: "Xen knows of no such states",
-    XenErrno.EINVAL: "the cpu is not online, or dom0 has not uploaded its states",
+    XenErrno.ENODEV: "Xen has no such states",
+    XenErrno.EINVAL: "the cpu is offline, or dom0 has not uploaded its states",
 }
 
 GET_PMSTAT_MAX_PX = Operation(

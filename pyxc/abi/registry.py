@@ -59,5 +59,5 @@ def named(family: Family, name: str) -> Operation:
     known = of_family(family)
     if name not in known:
         near = ", ".join(difflib.get_close_matches(name, known)) or ", ".join(sorted(known))
-        raise ValueError(f"{family.name} has no operation {name!r}; there is {near}")
+        raise ValueError(f"{family.name} has no operation {name!r}; expected one of {near}")
     return known[name]

@@ -58,7 +58,7 @@ structures of 4.22. They can change until it is released, under the same numbers
 OLDEST: Final[Release] = RELEASES[0].xen
 NEWEST: Final[Release] = max(interface.xen for interface in RELEASES if interface.xen != UNRELEASED)
 """The newest that is released."""
-_RANGE: Final = f"those from {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
+_RANGE: Final = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
 
 
 def numbers(release: Release) -> tuple[int, int]:
@@ -80,7 +80,7 @@ def known(release: Sequence[int]) -> Release:
     found = next((interface.xen for interface in RELEASES if interface.xen == tuple(release)), None)
     if found is None:
         text = ".".join(map(str, release))
-        raise ValueError(f"the structures of Xen {text} are not known: {_RANGE} are")
+        raise ValueError(f"the structures of Xen {text} are unknown: expected a release from {_RANGE}")
     return found
 
 
@@ -88,5 +88,5 @@ def parsed(text: str) -> Release:
     """A known release as text, "4.22". ValueError."""
     parts = text.split(".")
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError(f"{text!r} is not a release of Xen such as 4.22")
+        raise ValueError(f"{text!r} is not a Xen release such as 4.22")
     return known([int(part) for part in parts])

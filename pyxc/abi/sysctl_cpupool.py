@@ -66,7 +66,7 @@ CPUPOOL_OP_RMCPU = _operation(
     ENOENT=_NO_POOL,
     EADDRNOTAVAIL="the cpu is not in this pool",
     EBUSY="it is the pool's last cpu, and the pool has domains",
-    EINVAL="the pool cannot do without this cpu",
+    EINVAL="the pool needs this cpu",
 )
 CPUPOOL_OP_MOVEDOMAIN = _operation(
     CpupoolOp.MOVEDOMAIN,

@@ -81,7 +81,7 @@ class _Part:
         for name, column in columns.items():
             if name in plan.layout.handles:
                 if not isinstance(column, int):
-                    raise TypeError(f"{name} is a buffer: its column is one size for all")
+                    raise TypeError(f"{name} is a buffer: its column is one size for all calls")
                 self._sizes[name] = _padded(plan.buffer_size(name, column))
 
     def run(self, whole: Batch, reader: Reader[Any] | None) -> int:

@@ -92,7 +92,7 @@ class Caller:
             self.refuse_to_populate(operation.full_name, domid)
         if plan.in_buffers:
             if domid is None:
-                raise TypeError(f"{operation.full_name} concerns a domain: its domid is missing")
+                raise TypeError(f"{operation.full_name} needs the domid of a domain")
             return self.dm_op(operation, domid, **fields)
         values = plan.begin(domid, fields)
         placements = plan.fill(values, fields) if fields else ()
@@ -137,14 +137,14 @@ class Caller:
             raise
         if entries:
             raise errors.ReadOnlyError(
-                f"{what} would populate memory on demand of domain {domid} and this handle is read-only"
+                f"{what} would populate domain {domid}'s memory on demand, and this handle is read-only"
             )
 
     def restrict(self, domid: int) -> None:
         """Leave the link nothing but the memory and the device model operations of one domain, for good."""
         result = self.link.restrict(domid)
         if result < 0:
-            hint = "it is restricted to another domain already" if result == -errno.EINVAL else ""
+            hint = "it is already restricted to another domain" if result == -errno.EINVAL else ""
             raise errors.from_errno(-result, "privcmd.restrict", domid, hint=hint)
         self.restricted_to = domid
 
@@ -222,7 +222,7 @@ class Caller:
             expected = count * item.at(self.interface).size
             if written[name] != expected:
                 what = f"{count} x {item.name}"
-                hint = f"this hypervisor writes {written[name]} bytes for {what} where {expected} are known"
+                hint = f"this hypervisor writes {written[name]} bytes for {what}; pyxc expects {expected}"
                 raise self._mismatch(plan.operation, hint)
             if count:
                 self._measured.add((plan.operation, name))
@@ -305,7 +305,7 @@ class Caller:
         """
         plan = self._ready(operation)
         if self.readonly and operation.populates:
-            text = f"{operation.full_name} can populate memory on demand and this handle is read-only"
+            text = f"{operation.full_name} can populate memory on demand, and this handle is read-only"
             raise errors.ReadOnlyError(text)
         self._check_kernel(operation, fixed_width=False)
         reader = None if record is None else record.at(self.interface)
@@ -342,7 +342,7 @@ class Caller:
         plan = self._plans.get(operation) or self._plan(operation)
         if plan.refused:
             raise errors.ReadOnlyError(
-                f"{operation.full_name} changes something and this handle is read-only"
+                f"{operation.full_name} makes changes, and this handle is read-only"
             )
         return plan
 
@@ -357,7 +357,7 @@ class Caller:
 
     def _check_kernel(self, operation: Operation, fixed_width: bool) -> None:
         if self.link.kernel_bits == 32 and not fixed_width:
-            hint = "its structures follow the kernel's width, and this is a 32-bit kernel"
+            hint = "its structures depend on the kernel's word size, and this kernel is 32-bit"
             raise errors.Unsupported(errno.ENOSYS, operation.full_name, hint=hint)
 
     def error(self, operation: Operation, number: int, domid: int | None) -> errors.HypercallError:
@@ -374,7 +374,7 @@ class Caller:
             return ""
         return (
             f"this handle is restricted to domain {self.restricted_to}: only its memory and its device model "
-            "operations are left"
+            "operations are allowed"
         )
 
 

@@ -63,7 +63,7 @@ class Plan:
             values[self.domain] = domid
         elif self.operation.family is not SYSCTL and self.layout.names[self.domain] not in fields:
             # Zero is dom0. A sysctl names a domain only where that is what it is about.
-            raise TypeError(f"{self.operation.full_name} concerns a domain: its domid is missing")
+            raise TypeError(f"{self.operation.full_name} needs the domid of a domain")
         return values
 
     def fill(self, values: list[Any], fields: Mapping[str, Any]) -> tuple[Placement, ...]:
@@ -74,7 +74,7 @@ class Plan:
             if position is None:
                 raise TypeError(f"{self.layout.name} has no field {name!r} in this interface version")
             if name in self.operation.fixed:
-                raise TypeError(f"{name} is what makes it {self.layout.name}: it cannot be given")
+                raise TypeError(f"{name} selects {self.layout.name}: it cannot be given")
             if name not in self.layout.handles or isinstance(value, Address):
                 values[position] = value if position in self._single else self._array(name, position, value)
             elif value != 0:

@@ -71,11 +71,12 @@ def _number_taken(link: Link, interface: Interface, family: str, answers: Callab
         taken = (number, 0) if family == "domctl" else (0, number)
         if answers(Caller(link, interface._replace(taken=taken))):
             if own != number <= newest:
-                hint = f"this version is known, while Xen {_text(interface.xen)} has {own:#x}: assume nothing"
+                own_text = f"Xen {_text(interface.xen)} has {own:#x}"
+                hint = f"pyxc knows this version, but {own_text}: do not assume a release"
                 raise errors.VersionMismatch(errno.EINVAL, family, interface_version=number, hint=hint)
             return number
     tried = f"{own:#x} and {newest + 1:#x} to {newest + _AHEAD:#x}"
-    hint = f"the hypervisor takes none of {tried}, or its security policy (XSM) forbids the call"
+    hint = f"the hypervisor accepts none of {tried}, or its security policy (XSM) forbids the call"
     raise errors.VersionMismatch(errno.EACCES, family, hint=hint)
 
 
@@ -95,7 +96,7 @@ def _check_architecture(link: Link, interface: Interface) -> None:
     architecture = _foreign(kinds)
     if architecture:
         what = f"this is Xen {_text(interface.xen)} for {architecture} ({' '.join(kinds)})"
-        hint = f"{what}: pyxc manages Xen on x86-64"
+        hint = f"{what}: pyxc supports Xen on x86-64 only"
         raise errors.Unsupported(errno.EOPNOTSUPP, version.CAPABILITIES.full_name, hint=hint)
 
 
@@ -123,7 +124,7 @@ def _before_domctl(link: Link) -> Interface:
         candidate = interface._replace(arch=arch, byteorder=link.byteorder)
         if _dom0_op_answers(Caller(link, candidate)):
             return candidate
-    hint = "this Xen 3.0 has neither domctl nor a dom0_op that is known: it is older than December 2005"
+    hint = "this Xen 3.0 has neither domctl nor a known dom0_op: it is older than December 2005"
     raise errors.VersionMismatch(errno.EACCES, DOM0_OP.name, hint=hint)
 
 
@@ -146,17 +147,17 @@ def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Call
 
 def _why_none(xen: Release, family: str) -> str:
     """Why a hypervisor takes no known version."""
-    refused = f"Xen {_text(xen)} took none of the known {family} versions"
+    refused = f"Xen {_text(xen)} accepted none of the known {family} versions"
     if xen < releases.OLDEST:
         return (
-            f"{refused}: Xen 3.0.3 and 3.0.4 (domctl 3 and 4, sysctl 2) have structures as wide as the kernel"
-            " that asks, not of 64 bits for all; pyxc manages Xen from 3.1 on, and what was before 3.0.3"
+            f"{refused}: Xen 3.0.3 and 3.0.4 (domctl 3 and 4, sysctl 2) have structures that depend on the"
+            " calling kernel's word size; pyxc supports Xen since 3.1, and the releases before 3.0.3"
         )
     newest = releases.NEWEST
     return (
         f"{refused}: it is newer than {newest[0]}.{newest[1]}, the newest known release, or its security"
         " policy (XSM) forbids the call; pyxc.open(assume=(MAJOR, MINOR)), PYXC_ASSUME=MAJOR.MINOR and pyxc"
-        " --assume try the structures of a release nonetheless"
+        " --assume try the structures of a release anyway"
     )
 
 
@@ -205,9 +206,7 @@ def _check_record_size(caller: Caller, space: int = _RECORD_SPACE) -> None:
     """
     written = 0
     for filler in (b"\xa5", b"\x5a"):
-        reply = caller.call(
-            sysctl.GETDOMAININFOLIST, first_domain=0, max_domains=1, buffer=filler * space
-        )
+        reply = caller.call(sysctl.GETDOMAININFOLIST, first_domain=0, max_domains=1, buffer=filler * space)
         written = max(written, len(reply.buffers["buffer"].rstrip(filler)))
     expected = domctl.GETDOMAININFO_STRUCT.at(caller.interface).size
     if written != expected:
@@ -215,5 +214,5 @@ def _check_record_size(caller: Caller, space: int = _RECORD_SPACE) -> None:
             errno.EINVAL,
             sysctl.GETDOMAININFOLIST.full_name,
             interface_version=caller.interface.number("sysctl") or caller.interface.dom0_op,
-            hint=f"this hypervisor writes domain records of {written} bytes where {expected} are known",
+            hint=f"this hypervisor writes domain records of {written} bytes; pyxc expects {expected}",
         )

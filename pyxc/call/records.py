@@ -42,7 +42,7 @@ class Record(Generic[R]):
         self._sources = tuple(renamed.get(field, field) for field in fields)
         unknown = set(self._sources) - {row.name for row in _rows(structure)}
         if unknown:
-            raise TypeError(f"{cls.__name__} wants {sorted(unknown)}, which {structure.name} never had")
+            raise TypeError(f"{cls.__name__} has fields {sorted(unknown)}, which {structure.name} never had")
         self._latest: tuple[Interface | None, Reader[R] | None] = (None, None)
 
     def at(self, interface: Interface) -> Reader[R]:

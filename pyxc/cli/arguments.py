@@ -20,7 +20,9 @@ def memory_kb(text: str) -> int:
     """KiB of a size: MiB unless b, k, m, g or t follows."""
     match = re.fullmatch(_SIZE, text.lower())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size: a number, then b, k, m, g, t or nothing")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size: expected a number and optionally b, k, m, g or t"
+        )
     return int(match[1]) << _SHIFTS[match[2]] >> 10
 
 
@@ -58,7 +60,7 @@ def cpu_set(text: str, topology: Sequence[pyxc.CpuTopology]) -> frozenset[int]:
             raise ValueError(f"{part.lstrip('^')} in {text!r} is not on this host of {len(topology)} cpus")
         chosen = chosen - cpus if match[1] else chosen | cpus
     if not chosen:
-        raise ValueError(f"{text!r} leaves no cpu")
+        raise ValueError(f"{text!r} selects no cpu")
     return frozenset(chosen)
 
 

@@ -66,7 +66,7 @@ def _read_many_words(
 def assignment(xen: Host, hard: Cpus | None, soft: Cpus | None) -> tuple[Operation, dict[str, Any]]:
     """The operation and fields that set what is not None (domctl setvcpuaffinity)."""
     if soft is not None and not _has_soft(xen):
-        hint = "soft affinity came with Xen 4.5"
+        hint = "soft affinity exists since Xen 4.5"
         raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
     if xen.interface.dom0_op:
         return dom0_ops.SETVCPUAFFINITY, {"cpumap": bitmap.bits(hard or ())}

@@ -92,7 +92,7 @@ class Ask:
         info = self._domain.info()
         feature = self._xen.store.read(f"{self._home}/control/feature-{what}")
         if feature == b"0":
-            raise errors.GuestUnable(f"the guest of domain {info.domid} says that it does not {what}")
+            raise errors.GuestUnable(f"the guest of domain {info.domid} does not support {what}")
         if feature != b"1":
             self._check_drivers(info)
         if info.shutdown_reason is not None:
@@ -106,7 +106,7 @@ class Ask:
         if not self._xen.store.is_introduced(info.domid):
             raise errors.GuestUnable(f"domain {info.domid} does not use xenstore: its guest cannot be asked")
         if info.is_hvm and not HvmParams(self._domain).read(HvmParam.CALLBACK_IRQ):
-            text = f"the guest of domain {info.domid} has no drivers for Xen: it cannot hear"
+            text = f"the guest of domain {info.domid} has no Xen drivers: it cannot see the request"
             raise errors.GuestUnable(text)
 
     def _wait_taken(self, what: Request, timeout: float) -> None:
@@ -146,7 +146,7 @@ class Ask:
         info = self._domain.info()
         most = self._number("memory/static-max")
         if most is not None and kb > most:
-            raise ValueError(f"kb is {kb}: domain {info.domid} was built for at most {most}")
+            raise ValueError(f"kb is {kb}: domain {info.domid} was built with at most {most}")
         self._write_target(info, kb)
         if timeout is not None:
             self._wait_memory(kb, timeout, progress)
@@ -163,7 +163,7 @@ class Ask:
         def restore() -> None:
             self._domain.undo(domctl.MAX_MEM, max_memkb=info.max_memory_kb)
 
-        with undoing.on_failure(restore, f"domain {info.domid} may own {kb + above} KiB by now"):
+        with undoing.on_failure(restore, f"domain {info.domid} may now own up to {kb + above} KiB"):
             self._domain.change(domctl.MAX_MEM, max_memkb=kb + above)
             self._populate_on_demand(info, kb)
             self._xen.store.write(path, str(kb))
@@ -183,7 +183,7 @@ class Ask:
                 return
             if time.monotonic() >= deadline:
                 raise errors.GuestSilent(
-                    f"domain {self._domain.domid} owns {owned} KiB {timeout:g} s after it was asked for {kb}"
+                    f"domain {self._domain.domid} owns {owned} KiB {timeout:g} s after the request for {kb}"
                 )
             time.sleep(_LOOK_S)
 
@@ -195,7 +195,7 @@ class Ask:
         info = self._domain.info()
         arguments.natural("count", count, max(1, info.nr_vcpus), 1)
         if info.is_hvm and (info.emulation_flags or 0) & ~_LOCAL_APIC_ONLY:
-            raise errors.GuestUnable(f"domain {info.domid} is HVM: its device model plugs its vcpus")
+            raise errors.GuestUnable(f"domain {info.domid} is HVM: only its device model can plug vcpus")
 
         def write(transaction: Transaction) -> None:
             for index in range(info.nr_vcpus):

@@ -39,5 +39,5 @@ def check_apart(entries: int, info: DomainInfo) -> None:
     most = _APART_PAGES + _NUMBERS_PER_PAGE * info.tot_pages
     if entries > most:
         raise errors.DecodeError(
-            f"the p2m of domain {info.domid} has more than {most} entries that are not its own memory"
+            f"the p2m of domain {info.domid} has more than {most} entries for memory that is not its own"
         )

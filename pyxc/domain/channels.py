@@ -87,7 +87,7 @@ class Channels:
         ValueError for the domain that this process runs in, which would lose its interrupts.
         """
         if self._domain.domid == self._xen.own_domid:
-            raise ValueError("closing all event channels of its own domain would stop it")
+            raise ValueError("closing all event channels of this process's own domain would stop it")
         self._domain.change(event_channel.RESET)
 
     def _channel(self, port: int, answer: Mapping[str, Any]) -> Channel:

@@ -289,7 +289,7 @@ class Domain(Identity):
             if read_info(self.xen, self.domid).uuid == new:
                 self.xen.call(domctl.SETDOMAINHANDLE, self.domid, handle=old.bytes)
 
-        with undoing.on_interrupt(restore, f"domain {self.domid} is called {new} by now"):
+        with undoing.on_interrupt(restore, f"domain {self.domid} may already have the name {new}"):
             self.change(domctl.SETDOMAINHANDLE, handle=new.bytes)
             self.uuid = new
 
@@ -299,7 +299,7 @@ class Domain(Identity):
         PermissionDenied (EACCES) once it has; Unsupported by a Xen without 32-bit PV guests.
         """
         if bits not in (32, 64):
-            raise ValueError(f"bits is {bits}: a guest has 32 or 64")
+            raise ValueError(f"bits is {bits}: expected 32 or 64")
         self.change(domctl.SET_ADDRESS_SIZE, size=bits)
 
     def set_time_offset(self, seconds: int) -> None:

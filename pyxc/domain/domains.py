@@ -199,14 +199,14 @@ class Domains(Mapping[int, "Domain"]):
     def _refuse_newer(self, hvm: bool, hap: bool, iommu: bool, limits: bool) -> None:
         """Unsupported for what this Xen cannot make a domain with."""
         newer = (
-            (hvm, (3, 1), "a toolstack says that a domain is translated"),
-            (hap, (3, 3), "a toolstack chooses hap"),
-            (limits, (4, 12), "a new domain has limits of its own"),
-            (iommu, (4, 13), "a toolstack says which domains may get PCI devices"),
+            (hvm, (3, 1), "createdomain can make HVM domains"),
+            (hap, (3, 3), "createdomain can choose hap"),
+            (limits, (4, 12), "createdomain takes limits"),
+            (iommu, (4, 13), "createdomain can choose iommu"),
         )
         for wanted, since, what in newer:
             if wanted and self.xen.interface.xen < since:
-                hint = f"{what} since Xen {since[0]}.{since[1]}"
+                hint = f"{what} only since Xen {since[0]}.{since[1]}"
                 raise errors.Unsupported(errno.ENOSYS, domctl.CREATEDOMAIN.full_name, hint=hint)
 
     def _ssidref(self, wanted: int | None) -> int:
@@ -235,7 +235,7 @@ class Domains(Mapping[int, "Domain"]):
             lambda: self.create_bare(wanted, **fields),
             self._destroy,
             lambda: self.just_made(handle),
-            f"a domain with the UUID {handle} is left",
+            f"a domain with the UUID {handle} is left behind",
         ) as domid:
             domain = Domain(self.xen, domid, handle)
             domain.set_max_vcpus(max_vcpus)
@@ -282,7 +282,7 @@ class Domains(Mapping[int, "Domain"]):
             if name not in _FIELDS:
                 raise TypeError(f"{operation.full_name} has no field {name!r}")
             if value and name not in _HAS_DEFAULT:
-                hint = f"createdomain of this Xen has no field {name!r}"
+                hint = f"this Xen's createdomain has no field {name!r}"
                 raise errors.Unsupported(errno.ENOSYS, operation.full_name, hint=hint)
         return {name: value for name, value in fields.items() if name in layout.index}
 

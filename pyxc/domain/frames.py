@@ -102,7 +102,7 @@ def list_frames(
 
 def _known(source: Source) -> Source:
     if source not in SOURCES:
-        raise ValueError(f"{source!r} is no source of frames; there is {', '.join(SOURCES)}")
+        raise ValueError(f"source is {source!r}: expected one of {', '.join(SOURCES)}")
     return source
 
 
@@ -185,7 +185,7 @@ def _by_mapping(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameLi
     Machine frames of a PV guest are anywhere on the host, those that it shares with Xen among them.
     """
     if not info.is_hvm:
-        hint = "frames are found by mapping in translated guests only, and this is a PV domain"
+        hint = "frames can be found by mapping only in HVM and PVH guests, and this is a PV domain"
         raise errors.Unsupported(errno.EOPNOTSUPP, "frames by mapping", info.domid, hint=hint)
     return FrameList(_search(mapping, info, everywhere, _with_memory), "map", info.is_hvm)
 
@@ -218,7 +218,7 @@ def _search(mapping: Mapping, info: DomainInfo, everywhere: bool, which: Which) 
     if missing > 0 and most < start_of_top:
         hint = (
             f"{missing} of its {info.tot_pages} pages are somewhere between gfn {most:#x} and {last:#x}; "
-            "force=True looks for them, however long that takes"
+            "force=True searches for them, however long that takes"
         )
         raise errors.Unsupported(errno.EOPNOTSUPP, "frames", info.domid, hint=hint)
     found.extend(top)
@@ -273,9 +273,9 @@ def _former_type_words(mapping: Mapping, frames: array[int]) -> array[int]:
     """The same before Xen 4.0: types come in the upper bits of 32-bit machine frames (of 64 bits in 2006)."""
     hint = ""
     if mapping.domain.info().is_hvm:
-        hint = "before Xen 4.0 there are types of machine frames only, and this domain has guest frames"
+        hint = "before Xen 4.0 only machine frames have types, and this domain has guest frames"
     elif max(frames, default=0) & ~_FRAME_MASK:
-        hint = f"before Xen 4.0 there are types of frames up to {_FRAME_MASK:#x} only"
+        hint = f"before Xen 4.0 only frames up to {_FRAME_MASK:#x} have types"
     if hint:
         raise errors.Unsupported(errno.EOPNOTSUPP, "getpageframeinfo2", mapping.domain.domid, hint=hint)
     xen = mapping.xen
@@ -293,7 +293,7 @@ def _refuse_on_demand(mapping: Mapping) -> None:
         return
     entries = mapping.domain.call(memory.GET_POD_TARGET).field("pod_entries")
     if entries:
-        hint = f"{entries} pages are populated on demand and asking would populate them; force=True does it"
+        hint = f"reading the types would populate {entries} pages on demand; force=True does so"
         raise errors.Unsupported(
             errno.EOPNOTSUPP, domctl.GETPAGEFRAMEINFO3.full_name, mapping.domain.domid, hint=hint
         )

@@ -73,7 +73,7 @@ class Grants:
         if writable:
             self._xen.check_writable("mapping a grant writable")
             self._domain.look()
-        with self._named("gntdev.map", f"grants {wanted.tolist()} are not all lent to this domain"):
+        with self._named("gntdev.map", f"grants {wanted.tolist()} are not all granted to this domain"):
             return self._xen.link.map_grants(self._domain.domid, wanted, writable)
 
     def lend(self, count: int = 1, writable: bool = False) -> Lent:
@@ -117,7 +117,7 @@ class Grants:
             def restore() -> None:
                 view[:] = before
 
-            with undoing.on_failure(restore, f"the grant table of domain {self._domain.domid} is changed"):
+            with undoing.on_failure(restore, f"domain {self._domain.domid}'s grant table keeps a change"):
                 for ref, frame, server in entries:
                     entry = layout.pack({"flags": PERMIT_ACCESS, "domid": server, "frame": frame})
                     view[ref * layout.size : (ref + 1) * layout.size] = entry

@@ -50,9 +50,9 @@ class HvmContext:
             first, last = first or record, record
             self._count += 1
         if first is None or first.type is not HvmRecordType.HEADER or not _is_header(first.data, interface):
-            raise errors.DecodeError("an HVM context begins with a HEADER record of Xen's, this one does not")
+            raise errors.DecodeError("the HVM context does not begin with Xen's HEADER record")
         if last is None or last.type is not HvmRecordType.END:
-            raise errors.DecodeError("an HVM context ends with an END record, this one does not")
+            raise errors.DecodeError("the HVM context does not end with an END record")
 
     def __iter__(self) -> Iterator[HvmRecord]:
         """Made as they are asked for: a stranger's context may be nothing but empty records."""
@@ -83,13 +83,12 @@ def iter_records(data: memoryview, interface: Interface) -> Iterator[HvmRecord]:
     while place < len(data) and kind is not HvmRecordType.END:
         start = place + layout.size
         if start > len(data):
-            raise errors.DecodeError(f"the HVM context ends in a record's head, at byte {place}")
+            raise errors.DecodeError(f"the HVM context ends inside the head of the record at byte {place}")
         found = layout.unpack(data, place)
         stop = start + found["length"]
         if stop > len(data):
-            raise errors.DecodeError(
-                f"the HVM record at byte {place} claims {found['length']} bytes, {len(data) - start} are left"
-            )
+            length = f"has length {found['length']}, but {len(data) - start} bytes are left"
+            raise errors.DecodeError(f"the HVM record at byte {place} {length}")
         kind = _named(found["typecode"])
         yield HvmRecord(kind, found["instance"], data[start:stop])
         place = stop

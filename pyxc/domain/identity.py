@@ -74,7 +74,7 @@ class Identity:
         Whoever has the id now answers. TypeError for an operation that changes something: see change().
         """
         if operation.changes:
-            raise TypeError(f"{operation.full_name} changes something: it must go through change()")
+            raise TypeError(f"{operation.full_name} makes changes: call it through change()")
         return self.xen.call(operation, self.domid, **fields)
 
     def change(self, operation: Operation, /, **fields: Any) -> Reply:
@@ -111,12 +111,12 @@ class Identity:
     def _read(self) -> DomainInfo:
         info = read_info(self.xen, self.domid)
         if info.handle != self.uuid.bytes:
-            raise errors.DomainGone(f"domain {self.domid} is now {info.uuid}; {self.uuid} is gone")
+            raise errors.DomainGone(f"domain {self.domid} now has the UUID {info.uuid}; {self.uuid} has gone")
         return info
 
     def _check_number(self, number: int | None) -> None:
         if number not in (None, self.number):
-            raise errors.DomainGone(f"domain {self.domid} is now another one; {self.uuid} is gone")
+            raise errors.DomainGone(f"domain {self.domid} is now another domain; {self.uuid} has gone")
 
     def exists(self) -> bool:
         """Whether this very domain is still there, dying or not."""

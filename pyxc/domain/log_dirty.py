@@ -107,8 +107,8 @@ class LogDirty:
         most = bounds.frame_numbers(self._domain.info())
         if pages > most:
             raise errors.DecodeError(
-                f"domain {self._domain.domid} reports {pages} frames; an honest guest of its size has at "
-                f"most {most}: say how many `pages` to read"
+                f"domain {self._domain.domid} reports {pages} frames, but a guest of its size has at most "
+                f"{most}: pass the number of `pages` to read"
             )
         return pages
 

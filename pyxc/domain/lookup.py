@@ -75,7 +75,7 @@ def _is_called(xen: Host, name: str, is_uuid: bool, info: DomainInfo) -> bool:
     except errors.StoreError as error:
         if is_uuid and error.errno == errno.EOPNOTSUPP:
             return False
-        reason = f"the name {name} cannot be looked up, an id or UUID can: {error}"
+        reason = f"the name {name} cannot be looked up (use an id or a UUID): {error}"
         raise errors.StoreError(error.errno or errno.EIO, reason) from error
 
 

@@ -96,7 +96,7 @@ class Mapping:
         if info.is_hvm:
             self.xen.caller.refuse_to_populate("mapping", self.domain.domid)
         if info.paged_pages:
-            text = f"mapping can bring pages of domain {self.domain.domid} back that are paged out"
+            text = f"mapping can page memory of domain {self.domain.domid} in"
             raise errors.ReadOnlyError(f"{text}, and this handle is read-only")
 
     def _mapping_domid(self) -> int:
@@ -115,7 +115,7 @@ def frame_numbers(frames: int | Iterable[int]) -> array[int]:
     except OverflowError as error:
         raise ValueError(f"not a frame number: {error}") from error
     if found and max(found) > MOST_FRAME:
-        raise ValueError(f"{max(found):#x} is not a frame number")
+        raise ValueError(f"{max(found):#x} is too large for a frame number")
     return found
 
 

@@ -100,7 +100,7 @@ class Memory(Mapping):
     def _all_or_none(self, operation: Operation, wanted: array[int], order: int) -> array[int]:
         """Give the domain extents; take back what was given when not all can be."""
         given = Extents(self, order, _BATCH)
-        with undoing.on_failure(given.take_back, f"domain {self.domain.domid} keeps some of the memory"):
+        with undoing.on_failure(given.take_back, f"domain {self.domain.domid} keeps some of the new memory"):
             given.reserve(operation, wanted)
         return given.done
 
@@ -146,7 +146,7 @@ class Memory(Mapping):
         """
         arguments.natural("kb", kb, 2**42)
         if kb % PAGE_KB:
-            raise ValueError(f"kb is {kb}: it must be a multiple of {PAGE_KB}, which is a page")
+            raise ValueError(f"kb is {kb}: it must be a multiple of {PAGE_KB}, the size of a page")
         if self.xen.caller.supports(domctl_paging.SET_PAGING_MEMPOOL_SIZE):
             self.domain.change(domctl_paging.SET_PAGING_MEMPOOL_SIZE, size=kb * 1024)
         else:

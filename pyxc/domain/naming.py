@@ -16,9 +16,9 @@ _NAME_MOST = 255
 def check(name: str) -> str:
     """A name that a domain can have. ValueError for one that is an id, a UUID, or not one line of text."""
     if not name or len(name.encode()) > _NAME_MOST or not name.isprintable() or name != name.strip():
-        raise ValueError(f"{name!r} cannot be a name: it must be 1 to {_NAME_MOST} bytes of one line of text")
+        raise ValueError(f"{name!r} cannot be a name: expected one line of 1 to {_NAME_MOST} bytes")
     if name.isdigit() or arguments.uuid_or_none(name) is not None:
-        raise ValueError(f"{name!r} cannot be a name: it would mean a domain's id or UUID")
+        raise ValueError(f"{name!r} cannot be a name: it reads as a domain's id or UUID")
     return name
 
 
@@ -30,7 +30,7 @@ def check_free(xen: Host, store: Nodes, name: str, domid: int | None = None) -> 
     for home in store.list("/local/domain") or []:
         taken = store.read(f"/local/domain/{home}/name") == name.encode()
         if taken and home != str(domid) and home.isdigit() and _lives(xen, int(home)):
-            raise ValueError(f"domain {home} has the name {name} already")
+            raise ValueError(f"domain {home} already has the name {name}")
 
 
 def _lives(xen: Host, domid: int) -> bool:

@@ -80,10 +80,10 @@ class P2mReader:
         arch = self._arch()
         self.pfns: int = arch["max_pfn"]
         if not self.pfns:
-            raise unreadable(mapping, "it publishes none")
+            raise unreadable(mapping, "the guest publishes none")
         if self.pfns > bounds.frame_numbers(info):
-            owned = f"its {info.tot_pages} pages could not keep track of them"
-            raise unreadable(mapping, f"it claims {self.pfns} pfns, but {owned}")
+            owned = f"too many for its {info.tot_pages} pages"
+            raise unreadable(mapping, f"the guest claims {self.pfns} pfns, {owned}")
         self._roots: dict[Form, int] = {
             "p2m_vaddr": arch["p2m_cr3"] and arch["p2m_vaddr"],
             "frame_list_list": arch["pfn_to_mfn_frame_list_list"],
@@ -91,7 +91,7 @@ class P2mReader:
         self._cr3 = arch["p2m_cr3"]
         names = [name for name in self._roots if self._roots[name] and source in (None, name)]
         if not names:
-            raise unreadable(mapping, f"it publishes no {source or 'p2m'}")
+            raise unreadable(mapping, f"the guest publishes no {source or 'p2m'}")
         self.source: Form = names[0]
 
     def steadily(self, read: Callable[[], T]) -> T:
@@ -102,7 +102,7 @@ class P2mReader:
             if before % 2 == 0 and before == self._arch()["p2m_generation"]:
                 return result
             del result  # before the next is made: each can be as large as the guest
-        hint = "the guest changes its p2m all the time: pause it first"
+        hint = "the guest keeps changing its p2m: pause it first"
         raise errors.from_errno(errno.EAGAIN, "p2m", self._mapping.domain.domid, hint=hint)
 
     def pieces(self) -> Iterator[Any]:
@@ -175,7 +175,7 @@ class P2mReader:
         """Three levels of plain frame numbers: list of lists, lists, pages of entries."""
         root = self._page(self._roots["frame_list_list"])
         if pages > _WORDS * _WORDS:
-            raise unreadable(self._mapping, "it is larger than a tree of frames can say")
+            raise unreadable(self._mapping, "it is too large for a tree of frames")
         for frame in root[: -(-pages // _WORDS)]:
             count = min(_WORDS, pages)
             pages -= count
@@ -199,9 +199,9 @@ def open_p2m(mapping: Mapping, info: DomainInfo, source: Form | None = None) -> 
     `source` forces "p2m_vaddr" or "frame_list_list". Unsupported when there is no such p2m.
     """
     if info.is_hvm:
-        raise unreadable(mapping, "only PV domains keep one")
+        raise unreadable(mapping, "only PV domains have one")
     if mapping.xen.interface.arch != "x86_64":
-        raise unreadable(mapping, "only guests on x86 keep one")
+        raise unreadable(mapping, "only x86 guests have one")
     if mapping.domain.guest_bits() != 64:
         raise unreadable(mapping, "it is a 32-bit guest")
     answers.frame("shared_info_frame", info.shared_info_frame)

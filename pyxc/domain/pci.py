@@ -37,7 +37,7 @@ class PciAddress(NamedTuple):
         """ "0000:03:00.0", or "03:00.0" in segment 0; all hexadecimal. ValueError for another syntax."""
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match[3], 16) > 31:
-            raise ValueError(f"{text!r} is no PCI address like 0000:03:00.0")
+            raise ValueError(f"{text!r} is not a PCI address like 0000:03:00.0")
         return cls(int(match[1] or "0", 16), int(match[2], 16), int(match[3], 16), int(match[4], 16))
 
     @property
@@ -123,7 +123,7 @@ def _device(xen: Host, operation: Operation, address: PciAddress) -> dict[str, i
     if name != _FORMER:
         return {name: address.sbdf, **kind}
     if address.segment:
-        raise ValueError(f"{address}: Xen knows devices of segment 0 only before 4.2")
+        raise ValueError(f"{address}: before Xen 4.2 only devices of segment 0 exist")
     return {name: address.sbdf << 8}
 
 

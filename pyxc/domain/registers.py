@@ -77,7 +77,7 @@ class VcpuContext(Mapping[str, int]):
     def _check_fits(self, name: str, field: str, value: int) -> None:
         size = self._layout.sizes[field] // self._layout.places[field][2]
         if not 0 <= value < 1 << 8 * size:
-            raise ValueError(f"{name} has {8 * size} bits: {value:#x} does not fit")
+            raise ValueError(f"{name} is {value:#x}, which does not fit in {8 * size} bits")
 
     def __getitem__(self, name: str) -> int:
         field, position = self._places[name]

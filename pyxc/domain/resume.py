@@ -29,7 +29,7 @@ def resume(domain: Identity, fast: bool | None) -> None:
     if fast is not None and info.shutdown_reason is not ShutdownReason.SUSPEND:
         raise ValueError(f"domain {domain.domid} is not suspended: {info.shutdown_reason!r}")
     if fast is not None and domain.xen.interface.arch != "x86_64":
-        hint = "what a guest finds when it goes on is known on x86 only"
+        hint = "resuming is supported on x86 only"
         raise errors.Unsupported(errno.EOPNOTSUPP, domctl.RESUMEDOMAIN.full_name, domain.domid, hint=hint)
     back: list[Callable[[], object]] = []
     with undoing.on_failure(lambda: _take_back(domain, back), f"domain {domain.domid} is left changed"):
@@ -99,4 +99,4 @@ def _frame(domain: Identity, entries: array[int], name: str, value: int) -> int:
         return entries[value]
     if value != ABSENT and value in entries:
         return value
-    raise errors.DecodeError(f"{name} in start_info of domain {domain.domid} is no pfn: {value:#x}")
+    raise errors.DecodeError(f"{name} in domain {domain.domid}'s start_info is not a pfn: {value:#x}")

@@ -103,7 +103,7 @@ def write_vcpu(domain: Identity, index: int, **wanted: int | None) -> None:
     changes = checked(wanted)
     scheduler = scheduler_of(domain)
     if scheduler is not Scheduler.RTDS or not _has_vcpu_params(domain.xen):
-        raise ValueError(f"{describe(scheduler)} has no parameters of single vcpus in this hypervisor")
+        raise ValueError(f"{describe(scheduler)} has no parameters per vcpu in this hypervisor")
     _write_vcpus(domain, [index], changes)
 
 
@@ -156,6 +156,6 @@ def _vcpu_array(
         reply: Reply = issue(operation, **{"u.v.vcpus": array, "u.v.nr_vcpus": len(rest)})
         done = reply.field("u.v.nr_vcpus")
         if not 0 < done <= len(rest):
-            raise errors.DecodeError(f"the hypervisor reports {done} of {len(rest)} vcpus as done")
+            raise errors.DecodeError(f"the hypervisor reports that it handled {done} of {len(rest)} vcpus")
         found += [layout.unpack(reply.buffers["u.v.vcpus"], at * layout.size) for at in range(done)]
     return found

@@ -40,7 +40,7 @@ def read_state(xen: Host, domid: int) -> DomainState:
     """One domain (domctl get_domain_state). Unsupported before Xen 4.21; DomainNotFound."""
     state = xen.caller.read(GET_DOMAIN_STATE, _STATE, domid)
     if not state.flags & StateFlag.EXIST:
-        raise errors.DecodeError(f"the hypervisor reports a state of domain {domid} that does not exist")
+        raise errors.DecodeError(f"the hypervisor reports an unknown state of domain {domid}")
     return state
 
 

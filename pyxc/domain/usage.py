@@ -43,7 +43,7 @@ class Sample(NamedTuple):
         """What each domain of this sample did since an earlier one. ValueError when it is not earlier."""
         elapsed_ns = self.time_ns - before.time_ns
         if elapsed_ns <= 0:
-            raise ValueError("the samples are not of two moments, the earlier one given")
+            raise ValueError("the given sample must be older than this one")
         handles = {info.domid: info.handle for info in before.domains}
         lived = {info.domid for info in self.domains if handles.get(info.domid) == info.handle}
         domain_ns = {info.domid: info.cpu_time_ns for info in before.domains}

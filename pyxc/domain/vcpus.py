@@ -67,7 +67,7 @@ class Vcpu:
         if sets == [None, None]:
             raise ValueError("neither hard nor soft affinity is given")
         if sets[0] is not None and not sets[0]:
-            raise ValueError("hard names no cpu")
+            raise ValueError("hard is empty: expected at least one cpu")
         operation, fields = affinity.assignment(self._xen, *sets)
         self.domain.change(operation, vcpu=self.index, **fields)
         return self.affinity()

@@ -92,7 +92,7 @@ def write(domain: Identity, topology: Vnuma) -> None:
 def _range_layout(xen: Host) -> Layout:
     """Unsupported where there is no such thing."""
     if not xen.caller.supports(domctl_vnuma.SETVNUMAINFO):
-        hint = "domains see NUMA nodes from Xen 4.5 on"
+        hint = "domains have virtual NUMA nodes since Xen 4.5"
         raise errors.Unsupported(errno.ENOSYS, domctl_vnuma.SETVNUMAINFO.full_name, hint=hint)
     return memory.VMEMRANGE_STRUCT.at(xen.interface)
 

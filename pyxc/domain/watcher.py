@@ -165,9 +165,9 @@ class DomainWatcher:
 
     def __init__(self, xen: Host, source: Source | None = None, interval: float = 1.0) -> None:
         if source is not None and source not in _SOURCES:
-            raise ValueError(f"source is {source!r}: it must be one of {', '.join(_SOURCES)}, or None")
+            raise ValueError(f"source is {source!r}: expected one of {', '.join(_SOURCES)}, or None")
         if interval <= 0:
-            raise ValueError(f"interval is {interval}: it must be above 0 seconds")
+            raise ValueError(f"interval is {interval}: expected more than 0 seconds")
         self.interval = interval
         self._xen = xen
         self._domains = Domains(xen)
@@ -254,4 +254,4 @@ def _open_source(xen: Host, wanted: Source | None) -> tuple[Source, _Source]:
             return name, _SOURCES[name](xen)
         except errors.Error:
             continue
-    raise AssertionError("looking from time to time is always possible")
+    raise AssertionError("polling is always possible")

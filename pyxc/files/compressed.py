@@ -125,7 +125,7 @@ def library(module: str, compression: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise errors.MissingLibrary(
-            f"{compression} needs the Python package {package} (Debian: python3-{package})", name=package
+            f"{compression} needs the Python package {package} (on Debian: python3-{package})", name=package
         ) from error
 
 

@@ -65,10 +65,12 @@ class Context(NamedTuple):
     def parse(cls, label: str) -> Context:
         """ValueError for what is no context: user:role:type or user:role:type:levels, in printable ASCII."""
         if not 0 < len(label) <= MOST_BYTES or not _ALLOWED.issuperset(label):
-            raise ValueError(f"{label!r} is no label: 1 to {MOST_BYTES} ASCII characters, without spaces")
+            raise ValueError(
+                f"{label!r} is not a label: expected 1 to {MOST_BYTES} ASCII characters, no spaces"
+            )
         parts = label.split(":", 3)
         if len(parts) < 3 or not all(parts):
-            raise ValueError(f"{label!r} is no label: user:role:type or user:role:type:levels is")
+            raise ValueError(f"{label!r} is not a label: expected user:role:type or user:role:type:levels")
         return cls(parts[0], parts[1], parts[2], parts[3] if len(parts) > 3 else None)
 
 
@@ -114,7 +116,9 @@ def put(
             attributes.set(ATTRIBUTE, label.encode("ascii"), flags)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENODATA):
-                raise LabelConflict(f"{attributes.path}: its label was changed at this moment") from error
+                raise LabelConflict(
+                    f"{attributes.path}: another process has just changed its label"
+                ) from error
             raise
 
 
@@ -138,7 +142,7 @@ def _as_expected(path: Path, expect: str | Presence) -> Iterator[tuple[Attribute
         if not right:
             wanted = expect.value if isinstance(expect, Presence) else f"the label {expect!r}"
             found = "no label" if value is None else f"the label {_shown(value)}"
-            raise LabelConflict(f"{attributes.path}: it has {found}, and {wanted} was expected")
+            raise LabelConflict(f"{attributes.path}: expected {wanted}, but it has {found}")
         yield attributes, present
 
 
@@ -146,7 +150,7 @@ def _lock(attributes: Attributes) -> None:
     try:
         fcntl.flock(attributes.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise BlockingIOError(error.errno, "somebody else has it locked", attributes.path) from error
+        raise BlockingIOError(error.errno, "locked by another process", attributes.path) from error
 
 
 def _decoded(attributes: Attributes, value: bytes | None) -> str | None:
@@ -156,7 +160,7 @@ def _decoded(attributes: Attributes, value: bytes | None) -> str | None:
         label = value.decode("ascii")
         Context.parse(label)
     except ValueError as error:
-        text = f"{attributes.path}: {ATTRIBUTE} holds {_shown(value)}, which is no label"
+        text = f"{attributes.path}: {ATTRIBUTE} is {_shown(value)}, which is not a label"
         raise DecodeError(text) from error
     return label
 
@@ -187,10 +191,10 @@ def decide(subject: str, path: Path, access: Access | None = None) -> Decision:
             allowed = access(subject, label)
         except LabelNotFound as error:
             return Decision(shown, subject, label, None, Source.POLICY, error.hint)
-        reason = f"the policy {'lets' if allowed else 'does not let'} {subject} have {label}"
+        reason = f"the policy {'allows' if allowed else 'does not allow'} {subject} to use {label}"
         return Decision(shown, subject, label, allowed, Source.POLICY, reason)
     differing = _differences(mine, Context.parse(label))
-    outcome = f"differ in {' and '.join(differing)}" if differing else "are of the same tenant"
+    outcome = f"differ in {' and '.join(differing)}" if differing else "belong to the same tenant"
     reason = f"{subject} and {label} {outcome}"
     return Decision(shown, subject, label, not differing, Source.EQUALITY, reason)
 

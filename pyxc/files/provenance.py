@@ -99,7 +99,7 @@ class Origin(NamedTuple):
     def decode(cls, data: bytes) -> Origin:
         """DecodeError for what is no origin, or one of another format."""
         if len(data) > ORIGIN_MOST_BYTES:
-            raise DecodeError(f"{len(data)} bytes where {ORIGIN_MOST_BYTES} are the most")
+            raise DecodeError(f"{len(data)} bytes: expected at most {ORIGIN_MOST_BYTES}")
         return _origin(_parsed(data))
 
 
@@ -122,7 +122,7 @@ class Digest(NamedTuple):
     def of_text(cls, text: str) -> Digest:
         match = _DIGEST.fullmatch(text)
         if match is None:
-            raise DecodeError('not "sha256:HEX SIZE MTIME_NS"')
+            raise DecodeError('expected "sha256:HEX SIZE MTIME_NS"')
         return cls(match[1], int(match[2]), int(match[3]))
 
 
@@ -177,18 +177,18 @@ def verify(path: str | os.PathLike[str]) -> Verification:
 
 def _judge(fd: int, said: Provenance) -> tuple[Verdict, str]:
     if said.origin is not None and said.origin.state is State.PARTIAL:
-        return Verdict.INCOMPLETE, "its writer did not come to its end"
+        return Verdict.INCOMPLETE, "its writer did not finish"
     if said.digest is None:
-        return Verdict.UNKNOWN, said.problems[0] if said.problems else "nothing says what it was"
+        return Verdict.UNKNOWN, said.problems[0] if said.problems else "no digest is recorded"
     status = os.fstat(fd)
     if status.st_size != said.digest.size_bytes:
-        return Verdict.STALE, f"it has {status.st_size} bytes, {said.digest.size_bytes} were written"
+        return Verdict.STALE, f"it has {status.st_size} bytes, but {said.digest.size_bytes} were written"
     same = sha256(fd) == said.digest.sha256
     if os.fstat(fd).st_mtime_ns == said.digest.mtime_ns:
-        return (Verdict.OK, "it is as it was written") if same else (Verdict.MISMATCH, "its contents differ")
+        return (Verdict.OK, "it is unchanged") if same else (Verdict.MISMATCH, "its contents differ")
     if same:
-        return Verdict.STALE, "its modification time is another, its contents are as they were written"
-    return Verdict.STALE, "its modification time and its contents are others"
+        return Verdict.STALE, "its modification time has changed, its contents have not"
+    return Verdict.STALE, "its modification time and its contents have changed"
 
 
 def sha256(fd: int) -> str:
@@ -248,7 +248,7 @@ def _provenance(source: str, said: Mapping[str, Callable[[], Any]]) -> Provenanc
         try:
             decoded.append(decode())
         except DecodeError as error:
-            problems.append(f"{name} makes no sense: {error}")
+            problems.append(f"{name} is malformed: {error}")
     origin = next((value for value in decoded if isinstance(value, Origin)), None)
     digest = next((value for value in decoded if isinstance(value, Digest)), None)
     return Provenance(origin, digest, source, tuple(problems))
@@ -285,7 +285,7 @@ class _Shape(Generic[R]):
 def _text(value: Any) -> str:
     """Text that can be printed: on a terminal, control characters could do anything."""
     if not (isinstance(value, str) and value.isprintable()):
-        raise ValueError("not a printable text")
+        raise ValueError("not printable text")
     return value
 
 
@@ -316,7 +316,7 @@ _ORIGIN: _Shape[Origin] = _Shape(
 def _origin(content: Any) -> Origin:
     version = _object(content).get("v")
     if type(version) is not int or version != _FORMAT:
-        raise DecodeError(f"format {_FORMAT} is known, and this is another")
+        raise DecodeError(f"unknown format: expected {_FORMAT}")
     return _ORIGIN.decode(content)
 
 

@@ -189,7 +189,7 @@ class ProvenanceFile:
         free = os.fstatvfs(self._raw.fileno())
         blocks = free.f_bfree if os.geteuid() == 0 else free.f_bavail
         if free.f_blocks and blocks * free.f_frsize < size:
-            text = f"it takes {_mib(size)} MiB, and {_mib(blocks * free.f_frsize)} MiB are free"
+            text = f"{_mib(size)} MiB are needed, and {_mib(blocks * free.f_frsize)} MiB are free"
             raise OSError(errno.ENOSPC, text, self.path)
 
     def note(self, **about: Any) -> None:
@@ -253,7 +253,7 @@ class ProvenanceFile:
             for attribute in (ORIGIN, DIGEST):
                 with suppress(OSError):
                     self._attributes.remove(attribute)
-            text = f"{self.path} will not say where it comes from: {error.strerror}"
+            text = f"the provenance of {self.path} cannot be recorded: {error.strerror}"
             warnings.warn(text, RuntimeWarning, stacklevel=4)
 
     def _place_sidecar(self, digest: Digest) -> None:

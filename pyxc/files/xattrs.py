@@ -52,7 +52,7 @@ def calls() -> Calls:
         return _PYTHONS_OWN
     if not hasattr(module, "get_all"):
         text = (
-            "the module xattr that is installed is not pyxattr, and Python's own calls are used: "
+            "the installed module xattr is not pyxattr, so Python's own calls are used: "
             "install python3-pyxattr, which takes the place of python3-xattr"
         )
         warnings.warn(text, RuntimeWarning, stacklevel=4)
@@ -124,7 +124,7 @@ class Attributes:
         number = error.errno or errno.EIO
         if number == errno.EOPNOTSUPP:
             kept = name.partition(".")[0]
-            text = f"{name} cannot be {done}: the file system keeps no {kept} attributes"
+            text = f"{name} cannot be {done}: the file system does not support {kept} attributes"
             return AttributeUnsupported(number, text, self.path)
         if number in (errno.EPERM, errno.EACCES):
             return self._forbidden(name, done)
@@ -132,7 +132,7 @@ class Attributes:
 
     def _forbidden(self, name: str, done: str) -> AttributeForbidden:
         trusted = name.startswith(_TRUSTED) and not sees_trusted()
-        why = ": that needs CAP_SYS_ADMIN, which root of the host has" if trusted else ""
+        why = ": this needs CAP_SYS_ADMIN, which the host's root has" if trusted else ""
         return AttributeForbidden(errno.EPERM, f"{name} cannot be {done}{why}", self.path)
 
 
@@ -146,7 +146,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Attributes]:
 
     def check(mode: int) -> None:
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            raise ValueError(f"{shown}: neither a file nor a block device")
+            raise ValueError(f"{shown} is neither a file nor a block device")
 
     fd = open_checked(path, check)
     try:

@@ -43,7 +43,7 @@ class Console:
             return self._drain(index)
         data, end = self._whole()
         if end is None:
-            hint = "reading on from an index came with Xen 3.2"
+            hint = "reading from an index exists since Xen 3.2"
             raise errors.Unsupported(errno.ENOSYS, sysctl.READCONSOLE.full_name, hint=hint)
         new = len(data) if index is None else min(len(data), (end - index) % _COUNTER)
         return data[len(data) - new :], end
@@ -79,7 +79,7 @@ class Console:
         reply = self._xen.call(operation, **fields, buffer=room, count=room)
         count = reply.field("count")
         if count > room:
-            raise errors.DecodeError(f"the hypervisor claims {count} characters in room for {room}")
+            raise errors.DecodeError(f"the hypervisor reports {count} characters in a buffer of {room}")
         return reply.buffers["buffer"][:count], reply.fields().get("index")
 
     def __repr__(self) -> str:

@@ -19,11 +19,11 @@ from pyxc.waiting import until_readable, until_readable_async
 _PORT_MAX = 2**32 - 1
 _VIRQ_MAX = 2**32 - 1
 _HINTS = {
-    ("bind_virq", errno.EEXIST): "somebody else holds it: xenstored holds DOM_EXC",
+    ("bind_virq", errno.EEXIST): "another port has it: xenstored binds DOM_EXC",
     ("bind_virq", errno.EINVAL): "there is no such virq, or it is not for this domain",
-    ("bind_interdomain", errno.EINVAL): "the other domain has no port that waits for this one there",
+    ("bind_interdomain", errno.EINVAL): "the remote domain has no such port waiting for this domain",
 }
-_RESTRICTED = "these event channels are restricted to another domain"
+_RESTRICTED = "these event channels are restricted to a different domain"
 
 
 class EventChannels:
@@ -162,7 +162,7 @@ class EventChannels:
         if not self._open:
             raise ValueError("these event channels are closed")
         if self._forks != fork_count():
-            raise RuntimeError("these event channels were opened before a fork: open others in the child")
+            raise RuntimeError("these event channels were opened before a fork: open new ones in the child")
 
     def close(self) -> None:
         """Close all ports. More than once is allowed; not while another thread waits."""

@@ -95,7 +95,7 @@ class Flask:
         number = flask_vectors.classes(release).get(tclass)
         if number is None:
             known = ", ".join(flask_vectors.classes(release))
-            raise ValueError(f"{tclass!r} is no class of objects; there are {known}")
+            raise ValueError(f"tclass is {tclass!r}: expected one of {known}")
         reply = self._xen.call(flask.ACCESS, ssid=self._sid(source), tsid=self._sid(target), tclass=number)
         allowed = reply.field("allowed")
         return frozenset(
@@ -169,7 +169,7 @@ def _text(what: str, text: str) -> bytes:
     ValueError when it could not be in a policy.
     """
     if not text or not text.isascii() or not text.isprintable():
-        raise ValueError(f"a {what} is printable ASCII and not empty, not {text!r}")
+        raise ValueError(f"{what} is {text!r}: expected printable ASCII, not empty")
     data = text.encode("ascii")
     arguments.natural(f"length of the {what}", len(data), flask.CONTEXT_BYTES_MOST - 1)
     return data + b"\0"

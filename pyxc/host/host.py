@@ -167,7 +167,7 @@ class Host:
     def check_writable(self, what: str) -> None:
         """ReadOnlyError on a handle that was opened read-only."""
         if self.readonly:
-            raise errors.ReadOnlyError(f"{what} changes something and this handle is read-only")
+            raise errors.ReadOnlyError(f"{what} makes changes, and this handle is read-only")
 
     def restrict(self, domid: SupportsIndex) -> None:
         """Give up everything but one domain, for good: as a process should before it reads a guest's data.

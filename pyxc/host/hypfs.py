@@ -106,7 +106,9 @@ class Hypfs:
             head = hypfs.DIRENTRY_STRUCT.at(self._xen.interface)
             fields = head.unpack(data)
             if head.size + fields["content_len"] > room:
-                raise errors.DecodeError(f"{path}: contents of {fields['content_len']} bytes in {room}")
+                raise errors.DecodeError(
+                    f"{path}: the hypervisor reports {fields['content_len']} bytes in a buffer of {room}"
+                )
             return _entry(path, fields), data[head.size : head.size + fields["content_len"]]
 
     def _inside(self, parent: str, data: bytes) -> Iterator[Entry]:
@@ -148,11 +150,11 @@ class Hypfs:
             return value.to_bytes(entry.size_bytes, self._xen.link.byteorder, signed=signed)
         if entry.type is Type.STRING and isinstance(value, str):
             if "\0" in value:
-                raise ValueError("a string of the hypervisor has no NUL in it")
+                raise ValueError("a hypervisor string cannot contain a NUL")
             return value.encode() + b"\0"
         if entry.type is Type.BLOB and isinstance(value, bytes):
             return value
-        raise TypeError(f"{entry.path} is a {entry.type.name}: {value!r} is none")
+        raise TypeError(f"{entry.path} is a {entry.type.name}: {value!r} is not a valid value")
 
     def __repr__(self) -> str:
         return f"<Hypfs of {self._xen.link.target}>"
@@ -163,7 +165,7 @@ def _below(parent: str, data: bytes) -> str:
     name = answers.name(f"an entry of {parent}/", data)
     path = f"{parent}/{name}"
     if "/" in name or len(path) >= hypfs.XEN_HYPFS_MAX_PATHLEN:
-        raise errors.DecodeError(f"{path} is no path of hypfs")
+        raise errors.DecodeError(f"{path} is not a hypfs path")
     return path
 
 
@@ -183,14 +185,14 @@ def _unpacked(path: str, data: bytes) -> bytes:
     except zlib.error as error:
         raise errors.DecodeError(f"{path}: {error}") from error
     if not unpacker.eof:
-        raise errors.DecodeError(f"{path}: the contents end too early, or are longer than {_MOST_ROOM} bytes")
+        raise errors.DecodeError(f"{path}: the contents are truncated, or longer than {_MOST_ROOM} bytes")
     return content
 
 
 def _path(path: str) -> bytes:
     """A path for the hypervisor. ValueError when it cannot be one."""
     if not path.startswith("/") or not path.isascii() or "\0" in path:
-        raise ValueError(f"a path of hypfs is ASCII and begins with '/', not {path!r}")
+        raise ValueError(f"path is {path!r}: expected ASCII that begins with '/'")
     data = (path.rstrip("/") or "/").encode("ascii") + b"\0"
     arguments.natural("length of the path", len(data), hypfs.XEN_HYPFS_MAX_PATHLEN)
     return data

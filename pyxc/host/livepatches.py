@@ -97,7 +97,7 @@ class Livepatches:
 def _checked(count: int) -> int:
     """How many entries the hypervisor claims to have written. DecodeError when there was no room for them."""
     if count > _AT_ONCE:
-        raise errors.DecodeError(f"the hypervisor claims {count} patches in room for {_AT_ONCE}")
+        raise errors.DecodeError(f"the hypervisor reports {count} patches in a buffer for {_AT_ONCE}")
     return count
 
 
@@ -105,7 +105,7 @@ def _status(state: int, error: int) -> Status:
     try:
         return Status(State(state), -error)
     except ValueError as unknown:
-        raise errors.DecodeError(f"a patch is in state {state}") from unknown
+        raise errors.DecodeError(f"the hypervisor reports a patch in the unknown state {state}") from unknown
 
 
 def _split(data: bytes, lengths: array[int]) -> list[bytes]:

@@ -52,7 +52,7 @@ class PerformanceCounters:
             perfc.PERFC_OP_QUERY, desc=counters * description.size, val=room * _VALUE_BYTES
         )
         if reply.field("nr_counters") != counters or reply.field("nr_vals") > room:
-            raise errors.DecodeError("there are suddenly other performance counters")
+            raise errors.DecodeError("the performance counters have changed")
         words = iter(self._xen.words32(reply.buffer("val")))
         rows = description.codec.iter_unpack(reply.buffer("desc"))
         return [Counter(text(name), tuple(islice(words, count))) for name, count in rows]

@@ -151,7 +151,7 @@ class Pool:
         """
         if self.xen.interface.xen in _CRASHING and info.scheduler is Scheduler.RTDS:
             operation = sysctl_cpupool.CPUPOOL_OP_RMCPU.full_name
-            hint = "Xen 4.14 to 4.22 crashes when the wrong cpu leaves an rtds pool"
+            hint = "Xen 4.14 to 4.22 can crash when a cpu leaves an rtds pool"
             raise errors.Unsupported(errno.EOPNOTSUPP, operation, hint=hint)
 
     @contextmanager
@@ -200,7 +200,7 @@ class Pool:
         if not self._has_name():
             self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
             return
-        with undoing.always(self._forget_name, f"{_node(self.pool_id)} is left in xenstore"):
+        with undoing.always(self._forget_name, f"{_node(self.pool_id)} stays in xenstore"):
             self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
 
     def _forget_name(self) -> None:
@@ -315,7 +315,7 @@ class Pools(Mapping[int, Pool]):
             lambda: int(xen.call(sysctl_cpupool.CPUPOOL_OP_CREATE, **fields).field("cpupool_id")),
             lambda made: self._destroy(made, name),
             lambda: self._just_made(pool_id, name),
-            "an empty cpu pool is left",
+            "an empty cpu pool is left behind",
         ) as made:
             if name is not None:
                 xen.store.write(f"{_node(made)}/name", name)
@@ -361,7 +361,7 @@ def _check_name(xen: Host, name: str) -> None:
     if not name:
         raise ValueError("the name of a cpu pool is empty")
     if any(_name_of(xen, pool_id) == name for pool_id in Pools(xen)):
-        raise ValueError(f"another cpu pool is called {name}")
+        raise ValueError(f"another cpu pool has the name {name}")
 
 
 def _name_of(xen: Host, pool_id: int) -> str | None:

@@ -89,7 +89,7 @@ def nodes(xen: Host) -> list[NumaNode]:
     if not xen.caller.supports(sysctl.NUMAINFO):
         return _free_memory(xen)
     count = _node_count(xen.physinfo().max_node_id)
-    assert count is not None, "every Xen with numainfo tells how many nodes there can be"
+    assert count is not None, "every Xen with numainfo reports how many nodes there can be"
     one_list = xen.caller.has_field(sysctl.NUMAINFO, "meminfo")
     return _meminfo(xen, count) if one_list else _node_to_memory(xen, count)
 

@@ -75,4 +75,4 @@ class Doors:
 
     @property
     def _refusal(self) -> str:
-        return f"this handle is restricted to domain {self.only}, and opens nothing more"
+        return f"this handle is restricted to domain {self.only}: it cannot open more devices"

@@ -117,11 +117,11 @@ def _cannot_call(number: int, gate: Gate) -> NotXenError:
     if number in (errno.EPERM, errno.EACCES):
         return NotXenError(number, f"hypercalls are refused: {_whose_domain()}")
     if number in (errno.ENOTTY, errno.EINVAL):
-        text = "this kernel takes no hypercalls from a 32-bit process"
+        text = "this kernel accepts no hypercalls from a 32-bit process"
         if gate == "never":
             text += ' and the 64-bit gate is switched off (gate="never")'
         return NotXenError(number, text)
-    return NotXenError(number, f"the hypervisor does not answer: {os.strerror(number)}")
+    return NotXenError(number, f"the hypervisor does not respond: {os.strerror(number)}")
 
 
 def _whose_domain() -> str:

@@ -168,7 +168,7 @@ class _ReplayedStore(_Device):
 
     def receive(self) -> bytes:
         if not self._tape.ready(self._device):
-            raise BlockingIOError(errno.EAGAIN, "nothing has come")
+            raise BlockingIOError(errno.EAGAIN, "no data is available")
         line = self._tape.answer({"device": self._device})
         self._tape.check(line)
         with self._tape.understood():

@@ -46,13 +46,13 @@ class Tape:
             raise ValueError(f"{target} is not a recording") from error
         found = header.get("format")
         if found != FORMAT:
-            raise ValueError(f"{target} is a recording of format {found!r}, {FORMAT} is known")
+            raise ValueError(f"{target} is a recording of format {found!r}: expected {FORMAT}")
         return header
 
     def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The next line, which must hold what is asked, with its answer."""
         if self._ahead is None:
-            raise ReplayError(f"the recording is at its end, but was asked {asked}")
+            raise ReplayError(f"the recording has ended, but the program asks {asked}")
         line = self._take()
         recorded = {name: line.get(name) for name in asked}
         if recorded != asked:
@@ -62,8 +62,8 @@ class Tape:
     def another(self, recorded: object, asked: object) -> ReplayError:
         """The error for a line that is not the answer to what is asked."""
         return ReplayError(
-            f"line {self._number} of the recording answers another question: was it made by the same "
-            f"version of pyxc, asked the same?\nrecorded: {recorded}\nasked:    {asked}"
+            f"line {self._number} of the recording is for a different call: replay it with the same "
+            f"program and the same version of pyxc\nrecorded: {recorded}\nasked:    {asked}"
         )
 
     def _take(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Tape:
 def whole(value: Any, bits: int = 32) -> int:
     """A result as it travels, an int of 32 bits unless told. ValueError for anything else."""
     if type(value) is not int or not -(1 << bits - 1) <= value < 1 << bits - 1:
-        raise ValueError(f"{value!r} is no result")
+        raise ValueError(f"{value!r} is not a result")
     return value
 
 

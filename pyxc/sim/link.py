@@ -255,7 +255,7 @@ class SimLink:
         if not self._open:
             raise ValueError("this link is closed")
         if fork_count() != self._forks:
-            raise RuntimeError("this link was opened before a fork: open another one in the child")
+            raise RuntimeError("this link was opened before a fork: open a new one in the child")
         if domid is not None and self._doors.only not in (None, domid):
             raise _failure(errno.EPERM)
 

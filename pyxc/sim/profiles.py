@@ -155,5 +155,5 @@ def named(target: str) -> Profile:
     """The profile of a target; "sim:" is the default one. ValueError lists the known ones."""
     found = _ALL.get(DEFAULT if target == "sim:" else target)
     if found is None:
-        raise ValueError(f"no simulated hypervisor is called {target!r}; there are {', '.join(PROFILES)}")
+        raise ValueError(f"{target!r} is not a simulated hypervisor: expected one of {', '.join(PROFILES)}")
     return found

@@ -94,7 +94,7 @@ def connect() -> FileChannel:
         except PermissionError:
             forbidden = path
         except TimeoutError as error:
-            raise StoreError(errno.ETIMEDOUT, f"xenstored accepts no connection at {path}") from error
+            raise StoreError(errno.ETIMEDOUT, f"xenstored does not accept a connection at {path}") from error
         except OSError:
             continue
     if forbidden:
@@ -137,4 +137,6 @@ def _open_device(path: str) -> io.FileIO:
 def _check_owner(path: str, uid: int, what: str) -> None:
     """StoreError (EACCES) where root would listen to another user."""
     if os.geteuid() == 0 and uid != 0:
-        raise StoreError(errno.EACCES, f"{path} {what} user {uid}: root uses only a xenstored of root's")
+        raise StoreError(
+            errno.EACCES, f"{path} {what} user {uid}: root uses only a xenstored that runs as root"
+        )

@@ -51,7 +51,7 @@ class StoreClient(Session):
                 raise
             if committed:
                 return result
-        raise StoreError(errno.EAGAIN, f"{_COMMITS} times another change came first", "transaction_end")
+        raise StoreError(errno.EAGAIN, f"other changes conflicted {_COMMITS} times", "transaction_end")
 
     def begin(self) -> Transaction:
         """A transaction to be committed or aborted by hand; transact() does that, and repeats."""

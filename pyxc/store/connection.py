@@ -50,8 +50,8 @@ class Reentered(RuntimeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this signal handler interrupted a use of the same connection to xenstore: it cannot use that"
-            " connection's transactions and watches"
+            "this signal handler interrupted a request on the same xenstore connection: it cannot use"
+            " that connection's transactions and watches"
         )
 
 
@@ -147,7 +147,7 @@ class Connection:
     def entered(self) -> Iterator[None]:
         """A use of it. RuntimeError after a fork, when nobody may be left to give back a lock; Reentered."""
         if self.forked:
-            raise RuntimeError("this xenstore client was opened before a fork: open another one in the child")
+            raise RuntimeError("this xenstore client was opened before a fork: open a new one in the child")
         if self.interrupted:
             raise Reentered
         try:
@@ -214,8 +214,8 @@ class Connection:
 
     def _silence(self, timeout: float) -> str:
         if self.answered:
-            return f"xenstored did not answer within {timeout:g} s"
-        return "nothing answers on xenstore: is xenstored running?"
+            return f"xenstored did not reply within {timeout:g} s"
+        return "nothing replies on xenstore: is xenstored running?"
 
     def _enlist(self, request: Request, deadline: float) -> None:
         """Give it a number. Busy when too many have no answer yet."""

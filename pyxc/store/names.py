@@ -96,7 +96,7 @@ class Names:
     def _ask(self, path: str, timeout: float) -> bytes | None:
         """A node; through a new connection where the old one has ended, as after a restart of xenstored."""
         if not self.use:
-            raise StoreError(errno.EOPNOTSUPP, "this handle does not ask xenstore for names (names=False)")
+            raise StoreError(errno.EOPNOTSUPP, "this handle does not look up names in xenstore (names=False)")
         store = self._store
         try:
             value = self._read(path, timeout)
@@ -126,7 +126,7 @@ class Names:
             Names._silent[self._target] = time.monotonic() + _RETRY_S
         if error.errno != errno.EOPNOTSUPP and not self._warned:
             self._warned = True
-            warnings.warn(f"domains show without names: {error.strerror}", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"domains are shown without names: {error.strerror}", RuntimeWarning, stacklevel=5)
 
     def close(self) -> None:
         """End the connection, if any; the next question makes another one."""

@@ -70,7 +70,7 @@ class Nodes(ABC):
         """Give a node an owner and others their access: ("n0", "r3"). StoreError ENOENT without the node."""
         parsed = [one if isinstance(one, Permission) else Permission.parse(one) for one in permissions]
         if not parsed:
-            raise ValueError("no permission is given; the first one says who owns the node")
+            raise ValueError("permissions is empty: the first one names the node's owner")
         self.request(Kind.SET_PERMS, path, *(str(one).encode() for one in parsed))
 
     def _if_there(self, kind: Kind, path: str) -> bytes | None:
@@ -92,7 +92,9 @@ class Nodes(ABC):
                 if error.errno == errno.ENOENT:
                     return None
                 raise
-        raise StoreError(errno.EAGAIN, f"it changed {_LIST_ATTEMPTS} times meanwhile", "directory_part", path)
+        raise StoreError(
+            errno.EAGAIN, f"it changed during each of {_LIST_ATTEMPTS} reads", "directory_part", path
+        )
 
     def _parts(self, path: str) -> bytes:
         names, first = bytearray(), None

@@ -74,12 +74,12 @@ class Session(Nodes):
     ) -> Request:
         """A request that may be sent. ReadOnlyError, TypeError, ValueError."""
         if self.readonly and kind in CHANGES:
-            raise ReadOnlyError(f"xenstore {kind.operation} changes something and this handle is read-only")
+            raise ReadOnlyError(f"xenstore {kind.operation} makes changes, and this handle is read-only")
         first = [] if path is None else [path_bytes(path, special=kind in _SPECIAL)]
         payload = join([*first, *strings]) + tail
         most: int = getattr(connection.channel, "payload_most", PAYLOAD_MOST)
         if len(payload) > most:
-            raise ValueError(f"{len(payload)} bytes in one request; xenstore takes {most} this way")
+            raise ValueError(f"the request has {len(payload)} bytes: xenstore accepts at most {most} here")
         return Request(kind, payload, transaction)
 
     def ask(
@@ -98,7 +98,7 @@ class Session(Nodes):
             number, name = error_of(answer.payload)
             raise StoreError(number, f"{name}, {os.strerror(number)}", operation, path)
         if answer.kind != request.kind:
-            raise StoreError(errno.EPROTO, f"an answer of kind {answer.kind}", operation, path)
+            raise StoreError(errno.EPROTO, f"unexpected reply of type {answer.kind}", operation, path)
         return answer.payload
 
     def domain_path(self, domid: int) -> str:
@@ -110,7 +110,7 @@ class Session(Nodes):
         """The strings of an answer, of which there must be `most`."""
         answer = split(self.request(kind, None, *strings))
         if len(answer) != most:
-            raise StoreError(errno.EPROTO, f"an answer of {len(answer)} strings", kind.operation)
+            raise StoreError(errno.EPROTO, f"the reply has {len(answer)} strings", kind.operation)
         return answer
 
     def connection(self) -> Connection:

@@ -84,7 +84,7 @@ class Watch:
         with self._connection.locked():
             found = [key for key, (known, kept) in self._watched.items() if known == path and kept is token]
         if not found:
-            raise KeyError(f"{path} is not watched here")
+            raise KeyError(f"this watch does not cover {path}")
         self._silence(found[0])
         request = _unwatch(path, found[0])
         try:

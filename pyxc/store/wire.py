@@ -107,7 +107,7 @@ class Permission(NamedTuple):
         """ValueError for what is no permission: n, r, w or b (none, read, write, both), then the domid."""
         letter, domid = text[:1], text[1:]
         if letter not in _LETTERS or not re.fullmatch(_DOMID, domid):
-            raise ValueError(f"{text!r} is no permission: n, r, w or b, then a domid, as in r3")
+            raise ValueError(f"{text!r} is not a permission: expected n, r, w or b and a domid, as in r3")
         return cls(int(domid), _LETTERS[letter])
 
     def __str__(self) -> str:
@@ -162,7 +162,9 @@ class Parser:
         while len(self._data) >= _HEADER.size:
             kind, request, transaction, size = _HEADER.unpack_from(self._data)
             if size > PAYLOAD_MOST:
-                raise StoreError(errno.EPROTO, f"a message announces {size} bytes, more than it may have")
+                raise StoreError(
+                    errno.EPROTO, f"a message announces {size} bytes, more than the protocol allows"
+                )
             end = _HEADER.size + size
             if len(self._data) < end:
                 break
@@ -178,11 +180,11 @@ def join(strings: Iterable[bytes]) -> bytes:
 def split(payload: bytes) -> list[str]:
     """The strings of an answer. StoreError EPROTO when they are none."""
     if payload and not payload.endswith(b"\0"):
-        raise StoreError(errno.EPROTO, "an answer's last string has no end")
+        raise StoreError(errno.EPROTO, "the reply's last string has no NUL")
     try:
         return [string.decode("ascii") for string in payload.split(b"\0")[:-1]]
     except UnicodeDecodeError as error:
-        raise StoreError(errno.EPROTO, f"an answer is no text: {payload[:40]!r}") from error
+        raise StoreError(errno.EPROTO, f"the reply is not ASCII text: {payload[:40]!r}") from error
 
 
 def path_bytes(path: str, special: bool = False) -> bytes:

@@ -45,7 +45,7 @@ def test_a_misaligned_field_is_refused() -> None:
 
 
 def test_a_field_that_stands_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"point.x stands twice"):
+    with pytest.raises(ValueError, match=r"point.x is defined twice"):
         Layout("point", [Row("x", U16), Row("x", U16)], "little")
 
 

@@ -30,15 +30,15 @@ def test_a_label_comes_and_goes(pyxc, core):
     [
         (
             ["set", "--no-validate", "--expect", DB, "a:b:c"], 1,
-            f"it has the label '{WEB}', and the label '{DB}' was expected",
+            f"expected the label '{DB}', but it has the label '{WEB}'",
         ),
         (["set", "--no-validate", "--new", DB], 1, f"it has the label '{WEB}', and no label was expected"),
         (["rm", "--expect", DB], 1, f"it has the label '{WEB}', and the label '{DB}' was expected"),
         (["set", "--no-validate", "--expect", WEB, DB], 0, None),
         (["set", "--no-validate", "--existing", DB], 0, None),
         (["rm", "--expect", WEB], 0, None),
-        (["set", "--no-validate", DB, "--read-only"], 4, "a label would change, and --read-only is given"),
-        (["rm", "--read-only"], 4, "a label would change, and --read-only is given"),
+        (["set", "--no-validate", DB, "--read-only"], 4, "a label would change, which --read-only forbids"),
+        (["rm", "--read-only"], 4, "a label would change, which --read-only forbids"),
     ],
 )  # fmt: skip
 def test_a_label_changes_as_expected_or_not(pyxc, core, words, status, complaint):
@@ -73,7 +73,7 @@ def test_status_and_one_line(pyxc, core, words, status):
 
 def test_check_tells_what_it_decides_and_why(pyxc, core):
     assert pyxc("label", "check", "--seclabel", WEB, core) == (
-        0, f"{core}: allowed (equality): {WEB} and {WEB} are of the same tenant\n", "",
+        0, f"{core}: allowed (equality): {WEB} and {WEB} belong to the same tenant\n", "",
     )  # fmt: skip
     assert pyxc("label", "check", "--seclabel", DB, core) == (
         14, f"{core}: denied (equality): {DB} and {WEB} differ in user\n", "",
@@ -106,7 +106,7 @@ def test_a_label_must_be_in_the_policy(pyxc, core, guarded):
 
 
 def test_where_there_is_no_policy_that_is_said(pyxc, core, host):
-    warning = "pyxc: warning: this hypervisor has no policy that could know the label\n"
+    warning = "pyxc: warning: this hypervisor has no policy to check the label against\n"
     assert pyxc("label", "set", DISK, core) == (0, "", warning)
     assert labels.get(core) == DISK
 
@@ -126,7 +126,7 @@ def test_a_domain_is_checked_by_its_label(pyxc, core, guarded):
     labels.put(core, DISK)
     outcome = pyxc("label", "check", "--domain", "web1", core)
     assert outcome == (
-        0, f"{core}: allowed (equality): system_u:system_r:domU_t and {DISK} are of the same tenant\n", "",
+        0, f"{core}: allowed (equality): system_u:system_r:domU_t and {DISK} belong to the same tenant\n", "",
     )  # fmt: skip
     assert pyxc("label", "check", "--domain", "nobody", core).status == 5
 
@@ -194,14 +194,14 @@ def test_inspect_of_a_stranger(pyxc, core):
     assert outcome.out.split() == ["label", ":", "-", "provenance", ":", "attributes"]
     assert "\x1b" not in outcome.err
     assert [line.removeprefix(f"pyxc: {core}: ") for line in outcome.err.splitlines()] == [
-        "user.pyxc.origin makes no sense: not JSON in UTF-8",
-        f"{labels.ATTRIBUTE} holds '\\x1b[2J', which is no label",
+        "user.pyxc.origin is malformed: not JSON in UTF-8",
+        f"{labels.ATTRIBUTE} is '\\x1b[2J', which is not a label",
     ]
     assert len(pyxc("inspect", core, "--json").json["problems"]) == 2
 
 
 def test_verify_has_a_status_for_each_verdict(pyxc, core):
-    assert pyxc("verify", core) == (0, f"{core}: ok: it is as it was written\n", "")
+    assert pyxc("verify", core) == (0, f"{core}: ok: it is unchanged\n", "")
     times = os.stat(core)
     Path(core).write_bytes(b"what was dumpeX")
     os.utime(core, ns=(times.st_atime_ns, times.st_mtime_ns))

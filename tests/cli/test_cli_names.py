@@ -11,7 +11,9 @@ from pyxc import sim
 from pyxc.sim.link import SimLink
 
 WEB1 = "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"
-CANNOT = "the name web1 cannot be looked up, an id or UUID can: xenstore read of /local/domain/0/name failed"
+CANNOT = (
+    "the name web1 cannot be looked up (use an id or a UUID): xenstore read of /local/domain/0/name failed"
+)
 CHANGES = (
     ["pause"], ["unpause"], ["destroy"], ["trigger", "nmi"], ["mem-max", "64"], ["context"], ["frames"],
     ["vcpu-pin", "0", "0"], ["list"], ["vcpu-list"], ["claims"], ["cpu-policy"], ["sched-credit2", "-d"],
@@ -70,7 +72,7 @@ def test_tables_show_what_they_know(pyxc, host, command):
     assert outcome.status == 0
     assert "Domain-0" not in outcome.out
     assert outcome.err == (
-        "pyxc: warning: domains show without names: nothing answers on xenstore: is xenstored running?\n"
+        "pyxc: warning: domains are shown without names: nothing replies on xenstore: is xenstored running?\n"
     )
 
 
@@ -87,7 +89,7 @@ def test_a_name_of_two_domains_is_refused_with_their_ids(pyxc, host, command):
     before = state(host)
     outcome = pyxc(*words(command, "web1"))
     assert outcome.status == 1
-    assert "web1: name one of them by its id (1, 3)" in outcome.err
+    assert "web1: use an id (1, 3)" in outcome.err
     assert state(host) == before
 
 

@@ -42,10 +42,10 @@ def test_what_an_old_release_does_not_tell(pyxc):
 def test_what_a_release_cannot_do(pyxc):
     outcome = pyxc("--target", "sim:xen-4.4", "vcpu-pin", "web1", "0", "all", "1")
     assert (outcome.status, outcome.out) == (6, "")
-    assert "soft affinity came with Xen 4.5" in outcome.err
+    assert "soft affinity exists since Xen 4.5" in outcome.err
     outcome = pyxc("--target", "sim:xen-4.22", "create-empty", "--hvm")
     assert (outcome.status, outcome.out) == (1, "")
     assert "EINVAL" in outcome.err and "HVM without hap" in outcome.err
     outcome = pyxc("--target", "sim:xen-3.1", "dmesg", "--follow")
     assert (outcome.status, outcome.out) == (6, "")
-    assert "an index came with Xen 3.2" in outcome.err
+    assert "an index exists since Xen 3.2" in outcome.err

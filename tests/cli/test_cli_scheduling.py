@@ -69,7 +69,7 @@ def test_what_a_scheduler_does_in_a_pool(pyxc, host):
     [
         (("sched-credit2", "-w", "5"), Status.USAGE, "--domain is missing"),
         (("sched-credit2", "-r", "5"), Status.USAGE, "--schedparam is missing"),
-        (("sched-credit2", "-s", "-d", "web1"), Status.USAGE, "do not go with options of domains"),
+        (("sched-credit2", "-s", "-d", "web1"), Status.USAGE, "cannot be used with options of domains"),
         (("sched-credit2", "-d", "web1", "-c", "201"), Status.USAGE, "from 0 to 200"),
         (("sched-credit2", "-d", "nobody"), Status.NO_DOMAIN, "nobody"),
         (("sched-credit", "-d", "web1"), Status.FAILED, "domain 1 is not under credit"),
@@ -80,9 +80,9 @@ def test_what_a_scheduler_does_in_a_pool(pyxc, host):
         (("sched-rtds", "-d", "web1", "-v", "9"), Status.FAILED, "has no vcpu 9; it has 2"),
         (("cpupool-list", "7"), Status.FAILED, "no cpu pool has the id 7"),
         (("cpupool-destroy", "0"), Status.FAILED, "the pool has cpus or domains"),
-        (("cpupool-create", "-c", "1"), Status.FAILED, "cpu 1 belongs to a pool already"),
+        (("cpupool-create", "-c", "1"), Status.FAILED, "cpu 1 already belongs to a pool"),
         (("cpupool-create", "-s", "rtds"), Status.FAILED, "built without this scheduler"),
-        (("cpupool-rename", "0", "Pool-0"), Status.USAGE, "another cpu pool is called Pool-0"),
+        (("cpupool-rename", "0", "Pool-0"), Status.USAGE, "another cpu pool has the name Pool-0"),
     ],
 )
 def test_what_cannot_be_done(pyxc, host, words, status, complaint):
@@ -140,7 +140,7 @@ def test_some_cpus_of_a_list_cannot_be_taken(pyxc, host):
     outcome = pyxc("cpupool-cpu-remove", "Pool-0", "all", "--json")
     assert outcome.status == Status.PARTIAL
     assert (outcome.json["cpus"], outcome.json["failed"][0]["argument"]) == ([1], "1")
-    assert "the pool cannot do without this cpu" in outcome.err
+    assert "the pool needs this cpu" in outcome.err
 
 
 def test_names_of_pools_are_completed(pyxc, host):

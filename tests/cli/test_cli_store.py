@@ -107,7 +107,7 @@ def test_write(pyxc, store):
 def test_write_is_all_or_nothing(pyxc, store):
     outcome = pyxc("store", "write", "/y/a", "1", "/y//b", "2", *SIM)
     assert outcome.status == 2
-    assert "'/y//b' is no path" in outcome.err
+    assert "'/y//b' is not a path" in outcome.err
     assert store.read("/y") is None
     outcome = pyxc("store", "write", "/y/a", "1", "/y/b", *SIM)
     assert (outcome.status, outcome.err) == (2, "pyxc: /y/b has no value\n")
@@ -146,7 +146,7 @@ def test_watch(pyxc, store, monkeypatch):
     ("words", "complaint"),
     [
         (["watch", "/x", "--json"], "--json needs --number"),
-        (["read", "no path"], "'no path' is no path"),
+        (["read", "no path"], "'no path' is not a path"),
         (["ls", "--target", "moon"], "unknown target"),
     ],
 )

@@ -137,7 +137,7 @@ def test_verify_refuses_more_than_one_stream(pyxc, saved):
         longer.write_bytes(saved.read_bytes() + more)
         outcome = pyxc("stream", "verify", str(longer))
         assert outcome.status == 1
-        assert f"more after the stream's end at byte {saved.stat().st_size}" in outcome.err
+        assert f"more data after the stream's end at byte {saved.stat().st_size}" in outcome.err
         assert pyxc("stream", "inspect", str(longer)).status == 0
 
 

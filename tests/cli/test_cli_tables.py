@@ -84,7 +84,10 @@ def test_no_names(pyxc, host):
     assert [row.split()[0] for row in rows] == ["(null)"] * 4
     asked = pyxc("--no-names", "pause", "web1")
     assert (asked.status, asked.out) == (1, "")
-    assert "web1: the name web1 cannot be looked up, an id or UUID can: this handle does not ask" in asked.err
+    assert (
+        "web1: the name web1 cannot be looked up (use an id or a UUID): this handle does not look"
+        in asked.err
+    )
     assert pyxc("--no-names", "pause", "00000000-0000-0000-0000-00000000ffff").status == 5
 
 

@@ -214,7 +214,7 @@ def _without_parts(found: dict[str, int]) -> dict[str, int]:
     return {name: size for name, size in found.items() if not name.endswith(".part")}
 
 
-@pytest.mark.filterwarnings("ignore:domains show without names:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:domains are shown without names:RuntimeWarning")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_all_or_nothing(name: str, tmp_path: Path) -> None:
     operation = OPERATIONS[name]

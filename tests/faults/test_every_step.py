@@ -123,7 +123,7 @@ def _releases(name: str) -> tuple[str, ...]:
     return RELEASES if WHOLE else ("xen-4.17-pci" if "pci" in name else "xen-4.17-xsm",)
 
 
-@pytest.mark.filterwarnings("ignore:domains show without names:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:domains are shown without names:RuntimeWarning")
 @pytest.mark.parametrize("name", ACTS)
 def test_no_fault_at_any_step_does_harm(name: str) -> None:
     wrong: list[str] = []
@@ -142,7 +142,7 @@ def test_no_fault_at_any_step_does_harm(name: str) -> None:
     assert wrong == [], f"{len(wrong)} runs, first {wrong[0]}"
 
 
-@pytest.mark.filterwarnings("ignore:domains show without names:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:domains are shown without names:RuntimeWarning")
 @pytest.mark.parametrize("name", [name for name in ACTS if name.startswith("change.")])
 def test_what_is_tried_can_succeed(name: str) -> None:
     """An act that fails anyway would show nothing."""

@@ -74,7 +74,7 @@ def test_a_policy_may_be_empty(host: Host) -> None:
 def test_a_guest_that_claims_too_many_pfns_is_not_believed(host: Host) -> None:
     """A list of nothing but holes would cost it one page, and this process 32 GiB."""
     host.publish(3, max_pfn=2**32)
-    with pytest.raises(errors.Unsupported, match="it claims 4294967296 pfns"):
+    with pytest.raises(errors.Unsupported, match="the guest claims 4294967296 pfns"):
         host.xen.domains[3].memory.p2m()
 
 

@@ -39,10 +39,7 @@ def test_no_such_entry_without_a_domain_is_not_a_missing_domain() -> None:
 
 def test_a_text_names_operation_version_domain_errno_and_hint() -> None:
     error = from_errno(errno.EBUSY, "domctl.max_vcpus", 7, 0x15)
-    assert str(error) == (
-        "domctl.max_vcpus (interface 0x15) on domain 7 failed: EBUSY, busy;"
-        " somebody else holds it at the moment"
-    )
+    assert str(error) == ("domctl.max_vcpus (interface 0x15) on domain 7 failed: EBUSY, busy; it is in use")
     bare = from_errno(errno.EINVAL, "memory_op.claim")
     assert str(bare) == "memory_op.claim failed: EINVAL, invalid argument"
     assert "on domain" not in str(from_errno(errno.EINVAL, "domctl.createdomain", DOMID_ANY))

@@ -24,7 +24,7 @@ _WIDTH = 100
 
 
 def add(program: Program) -> None:
-    program.add("demo", run, "show what pyxc does, on simulated hypervisors")
+    program.add("demo", run, "show what pyxc can do, on simulated hypervisors")
 
 
 def _interface(xen: pyxc.Xen) -> Any:
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if not all(target.startswith(SIMULATED) for target in targets):
         raise UsageError("the demo pauses a domain: it runs on simulated hypervisors only")
     if args.record:
-        raise UsageError("the demo is no recording: it is of two hypervisors")
+        raise UsageError("the demo cannot be recorded: it uses two hypervisors")
     stories = []
     for target in targets:
         with pyxc.open(target) as xen:
@@ -109,7 +109,7 @@ def _statement(step: Callable[[pyxc.Xen], Any]) -> str:
 
 
 def _print(target: str, steps: list[dict[str, str]]) -> None:
-    output.lines(["# Open a hypervisor: this one is simulated, in this process; pyxc.open() is the real."])
+    output.lines(["# Open a hypervisor: this one is simulated; pyxc.open() opens the real one."])
     output.lines([f'>>> xen = pyxc.open("{target}")', ""])
     for step in steps:
         output.lines([f"# {step['about']}", f">>> {step['code']}", *step["output"].splitlines(), ""])

@@ -18,21 +18,21 @@ _TRIGGERS = (*(trigger.name.lower() for trigger in pyxc.Trigger), _RESUME)
 
 
 def add(program: Program) -> None:
-    _add_for_several(program, "pause", pyxc.Domain.pause, "take domains off the cpus; pauses nest")
-    _add_for_several(program, "unpause", pyxc.Domain.unpause, "undo one pause of domains")
+    _add_for_several(program, "pause", pyxc.Domain.pause, "pause domains; pauses nest")
+    _add_for_several(program, "unpause", pyxc.Domain.unpause, "undo one pause of each domain")
     _add_for_several(
-        program, "destroy", pyxc.Domain.destroy, "end domains at once and wait until they are gone"
+        program, "destroy", pyxc.Domain.destroy, "destroy domains at once and wait until they have gone"
     )
     _add_trigger(program)
     _add_create_empty(program)
-    limit = program.add("mem-max", set_max_memory, "set how much memory a domain may own")
+    limit = program.add("mem-max", set_max_memory, "set the most memory that a domain may own")
     limit.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     limit.add_argument("memory_kb", metavar="MEM", type=memory_kb, help="MiB, or with b, k, m, g or t")
-    dump = program.add("dump-core", dump_core, "write a domain's memory and registers into a file")
+    dump = program.add("dump-core", dump_core, "write a domain's memory and registers to a file")
     dump.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
-    dump.add_argument("file", metavar="FILE", help="it is replaced when the dump is complete")
-    dump.add_argument("--live", action="store_true", help="let the domain run meanwhile")
-    dump.add_argument("--force", action="store_true", help="populate what is populated on demand")
+    dump.add_argument("file", metavar="FILE", help="replaced when the dump is complete")
+    dump.add_argument("--live", action="store_true", help="do not pause the domain during the dump")
+    dump.add_argument("--force", action="store_true", help="populate memory that is populated on demand")
 
 
 def _add_for_several(
@@ -44,19 +44,21 @@ def _add_for_several(
 
 
 def _add_trigger(program: Program) -> None:
-    parser = program.add("trigger", trigger, "press a button of a domain's virtual machine")
+    parser = program.add("trigger", trigger, "send a trigger, such as a button press, to a domain")
     parser.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     parser.add_argument("trigger", metavar="TRIGGER", choices=_TRIGGERS, help=", ".join(_TRIGGERS))
-    parser.add_argument("vcpu", metavar="VCPU", nargs="?", type=number, default=0, help="0 if not given")
+    parser.add_argument(
+        "vcpu", metavar="VCPU", nargs="?", type=number, default=0, help="number of the vcpu (default: 0)"
+    )
 
 
 def _add_create_empty(program: Program) -> None:
     parser = program.add("create-empty", create_empty, "create a paused domain without memory, print its id")
-    parser.add_argument("--hvm", action="store_true", help="HVM; PV without this option")
-    parser.add_argument("--hap", action="store_true", help="with --hvm: paging by hardware, as PVH has it")
-    parser.add_argument("--uuid", help="its UUID; a random one without")
-    parser.add_argument("--vcpus", type=number, default=1, metavar="N", help="how many vcpus; 1 without")
-    parser.add_argument("--seclabel", metavar="LABEL", help="its security label; that of guests without")
+    parser.add_argument("--hvm", action="store_true", help="make an HVM domain (default: PV)")
+    parser.add_argument("--hap", action="store_true", help="with --hvm: hardware-assisted paging, as for PVH")
+    parser.add_argument("--uuid", help="its UUID (default: random)")
+    parser.add_argument("--vcpus", type=number, default=1, metavar="N", help="number of vcpus (default: 1)")
+    parser.add_argument("--seclabel", metavar="LABEL", help="its security label (default: the guests' one)")
 
 
 def change(args: argparse.Namespace) -> int:

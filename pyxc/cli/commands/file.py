@@ -22,9 +22,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def add(program: Program) -> None:
-    inspect = program.add("inspect", inspect_file, "show where a file comes from, and its label")
+    inspect = program.add("inspect", inspect_file, "show a file's provenance and label")
     inspect.add_argument("file", metavar="FILE", help="a file")
-    verify = program.add("verify", verify_files, "tell whether files are as pyxc wrote them")
+    verify = program.add("verify", verify_files, "check whether files are unchanged since pyxc wrote them")
     verify.add_argument("files", metavar="FILE", nargs="+", help="files that pyxc wrote")
 
 

@@ -24,25 +24,27 @@ _PROGRESS_S = 0.5
 def add(program: Program) -> None:
     _add_end(program, "shutdown", "poweroff", "ask guests to shut down and power off")
     _add_end(program, "reboot", "reboot", "ask guests to shut down and reboot")
-    key = program.add("sysrq", press_key, "press a key of the magic SysRq of a guest's kernel")
+    key = program.add("sysrq", press_key, "send a magic SysRq key to a guest's kernel")
     _add_domain(key)
     key.add_argument("key", metavar="KEY", help="one letter or digit")
-    plug = program.add("vcpu-set", set_vcpus, "ask a guest to use so many of its vcpus")
+    plug = program.add("vcpu-set", set_vcpus, "ask a guest to use N of its vcpus")
     _add_domain(plug)
     plug.add_argument("vcpus", metavar="VCPUS", type=number, help="how many")
-    plug.add_argument("-i", "--ignore-host", action="store_true", help="also more than the host has cpus")
-    memory = program.add("mem-set", set_memory, "ask a guest to use so much memory")
+    plug.add_argument(
+        "-i", "--ignore-host", action="store_true", help="allow more vcpus than the host has cpus"
+    )
+    memory = program.add("mem-set", set_memory, "ask a guest to change its memory to MEM")
     _add_domain(memory)
     memory.add_argument("memory_kb", metavar="MEM", type=memory_kb, help="MiB, or with b, k, m, g or t")
-    memory.add_argument("-w", "--wait", action="store_true", help="wait until it does")
-    memory.add_argument("--timeout", type=seconds, metavar="SECONDS", help="with --wait: no longer than that")
+    memory.add_argument("-w", "--wait", action="store_true", help="wait until the guest has done so")
+    memory.add_argument("--timeout", type=seconds, metavar="SECONDS", help="with --wait: the longest wait")
     domid = program.add("domid", show_domid, "print the id of a domain")
     domid.add_argument("domain", metavar="DOMAIN", help="name or UUID")
     domname = program.add("domname", show_name, "print the name of a domain")
     domname.add_argument("domain", metavar="DOMAIN", help="id or UUID")
-    rename = program.add("rename", set_name, "give a domain another name")
+    rename = program.add("rename", set_name, "rename a domain")
     _add_domain(rename)
-    rename.add_argument("name", metavar="NAME", help="which no other living domain has")
+    rename.add_argument("name", metavar="NAME", help="the new name; no other domain may have it")
 
 
 def _add_domain(parser: Parser) -> None:
@@ -53,16 +55,16 @@ def _add_end(program: Program, name: str, request: str, purpose: str) -> None:
     parser = program.add(name, ask_to_end, purpose)
     parser.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID")
     parser.add_argument("-a", "--all", action="store_true", help="all guests")
-    parser.add_argument("-F", dest="fallback", action="store_true", help="else press the ACPI button")
+    parser.add_argument("-F", dest="fallback", action="store_true", help="fall back to the ACPI button")
     parser.add_argument("-w", "--wait", action="store_true", help="wait until they have shut down")
-    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="with --wait: no longer than that")
+    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="with --wait: the longest wait")
     parser.set_defaults(request=request)
 
 
 def ask_to_end(args: argparse.Namespace) -> int:
     """Ask each domain first, then wait for those that could be asked."""
     if args.all == bool(args.domains):
-        raise UsageError("either -a or the domains must be given")
+        raise UsageError("expected either -a or domains")
     _check_wait(args)
     verb = "Shutting down" if args.request == "poweroff" else "Rebooting"
     with opened(args) as xen:
@@ -92,7 +94,7 @@ def _ask_one(args: argparse.Namespace, domain: pyxc.Domain) -> None:
     except errors.GuestUnable as error:
         if args.fallback or not domain.info().is_hvm:
             raise
-        raise Failed(f"{error}; -F presses its ACPI button instead") from error
+        raise Failed(f"{error}; -F falls back to the ACPI button") from error
 
 
 def _guests(xen: pyxc.Xen) -> list[str]:
@@ -122,7 +124,7 @@ def _reason_name(reason: pyxc.ShutdownReason | int | None) -> str | int | None:
 
 def _check_wait(args: argparse.Namespace) -> None:
     if args.timeout is not None and not args.wait:
-        raise UsageError("--timeout is for --wait")
+        raise UsageError("--timeout needs --wait")
 
 
 def press_key(args: argparse.Namespace) -> int:
@@ -137,7 +139,7 @@ def set_vcpus(args: argparse.Namespace) -> int:
         domain = find(xen, args.domain)
         cpus, more = xen.physinfo().nr_cpus, args.vcpus > domain.info().nr_online_vcpus
         if args.vcpus > cpus and more and not args.ignore_host:
-            raise Failed(f"the host has {cpus} cpus: --ignore-host lets a guest use more vcpus")
+            raise Failed(f"the host has {cpus} cpus: more vcpus need --ignore-host")
         domain.ask.set_vcpus(args.vcpus)
     return _done(args, domain, vcpus=args.vcpus)
 

@@ -23,12 +23,14 @@ _MB_PAGES = 2**20 // pyxc.PAGE_SIZE
 
 def add(program: Program) -> None:
     info = program.add("info", show_info, "describe the host and its hypervisor")
-    info.add_argument("-v", "--verbose", action="store_true", help="show the interface that pyxc found, too")
+    info.add_argument(
+        "-v", "--verbose", action="store_true", help="also show the interface that pyxc detected"
+    )
     dmesg = program.add("dmesg", show_console, "print the hypervisor's messages")
-    dmesg.add_argument("-c", "--clear", action="store_true", help="forget them once they are printed")
-    dmesg.add_argument("-f", "--follow", action="store_true", help="go on with new ones, until interrupted")
-    keys = program.add("debug-keys", press_keys, "press debug keys; the answers are in dmesg")
-    keys.add_argument("keys", metavar="KEYS", help="h prints which there are")
+    dmesg.add_argument("-c", "--clear", action="store_true", help="clear them after printing")
+    dmesg.add_argument("-f", "--follow", action="store_true", help="keep printing new ones until interrupted")
+    keys = program.add("debug-keys", press_keys, "send debug keys to the hypervisor; dmesg shows its output")
+    keys.add_argument("keys", metavar="KEYS", help="h lists all keys in dmesg")
 
 
 def show_info(args: argparse.Namespace) -> int:
@@ -174,7 +176,7 @@ def _spelled(key: str, value: object) -> object:
 
 def show_console(args: argparse.Namespace) -> int:
     if args.follow and (args.clear or args.json):
-        raise UsageError("--follow goes with neither --clear nor --json")
+        raise UsageError("--follow cannot be used with --clear or --json")
     with opened(args) as xen:
         if args.follow:
             _follow(xen)

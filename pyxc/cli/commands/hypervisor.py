@@ -17,22 +17,22 @@ _POLICIES = {policy.name.lower().replace("_", "-"): policy for policy in pyxc.Po
 
 def add(program: Program) -> None:
     perf = program.add("perf", show_counters, "show the hypervisor's performance counters")
-    perf.add_argument("-f", "--full", action="store_true", help="show each value, not only the sums")
-    perf.add_argument("-r", "--reset", action="store_true", help="set them to zero in place of that")
-    program.add_group("hypfs", "look into the hypervisor's file system, and write to it")
-    ls = program.add("hypfs ls", list_entries, "list what is in a directory of the hypervisor's")
-    ls.add_argument("path", metavar="PATH", nargs="?", default="/", help="the root without")
-    program.add("hypfs tree", list_tree, "list all of the hypervisor's file system")
-    cat = program.add("hypfs cat", show_value, "print a value of the hypervisor's")
+    perf.add_argument("-f", "--full", action="store_true", help="show each value, not only the totals")
+    perf.add_argument("-r", "--reset", action="store_true", help="reset them to zero instead of showing them")
+    program.add_group("hypfs", "read and write the hypervisor's file system")
+    ls = program.add("hypfs ls", list_entries, "list a directory")
+    ls.add_argument("path", metavar="PATH", nargs="?", default="/", help="default: the root")
+    program.add("hypfs tree", list_tree, "list the whole file system")
+    cat = program.add("hypfs cat", show_value, "print a value")
     cat.add_argument("path", metavar="PATH")
-    write = program.add("hypfs write", write_value, "change a value of the hypervisor's")
+    write = program.add("hypfs write", write_value, "change a value")
     write.add_argument("path", metavar="PATH")
-    write.add_argument("value", metavar="VALUE", help="a number, 1 or 0 for on or off, or text")
-    program.add_group("livepatch", "look at the patches of the running hypervisor")
-    program.add("livepatch list", list_patches, "list the patches that were uploaded")
-    policy = program.add("cpu-policy", show_policy, "show what cpus tell of themselves: CPUID and MSRs")
-    policy.add_argument("domain", metavar="DOMAIN", nargs="?", help="id, name or UUID: what they tell it")
-    policy.add_argument("--policy", choices=sorted(_POLICIES), help="a policy of the host (host)")
+    write.add_argument("value", metavar="VALUE", help="a number, 1 or 0 (on or off), or text")
+    program.add_group("livepatch", "show the live patches of the hypervisor")
+    program.add("livepatch list", list_patches, "list the uploaded patches")
+    policy = program.add("cpu-policy", show_policy, "show a cpu policy: CPUID leaves and MSRs")
+    policy.add_argument("domain", metavar="DOMAIN", nargs="?", help="id, name or UUID: its policy")
+    policy.add_argument("--policy", choices=sorted(_POLICIES), help="a policy of the host (default: host)")
 
 
 def show_counters(args: argparse.Namespace) -> int:
@@ -147,7 +147,7 @@ def _patch_json(patch: pyxc.Livepatch) -> dict[str, Any]:
 
 def show_policy(args: argparse.Namespace) -> int:
     if args.domain and args.policy:
-        raise UsageError("a domain has its own policy: --policy goes without DOMAIN")
+        raise UsageError("--policy selects a policy of the host: it cannot be used with DOMAIN")
     with opened(args) as xen:
         if args.domain:
             policy = find(xen, args.domain).cpu_policy()

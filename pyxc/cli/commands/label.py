@@ -22,32 +22,35 @@ def add(program: Program) -> None:
     put = program.add("label set", set_label, "give files a security label")
     _add_expectation(put)
     put.add_argument(
-        "--no-validate", dest="validate", action="store_false", help="do not ask the policy about it"
+        "--no-validate",
+        dest="validate",
+        action="store_false",
+        help="do not check the label against the policy",
     )
     put.add_argument("label", metavar="LABEL", help="as tenant1:vm_r:disk_t, with or without an MLS range")
     _add_files(put)
-    remove = program.add("label rm", remove_labels, "take the security labels of files away")
-    remove.add_argument("--expect", metavar="OLD", help="only from a file with this label")
+    remove = program.add("label rm", remove_labels, "remove the security labels of files")
+    remove.add_argument("--expect", metavar="OLD", help="only if the file has this label")
     _add_files(remove)
-    check = program.add("label check", check_files, "tell whether a domain may use files, and why")
+    check = program.add("label check", check_files, "check whether a domain may use files, and why")
     subject = check.add_mutually_exclusive_group(required=True)
     subject.add_argument("--domain", metavar="DOMAIN", help="a domain: id, name or UUID")
-    subject.add_argument("--seclabel", metavar="LABEL", help="the label of one that need not be there")
-    check.add_argument("--class", dest="tclass", metavar="CLASS", help="ask the policy: class of objects,")
-    check.add_argument("--permission", metavar="PERMISSION", help="and what the domain must be allowed to do")
+    subject.add_argument("--seclabel", metavar="LABEL", help="a label instead of a domain")
+    check.add_argument("--class", dest="tclass", metavar="CLASS", help="ask the policy: the object class")
+    check.add_argument("--permission", metavar="PERMISSION", help="ask the policy: the permission")
     _add_files(check)
 
 
 def _add_files(parser: Parser) -> None:
-    parser.add_argument("files", metavar="FILE", nargs="+", help="files, or nodes of block devices")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files or block devices")
 
 
 def _add_expectation(parser: Parser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--expect", metavar="OLD", help="only a file with this label")
+    group.add_argument("--expect", metavar="OLD", help="only if the file has this label")
     presence = {"--new": labels.Presence.ABSENT, "--existing": labels.Presence.PRESENT}
     for option, expected in presence.items():
-        text = f"only a file that has {expected.value}"
+        text = f"only if the file has {expected.value}"
         group.add_argument(option, dest="expect", action="store_const", const=expected, help=text)
 
 
@@ -80,9 +83,9 @@ def _ask_policy_for(args: argparse.Namespace) -> None:
         with opened(args) as xen:
             xen.flask.sid(args.label)
     except errors.Unsupported:
-        output.complain("warning: this hypervisor has no policy that could know the label")
+        output.complain("warning: this hypervisor has no policy to check the label against")
     except errors.NotXenError as error:
-        text = f"{error.strerror}: the label cannot be validated, and --no-validate does without"
+        text = f"{error.strerror}: the label cannot be checked; use --no-validate to skip the check"
         raise errors.NotXenError(error.errno, text, error.filename) from error
 
 
@@ -100,7 +103,7 @@ def _expectation(args: argparse.Namespace) -> str | labels.Presence:
 
 def _check_writable(args: argparse.Namespace) -> None:
     if args.read_only:
-        raise errors.ReadOnlyError("a label would change, and --read-only is given")
+        raise errors.ReadOnlyError("a label would change, which --read-only forbids")
 
 
 def _changed(args: argparse.Namespace, attempt: Attempt[str, dict[str, Any]]) -> int:
@@ -111,7 +114,7 @@ def _changed(args: argparse.Namespace, attempt: Attempt[str, dict[str, Any]]) ->
 
 def check_files(args: argparse.Namespace) -> int:
     if (args.tclass is None) != (args.permission is None):
-        raise UsageError("--class and --permission go together")
+        raise UsageError("--class and --permission need each other")
     if args.domain is None and args.tclass is None:
         return _decide(args, args.seclabel, None)
     with opened(args) as xen:

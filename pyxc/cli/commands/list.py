@@ -29,12 +29,16 @@ _REASONS = "-rscwS"
 
 def add(program: Program) -> None:
     listing = program.add("list", list_domains, "list domains, as xl does")
-    listing.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
-    listing.add_argument("-v", "--verbose", action="store_true", help="show UUIDs and shutdown reasons too")
-    claims = program.add("claims", list_claims, "list domains with the memory that they claim, as xl does")
-    claims.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
+    listing.add_argument(
+        "domains", metavar="DOMAIN", nargs="*", help="id, name or UUID (default: all domains)"
+    )
+    listing.add_argument("-v", "--verbose", action="store_true", help="also show UUIDs and shutdown reasons")
+    claims = program.add("claims", list_claims, "list domains with their claimed memory, as xl does")
+    claims.add_argument(
+        "domains", metavar="DOMAIN", nargs="*", help="id, name or UUID (default: all domains)"
+    )
     vcpus = program.add("vcpu-list", list_vcpus, "list vcpus with their affinities, as xl does")
-    vcpus.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID; all domains without")
+    vcpus.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID (default: all domains)")
 
 
 def list_domains(args: argparse.Namespace) -> int:

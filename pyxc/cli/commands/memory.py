@@ -20,19 +20,21 @@ def add(program: Program) -> None:
     parser = program.add("frames", show_frames, "list the frames of memory that a domain owns")
     parser.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     parser.add_argument("--types", action="store_true", help="show what each frame is used for")
-    parser.add_argument("--force", action="store_true", help="ask even if that populates memory on demand")
+    parser.add_argument("--force", action="store_true", help="continue even if this populates memory")
     parser.add_argument(
-        "--source", choices=pyxc.FrameList.sources(), help="where to take them from, not the best there is"
+        "--source", choices=pyxc.FrameList.sources(), help="where to read them from (default: the best)"
     )
-    parser.add_argument("--p2m", action="store_true", help="show the map from pfn to frame of a PV domain")
+    parser.add_argument("--p2m", action="store_true", help="show a PV domain's map from pfns to frames")
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--count", type=number, default=_COUNT, metavar="N", help=f"how many, not {_COUNT}")
+    amount.add_argument(
+        "--count", type=number, default=_COUNT, metavar="N", help=f"number of lines (default: {_COUNT})"
+    )
     amount.add_argument("--all", dest="count", action="store_const", const=None, help="all of them")
 
 
 def show_frames(args: argparse.Namespace) -> int:
     if args.p2m and (args.types or args.force or args.source):
-        raise UsageError("--p2m goes with neither --types, --force nor --source")
+        raise UsageError("--p2m cannot be used with --types, --force or --source")
     with opened(args) as xen:
         domain = find(xen, args.domain)
         if args.p2m:

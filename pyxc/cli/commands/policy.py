@@ -16,13 +16,13 @@ _SWITCHES = {"0": False, "off": False, "false": False, "1": True, "on": True, "t
 
 
 def add(program: Program) -> None:
-    program.add("getenforce", show_mode, "tell whether the security policy is enforced")
+    program.add("getenforce", show_mode, "show whether the security policy is enforced")
     mode = program.add("setenforce", set_mode, "enforce the security policy, or only log what it forbids")
     mode.add_argument("mode", metavar="MODE", type=_mode, help="1 or Enforcing, 0 or Permissive")
     load = program.add("loadpolicy", load_policy, "replace the security policy")
-    load.add_argument("file", metavar="FILE", type=Path, help="a policy that checkpolicy compiled")
+    load.add_argument("file", metavar="FILE", type=Path, help="a policy compiled by checkpolicy")
     get = program.add("get-bool", show_booleans, "show booleans of the security policy")
-    get.add_argument("booleans", metavar="BOOLEAN", nargs="*", help="its name; all without")
+    get.add_argument("booleans", metavar="BOOLEAN", nargs="*", help="name (default: all)")
     turn = program.add("set-bool", set_boolean, "turn a boolean of the security policy on or off")
     turn.add_argument("boolean", metavar="BOOLEAN", help="its name")
     turn.add_argument("value", metavar="VALUE", type=_switch, help="1, on or true; 0, off or false")
@@ -30,13 +30,13 @@ def add(program: Program) -> None:
 
 def _mode(text: str) -> bool:
     if text.lower() not in _MODES:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 0, 1, Permissive nor Enforcing")
+        raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected 0, 1, Permissive or Enforcing")
     return _MODES[text.lower()]
 
 
 def _switch(text: str) -> bool:
     if text.lower() not in _SWITCHES:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_SWITCHES)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is invalid: expected one of {', '.join(_SWITCHES)}")
     return _SWITCHES[text.lower()]
 
 

@@ -19,19 +19,19 @@ _SCHEDULERS = [scheduler.name.lower() for scheduler in pyxc.Scheduler]
 
 def add(program: Program) -> None:
     listing = program.add("cpupool-list", list_pools, "list cpu pools, as xl does")
-    listing.add_argument("pools", metavar="CPUPOOL", nargs="*", help="id or name; all pools without")
-    listing.add_argument("-c", "--cpus", action="store_true", help="show which cpus a pool has")
-    create = program.add("cpupool-create", create_pool, "make a cpu pool, and print its id")
+    listing.add_argument("pools", metavar="CPUPOOL", nargs="*", help="id or name (default: all pools)")
+    listing.add_argument("-c", "--cpus", action="store_true", help="show the cpus of each pool")
+    create = program.add("cpupool-create", create_pool, "create a cpu pool and print its id")
     create.add_argument("-n", "--name", help="its name in xenstore")
-    create.add_argument("-s", "--sched", choices=_SCHEDULERS, help="its scheduler; the default one without")
-    create.add_argument("-c", "--cpus", metavar="CPUS", help='free cpus that it gets: "2-3", all, nodes:1')
+    create.add_argument("-s", "--sched", choices=_SCHEDULERS, help="its scheduler (default: the host's)")
+    create.add_argument("-c", "--cpus", metavar="CPUS", help='free cpus to add: "2-3", all, nodes:1')
     _add(program, "cpupool-destroy", destroy_pool, "remove a cpu pool that has no domains")
-    _add(program, "cpupool-rename", rename_pool, "give a cpu pool another name").add_argument(
-        "name", metavar="NAME", help="the new one"
+    _add(program, "cpupool-rename", rename_pool, "rename a cpu pool").add_argument(
+        "name", metavar="NAME", help="the new name"
     )
     for verb, run, purpose in (
-        ("add", add_cpus, "give free cpus to a cpu pool"),
-        ("remove", remove_cpus, "take cpus from a cpu pool"),
+        ("add", add_cpus, "add free cpus to a cpu pool"),
+        ("remove", remove_cpus, "remove cpus from a cpu pool"),
     ):
         _add(program, f"cpupool-cpu-{verb}", run, purpose).add_argument(
             "cpus", metavar="CPUS", help='like 0-3,5; those of a node with "node:1"'
@@ -95,7 +95,7 @@ def create_pool(args: argparse.Namespace) -> int:
         cpus = cpu_set(args.cpus, xen.topology()) if args.cpus else frozenset()
         taken = sorted(cpus - xen.pools.free_cpus())
         if taken:
-            raise Failed(f"cpu {taken[0]} belongs to a pool already")
+            raise Failed(f"cpu {taken[0]} already belongs to a pool")
         pool = xen.pools.create(pyxc.Scheduler[args.sched.upper()] if args.sched else None, name=args.name)
         for cpu in sorted(cpus):
             pool.add_cpu(cpu)

@@ -45,33 +45,35 @@ _RTDS = _Table(
 
 def add(program: Program) -> None:
     command = _add_shares(program, "credit", sched_credit)
-    command.add_argument("-t", "--tslice_ms", type=number, help="with -s: milliseconds of a time slice")
+    command.add_argument("-t", "--tslice_ms", type=number, help="with -s: length of a time slice")
     command.add_argument("-m", "--migration_delay_us", type=number,
-                         help="with -s: microseconds for which a cache counts as hot")  # fmt: skip
+                         help="with -s: how long a cache counts as hot (us)")  # fmt: skip
     _add_shares(program, "credit2", sched_credit2)
-    command = program.add("sched-rtds", sched_rtds, "show or set the times of vcpus under rtds, as xl does")
+    command = program.add("sched-rtds", sched_rtds, "show or set rtds parameters of vcpus, as xl does")
     _add_domain(command)
     command.add_argument("-v", "--vcpuid", metavar="VCPU", action="append", default=[],
-                         help="number of a vcpu, or all; may be repeated")  # fmt: skip
+                         help="number of a vcpu, or all; can be repeated")  # fmt: skip
     command.add_argument("-p", "--period", type=number, help="microseconds")
     command.add_argument("-b", "--budget", type=number, help="microseconds in each period")
-    command.add_argument("-e", "--extratime", choices=("0", "1"), help="whether it may use what others leave")
-    command.add_argument("-c", "--cpupool", metavar="CPUPOOL", help="id or name of the only pool to list")
+    command.add_argument("-e", "--extratime", choices=("0", "1"), help="whether it may use idle time")
+    command.add_argument("-c", "--cpupool", metavar="CPUPOOL", help="list only this pool (id or name)")
 
 
 def _add_shares(program: Program, name: str, run: Any) -> Parser:
-    command = program.add(f"sched-{name}", run, f"show or set the shares of domains under {name}, as xl does")
+    command = program.add(f"sched-{name}", run, f"show or set {name} parameters of domains, as xl does")
     _add_domain(command)
-    command.add_argument("-w", "--weight", type=number, help="counts against those of others; 256 is usual")
-    command.add_argument("-c", "--cap", type=number, help="percent of a cpu that it may use at most; 0: all")
-    command.add_argument("-p", "--cpupool", metavar="CPUPOOL", help="id or name of the only pool to list")
-    command.add_argument("-s", "--schedparam", action="store_true", help="what the scheduler does in a pool")
-    command.add_argument("-r", "--ratelimit_us", type=number, help="with -s: microseconds of the least turn")
+    command.add_argument("-w", "--weight", type=number, help="share relative to other domains; usually 256")
+    command.add_argument("-c", "--cap", type=number, help="most cpu time, in percent of a cpu; 0: no limit")
+    command.add_argument("-p", "--cpupool", metavar="CPUPOOL", help="list only this pool (id or name)")
+    command.add_argument(
+        "-s", "--schedparam", action="store_true", help="parameters of the scheduler in a pool"
+    )
+    command.add_argument("-r", "--ratelimit_us", type=number, help="with -s: shortest run of a vcpu (us)")
     return command
 
 
 def _add_domain(command: Parser) -> None:
-    command.add_argument("-d", "--domain", metavar="DOMAIN", help="id, name or UUID; all domains without")
+    command.add_argument("-d", "--domain", metavar="DOMAIN", help="id, name or UUID (default: all domains)")
 
 
 def sched_credit(args: argparse.Namespace) -> int:
@@ -90,7 +92,7 @@ def sched_credit2(args: argparse.Namespace) -> int:
 def _shares(args: argparse.Namespace, table: _Table, of_pool: Mapping[str, int | None]) -> int:
     of_domain = {"weight": args.weight, "cap": args.cap}
     if (args.cpupool or args.schedparam) and (args.domain or _any(of_domain)):
-        raise UsageError("--cpupool and --schedparam do not go with options of domains")
+        raise UsageError("--cpupool and --schedparam cannot be used with options of domains")
     if _any(of_pool) and not args.schedparam:
         raise UsageError("--schedparam is missing")
     with opened(args) as xen:
@@ -194,7 +196,7 @@ def sched_rtds(args: argparse.Namespace) -> int:
         "extratime": None if args.extratime is None else args.extratime == "1",
     }
     if args.cpupool and (args.domain or _any(wanted)):
-        raise UsageError("--cpupool does not go with options of domains")
+        raise UsageError("--cpupool cannot be used with options of domains")
     with opened(args) as xen:
         if not args.vcpuid:
             return _domains(args, xen, _RTDS, wanted)

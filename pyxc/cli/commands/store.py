@@ -29,28 +29,28 @@ _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 
 def add(program: Program) -> None:
     program.add_group("store", "show, change and watch the nodes of xenstore")
-    tree = program.add("store ls", show_tree, "show nodes with all that is below, as xenstore-ls does")
+    tree = program.add("store ls", show_tree, "show trees of nodes, as xenstore-ls does")
     tree.add_argument("paths", metavar="PATH", nargs="*", help="/ without")
     tree.add_argument("-f", "--flat", action="store_true", help="show whole paths and whole values")
-    tree.add_argument("-p", "--permissions", action="store_true", help="show permissions, too")
+    tree.add_argument("-p", "--permissions", action="store_true", help="also show permissions")
     names = program.add("store list", list_names, "list the names below nodes")
     _add_prefix(names)
     _add_paths(names)
     values = program.add("store read", read_values, "show the values of nodes")
     _add_prefix(values)
     _add_paths(values)
-    change = program.add("store write", write_values, "set the values of nodes, of all or of none")
+    change = program.add("store write", write_values, "set the values of nodes, all or none")
     change.add_argument("pairs", metavar="PATH VALUE", nargs="+", help="\\n, \\t, \\xHH and \\OOO are bytes")
-    remove = program.add("store rm", remove_nodes, "remove nodes with all that is below")
-    remove.add_argument("-t", "--tidy", action="store_true", help="and empty nodes above them")
+    remove = program.add("store rm", remove_nodes, "remove nodes with everything below them")
+    remove.add_argument("-t", "--tidy", action="store_true", help="also remove empty nodes above them")
     _add_paths(remove)
-    watch = program.add("store watch", watch_nodes, "print the path of whatever changes, until interrupted")
-    watch.add_argument("-n", "--number", type=number, metavar="N", help="end after so many events")
+    watch = program.add("store watch", watch_nodes, "print the paths of changes until interrupted")
+    watch.add_argument("-n", "--number", type=number, metavar="N", help="end after N events")
     _add_paths(watch)
 
 
 def _add_prefix(parser: Parser) -> None:
-    parser.add_argument("-p", "--prefix", action="store_true", help="print the path before what is found")
+    parser.add_argument("-p", "--prefix", action="store_true", help="print the path before each result")
 
 
 def _add_paths(parser: Parser) -> None:
@@ -216,7 +216,7 @@ def _done(args: argparse.Namespace, paths: list[str]) -> int:
 
 def watch_nodes(args: argparse.Namespace) -> int:
     if args.json and args.number is None:
-        raise UsageError("--json needs --number: it prints one object, at the end")
+        raise UsageError("--json needs --number: it prints one object at the end")
     with _opened(args) as store, store.watch(*args.paths) as watch:
         events = itertools.islice(watch, args.number)
         if args.json:

@@ -31,11 +31,13 @@ class _Found(NamedTuple):
 
 
 def add(program: Program) -> None:
-    program.add_group("stream", "saved guests, in Xen's own format")
-    inspect = program.add("stream inspect", inspect_stream, "show what is in a saved guest")
-    inspect.add_argument("file", metavar="FILE", help='what xl save wrote; "-" for the standard input')
+    program.add_group("stream", "inspect and verify saved guests")
+    inspect = program.add("stream inspect", inspect_stream, "show the contents of a saved guest")
+    inspect.add_argument("file", metavar="FILE", help='a file written by xl save; "-" is standard input')
     verify = program.add("stream verify", verify_streams, "check that saved guests are complete")
-    verify.add_argument("files", metavar="FILE", nargs="+", help='what xl save wrote; "-": standard input')
+    verify.add_argument(
+        "files", metavar="FILE", nargs="+", help='files written by xl save; "-" is standard input'
+    )
 
 
 def inspect_stream(args: argparse.Namespace) -> int:
@@ -76,7 +78,7 @@ def _read(path: str, strict: bool) -> _Found:
                     summary.add(reader.place, event)
             reader.close()
             if strict and (reader.unused or file.read(1)):
-                raise errors.DecodeError(f"there is more after the stream's end at byte {reader.offset}")
+                raise errors.DecodeError(f"there is more data after the stream's end at byte {reader.offset}")
         except errors.DecodeError as error:
             problem = error
         return _Found(path, file.compression, reader.offset, summary.info(), problem)

@@ -36,13 +36,17 @@ _DELAY_S = 3.0
 
 
 def add(program: Program) -> None:
-    top = program.add("top", show, "show how busy domains are, as xentop -b does")
-    top.add_argument("-b", "--batch", action="store_true", help="for xentop's sake: it is always so")
+    top = program.add("top", show, "show the cpu usage of domains, as xentop -b does")
+    top.add_argument("-b", "--batch", action="store_true", help="accepted for xentop's sake; always on")
     top.add_argument(
-        "-i", "--iterations", type=number, metavar="N", help="how often; with --json once, else for ever"
+        "-i",
+        "--iterations",
+        type=number,
+        metavar="N",
+        help="number of tables (default: endless; 1 with --json)",
     )
     top.add_argument("-d", "--delay", type=seconds, default=_DELAY_S, metavar="SECONDS", help="3 without")
-    top.add_argument("-f", "--full-name", action="store_true", help="names in full length")
+    top.add_argument("-f", "--full-name", action="store_true", help="do not shorten names")
 
 
 def show(args: argparse.Namespace) -> int:

@@ -21,19 +21,23 @@ _COLUMNS = 2
 
 
 def add(program: Program) -> None:
-    pin = program.add("vcpu-pin", pin_vcpus, "set where vcpus may run and where they prefer to")
+    pin = program.add("vcpu-pin", pin_vcpus, "set where vcpus may run and where they prefer to run")
     pin.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     pin.add_argument("vcpu", metavar="VCPU", help="number of the vcpu, or all")
-    pin.add_argument("hard", metavar="HARD", help='where it may run: "0-3,5,^2", all, nodes:0; - keeps them')
-    pin.add_argument("soft", metavar="SOFT", nargs="?", default=_KEEP, help="cpus that it prefers, likewise")
+    pin.add_argument(
+        "hard", metavar="HARD", help='where it may run: "0-3,5,^2", all, nodes:0; - for no change'
+    )
+    pin.add_argument(
+        "soft", metavar="SOFT", nargs="?", default=_KEEP, help="where it prefers to run, likewise"
+    )
     context = program.add("context", show_contexts, "show the registers of vcpus")
     context.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
-    context.add_argument("vcpu", metavar="VCPU", nargs="?", default=_ALL, help="its number; all if not given")
+    context.add_argument("vcpu", metavar="VCPU", nargs="?", default=_ALL, help="its number (default: all)")
 
 
 def pin_vcpus(args: argparse.Namespace) -> int:
     if (args.hard, args.soft) == (_KEEP, _KEEP):
-        raise UsageError("neither HARD nor SOFT is given")
+        raise UsageError("HARD and SOFT are both -: nothing to change")
     with opened(args) as xen:
         topology = xen.topology()
         hard, soft = (_cpus_or_none(text, topology) for text in (args.hard, args.soft))

@@ -187,7 +187,7 @@ def domid(value: SupportsIndex) -> int:
 def text(value: str) -> str:
     """A C string: TypeError for what is no str, ValueError for one with a NUL in it."""
     if not isinstance(value, str):
-        raise TypeError(f"a str is wanted, not {type(value).__name__}")
+        raise TypeError(f"expected a str, not {type(value).__name__}")
     if "\0" in value:
         raise ValueError("embedded null character")
     return value

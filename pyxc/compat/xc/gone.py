@@ -13,11 +13,11 @@ from typing import Any, SupportsIndex
 from pyxc.compat.xc import base as c
 from pyxc.compat.xc.base import Handle, failed, raises_error
 
-_BUILDER = "building guests is not part of pyxc; the original stopped with Xen 4.7"
-_CPUID = "cpuid settings are lists of leaves since Xen 4.13, and no strings of bits"
+_BUILDER = "pyxc does not build guests here; the original removed it in Xen 4.7"
+_CPUID = "since Xen 4.13 cpuid settings are lists of leaves, not strings of bits"
 _SEDF = "the sedf scheduler was removed in Xen 4.6"
 _TMEM = "transcendent memory (tmem) was removed in Xen 4.13"
-_IA64 = "it was for ia64, which Xen gave up in 4.2"
+_IA64 = "it was for ia64, which Xen dropped in 4.2"
 
 
 _GONE = {
@@ -26,9 +26,9 @@ _GONE = {
     "getBitSize": _BUILDER,
     "domain_set_cpuid": _CPUID,
     "domain_check_cpuid": _CPUID,
-    "domain_disable_migrate": "Xen 4.15 forgot which domains may not migrate: keep it in the toolstack",
-    "domain_set_machine_address_size": "Xen 4.13 gave up limits on the machine addresses of single domains",
-    "domain_suppress_spurious_page_faults": "Xen 4.13 gave up what guests of 2009 needed",
+    "domain_disable_migrate": "Xen 4.15 removed this flag: keep it in the toolstack",
+    "domain_set_machine_address_size": "Xen 4.13 removed limits on the machine addresses of domains",
+    "domain_suppress_spurious_page_faults": "Xen 4.13 removed this workaround for guests of 2009",
     "sedf_domain_get": _SEDF,
     "sedf_domain_set": _SEDF,
     "tmem_control": _TMEM,

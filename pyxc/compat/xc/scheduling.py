@@ -88,7 +88,7 @@ class Scheduling(Handle):
             kept = self._credit2(dom)["u.credit2.cap"] if cap is None else c.short(cap)
             fields["u.credit2.cap"] = kept
         elif cap:
-            raise errors.Unsupported(errno.ENOSYS, put.full_name, dom, hint="a cap came with Xen 4.10")
+            raise errors.Unsupported(errno.ENOSYS, put.full_name, dom, hint="caps exist since Xen 4.10")
         self._open.call(domctl_scheduler.SCHEDULER_OP_PUTINFO_CREDIT2, dom, **fields)
         return 0
 

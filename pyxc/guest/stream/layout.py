@@ -113,7 +113,7 @@ def bounded(what: str, value: int, most: int, least: int = 0) -> int:
 def xl_size(head: bytes) -> int:
     """Bytes of optional data behind the head of xl's file."""
     if head[:32] != XL_MAGIC:
-        raise Malformed("this is not the header of a file that xl saved")
+        raise Malformed("this is not the header of a file saved by xl")
     size: int = struct.unpack_from(f"{prefix(_xl_byteorder(head))}I", head, 44)[0]
     return bounded("the size of the optional data", size, _OPTIONAL_DATA_MOST_BYTES)
 
@@ -124,7 +124,7 @@ def _xl_byteorder(head: bytes) -> ByteOrder:
         return "little"
     if mark == _XL_BYTEORDER.to_bytes(4, "big"):
         return "big"
-    raise Malformed(f"the mark of the byte order is {mark.hex()}: expected 04030201 or 01020304")
+    raise Malformed(f"the byte order mark is {mark.hex()}: expected 04030201 or 01020304")
 
 
 def decode_xl(head: bytes, data: bytes) -> XlHeader:
@@ -138,7 +138,7 @@ def decode_xl(head: bytes, data: bytes) -> XlHeader:
     if not data:
         return XlHeader(byteorder, flags, None, optional)
     if len(data) < 4:
-        raise Malformed(f"there are {len(data)} bytes of optional data: no size fits into them")
+        raise Malformed(f"the optional data has {len(data)} bytes, too few for its size field")
     (size,) = struct.unpack_from(f"{prefix(byteorder)}I", data)
     bounded("the size of the configuration", size, len(data) - 4)
     return XlHeader(byteorder, flags, data[4 : 4 + size], optional, data[4 + size :])
@@ -147,12 +147,12 @@ def decode_xl(head: bytes, data: bytes) -> XlHeader:
 def encode_xl(header: XlHeader) -> bytes:
     order = prefix(header.byteorder)
     if XlFlag.STREAM_V2 not in header.mandatory_flags:
-        raise Malformed("the mandatory flags lack STREAM_V2: what follows is a stream of version 2")
+        raise Malformed("the mandatory flags lack STREAM_V2, but a stream of version 2 follows")
     data = b""
     if header.config is not None:
         data = struct.pack(f"{order}I", len(header.config)) + header.config + header.rest
     elif header.rest:
-        raise Malformed("there is optional data behind a configuration that is None")
+        raise Malformed("there is optional data, but the configuration is None")
     bounded("the size of the optional data", len(data), _OPTIONAL_DATA_MOST_BYTES)
     fields = (_XL_BYTEORDER, header.mandatory_flags, header.optional_flags, len(data))
     return XL_MAGIC + struct.pack(f"{order}4I", *fields) + data
@@ -163,7 +163,7 @@ def decode_libxl(data: bytes) -> LibxlHeader:
     if magic != LIBXL_MAGIC:
         raise Malformed(f"it begins with {magic.hex()}, not with LibxlFmt")
     if version != _LIBXL_VERSION:
-        raise Malformed(f"it is of version {version}: expected {_LIBXL_VERSION}")
+        raise Malformed(f"its version is {version}: expected {_LIBXL_VERSION}")
     return LibxlHeader(_order(options), bool(options & _CONVERTED))
 
 
@@ -187,14 +187,14 @@ def encode_image(header: ImageHeader) -> bytes:
 
 def _checked_image(header: ImageHeader) -> ImageHeader:
     if header.version not in _LIBXC_VERSIONS:
-        raise Malformed(f"it is of version {header.version}: expected 2 or 3")
+        raise Malformed(f"its version is {header.version}: expected 2 or 3")
     return header
 
 
 def decode_domain(data: bytes, order: ByteOrder) -> DomainHeader:
     kind, shift, major, minor = struct.unpack(f"{prefix(order)}IH2xII", data)
     if shift != _PAGE_SHIFT:
-        raise Malformed(f"the shift of a page is {shift}: expected {_PAGE_SHIFT}")
+        raise Malformed(f"the page shift is {shift}: expected {_PAGE_SHIFT}")
     return DomainHeader(member(DomainKind, "the type of the guest", kind), major, minor)
 
 
@@ -304,7 +304,7 @@ def _decode_store_data(body: bytes, order: ByteOrder) -> EmulatorXenstoreData:
     emulator, instance = decode_emulator(body, order)
     data = body[EMULATOR_HEAD_BYTES:]
     if data and (not data.endswith(b"\0") or data.count(b"\0") % 2):
-        raise Malformed("its keys and values are not pairs that each end in a NUL")
+        raise Malformed("its keys and values are not pairs of NUL-terminated strings")
     return EmulatorXenstoreData(emulator, instance, data)
 
 

@@ -47,7 +47,7 @@ def split(data: bytes, byteorder: ByteOrder) -> PageData:
     types = bytes(raw[top::8]).translate(_TYPE_OF)
     if _INVALID in types:
         index = types.index(_INVALID)
-        raise Malformed(f"the word of page {index} begins with {raw[top + 8 * index]:#04x}: no page type")
+        raise Malformed(f"page {index} has the unknown type {raw[top + 8 * index]:#04x}")
     raw[top::8] = bytes(len(types))
     pfns = words(raw, byteorder)
     if any(any(raw[column::8]) for column in high):
@@ -61,7 +61,7 @@ def join(pages: PageData, byteorder: ByteOrder) -> bytearray:
         raise Malformed(f"{len(pages.pfns)} pfns have {len(pages.types)} types")
     unknown = pages.types.translate(None, _KNOWN)
     if unknown:
-        raise Malformed(f"{unknown[0]:#x} is no page type")
+        raise Malformed(f"{unknown[0]:#x} is not a page type")
     raw = as_bytes(pages.pfns, byteorder)
     if any(any(raw[column::8]) for column in _columns(byteorder)):
         raise _too_high(pages.pfns)

@@ -39,7 +39,7 @@ _PIECE_MOST_PAGES = 256
 _PIECE_MOST_BYTES = 1 << 20
 _ALIGNMENT = 8
 _REFUSED: dict[tuple[Layer, int], str] = {
-    ("libxc", RecordType.TOOLSTACK): "no released Xen writes it",
+    ("libxc", RecordType.TOOLSTACK): "no released Xen writes this record",
     ("libxc", RecordType.CHECKPOINT_DIRTY_PFN_LIST): "streams of COLO are not supported",
     ("libxl", LibxlRecordType.CHECKPOINT_STATE): "streams of COLO are not supported",
 }
@@ -98,7 +98,7 @@ class Reader:
         """The events that end in some more bytes. All must be taken before more is fed."""
         self._raise_again()
         if self._at < len(self._fed):
-            raise ValueError("more bytes are fed, and not all events of those before were taken")
+            raise ValueError("take all events of the previous bytes before feeding more")
         self._fed = memoryview(data).cast("B")
         self._at = 0
         return self._events()
@@ -200,7 +200,9 @@ class Reader:
         if head == layout.LIBXL_MAGIC:
             return (yield from self._libxl_header(head))
         if not layout.XL_MAGIC.startswith(head):
-            raise Malformed(f"it begins with {head.hex()}: no stream of xl, libxl or libxc since Xen 4.6")
+            raise Malformed(
+                f"it begins with {head.hex()}, unlike streams of xl, libxl or libxc since Xen 4.6"
+            )
         head += yield from self._take(layout.XL_HEAD_BYTES - len(head))
         size = layout.xl_size(head)
         self.place = Place("xl", "header", 0, layout.XL_HEAD_BYTES + size)
@@ -269,7 +271,7 @@ class Reader:
         try:
             kind = kinds(code)
         except ValueError:
-            raise Malformed("it is mandatory, and not known") from None
+            raise Malformed("its type is mandatory and unknown") from None
         self.place = self.place._replace(name=kind.name)
         if (layer, kind) in _REFUSED:
             raise Malformed(f"it is refused: {_REFUSED[layer, kind]}")
@@ -290,11 +292,11 @@ class Reader:
         head = yield from self._take(layout.PAGE_DATA_HEAD_BYTES)
         count, reserved = struct.unpack(f"{layout.prefix(order)}II", head)
         most = min(layout.PAGES_MOST, (length - len(head)) // 8)
-        layout.bounded("its count of pages", count, most, 1)
+        layout.bounded("its number of pages", count, most, 1)
         event = pages.split((yield from self._take(8 * count)), order)
         expected = len(head) + 8 * count + PAGE_BYTES * event.nr_data()
         if length != expected:
-            raise Malformed(f"it has {length} bytes: {expected} are expected of its {count} pages")
+            raise Malformed(f"it has {length} bytes: expected {expected} for its {count} pages")
         self._same(bytes(4), reserved.to_bytes(4, "little"))
         return event
 

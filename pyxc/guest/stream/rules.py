@@ -162,7 +162,9 @@ class Rules:
         if isinstance(event, EmulatorXenstoreData | EmulatorContext):
             key = type(event), int(event.emulator), event.instance
             if key in self._emulators:
-                raise Malformed(f"it is the second one of instance {event.instance} of {event.emulator.name}")
+                raise Malformed(
+                    f"it is the second one for instance {event.instance} of {event.emulator.name}"
+                )
             self._emulators.add(key)
         elif isinstance(event, ImageHeader):
             self._version = event.version
@@ -217,29 +219,29 @@ class Rules:
     def _pv_info(self, event: PvInfo) -> None:
         if _WIDTHS.get(event.guest_width) != event.pt_levels:
             raise Malformed(
-                f"a guest of {8 * event.guest_width} bits with {event.pt_levels} levels of page tables: "
+                f"the guest has {8 * event.guest_width} bits and {event.pt_levels} levels of page tables: "
                 "expected 64 and 4, or 32 and 3"
             )
         self._width = event.guest_width
 
     def _p2m_frames(self, event: PvP2mFrames) -> None:
         if event.start_pfn > event.end_pfn:
-            raise Malformed(f"it is of pfns {event.start_pfn:#x} to {event.end_pfn:#x}")
+            raise Malformed(f"it covers pfns {event.start_pfn:#x} to {event.end_pfn:#x}")
         entries = _P2M_PAGE_BYTES // self._width
         pages = event.end_pfn // entries - event.start_pfn // entries + 1
         if len(event.frames) != pages:
             raise Malformed(
-                f"pfns {event.start_pfn:#x} to {event.end_pfn:#x} have {pages} pages of p2m, "
-                f"and it names {len(event.frames)}"
+                f"the p2m of pfns {event.start_pfn:#x} to {event.end_pfn:#x} has {pages} pages, "
+                f"but it names {len(event.frames)}"
             )
         pfn_most = max(self._pfn_most, event.end_pfn)
         if max(event.frames) > pfn_most:
-            raise Malformed(f"the p2m is said to be at pfn {max(event.frames):#x}, the last is {pfn_most:#x}")
+            raise Malformed(f"its p2m includes pfn {max(event.frames):#x}, but the last pfn is {pfn_most:#x}")
         self._pfn_most = pfn_most
 
     def _page_data(self, event: PageData) -> None:
         if self._kind is DomainKind.PV and max(event.pfns) > self._pfn_most:
-            raise Malformed(f"pfn {max(event.pfns):#x} is above the last of the p2m, {self._pfn_most:#x}")
+            raise Malformed(f"pfn {max(event.pfns):#x} is above the last pfn, {self._pfn_most:#x}")
 
     def _vcpu(self, event: PvVcpu) -> None:
         if event.vcpu >= _VCPUS_MOST:
@@ -254,7 +256,7 @@ class Rules:
         if event.part is RecordType.X86_PV_VCPU_XSAVE and size < _XSAVE_LEAST_BYTES:
             raise Malformed(f"the context has {size} bytes: expected at least {_XSAVE_LEAST_BYTES}")
         if (event.vcpu, event.part) in self._parts:
-            raise Malformed(f"it is the second one of vcpu {event.vcpu}")
+            raise Malformed(f"it is the second one for vcpu {event.vcpu}")
         if event.part is not basic and (event.vcpu, basic) not in self._parts:
             raise Malformed(f"{basic.name} of vcpu {event.vcpu} must come before it")
         self._parts.add((event.vcpu, event.part))

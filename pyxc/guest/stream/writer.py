@@ -73,9 +73,9 @@ class Writer:
     def _check_nothing_is_due(self) -> None:
         pages_due = len(self._due.pfns) - self._sent
         if pages_due:
-            raise Malformed(f"the contents of {pages_due} pages are to come first")
+            raise Malformed(f"write the contents of {pages_due} pages first")
         if self._due_bytes:
-            raise Malformed(f"{self._due_bytes} bytes of the device model's state are to come first")
+            raise Malformed(f"{self._due_bytes} bytes of the device model's state must be written first")
 
     def _encoded(self, event: Event) -> list[Piece]:
         if isinstance(event, XlHeader):
@@ -85,10 +85,10 @@ class Writer:
         if isinstance(event, ImageHeader):
             return [layout.encode_image(event)]
         if isinstance(event, Skipped):
-            raise Malformed("the content of a record that was skipped is not known")
+            raise Malformed("the contents of a skipped record are unknown")
         order = self._order.get("libxc" if self._rules.state in (State.IMAGE, State.LIBXC) else "libxl")
         if order is None:
-            raise Malformed(f"{type(event).__name__} comes before a header")
+            raise Malformed(f"{type(event).__name__} came before a header")
         if isinstance(event, DomainHeader):
             return [layout.encode_domain(event, order)]
         if isinstance(event, PageData):
@@ -141,7 +141,7 @@ class Writer:
     def _emulator_data(self, event: EmulatorData) -> list[Piece]:
         data = memoryview(event.data).cast("B")
         if len(data) > self._due_bytes:
-            raise Malformed(f"{len(data)} bytes of state are given, and {self._due_bytes} are to come")
+            raise Malformed(f"{len(data)} bytes of state were given, but only {self._due_bytes} are missing")
         self._due_bytes -= len(data)
         return [data] if self._due_bytes or not data else [data, bytes(self._padding)]
 

@@ -26,7 +26,7 @@ def test_a_sysctl_by_name(host: Host) -> None:
 
 
 def test_an_unknown_name_is_told_the_nearest(host: Host) -> None:
-    with pytest.raises(ValueError, match="domctl has no operation 'pause'; there is .*pausedomain"):
+    with pytest.raises(ValueError, match="domctl has no operation 'pause'; expected one of .*pausedomain"):
         host.xen.domctl("pause", 1)
 
 

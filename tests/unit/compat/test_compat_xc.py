@@ -149,7 +149,7 @@ def test_no_hypervisor_is_libxcs_own_error(monkeypatch: pytest.MonkeyPatch) -> N
         xc()
     code, kind, text = caught.value.args
     assert (code, kind) == (1, "Internal error")
-    assert text.startswith("xc_interface_open failed: no simulated hypervisor is called")
+    assert text.startswith("xc_interface_open failed: 'sim:no-such' is not a simulated hypervisor")
     assert caught.value.errno == errno.EINVAL
 
 
@@ -240,7 +240,7 @@ def test_a_newer_xen_is_managed_by_assumed_structures(monkeypatch: pytest.Monkey
     target.host.cache_clear()
     host = target.host("sim:xen-4.22")
     host.interface = host.interface._replace(domctl=0x19, sysctl=0x17)
-    with pytest.raises(Error, match="took none of the known sysctl versions.*PYXC_ASSUME"):
+    with pytest.raises(Error, match="accepted none of the known sysctl versions.*PYXC_ASSUME"):
         xc()
     monkeypatch.setenv("PYXC_ASSUME", "4.22")
     assert [info["domid"] for info in xc().domain_getinfo()] == [0, 1, 2, 3]

@@ -192,6 +192,6 @@ def test_a_guest_that_names_no_pfns_is_left_as_it_is(host: Host, pfn: int) -> No
     layout = host.truth.layout(x86.START_INFO_STRUCT)
     place = layout.offsets["store_mfn"]
     host.truth.machine.memory.write(start_info, place, pfn.to_bytes(8, "little"))
-    with pytest.raises(errors.DecodeError, match="store_mfn in start_info of domain 1 is no pfn"):
+    with pytest.raises(errors.DecodeError, match="store_mfn in domain 1's start_info is not a pfn"):
         host.xen.domains[1].resume(fast=False)
     assert host.truth.domains[1].shutdown_code == ShutdownReason.SUSPEND

@@ -59,7 +59,7 @@ def test_closing_all_ports_of_a_paused_domain(any_host: Host) -> None:
 def test_a_running_domain_keeps_its_ports(host: Host) -> None:
     with pytest.raises(errors.HypercallError, match=r"event_channel_op.reset on domain 1 failed: EINVAL"):
         host.xen.domains[1].channels.reset()
-    with pytest.raises(ValueError, match="its own"):
+    with pytest.raises(ValueError, match="own domain"):
         host.xen.domains[0].channels.reset()
     assert len(host.xen.domains[1].channels.ports()) == 2
 

@@ -71,7 +71,7 @@ def test_memory_on_demand(host: Host) -> None:
     assert made.memory.read(7, size=3) == b"now"
     assert made.memory.set_pod_target(4 << 10).pod_cache_pages == 1023
     assert made.info().tot_pages == 1024
-    with pytest.raises(errors.Unsupported, match="populated on demand"):
+    with pytest.raises(errors.Unsupported, match="on demand; force"):
         made.memory.frames()
     with pytest.raises(errors.HypercallError, match="EINVAL"):
         made.memory.set_pod_target(1 << 20)

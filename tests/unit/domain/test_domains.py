@@ -56,7 +56,9 @@ def test_an_impossible_id_never_gets_to_the_hypervisor(host: Host, domid: int) -
 def test_names_can_be_left_out(boot: Boot) -> None:
     xen = boot(names=False).xen
     assert xen.domains[1].name is None
-    with pytest.raises(errors.StoreError, match="the name web1 cannot be looked up, an id or UUID can: this"):
+    with pytest.raises(
+        errors.StoreError, match="the name web1 cannot be looked up .use an id or a UUID.: this"
+    ):
         xen.domains["web1"]
     assert xen.domains[WEB1].domid == 1
     assert str(SOME_UUID) not in xen.domains
@@ -169,7 +171,7 @@ def test_a_bad_wish_never_gets_to_the_hypervisor(host: Host, options: dict[str, 
 
 @pytest.mark.parametrize("release", ["3.1", "4.10"])
 def test_a_domain_for_pci_devices_is_asked_for_since_4_13(boot: Boot, release: str) -> None:
-    with pytest.raises(errors.Unsupported, match="a toolstack says which domains .* since Xen 4.13"):
+    with pytest.raises(errors.Unsupported, match="createdomain can choose iommu only since Xen 4.13"):
         boot(release).xen.domains.create(iommu=True)
 
 
@@ -178,14 +180,14 @@ def test_a_field_of_a_newer_release_is_not_left_out_in_silence(boot: Boot) -> No
     made = domains.create_bare(max_vcpus=2, max_evtchn_port=7, grant_opts=2, cpupool_id=0)
     assert made == 4
     for name in ("cpupool_id", "iommu_opts", "vmtrace_size", "altp2m.opts", "arch.misc_flags"):
-        with pytest.raises(errors.Unsupported, match=f"createdomain of this Xen has no field '{name}'"):
+        with pytest.raises(errors.Unsupported, match=f"this Xen's createdomain has no field '{name}'"):
             domains.create_bare(**{name: 1})
     with pytest.raises(TypeError, match="domctl.createdomain has no field 'max_vcpu'"):
         domains.create_bare(max_vcpu=2)
 
 
 def test_a_handle_of_another_type_is_a_type_error(host: Host) -> None:
-    with pytest.raises(TypeError, match="a UUID is wanted, not int"):
+    with pytest.raises(TypeError, match="expected a UUID, not int"):
         host.xen.domains.create(uuid=12)  # type: ignore[arg-type]
 
 
@@ -244,7 +246,7 @@ def test_a_lost_id_is_not_waited_for_without_end(boot: Boot, monkeypatch: pytest
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    with pytest.raises(errors.HypercallError, match="EEXIST.*also by a creation that was refused"):
+    with pytest.raises(errors.HypercallError, match="EEXIST.*also after a creation that was refused"):
         host.xen.domains.create(domid=50)
     assert 0 < now[0] < 10
 
@@ -306,7 +308,7 @@ def test_nothing_is_done_to_a_domain_that_took_over_an_id(host: Host) -> None:
     newcomer.handle = SOME_UUID.bytes
     before = (newcomer.tot_pages, newcomer.pauses, newcomer.shutdown_code, newcomer.live_vcpus[0].context)
     for destructive in DESTRUCTIVE:
-        with pytest.raises(errors.DomainGone, match=f"domain 1 is now {SOME_UUID}; {WEB1} is gone"):
+        with pytest.raises(errors.DomainGone, match=f"domain 1 now has the UUID {SOME_UUID}; {WEB1} is gone"):
             destructive(domain)
     assert not domain.exists()
     assert host.truth.domains[1] is newcomer and not newcomer.dying

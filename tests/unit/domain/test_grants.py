@@ -58,7 +58,7 @@ def test_rings_of_a_translated_guest_go_by_its_own_numbers(host: Host) -> None:
 def test_who_serves_a_ring_may_be_another_domain(host: Host) -> None:
     domain, frame = with_ring(host)
     domain.grants.seed(console=frame, console_domid=1)
-    with pytest.raises(errors.HypercallError, match="not all lent to this domain") as caught:
+    with pytest.raises(errors.HypercallError, match="not all granted to this domain") as caught:
         domain.grants.map(Reserved.CONSOLE)
     assert caught.value.errno == errno.EINVAL
 

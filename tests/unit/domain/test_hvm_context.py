@@ -92,15 +92,15 @@ def test_a_hypervisor_that_claims_more_than_there_is_room_for(host: Host) -> Non
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "begins with a HEADER"),
-        (b"\0" * 7, "ends in a record's head"),
-        (END, "begins with a HEADER"),
-        (HEADER[:20], "claims 24 bytes, 12 are left"),
-        (HEADER, "ends with an END"),
-        (HEADER[:8] + b"\0" * 24 + END, "begins with a HEADER"),
-        (struct.pack("<HHI", 1, 0, 4) + b"\0" * 4 + END, "begins with a HEADER"),
-        (HEADER + struct.pack("<HHI", 2, 0, 2**32 - 1) + END, "claims 4294967295 bytes"),
-        (HEADER + struct.pack("<HHI", 2, 0, 0)[:5], "ends in a record's head, at byte 32"),
+        (b"", "does not begin with Xen's HEADER"),
+        (b"\0" * 7, "ends inside the head of the record"),
+        (END, "does not begin with Xen's HEADER"),
+        (HEADER[:20], "has length 24, but 12 bytes are left"),
+        (HEADER, "does not end with an END"),
+        (HEADER[:8] + b"\0" * 24 + END, "does not begin with Xen's HEADER"),
+        (struct.pack("<HHI", 1, 0, 4) + b"\0" * 4 + END, "does not begin with Xen's HEADER"),
+        (HEADER + struct.pack("<HHI", 2, 0, 2**32 - 1) + END, "has length 4294967295"),
+        (HEADER + struct.pack("<HHI", 2, 0, 0)[:5], "ends inside the head of the record at byte 32"),
     ],
 )
 def test_bytes_that_make_no_sense_are_no_context(host: Host, data: bytes, why: str) -> None:

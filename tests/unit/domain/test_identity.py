@@ -109,7 +109,7 @@ def test_a_change_never_reaches_a_domain_that_was_restarted_under_its_id(
     xen, old = restarted
     issued: list[Operation] = []
     xen.caller.trace = lambda operation, *_: issued.append(operation)
-    with pytest.raises(errors.DomainGone, match=f"domain {old.domid} is now another one"):
+    with pytest.raises(errors.DomainGone, match=f"domain {old.domid} is now another domain"):
         CHANGES[name](old)
     assert issued and [operation.full_name for operation in issued if operation.changes] == []
 
@@ -164,7 +164,7 @@ def test_what_a_domain_is_for_the_host(boot: Boot) -> None:
 
 
 def test_every_operation_that_changes_a_domain_is_preceded_by_a_look(host: Host) -> None:
-    with pytest.raises(TypeError, match="pausedomain changes something"):
+    with pytest.raises(TypeError, match="pausedomain makes changes"):
         host.xen.domains[1].call(domctl.PAUSEDOMAIN)
 
 

@@ -16,7 +16,7 @@ from pyxc import Domain, errors
 from pyxc.abi import domctl
 
 LIKE_A_UUID = "11111111-2222-3333-4444-555555555555"
-TWO_WEB1 = r"2 domains go by web1: name one of them by its id \(1, {}\)"
+TWO_WEB1 = r"2 domains have the name or UUID web1: use an id \(1, {}\)"
 
 
 def named(host: Host, name: str, **options: Any) -> Domain:
@@ -215,7 +215,7 @@ def test_pools_of_one_name_are_not_told_apart_by_it(host: Host) -> None:
     host.xen.store.write(f"/local/pool/{second.pool_id}/name", "left")
     with pytest.raises(errors.Ambiguous, match=r"2 cpu pools go by left: .* by its id \(1, 2\)"):
         pools["left"]
-    with pytest.raises(ValueError, match="another cpu pool is called left"):
+    with pytest.raises(ValueError, match="another cpu pool has the name left"):
         pools.create(name="left")
     for pool_id, name in ((1, b"p\xff"), (2, b"p\xfe")):
         host.xen.store.write(f"/local/pool/{pool_id}/name", name)

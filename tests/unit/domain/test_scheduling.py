@@ -142,7 +142,7 @@ def test_times_of_many_vcpus_may_take_several_calls(boot: Boot) -> None:
     assert web1.vcpus.scheduling() == [RtdsParams(10_000, 4_000, True)] * 2
     one_at_a_time = host.link.hypercalls - before
     host.link.lie(domctl_scheduler.SCHEDULER_OP_GETVCPUINFO_RTDS, **{"u.v.nr_vcpus": 3})
-    with pytest.raises(errors.DecodeError, match="reports 3 of 2 vcpus"):
+    with pytest.raises(errors.DecodeError, match="handled 3 of 2 vcpus"):
         web1.vcpus.scheduling()
     assert one_at_a_time == 5, "the domain's vcpus and pool, the pool's scheduler, and two vcpus"
 
@@ -158,7 +158,7 @@ def test_a_vcpu_that_is_not_there(boot: Boot) -> None:
 def test_single_vcpus_under_credit2(host: Host) -> None:
     vcpu = host.xen.domains["web1"].vcpu(0)
     assert vcpu.scheduling() is None
-    with pytest.raises(ValueError, match="credit2 has no parameters of single vcpus"):
+    with pytest.raises(ValueError, match="credit2 has no parameters per vcpu"):
         vcpu.set_scheduling(budget_us=500)
 
 

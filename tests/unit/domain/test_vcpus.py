@@ -163,7 +163,7 @@ def test_registers_of_a_powerpc_vcpu_have_their_names(xen: tuple[int, int], size
     assert (len(data), data[:8], data[288:296]) == (size, (1).to_bytes(8, "big"), (0x1000).to_bytes(8, "big"))
     assert VcpuContext.decode(data, 64, interface)["gpr31"] == 2**64 - 1
     assert {"lr", "ctr", "srr0", "msr", "fpscr", "xer", "hid4"} <= set(context)
-    with pytest.raises(ValueError, match="cr has 32 bits"):
+    with pytest.raises(ValueError, match="cr is .* not fit in 32 bits"):
         context.replace(cr=2**32)
 
 

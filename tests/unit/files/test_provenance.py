@@ -81,19 +81,19 @@ def test_other_programs_can_read_it(written: Path) -> None:
 
 
 def test_verdicts(written: Path) -> None:
-    assert verify(written)[1:3] == (Verdict.OK, "it is as it was written")
+    assert verify(written)[1:3] == (Verdict.OK, "it is unchanged")
     times = written.stat()
     written.write_bytes(DATA.replace(b"d", b"x"))
     assert verify(written).verdict is Verdict.STALE
-    assert verify(written).reason == "its modification time and its contents are others"
+    assert verify(written).reason == "its modification time and its contents have changed"
     os.utime(written, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert verify(written)[1:3] == (Verdict.MISMATCH, "its contents differ")
     written.write_bytes(DATA)
-    assert verify(written).reason == "its modification time is another, its contents are as they were written"
+    assert verify(written).reason == "its modification time has changed, its contents have not"
     with written.open("ab") as file:
         file.write(b"more")
     assert verify(written)[1:3] == (
-        Verdict.STALE, f"it has {len(DATA) + 4} bytes, {len(DATA)} were written",
+        Verdict.STALE, f"it has {len(DATA) + 4} bytes, but {len(DATA)} were written",
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_a_copy_without_attributes_is_unknown_one_with_them_is_not(written: Path
     bare, whole = written.with_name("bare"), written.with_name("whole")
     shutil.copyfile(written, bare)
     shutil.copy2(written, whole)
-    assert verify(bare)[1:3] == (Verdict.UNKNOWN, "nothing says what it was")
+    assert verify(bare)[1:3] == (Verdict.UNKNOWN, "no digest is recorded")
     assert read(bare) == (None, None, None, ())
     assert verify(whole).verdict is Verdict.OK
 
@@ -311,7 +311,7 @@ def test_where_attributes_fail_there_are_none_and_one_warning(
     with pytest.warns(RuntimeWarning) as warned, ProvenanceFile(path, "core") as file:
         file.stream.write(DATA)
     assert len(warned) == 1
-    assert str(warned[0].message).startswith(f"{path} will not say where it comes from: user.pyxc.")
+    assert str(warned[0].message).startswith(f"the provenance of {path} cannot be recorded: user.pyxc.")
     assert path.read_bytes() == DATA
     assert os.listxattr(path) == []
     assert verify(path).verdict is Verdict.UNKNOWN
@@ -386,7 +386,7 @@ def test_nonsense_is_reported_and_not_believed(written: Path, value: bytes) -> N
     assert said.origin is None
     assert said.digest is not None
     assert len(said.problems) == 1
-    assert said.problems[0].startswith("user.pyxc.origin makes no sense: ")
+    assert said.problems[0].startswith("user.pyxc.origin is malformed: ")
     assert said.problems[0].isprintable()
 
 
@@ -408,7 +408,7 @@ def test_a_digest_that_is_none_makes_a_file_unknown(written: Path, value: bytes)
     os.setxattr(written, DIGEST, value)
     said = verify(written)
     assert said.verdict is Verdict.UNKNOWN
-    assert said.reason.startswith("user.pyxc.digest makes no sense")
+    assert said.reason.startswith("user.pyxc.digest is malformed")
 
 
 JSON = st.recursive(

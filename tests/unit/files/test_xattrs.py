@@ -81,7 +81,7 @@ def test_a_file_system_without_attributes(file: Path) -> None:
         assert attributes.get(USER) is None
         assert attributes.own() == {}
         assert not attributes.remove(USER)
-        with pytest.raises(errors.AttributeUnsupported, match="keeps no user attributes"):
+        with pytest.raises(errors.AttributeUnsupported, match="does not support user attributes"):
             attributes.set(USER, b"1")
 
 
@@ -147,7 +147,7 @@ def test_trusted_attributes_are_hidden_without_the_capability(attributes_directo
         words = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", *words]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        f"trusted.pyxc.x cannot be {what}: that needs CAP_SYS_ADMIN, which root of the host has"
+        f"trusted.pyxc.x cannot be {what}: this needs CAP_SYS_ADMIN, which the host's root has"
         for what in ("seen", "set")
     ]
 

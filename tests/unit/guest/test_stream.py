@@ -181,7 +181,7 @@ def test_events_must_be_taken_before_more_is_fed() -> None:
     data = encoded(SAMPLES["pv"])
     reader = s.Reader()
     next(reader.feed(data))
-    with pytest.raises(ValueError, match="not all events"):
+    with pytest.raises(ValueError, match="take all events"):
         reader.feed(data)
 
 
@@ -379,30 +379,30 @@ XL_HEAD = b"Xen saved domain, xl format\n \0 \r"
 HOSTILE = {
     # Headers.
     "xl: magic": (b"Xen saved domain, XL format\n \0 \r" + bytes(16), "xl header .*not the header"),
-    "xl: byte order": (XL_HEAD + struct.pack("<4I", 0x02010304, 3, 0, 0), "byte order is 04030102"),
+    "xl: byte order": (XL_HEAD + struct.pack("<4I", 0x02010304, 3, 0, 0), "byte order mark is 04030102"),
     "xl: mandatory flags": (XL_HEAD + struct.pack("<4I", 0x01020304, 7, 0, 0), "a newer xl"),
     "xl: old stream": (XL_HEAD + struct.pack("<4I", 0x01020304, 1, 0, 0), "of Xen 4.5 and earlier"),
     "xl: data": (XL_HEAD + struct.pack("<4I", 0x01020304, 3, 0, 2**32 - 1), "expected 0 to 16777216"),
-    "xl: no size": (XL_HEAD + struct.pack("<4I", 0x01020304, 3, 0, 2) + b"{}", "no size fits"),
+    "xl: no size": (XL_HEAD + struct.pack("<4I", 0x01020304, 3, 0, 2) + b"{}", "too few for its size"),
     "xl: config": (XL_HEAD + struct.pack("<5I", 0x01020304, 3, 0, 4, 9),
                    "configuration is 9: expected 0 to 0"),
     "xl: then libxc": (XL_HEAD + struct.pack("<4I", 0x01020304, 3, 0, 0) + PV_START, "not with LibxlFmt"),
-    "libxl: version": (struct.pack(">8sII", b"LibxlFmt", 1, 0), "libxl header at byte 0.*version 1"),
+    "libxl: version": (struct.pack(">8sII", b"LibxlFmt", 1, 0), "libxl header at byte 0.*version is 1"),
     "libxc: id": (b"\xff" * 8 + bytes(16), "image header at byte 0"),
-    "libxc: version": (image(1, version=4), "of version 4"),
+    "libxc: version": (image(1, version=4), "version is 4"),
     "libxc: kind": (image(3), "type of the guest is 3"),
-    "libxc: page shift": (image(1)[:28] + b"\x0d\0" + image(1)[30:], "shift of a page is 13"),
+    "libxc: page shift": (image(1)[:28] + b"\x0d\0" + image(1)[30:], "page shift is 13"),
     # Types and lengths.
     "mandatory": (PV_START + record(0x13),
-                  r"libxc record type 0x13 at byte 64: it is mandatory, and not known"),
+                  r"libxc record type 0x13 at byte 64: its type is mandatory and unknown"),
     "toolstack": (PV_START + record(0xB), "TOOLSTACK .*refused"),
     "colo": (PV_START + record(0xF), "CHECKPOINT_DIRTY_PFN_LIST .*COLO"),
     "colo: libxl": (struct.pack(">8sII", b"LibxlFmt", 2, 0) + record(5, bytes(8)), "CHECKPOINT_STATE .*COLO"),
     "libxl: mandatory": (struct.pack(">8sII", b"LibxlFmt", 2, 0) + record(6), "libxl record type 0x6 "),
     "end": (PV_START + record(END, bytes(8)), "END .*its length is 8: expected 0 to 0"),
     "too long": (PV_START + record(PAGE_DATA, length=(128 << 20) + 1), "PAGE_DATA .*its length"),
-    "pv info": (image(1) + record(2, bytes([8, 3, 0, 0, 0, 0, 0, 0])), "64 bits with 3 levels"),
-    "pv info: width": (image(1) + record(2, bytes([2, 3, 0, 0, 0, 0, 0, 0])), "16 bits with 3"),
+    "pv info": (image(1) + record(2, bytes([8, 3, 0, 0, 0, 0, 0, 0])), "64 bits and 3 levels"),
+    "pv info: width": (image(1) + record(2, bytes([2, 3, 0, 0, 0, 0, 0, 0])), "16 bits and 3"),
     "shared info": (PV_START + PV_P2M + record(7, bytes(4095)), "SHARED_INFO .*4095: expected 4096"),
     "tsc mode": (PV_START + record(8, struct.pack("<IIQII", 4, 0, 0, 0, 0)), "TSC mode is 4"),
     "tsc": (PV_START + record(8, bytes(16)), "X86_TSC_INFO .*its length is 16"),
@@ -413,22 +413,22 @@ HOSTILE = {
     # The p2m.
     "p2m: reversed": (PV_START + record(3, struct.pack("<IIQ", 600, 599, 3)), "pfns 0x258 to 0x257"),
     "p2m: too few": (PV_START + record(3, struct.pack("<IIQ", 0, 512, 3)),
-                     "have 2 pages of p2m, and it names 1"),
+                     "has 2 pages, but it names 1"),
     "p2m: outside": (PV_START + record(3, struct.pack("<IIQ", 0, 511, 512)),
-                     "at pfn 0x200, the last is 0x1ff"),
+                     "pfn 0x200, but the last pfn is 0x1ff"),
     "p2m: huge": (PV_START + record(3, length=9 + 8 * 2**23), "X86_PV_P2M_FRAMES .*its length"),
     "p2m: odd": (PV_START + record(3, bytes(20)), "a multiple of 8"),
     # Pages.
-    "pages: none": (HVM_START + page_list(length=16), "count of pages is 0"),
-    "pages: short": (HVM_START + page_list(1, 2, count=3), "count of pages is 3: expected 1 to 2"),
+    "pages: none": (HVM_START + page_list(length=16), "number of pages is 0"),
+    "pages: short": (HVM_START + page_list(1, 2, count=3), "number of pages is 3: expected 1 to 2"),
     "pages: claimed": (HVM_START + record(PAGE_DATA, struct.pack("<II", 2**24 - 1, 0), length=128 << 20),
-                       "count of pages is 16777215: expected 1 to 1048576"),
-    "pages: no data": (HVM_START + page_list(1), "it has 16 bytes: 4112 are expected of its 1 pages"),
+                       "number of pages is 16777215: expected 1 to 1048576"),
+    "pages: no data": (HVM_START + page_list(1), "it has 16 bytes: expected 4112 for its 1 pages"),
     "pages: odd data": (HVM_START + page_list(1, data=bytes(4095)), "it has 4111 bytes"),
-    "pages: data of none": (HVM_START + page_list(1 | 0xF << 60, data=bytes(4096)), "16 are expected"),
-    "pages: type": (HVM_START + page_list(1, 2 | 5 << 60, data=bytes(8192)), "page 1 begins with 0x50"),
-    "pages: pinned nothing": (HVM_START + page_list(8 << 60, data=bytes(4096)), "begins with 0x80"),
-    "pages: reserved": (HVM_START + page_list(1 << 56, data=bytes(4096)), "begins with 0x01"),
+    "pages: data of none": (HVM_START + page_list(1 | 0xF << 60, data=bytes(4096)), "expected 16 "),
+    "pages: type": (HVM_START + page_list(1, 2 | 5 << 60, data=bytes(8192)), "1 has the unknown type 0x50"),
+    "pages: pinned nothing": (HVM_START + page_list(8 << 60, data=bytes(4096)), "the unknown type 0x80"),
+    "pages: reserved": (HVM_START + page_list(1 << 56, data=bytes(4096)), "the unknown type 0x01"),
     "pages: high": (HVM_START + page_list(1 << 40, data=bytes(4096)),
                     "pfn 0x10000000000 has more than 40 bits"),
     "pages: outside": (PV_START + PV_P2M + page_list(512, data=bytes(4096)), "pfn 0x200 is above the last"),
@@ -554,17 +554,17 @@ def written(events: list[s.Event]) -> s.Writer:
 PV_EVENTS = SAMPLES["pv"]
 AT_PAGES = next(at for at, event in enumerate(PV_EVENTS) if isinstance(event, s.PageData))
 MISUSE = {
-    "a record first": ([], s.LibxcEnd(), "LibxcEnd comes before a header"),
+    "a record first": ([], s.LibxcEnd(), "LibxcEnd came before a header"),
     "contents first": ([], s.Pages(array("Q", [1]), b"\0", memoryview(bytes(4096))), "not the pages"),
     "a header twice": (PV_EVENTS[:1], s.ImageHeader("little"), "not expected here"),
-    "a version": ([], s.ImageHeader("little", 4), "of version 4"),
+    "a version": ([], s.ImageHeader("little", 4), "version is 4"),
     "pages before the p2m": (PV_EVENTS[:6], PV_EVENTS[AT_PAGES], "X86_PV_P2M_FRAMES must come before it"),
-    "the next record": (PV_EVENTS[: AT_PAGES + 1], streams.TSC, "contents of 3 pages are to come first"),
+    "the next record": (PV_EVENTS[: AT_PAGES + 1], streams.TSC, "write the contents of 3 pages first"),
     "other pages": (PV_EVENTS[: AT_PAGES + 1], s.Pages(array("Q", [1]), b"\1", memoryview(bytes(4096))),
                     "not the pages whose contents come next"),
     "half a page": (PV_EVENTS[: AT_PAGES + 1], s.Pages(array("Q", [0]), b"\0", memoryview(bytes(2048))),
                     "1 pages have 2048 bytes"),
-    "a page type": (PV_EVENTS[:AT_PAGES], s.PageData(array("Q", [1]), b"\x05"), "0x5 is no page type"),
+    "a page type": (PV_EVENTS[:AT_PAGES], s.PageData(array("Q", [1]), b"\x05"), "0x5 is not a page type"),
     "a pfn": (PV_EVENTS[:AT_PAGES], s.PageData(array("Q", [1 << 40]), b"\0"), "more than 40 bits"),
     "types": (PV_EVENTS[:AT_PAGES], s.PageData(array("Q", [1, 2]), b"\0"), "2 pfns have 1 types"),
     "no page": (PV_EVENTS[:AT_PAGES], s.PageData(array("Q"), b""), "the number of pages is 0"),
@@ -575,13 +575,13 @@ MISUSE = {
     "a number": (PV_EVENTS[:-6], s.PvVcpu(BASIC, 2**32, bytes(5168)), "does not fit"),
     "the end": (PV_EVENTS[:-2], s.PvInfo(8, 4), "second one"),
     "after the end": (PV_EVENTS, s.LibxcEnd(), "is complete"),
-    "skipped": (PV_EVENTS[:-2], s.Skipped("libxc", 0x80000001, 8), "not known"),
+    "skipped": (PV_EVENTS[:-2], s.Skipped("libxc", 0x80000001, 8), "are unknown"),
     "xl's flags": ([], s.XlHeader("little", s.XlFlag.JSON, b"{}"), "lack STREAM_V2"),
     "rest alone": ([], s.XlHeader("little", s.XlFlag.STREAM_V2, None, 0, b"more"), "is None"),
     "too much state": ([*streams.libxl(PV_EVENTS)[:-1], s.EmulatorContext(s.Emulator.UNKNOWN, 0, 3)],
-                       s.EmulatorData(memoryview(b"four")), "3 are to come"),
+                       s.EmulatorData(memoryview(b"four")), "only 3 are missing"),
     "too little state": ([*streams.libxl(PV_EVENTS)[:-1], s.EmulatorContext(s.Emulator.UNKNOWN, 0, 3)],
-                         s.LibxlEnd(), "3 bytes of the device model's state are to come first"),
+                         s.LibxlEnd(), "3 bytes of the device model's state must be written first"),
 }  # fmt: skip
 
 

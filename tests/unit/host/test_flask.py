@@ -67,7 +67,7 @@ def test_the_policy_says_it_of_numbers_too(guarded: Host) -> None:
 
 
 def test_an_unknown_class_is_refused_with_those_that_there_are(guarded: Host) -> None:
-    with pytest.raises(ValueError, match="'disk' is no class of objects; there are xen, xen2, domain"):
+    with pytest.raises(ValueError, match="tclass is 'disk': expected one of xen, xen2, domain"):
         guarded.xen.flask.access(DOM0, GUEST, "disk")
 
 

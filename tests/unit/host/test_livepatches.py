@@ -64,7 +64,7 @@ def test_a_name_that_none_can_have(host: Host, name: str) -> None:
 
 def test_what_the_hypervisor_claims_is_not_believed(host: Host) -> None:
     host.link.lie(livepatch.LIVEPATCH_OP_LIST, result=65)
-    with pytest.raises(errors.DecodeError, match="65 patches in room for 64"):
+    with pytest.raises(errors.DecodeError, match="65 patches in a buffer for 64"):
         host.xen.livepatches.all()
 
 

@@ -46,7 +46,7 @@ def test_nodes_from_which_a_domain_gets_memory(host: Host) -> None:
 
 def test_nodes_that_a_domain_cannot_have(host: Host) -> None:
     web1 = host.xen.domains["web1"]
-    for wrong, complaint in (([], "no node is given"), ([64], "node is 64"), ([-1], "node is -1")):
+    for wrong, complaint in (([], "no NUMA node is given"), ([64], "node is 64"), ([-1], "node is -1")):
         with pytest.raises(ValueError, match=complaint):
             web1.set_node_affinity(wrong)
     with pytest.raises(errors.HypercallError) as caught:

@@ -109,7 +109,7 @@ def test_a_full_ring_takes_more_than_one_reading(host: Host) -> None:
 
 def test_more_console_than_there_was_room_for_is_not_believed(host: Host) -> None:
     host.link.lie(sysctl.READCONSOLE, count=2**31)
-    with pytest.raises(errors.DecodeError, match="claims 2147483648 characters"):
+    with pytest.raises(errors.DecodeError, match="reports 2147483648 characters"):
         host.xen.console.read()
 
 

@@ -128,7 +128,7 @@ def test_a_reader_is_made_once_for_each_interface() -> None:
 
 
 def test_a_record_that_wants_a_field_no_version_has_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Spot wants \['nowhere'\], which point never had"):
+    with pytest.raises(TypeError, match=r"Spot has fields \['nowhere'\], which point never had"):
         Record(Spot, POINT, where="nowhere")
 
 

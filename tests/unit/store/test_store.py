@@ -144,7 +144,7 @@ def test_names_come_from_the_daemon(xenstored: FakeXenstored) -> None:
 def test_a_name_that_is_only_shown_is_not_waited_for_long(xenstored: FakeXenstored) -> None:
     xenstored.behave = "silent"
     started = time.monotonic()
-    with pytest.warns(RuntimeWarning, match="domains show without names: nothing answers") as told:
+    with pytest.warns(RuntimeWarning, match="domains are shown without names: nothing replies") as told:
         assert Names().domain_name(1) is None
     assert 0.9 < time.monotonic() - started < 10
     assert len(told) == 1
@@ -164,7 +164,7 @@ def test_a_name_that_decides_is_waited_for_and_never_invented(
     with pytest.warns(RuntimeWarning):
         assert names.domain_name(1) is None
     for question in (lambda: names.domain_name(1, strictly=True), lambda: names.pool_name(0, strictly=True)):
-        with pytest.raises(errors.StoreError, match="nothing answers") as caught:
+        with pytest.raises(errors.StoreError, match="nothing replies") as caught:
             question()
         assert caught.value.errno == errno.ETIMEDOUT
     xenstored.behave = ""
@@ -179,7 +179,7 @@ def test_a_late_answer_brings_the_names_back(monkeypatch: pytest.MonkeyPatch) ->
     held = HeldChannel(Hypervisor(named("sim:xen-4.17")).store.connect())
     names = Names(lambda: held, "a target")
     held.hold()
-    with pytest.warns(RuntimeWarning, match="nothing answers"):
+    with pytest.warns(RuntimeWarning, match="nothing replies"):
         assert names.domain_name(1) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -187,7 +187,7 @@ def test_a_late_answer_brings_the_names_back(monkeypatch: pytest.MonkeyPatch) ->
         held.release()
         assert names.domain_name(1) == "web1"
     held.hold()
-    with pytest.warns(RuntimeWarning, match="did not answer within 0.01 s"):
+    with pytest.warns(RuntimeWarning, match="did not reply within 0.01 s"):
         assert names.domain_name(2) is None, "that is said again"
     names.close()
 
@@ -219,7 +219,7 @@ def test_a_restart_of_xenstored_costs_no_descriptor() -> None:
 def test_a_refused_name_hides_no_other(xenstored: FakeXenstored) -> None:
     xenstored.behave = "EACCES"
     names = Names()
-    with pytest.warns(RuntimeWarning, match="domains show without names: EACCES"):
+    with pytest.warns(RuntimeWarning, match="domains are shown without names: EACCES"):
         assert names.domain_name(1) is None
     with pytest.raises(errors.StoreError, match="EACCES"):
         names.domain_name(1, strictly=True)
@@ -272,7 +272,7 @@ def test_root_does_not_use_what_belongs_to_another_user(
     path.touch()
     os.chown(path, NOBODY, NOBODY)
     monkeypatch.setenv("XENSTORED_PATH", str(path))
-    refused = rf"{path} belongs to user {NOBODY}: root uses only a xenstored of root's"
+    refused = rf"{path} belongs to user {NOBODY}: root uses only a xenstored that runs as root"
     with StoreClient() as client, pytest.raises(errors.StoreError, match=refused) as caught:
         client.read("/empty")
     assert caught.value.errno == errno.EACCES
@@ -320,7 +320,7 @@ def test_the_device_takes_the_place_of_the_socket(tmp_path: Path, monkeypatch: p
 def test_silence_ends_a_request_not_the_connection(client: StoreClient, xenstored: FakeXenstored) -> None:
     client.timeout = 0.1
     xenstored.behave = "silent"
-    with pytest.raises(errors.StoreError, match="nothing answers") as caught:
+    with pytest.raises(errors.StoreError, match="nothing replies") as caught:
         client.read("/empty")
     assert caught.value.errno == errno.ETIMEDOUT
     xenstored.behave = ""
@@ -331,7 +331,7 @@ def test_nothing_is_watched_where_nobody_answers(client: StoreClient, xenstored:
     """The kernel's device would wait for ever, beyond any signal."""
     client.timeout = 0.1
     xenstored.behave = "silent"
-    with pytest.raises(errors.StoreError, match="nothing answers"):
+    with pytest.raises(errors.StoreError, match="nothing replies"):
         client.watch("/local")
     assert xenstored.asked == ["0"]
 

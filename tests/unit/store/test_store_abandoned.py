@@ -47,7 +47,7 @@ class Guest:
         self.channels[0].hold()
         self.channels[0].deaf = deaf
         self.store.timeout = TOO_LATE_S
-        with pytest.raises(StoreError, match="did not answer within 0.01 s") as caught:
+        with pytest.raises(StoreError, match="did not reply within 0.01 s") as caught:
             action()
         assert caught.value.errno == errno.ETIMEDOUT
         self.store.timeout = LONG_S
@@ -81,7 +81,7 @@ def test_a_transaction_in_which_an_answer_comes_too_late_is_ended(guest: Guest) 
         tx.read("name")
 
     for _ in range(20):
-        with pytest.raises(StoreError, match="did not answer"):
+        with pytest.raises(StoreError, match="did not reply"):
             guest.store.transact(slow)
         guest.channels[0].release()
         guest.store.timeout = LONG_S
@@ -159,7 +159,7 @@ def test_a_xenstored_that_never_answers_is_not_asked_without_end(guest: Guest) -
     inner = guest.channels[0].inner
     guest.channels[0].inner = type("Counting", (), {"send": lambda _, data: sent.append(data) or len(data)})()
     for _ in range(1500):
-        with pytest.raises(StoreError, match="did not answer"):
+        with pytest.raises(StoreError, match="did not reply"):
             guest.store.read("name")
     assert len(sent) == 1024
     guest.channels[0].inner = inner

@@ -48,7 +48,7 @@ def test_what_the_device_cannot_take_is_refused_before_it_is_sent(
     monkeypatch.setattr(channel, "SOCKETS", ())
     monkeypatch.setattr(channel, "DEVICES", (str(device),))
     with StoreClient() as store:
-        with pytest.raises(ValueError, match="4081 bytes in one request; xenstore takes 4080 this way"):
+        with pytest.raises(ValueError, match="has 4081 bytes: xenstore accepts at most 4080 here"):
             store.write("/a", bytes(4078))
         with pytest.raises(StoreError, match="closed the connection"):
             store.write("/a", bytes(4077))
@@ -90,7 +90,7 @@ def test_an_answer_under_another_number_that_comes_late_is_for_nobody_else(host:
         assert store.read("/local/domain/1/name") == b"web1"
         held.hold()
         store.timeout = 0.01
-        with pytest.raises(StoreError, match="did not answer within 0.01 s"):
+        with pytest.raises(StoreError, match="did not reply within 0.01 s"):
             store.read("/local/domain/2/name")
         held.release()
         store.timeout = LONG_S

@@ -136,7 +136,9 @@ def test_what_belongs_to_the_interrupted_connection_is_refused_in_words(store: S
                 lambda: watch.add("/tool/y"),
             )
             for use in uses:
-                with pytest.raises(RuntimeError, match="this signal handler interrupted a use of the same"):
+                with pytest.raises(
+                    RuntimeError, match="this signal handler interrupted a request on the same"
+                ):
                     use()
                 refused.append("")
             store.write("/tool/x", "1")

@@ -72,7 +72,7 @@ def test_what_is_removed_fires_no_more_not_even_what_waits(store: StoreClient) -
         watch.remove("/a")
         assert paths(watch) == ["/b"]
         for path, token in (("/a", None), ("/b", "mine"), ("/c", None)):
-            with pytest.raises(KeyError, match="is not watched here"):
+            with pytest.raises(KeyError, match="does not cover"):
                 watch.remove(path, token)
 
 
@@ -124,7 +124,7 @@ def test_domains_that_come_and_go(host: Host, store: StoreClient) -> None:
 
 def test_a_refused_watch_leaves_nothing(store: StoreClient) -> None:
     with store.watch() as watch:
-        with pytest.raises(ValueError, match="no path"):
+        with pytest.raises(ValueError, match="not a path"):
             watch.add("/a/")
         with pytest.raises(StoreError, match="xenstore watch of .* failed: EINVAL"):
             watch.add("/" + "a" * 3000)
