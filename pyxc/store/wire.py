@@ -193,9 +193,11 @@ def path_bytes(path: str, special: bool = False) -> bytes:
         raise TypeError(f"a path is a str, not {type(path).__name__}")
     most = ABSOLUTE_MOST if path.startswith("/") else RELATIVE_MOST
     if len(path) > most:
-        raise ValueError(f"a path of {len(path)} characters; xenstore takes {most}")
+        raise ValueError(f"the path has {len(path)} characters: xenstore accepts at most {most}")
     if not (re.fullmatch(_NODE, path) or (special and re.fullmatch(_SPECIAL, path))):
-        raise ValueError(f"{path!r} is no path: letters, digits, -, _ and @ between single slashes")
+        raise ValueError(
+            f"{path!r} is not a path: expected letters, digits, -, _ and @ between single slashes"
+        )
     return path.encode("ascii")
 
 

@@ -32,8 +32,8 @@ def test_a_label_comes_and_goes(pyxc, core):
             ["set", "--no-validate", "--expect", DB, "a:b:c"], 1,
             f"expected the label '{DB}', but it has the label '{WEB}'",
         ),
-        (["set", "--no-validate", "--new", DB], 1, f"it has the label '{WEB}', and no label was expected"),
-        (["rm", "--expect", DB], 1, f"it has the label '{WEB}', and the label '{DB}' was expected"),
+        (["set", "--no-validate", "--new", DB], 1, f"expected no label, but it has the label '{WEB}'"),
+        (["rm", "--expect", DB], 1, f"expected the label '{DB}', but it has the label '{WEB}'"),
         (["set", "--no-validate", "--expect", WEB, DB], 0, None),
         (["set", "--no-validate", "--existing", DB], 0, None),
         (["rm", "--expect", WEB], 0, None),
@@ -118,7 +118,7 @@ def test_where_there_is_no_hypervisor_the_way_out_is_said(pyxc, core, monkeypatc
     monkeypatch.setattr(opening, "open_link", no_device)
     outcome = pyxc("label", "set", DISK, core)
     assert outcome.status == 3
-    assert "--no-validate does without" in outcome.err
+    assert "--no-validate skips the check" in outcome.err
     assert labels.get(core) == WEB
 
 
@@ -138,8 +138,8 @@ def test_a_domain_without_a_policy_has_no_label(pyxc, core, host):
 @pytest.mark.parametrize(
     ("subject", "permission", "status", "said"),
     [
-        ("system_u:system_r:dom0_t", "pause", 0, "allowed (policy): the policy lets"),
-        ("system_u:system_r:domU_t", "pause", 14, "denied (policy): the policy does not let"),
+        ("system_u:system_r:dom0_t", "pause", 0, "allowed (policy): the policy allows"),
+        ("system_u:system_r:domU_t", "pause", 14, "denied (policy): the policy does not allow"),
     ],
 )
 def test_the_policy_can_decide(pyxc, core, guarded, subject, permission, status, said):
@@ -248,7 +248,7 @@ def test_another_command_is_not_in_a_recording(pyxc, attributes_directory):
     pyxc("--target", "sim:", "--record", file, "list")
     outcome = pyxc("--target", f"replay:{file}", "info")
     assert outcome.status == 1
-    assert "answers another question" in outcome.err
+    assert "is for a different call" in outcome.err
     assert len(outcome.err.splitlines()) == 1
 
 

@@ -178,5 +178,5 @@ def test_a_missing_library_is_named(pyxc, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zstandard", None)
     outcome = pyxc("stream", "inspect", str(tmp_path / "guest.zst"))
     assert outcome == (
-        1, "", "pyxc: zstd needs the Python package zstandard (Debian: python3-zstandard)\n"
+        1, "", "pyxc: zstd needs the Python package zstandard (on Debian: python3-zstandard)\n"
     )  # fmt: skip

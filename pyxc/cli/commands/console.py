@@ -17,10 +17,17 @@ from pyxc.files.rotating import RotatingLog
 def add(program: Program) -> None:
     parser = program.add("console", show, "connect this terminal with a guest's console")
     parser.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
-    parser.add_argument("-e", "--escape", type=_control, default=ESCAPE, metavar="CHAR", help="detaches; ^]")
-    parser.add_argument("-t", "--type", choices=("pv",), default="pv", help="pv, the only one there is")
-    parser.add_argument("--last", action="store_true", help="print what its ring still has, and no more")
-    parser.add_argument("--log", metavar="FILE", help="append all that it prints to a file, too")
+    parser.add_argument(
+        "-e",
+        "--escape",
+        type=_control,
+        default=ESCAPE,
+        metavar="CHAR",
+        help="key that detaches (default: ^])",
+    )
+    parser.add_argument("-t", "--type", choices=("pv",), default="pv", help="pv, the only supported type")
+    parser.add_argument("--last", action="store_true", help="only print what is still in its ring")
+    parser.add_argument("--log", metavar="FILE", help="also append its output to a file")
 
 
 def _control(text: str) -> bytes:

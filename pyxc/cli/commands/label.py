@@ -85,7 +85,7 @@ def _ask_policy_for(args: argparse.Namespace) -> None:
     except errors.Unsupported:
         output.complain("warning: this hypervisor has no policy to check the label against")
     except errors.NotXenError as error:
-        text = f"{error.strerror}: the label cannot be checked; use --no-validate to skip the check"
+        text = f"{error.strerror}: the label cannot be checked; --no-validate skips the check"
         raise errors.NotXenError(error.errno, text, error.filename) from error
 
 

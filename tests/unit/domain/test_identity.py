@@ -86,7 +86,7 @@ def test_a_change_never_reaches_the_next_domain_with_the_id(
 ) -> None:
     issued: list[Operation] = []
     host.xen.caller.trace = lambda operation, *_: issued.append(operation)
-    gone = rf"domain {recycled.domid} is now .*; {recycled.uuid} is gone"
+    gone = rf"domain {recycled.domid} now has the UUID .*; {recycled.uuid} has gone"
     with pytest.raises(errors.DomainGone, match=gone):
         CHANGES[name](recycled)
     assert issued and [operation.full_name for operation in issued if operation.changes] == []

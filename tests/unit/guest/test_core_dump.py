@@ -275,7 +275,7 @@ def test_a_refused_dump_leaves_nothing(boot: Boot, tmp_path: Path) -> None:
         boot(readonly=True).xen.domains[PV].dump_core(tmp_path / "core", provenance="none")
     host = boot()
     host.link.lie(memory_op.GET_POD_TARGET, pod_entries=5)
-    with pytest.raises(pyxc.Unsupported, match="populated on demand"):
+    with pytest.raises(pyxc.Unsupported, match="on demand; force"):
         host.xen.domains[PVH].dump_core(tmp_path / "core", provenance="none")
     assert list(tmp_path.iterdir()) == []
     assert host.truth.domains[PVH].pauses == 0

@@ -143,7 +143,7 @@ def test_what_was_sent_in_part_is_sent_to_its_end(host: Host) -> None:
 
     channel = Narrow(host.truth.store.connect())
     with StoreClient(lambda: channel, timeout=TOO_LATE_S) as store:
-        with pytest.raises(StoreError, match="nothing answers") as caught:
+        with pytest.raises(StoreError, match="nothing replies") as caught:
             store.write("/tool/x", "1")
         assert caught.value.errno == errno.ETIMEDOUT
         Narrow.send = HeldChannel.send  # type: ignore[method-assign]
