@@ -193,7 +193,7 @@ def test_a_name_that_cannot_be_asked_for_is_not_one_that_nobody_has(
     held[0].hold()
     for key in ("web1", "nobody", LIKE_A_UUID):
         for ask in (domains.__getitem__, domains.__contains__, domains.get):
-            with pytest.raises(errors.StoreError, match=f"the name {key} cannot be looked up.*did not an"):
+            with pytest.raises(errors.StoreError, match=f"the name {key} cannot be looked up.*did not reply"):
                 ask(key)
     assert domains[1].domid == domains["1"].domid == domains[domains[1].uuid].domid == 1
     held[0].release()
