@@ -7,9 +7,10 @@ later, get_cpu_levelling_caps of 4.7 to 4.21.
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Final
 
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import HANDLE, U32, U64, Row, Table, pad
 from pyxc.abi.operation import DOMCTL, SYSCTL, Operation, Stride
 
@@ -38,7 +39,7 @@ class Featureset(IntEnum):
     HVM_MAX = 5
 
 
-class LevellingCap(IntFlag):
+class LevellingCap(Flags):
     """What the processor lets Xen hide of CPUID (XEN_SYSCTL_CPU_LEVELCAP_*)."""
 
     FAULTING = 1 << 0

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Final
 
 from pyxc.abi import dom0_ops
 from pyxc.abi.errno import XenErrno
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import BOOL, HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import DOMCTL, Listing, Operation
 
 
-class DomainFlag(IntFlag):
+class DomainFlag(Flags):
     """State of a domain (XEN_DOMINF_*): getdomaininfo.flags without the shutdown code."""
 
     DYING = 1 << 0
@@ -41,7 +42,7 @@ SHUTDOWN_MASK: Final = 255
 """(getdomaininfo.flags >> SHUTDOWN_SHIFT) & SHUTDOWN_MASK is a sched.ShutdownReason once SHUTDOWN is set."""
 
 
-class CreateFlag(IntFlag):
+class CreateFlag(Flags):
     """createdomain.flags (XEN_DOMCTL_CDF_*)."""
 
     HVM = 1 << 0
@@ -61,7 +62,7 @@ class CreateFlag(IntFlag):
     """Since 4.21."""
 
 
-class EmulationFlag(IntFlag):
+class EmulationFlag(Flags):
     """Which devices Xen emulates for an HVM domain (XEN_X86_EMU_*): arch.emulation_flags."""
 
     LAPIC = 1 << 0
@@ -78,13 +79,13 @@ class EmulationFlag(IntFlag):
     """Since 4.11."""
 
 
-class MiscFlag(IntFlag):
+class MiscFlag(Flags):
     """arch.misc_flags (XEN_X86_*), since 4.15."""
 
     MSR_RELAXED = 1 << 0
 
 
-class AffinityFlag(IntFlag):
+class AffinityFlag(Flags):
     """Which maps vcpuaffinity sets or gets (XEN_VCPUAFFINITY_*)."""
 
     HARD = 1 << 0

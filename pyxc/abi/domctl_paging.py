@@ -7,10 +7,11 @@ shadow_op is one command for several things, each of which is an operation of it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Final
 
 from pyxc.abi.errno import XenErrno
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import HANDLE, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import DOMCTL, Operation
 
@@ -30,7 +31,7 @@ class ShadowOp(IntEnum):
     ENABLE = 32
 
 
-class ShadowMode(IntFlag):
+class ShadowMode(Flags):
     """shadow_op.mode of ENABLE (XEN_DOMCTL_SHADOW_ENABLE_*)."""
 
     REFCOUNT = 1 << 1

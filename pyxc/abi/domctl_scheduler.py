@@ -6,9 +6,10 @@ Each scheduler has parameters of its own in the same place, so that each has ope
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 from pyxc.abi.domctl import Scheduler
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import HANDLE, U16, U32, Row, Table, pad
 from pyxc.abi.operation import DOMCTL, Operation, Stride
 
@@ -23,7 +24,7 @@ class SchedulerOp(IntEnum):
     GETVCPUINFO = 3
 
 
-class RtdsFlag(IntFlag):
+class RtdsFlag(Flags):
     """flags of rtds (XEN_DOMCTL_SCHEDRT_*), since 4.10."""
 
     EXTRA = 1 << 0

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
-
 from pyxc.abi.errno import XenErrno
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import U16, U64, Row, Table, pad
 from pyxc.abi.operation import DOMCTL, Operation
 
 
-class StateFlag(IntFlag):
+class StateFlag(Flags):
     """get_domain_state.state (XEN_DOMCTL_GETDOMSTATE_STATE_*)."""
 
     EXIST = 1 << 0
@@ -19,7 +18,7 @@ class StateFlag(IntFlag):
     DEAD = 1 << 3
 
 
-class StateCap(IntFlag):
+class StateCap(Flags):
     """get_domain_state.caps (XEN_DOMCTL_GETDOMSTATE_CAP_*): what a domain is for the host."""
 
     CONTROL = 1 << 0

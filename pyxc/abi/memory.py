@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 from pyxc.abi.errno import XenErrno
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import HANDLE, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import MEMORY_OP, Operation
 
 
-class MemFlag(IntFlag):
+class MemFlag(Flags):
     """memory_reservation.mem_flags above the address bits (XENMEMF_*)."""
 
     POPULATE_ON_DEMAND = 1 << 16

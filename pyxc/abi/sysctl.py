@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
 from typing import Final
 
 from pyxc.abi import dom0_ops, domctl
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import HANDLE, S32, U8, U16, U32, U64, Row, Table, pad
 from pyxc.abi.operation import SYSCTL, Listing, Operation, Stride
 
 
-class Capability(IntFlag):
+class Capability(Flags):
     """What the platform can do (XEN_SYSCTL_PHYSCAP_*), as numbered since sysctl 0x12 (Xen 4.12)."""
 
     HVM = 1 << 0

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
 from typing import Final
 
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import U8, U32, U64, Row, Table
 from pyxc.abi.operation import XEN_VERSION, Operation
 
 
-class Feature(IntFlag):
+class Feature(Flags):
     """The bits of get_features' submap 0 (1 << XENFEAT_*)."""
 
     WRITABLE_PAGE_TABLES = 1 << 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import compress, repeat
 from operator import ne
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from pyxc import answers, errors
 from pyxc._core import byteswap64, select_frames
@@ -18,6 +18,7 @@ from pyxc.abi.domctl import PageType
 from pyxc.domain import bounds
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
+from pyxc.domain.numbers import Numbers
 from pyxc.domain.p2m import PIECE_WORDS, Form, P2mReader, open_p2m
 from pyxc.host.host import Host
 
@@ -40,20 +41,28 @@ Source = Literal[
 ]
 
 
-class FrameList(NamedTuple):
-    """The frames that a domain owns.
+class FrameList(Numbers):
+    """The frames that a domain owns, as a sequence of their numbers.
 
-    `frames`: array of u64: machine frames (mfn) of a PV domain, in no order; guest frames (gfn) of a
-    translated one, in order.
+    `frames`: the same as an array of u64: machine frames (mfn) of a PV domain, in no order; guest
+    frames (gfn) of a translated one, in order.
     `source`: where they come from: "getmemlist2", "getmemlist", "p2m_vaddr", "frame_list_list",
     "getpageframeinfo3" or "map", and "" for a domain without memory. `types`: on request, for each frame its
     PageType >> 28.
     """
 
-    frames: array[int]
-    source: str
-    translated: bool
-    types: array[int] | None = None
+    __slots__ = ("frames", "source", "translated", "types")
+
+    def __init__(
+        self, frames: array[int], source: str, translated: bool, types: array[int] | None = None
+    ) -> None:
+        self.frames = frames
+        self.source = source
+        self.translated = translated
+        self.types = types
+
+    def _listed(self) -> array[int]:
+        return self.frames
 
     def kinds(self) -> Iterator[tuple[PageType, bool]]:
         """`types` in words: the PageType of each frame, and whether it is a page table that is pinned."""
@@ -97,7 +106,9 @@ def list_frames(
         mapping.refuse_to_populate()
     sources = _sources(mapping, info, force) if source is None else (_known(source),)
     found = _owned(mapping, info, force if everywhere is None else everywhere, sources)
-    return found._replace(types=array("B", _types(mapping, found.frames))) if types else found
+    if types:
+        found.types = array("B", _types(mapping, found.frames))
+    return found
 
 
 def _known(source: Source) -> Source:

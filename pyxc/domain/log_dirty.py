@@ -6,7 +6,6 @@ from __future__ import annotations
 from array import array
 from contextlib import ExitStack
 from types import TracebackType
-from typing import NamedTuple
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl_paging as operations
@@ -15,23 +14,28 @@ from pyxc.abi.operation import Operation
 from pyxc.domain import bounds
 from pyxc.domain.identity import Identity
 from pyxc.domain.mapping import Mapping
+from pyxc.domain.numbers import Numbers
 
 _PAGES_MAX = 2**40
 _BITS_IN_BYTE = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
 
 
-class DirtyPages(NamedTuple):
-    """Pages that were written (domctl shadow_op, public/domctl.h). Frozen.
+class DirtyPages(Numbers):
+    """Pages that were written, as a sequence of their numbers, in order (domctl shadow_op, public/domctl.h).
 
-    `bitmap` has a bit for each of `pages` frames, in the order of their numbers, the lowest bit of a byte
-    first; pfns of a PV domain, gfns of an HVM or PVH domain. `fault_count` and `dirty_count` are Xen's own
-    statistics since the bits were last cleared.
+    They are pfns of a PV domain, gfns of an HVM or PVH domain. `bitmap` has a bit for each of `pages` frames,
+    in the order of their numbers, the lowest bit of a byte first. `fault_count` and `dirty_count` are
+    Xen's own statistics since the bits were last cleared.
     """
 
-    bitmap: bytes
-    pages: int
-    fault_count: int
-    dirty_count: int
+    __slots__ = ("_frames", "bitmap", "dirty_count", "fault_count", "pages")
+
+    def __init__(self, bitmap: bytes, pages: int, fault_count: int, dirty_count: int) -> None:
+        self.bitmap = bitmap
+        self.pages = pages
+        self.fault_count = fault_count
+        self.dirty_count = dirty_count
+        self._frames: array[int] | None = None
 
     @property
     def dirty(self) -> int:
@@ -39,16 +43,23 @@ class DirtyPages(NamedTuple):
         return int.from_bytes(self.bitmap, "little").bit_count()
 
     def frames(self) -> array[int]:
-        """The numbers of the dirty pages, as u64, in order."""
-        return array(
-            "Q",
-            (
+        """The numbers of the dirty pages, as an array of u64."""
+        if self._frames is None:
+            bits = (
                 place * 8 + bit
                 for place, byte in enumerate(self.bitmap)
                 if byte
                 for bit in _BITS_IN_BYTE[byte]
-            ),
-        )
+            )
+            self._frames = array("Q", bits)
+        return self._frames
+
+    _listed = frames
+
+    def __contains__(self, frame: object) -> bool:
+        if not isinstance(frame, int) or not 0 <= frame < self.pages:
+            return False
+        return bool(self.bitmap[frame // 8] >> frame % 8 & 1)
 
     def __repr__(self) -> str:
         return f"<DirtyPages: {self.dirty} of {self.pages}>"

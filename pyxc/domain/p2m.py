@@ -21,6 +21,7 @@ from pyxc.abi.arch import x86
 from pyxc.domain import bounds
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
+from pyxc.domain.numbers import Numbers
 
 ABSENT = 2**64 - 1
 FOREIGN_BIT = 1 << 63
@@ -48,18 +49,24 @@ class Pages(NamedTuple):
     frames: array[int]
 
 
-class P2m(NamedTuple):
-    """Where a PV domain believes its memory to be.
+class P2m(Numbers):
+    """Where a PV domain believes its memory to be: p2m[pfn] is its machine frame, or 2**64-1 for none.
 
-    `entries`: array of u64, entries[pfn] is the machine frame, 2**64-1 where there is none. `identity`: array
-    of pfns that Linux maps one to one (its bit 62); `foreign`: pages that are frames of other domains (its
-    bit 63); both are absent in `entries`. `source` is "p2m_vaddr" or "frame_list_list".
+    `entries`: the same as an array of u64. `identity`: array of pfns that Linux maps one to one (its bit 62);
+    `foreign`: pages that are frames of other domains (its bit 63); both are absent in `entries`. `source` is
+    "p2m_vaddr" or "frame_list_list".
     """
 
-    entries: array[int]
-    identity: array[int]
-    foreign: Pages
-    source: Form
+    __slots__ = ("entries", "foreign", "identity", "source")
+
+    def __init__(self, entries: array[int], identity: array[int], foreign: Pages, source: Form) -> None:
+        self.entries = entries
+        self.identity = identity
+        self.foreign = foreign
+        self.source = source
+
+    def _listed(self) -> array[int]:
+        return self.entries
 
     def frames(self) -> Iterator[int | None]:
         """`entries` with None where there is no frame."""

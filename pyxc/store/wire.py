@@ -8,10 +8,11 @@ import re
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from operator import call
 from typing import NamedTuple
 
+from pyxc.abi.flags import Flags
 from pyxc.errors import StoreError
 
 PAYLOAD_MOST = 4096
@@ -75,7 +76,7 @@ CHANGES = frozenset(
 """Requests that a read-only client refuses."""
 
 
-class Access(IntFlag):
+class Access(Flags):
     """What a domain may do with a node."""
 
     NONE = 0

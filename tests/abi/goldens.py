@@ -162,12 +162,13 @@ def operations() -> dict[str, Operation]:
 
 
 def enums() -> dict[str, type[Enum]]:
-    """Every enum that a module of pyxc.abi defines itself."""
+    """Every enum with members that a module of pyxc.abi defines itself."""
     return {
         f"{module.__name__.rpartition('.')[2]}.{name}": value
         for module in modules()
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, Enum) and value.__module__ == module.__name__
+        if value.__members__
     }
 
 

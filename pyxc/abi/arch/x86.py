@@ -6,16 +6,16 @@ They follow the width of the guest: a table is that of a 64-bit guest, *_32_STRU
 
 from __future__ import annotations
 
-from enum import IntFlag
 from typing import Final
 
+from pyxc.abi.flags import Flags
 from pyxc.abi.layout import S8, U8, U16, U32, U64, Row, Table, nested, pad
 
 VCPU_INFOS: Final = 32
 """vcpus whose vcpu_info lies in shared_info (XEN_LEGACY_MAX_VCPUS)."""
 
 
-class ContextFlag(IntFlag):
+class ContextFlag(Flags):
     """vcpu_guest_context.flags (VGCF_*)."""
 
     I387_VALID = 1 << 0
@@ -26,7 +26,7 @@ class ContextFlag(IntFlag):
     IN_SYSCALL = 1 << 8
 
 
-class StartFlag(IntFlag):
+class StartFlag(Flags):
     """start_info.flags (SIF_*); bits 8 to 15 are power management options."""
 
     PRIVILEGED = 1 << 0

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import json
 from array import array
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Any, Literal, NamedTuple
 
 from pyxc import errors
+from pyxc.abi.flags import Flags
 from pyxc.domain.tsc import TscInfo
 from pyxc.host.cpu_policy import CpuidLeaf, Msr
 
@@ -87,7 +88,7 @@ class Emulator(IntEnum):
     QEMU_UPSTREAM = 2
 
 
-class XlFlag(IntFlag):
+class XlFlag(Flags):
     """What a reader of xl's file must understand (XL_MANDATORY_FLAG_*)."""
 
     JSON = 1

@@ -23,7 +23,7 @@ def test_a_vcpu_tells_what_it_does(any_host: Host) -> None:
             assert (info.online, info.blocked, info.running) == (not truth.down, truth.blocked, truth.running)
             assert info.cpu == truth.pcpu
             assert info.cpu_time_ns > 0
-            assert vcpu.online
+            assert vcpu.online()
 
 
 def test_all_vcpus_come_in_one_multicall(host: Host) -> None:
