@@ -11,9 +11,11 @@ import random
 import struct
 from array import array
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from pyxc.abi.arch import x86
 from pyxc.abi.event_channel import Status
+from pyxc.errors import StoreError
 from pyxc.sim import Hypervisor
 from pyxc.sim.model.ports import Port
 from pyxc.store import StoreClient
@@ -116,14 +118,14 @@ def guest_store(host: Hypervisor, domid: int) -> StoreClient:
 
 
 def nest(host: Hypervisor, depth: int, domid: int = PV) -> None:
-    """Nodes in nodes, as deep as a path can say."""
-    with guest_store(host, domid) as store:
+    """Nodes in nodes, as deep as a path can say, or as xenstored lets it."""
+    with guest_store(host, domid) as store, suppress(StoreError):
         store.write("data/" + "/".join("a" * depth), "x")
 
 
 def spread(host: Hypervisor, count: int, domid: int = PV) -> None:
-    """Nodes beside each other, with the longest names, and values of control characters."""
-    with guest_store(host, domid) as store:
+    """Nodes beside each other, with the longest names, and values of control characters: all it may."""
+    with guest_store(host, domid) as store, suppress(StoreError):
         for number in range(count):
             store.write(f"data/{number:0>200}", b"\x1b]0;owned\x07\n\xff" * 20)
 
@@ -139,7 +141,8 @@ NAMES = (
 
 def rename(host: Hypervisor, name: bytes, domid: int = PV) -> None:
     """A name that whoever may write it wrote: xenstore takes all but NUL."""
-    host.store.write(f"/local/domain/{domid}/name", name)
+    with StoreClient(host.store.connect) as store:
+        store.write(f"/local/domain/{domid}/name", name)
 
 
 def _any_words(host: Hypervisor, chance: random.Random) -> list[int]:

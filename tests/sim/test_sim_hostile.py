@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import errno
 import struct
+from contextlib import suppress
 from typing import Any
 
+import hostile
 import pytest
 from dom0_op_bytes import OldXen
 
+import pyxc
+from pyxc import errors
 from pyxc.abi import domctl, domctl_paging, domctl_permissions, domctl_tsc, memory, sysctl
 from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.domctl_tsc import TscMode
@@ -189,3 +193,15 @@ def test_a_list_of_gigabytes_is_never_there_as_a_whole() -> None:
     assert sum(map(len, pieces)) == 8 * ((64 << 18) - 10)
     assert max(map(len, pieces)) <= 8 << 16
     old.close()
+
+
+@pytest.mark.parametrize("most", [0, 1, 1 << 40, 1 << 63, LAST])
+def test_what_a_guest_says_that_it_has_wraps_as_a_long_does(client: Any, most: int) -> None:
+    hostile.publish(client.xen, PV, max_pfn=most)
+    with pyxc.connect(client.xen.connect()) as xen:
+        memory = xen.domains[PV].memory
+        if 1 < most <= 1 << 40:
+            assert memory.maximum_gpfn() == most - 1
+        else:
+            with suppress(errors.Error):
+                assert memory.maximum_gpfn() == 0
