@@ -211,13 +211,21 @@ class Domain(Identity):
 
         The id can then be given to another domain: domains.create() waits the moment for which Xen keeps it
         since 4.21. `timeout` in seconds. DomainStuck names what holds a domain that stays dying.
+
+        What pyxc wrote to xenstore for a guest that it launched is removed, and its devices are; what another
+        toolstack wrote stays.
         """
+        from pyxc.guest import remains
+
         self.look()
+        left = remains.of(self)
         try:
             self.xen.call(domctl.DESTROYDOMAIN, self.domid)
         except errors.DomainNotFound:
+            left.remove()
             return
         self._wait_until_gone(timeout)
+        left.remove()
 
     def _wait_until_gone(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

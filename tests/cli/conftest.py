@@ -68,6 +68,15 @@ def policy(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def guest_config(tmp_path: Path) -> str:
+    """The name of a file that configures a guest, shop."""
+    (tmp_path / "kernel").write_bytes(sim.kernel("pvh"))
+    path = tmp_path / "shop.cfg"
+    path.write_text(f"name = 'shop'\nmemory = 16\nkernel = '{tmp_path}/kernel'\n")
+    return str(path)
+
+
+@pytest.fixture
 def core(image: Path) -> str:
     """The name of a file that pyxc wrote; it has a label, too."""
     domain = DomainOrigin(1, "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01", "web1")

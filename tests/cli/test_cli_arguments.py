@@ -8,7 +8,8 @@ import argparse
 import pytest
 
 from pyxc import CpuTopology
-from pyxc.cli.arguments import cpu_set, cpu_text, memory_kb
+from pyxc.cli.arguments import cpu_text, memory_kb
+from pyxc.guest.cpu_lists import cpu_set
 
 EIGHT = [CpuTopology(cpu, cpu, 0, cpu // 4) for cpu in range(8)]
 

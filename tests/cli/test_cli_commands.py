@@ -23,6 +23,7 @@ EVERY_COMMAND = {
     "destroy": ["destroy", "build"],
     "shutdown": ["shutdown", "web1"],
     "reboot": ["reboot", "web1"],
+    "create": ["create", "CONFIG"],
     "console": ["console", "web1"],
     "sysrq": ["sysrq", "web1", "s"],
     "vcpu-set": ["vcpu-set", "web1", "1"],
@@ -96,11 +97,11 @@ def test_dump_core(pyxc, host, tmp_path):
 
 
 @pytest.mark.parametrize("name", build().commands)
-def test_every_command_has_json(pyxc, guarded, core, policy, name):
+def test_every_command_has_json(pyxc, guarded, core, policy, guest_config, name):
     """On a host with an empty cpu pool and a free cpu."""
     guarded.pools[1] = CpuPool(1, Scheduler.CREDIT)
     guarded.pools[0].cpus = 0b11 if name == "cpupool-cpu-remove" else 0b01
-    files = {"CORE": core, "POLICY": policy, "SAVED": str(SAVED / "pv.save.gz")}
+    files = {"CORE": core, "POLICY": policy, "CONFIG": guest_config, "SAVED": str(SAVED / "pv.save.gz")}
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (15 if name == "doctor" else 0, "")
     assert outcome.json["schema"] == 1

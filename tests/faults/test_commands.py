@@ -50,11 +50,11 @@ COMMANDS: dict[str, str] = {
     "domid": "domid web1", "domname": "domname 1",
     "rename": "rename web1 web9", "shutdown": "shutdown web1", "reboot": "reboot web1",
     "sysrq": "sysrq web1 s", "mem-set": "mem-set web1 32 --timeout 0", "vcpu-set": "vcpu-set web1 1",
-    "console": "console --last web1",
+    "console": "console --last web1", "create": "create {config}",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
-REMARKS = ("Shutting down domain ", "Rebooting domain ")
+REMARKS = ("Shutting down domain ", "Rebooting domain ", "Parsing config from ", "on_reboot=")
 """What some commands print on standard error as xl does."""
 
 ERRNOS = (errno.EPERM, errno.ENOMEM, errno.EFAULT, errno.ESRCH, errno.EINVAL, errno.ENOSYS, errno.EBUSY)
@@ -86,7 +86,9 @@ class Bench:
     """A simulated host on which one command after the other is run, and the files that commands take."""
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
-        self.words = {name: directory / name for name in ("out", "policy", "file")}
+        self.words = {name: directory / name for name in ("out", "policy", "file", "config", "kernel")}
+        self.words["kernel"].write_bytes(sim.kernel("pvh"))
+        self.words["config"].write_text(f"name='shop'; memory=4; kernel='{self.words['kernel']}'")
         self.words["directory"] = directory
         self.words["policy"].write_bytes((0xF97CFF8C).to_bytes(4, "little") + bytes(100))
         self.words["file"].write_bytes(b"no file of pyxc's")

@@ -12,6 +12,7 @@ from pyxc.cli import output
 from pyxc.cli.arguments import memory_kb, number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, opened
+from pyxc.guest import remains
 
 _RESUME = "s3resume"
 _TRIGGERS = (*(trigger.name.lower() for trigger in pyxc.Trigger), _RESUME)
@@ -21,7 +22,7 @@ def add(program: Program) -> None:
     _add_for_several(program, "pause", pyxc.Domain.pause, "pause domains; pauses nest")
     _add_for_several(program, "unpause", pyxc.Domain.unpause, "undo one pause of each domain")
     _add_for_several(
-        program, "destroy", pyxc.Domain.destroy, "destroy domains at once and wait until they have gone"
+        program, "destroy", _destroy, "destroy domains at once and wait until they have gone"
     )
     _add_trigger(program)
     _add_create_empty(program)
@@ -74,6 +75,14 @@ def change(args: argparse.Namespace) -> int:
     if args.json:
         output.as_json(done=[_identity(domain) for domain in attempt.results], failed=attempt.failures)
     return attempt.status
+
+
+def _destroy(domain: pyxc.Domain) -> None:
+    """Says so where another toolstack has to remove what it wrote."""
+    others = remains.of_others(domain)
+    domain.destroy()
+    if others:
+        output.remark(f"Domain {domain.domid} was xl's: its nodes in xenstore and its devices stay")
 
 
 def trigger(args: argparse.Namespace) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyxc
 from pyxc.cli import output
-from pyxc.cli.arguments import cpu_set
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import Attempt, find, opened, shown
 from pyxc.cli.status import Failed
+from pyxc.guest.cpu_lists import cpu_set
 
 _SCHEDULERS = [scheduler.name.lower() for scheduler in pyxc.Scheduler]
 

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 import pyxc
 from pyxc import errors
 from pyxc.cli import output
-from pyxc.cli.arguments import cpu_list, cpu_set, number
+from pyxc.cli.arguments import cpu_list, number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, opened
 from pyxc.cli.status import Failed, UsageError
+from pyxc.guest.cpu_lists import cpu_set
 
 _ALL = "all"
 _KEEP = "-"

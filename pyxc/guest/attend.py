@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""Staying with a guest: it is built, followed to its end, and built anew where its configuration says so."""
+
+from __future__ import annotations
+
+import time
+import uuid as uuids
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from pyxc import errors
+from pyxc.abi.sched import ShutdownReason
+from pyxc.guest.built import BuiltDomain
+from pyxc.guest.config import Action, Actions, GuestConfig
+from pyxc.guest.guest_memory import Progress
+from pyxc.guest.launch import launch
+from pyxc.host.host import Host
+
+Reason = ShutdownReason | int | None
+"""Why a guest ended; None: somebody destroyed it."""
+Say = Callable[[str], object]
+
+_SETTLED_S = 60.0
+"""Who ran so long is built anew at once."""
+_DELAYS_S = (1.0, 60.0)
+"""How long a guest that ended early waits before it is built anew: the first time, and at most."""
+
+
+def live(domain: BuiltDomain) -> Reason:
+    """Start a guest and wait until it has ended; returns why."""
+    domain.unpause()
+    return domain.wait_shut_down()
+
+
+class Ways(NamedTuple):
+    """How to stay with a guest. `live` starts it and returns why it ended, `say` is told what happens,
+    `dump` names the file for a core dump, `sleep` waits before a guest that ended early is built anew."""
+
+    live: Callable[[BuiltDomain], Reason] = live
+    say: Say = print
+    dump: Callable[[BuiltDomain], str] = lambda domain: f"/var/lib/xen/dump/{domain.name}.core"
+    sleep: Callable[[float], object] = time.sleep
+    progress: Progress | None = None
+
+
+def attend(xen: Host, config: GuestConfig, ways: Ways | None = None) -> Reason:
+    """Launch a guest and stay until it has ended for good; returns why.
+
+    Whatever ends this, an error or Ctrl-C, the guest does not stay behind: it is destroyed, unless the
+    configuration preserves it and it has ended by itself.
+    """
+    ways = Ways() if ways is None else ways
+    if config.uuid is None:
+        config = config._replace(uuid=uuids.uuid4())
+    delay = 0.0
+    while True:
+        started = time.monotonic()
+        reason, action = _once(xen, config, ways)
+        if not action.endswith("restart"):
+            return reason
+        if action == "rename-restart":
+            config = config._replace(uuid=uuids.uuid4())
+        delay = _next_delay(delay, time.monotonic() - started)
+        if delay:
+            ways.say(f"{config.name} ended early: it is built anew in {delay:g} s")
+            ways.sleep(delay)
+
+
+def _once(xen: Host, config: GuestConfig, ways: Ways) -> tuple[Reason, Action]:
+    """One life of the guest, and what is to happen now."""
+    domain = launch(xen, config, progress=ways.progress)
+    kept = False
+    try:
+        ways.say(f"{config.name} is domain {domain.domid}")
+        reason = ways.live(domain)
+        action: Action = "destroy" if reason is None else action_for(config.actions, reason)
+        ways.say(f"{config.name} {describe(reason)}: {action}")
+        if action.startswith("coredump"):
+            _dump(domain, ways)
+        if action == "rename-restart":
+            domain.set_name(f"{config.name}-{domain.domid}")
+        kept = action in ("preserve", "rename-restart")
+        return reason, action
+    finally:
+        if not kept:
+            _destroy(domain)
+
+
+def action_for(actions: Actions, reason: ShutdownReason | int) -> Action:
+    """What the configuration says for a way to end; what is no way to end of these is a crash."""
+    if reason == ShutdownReason.POWEROFF:
+        return actions.poweroff
+    if reason == ShutdownReason.REBOOT:
+        return actions.reboot
+    return actions.watchdog if reason == ShutdownReason.WATCHDOG else actions.crash
+
+
+def describe(reason: Reason) -> str:
+    """How a guest ended, for people."""
+    known: dict[Reason, str] = {
+        None: "was destroyed by somebody else",
+        ShutdownReason.POWEROFF: "powered off",
+        ShutdownReason.REBOOT: "shut down to reboot",
+        ShutdownReason.SUSPEND: "suspended itself",
+        ShutdownReason.CRASH: "crashed",
+        ShutdownReason.WATCHDOG: "was stopped by its watchdog",
+    }
+    return known.get(reason, f"shut down, reason code {reason and int(reason)}")
+
+
+def _dump(domain: BuiltDomain, ways: Ways) -> None:
+    """A dump that fails is reported and holds nothing up."""
+    path = ways.dump(domain)
+    try:
+        domain.dump_core(path, replace=True)
+        ways.say(f"its memory is in {path}")
+    except (errors.Error, OSError) as error:
+        ways.say(f"its memory could not be written to {path}: {error}")
+
+
+def _destroy(domain: BuiltDomain) -> None:
+    """Also after a restart of xenstored, which ends connections."""
+    domain.xen.store.disconnect()
+    with suppress(errors.DomainNotFound, errors.DomainGone):
+        domain.destroy()
+
+
+def _next_delay(before: float, lived: float) -> float:
+    if lived >= _SETTLED_S:
+        return 0.0
+    return min(max(_DELAYS_S[0], 2 * before), _DELAYS_S[1])

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""From a configuration to a guest that others see, paused before its first instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from pyxc import errors, undoing
+from pyxc.domain import naming
+from pyxc.domain.domains import Domains
+from pyxc.guest import nodes
+from pyxc.guest.built import BuiltDomain
+from pyxc.guest.config import GuestConfig
+from pyxc.guest.cpu_lists import cpu_set
+from pyxc.guest.guest_memory import Progress
+from pyxc.host.flask import Flask
+from pyxc.host.host import Host
+from pyxc.host.pools import Pools
+from pyxc.host.topology import cpus as topology
+
+_SLACK_KB = 1024
+
+
+def launch(xen: Host, config: GuestConfig, *, progress: Progress | None = None) -> BuiltDomain:
+    """Build a guest, give it its nodes in xenstore and introduce it there: unpause() then starts it.
+
+    All or nothing, also under Ctrl-C: when a step fails, no domain and no node stays. ValueError for a name
+    that a living domain has; OSError for files that cannot be read; else as Domains.build().
+
+    >>> web = launch(xen, GuestConfig.read("web.cfg"))
+    >>> web.unpause()
+    """
+    xen.check_writable("building a domain")
+    naming.check_free(xen, xen.store, config.name)
+    hard, soft = _affinity(xen, config.cpus), _affinity(xen, config.cpus_soft)
+    domain = Domains(xen).build(
+        config.kernel,
+        memory_kb=config.memory_kb,
+        ramdisk=config.ramdisk,
+        command_line=config.command_line,
+        kind=config.kind,
+        vcpus=config.max_vcpus,
+        uuid=config.uuid,
+        pool=None if config.pool is None else Pools(xen)[config.pool],
+        ssidref=None if config.seclabel is None else Flask(xen).sid(config.seclabel),
+        max_evtchn_port=config.max_event_channels,
+        max_grant_frames=config.max_grant_frames,
+        max_maptrack_frames=config.max_maptrack_frames,
+        paging_kb=config.shadow_memory_kb,
+        progress=progress,
+    )
+    with undoing.on_failure(lambda: _destroy(domain), f"domain {domain.domid} is left"):
+        _settle(domain, config, hard, soft)
+        nodes.write(domain, _facts(config))
+    return domain
+
+
+def _destroy(domain: BuiltDomain) -> None:
+    with suppress(errors.DomainNotFound, errors.DomainGone):
+        domain.destroy()
+
+
+def _affinity(xen: Host, lists: tuple[str, ...]) -> tuple[frozenset[int], ...]:
+    """Sets of cpus, one for all vcpus or one for each. ConfigError."""
+    if not lists:
+        return ()
+    host = topology(xen)
+    try:
+        return tuple(cpu_set(text, host) for text in lists)
+    except ValueError as error:
+        raise errors.ConfigError(f"cpus: {error}") from error
+
+
+def _settle(
+    domain: BuiltDomain,
+    config: GuestConfig,
+    hard: tuple[frozenset[int], ...],
+    soft: tuple[frozenset[int], ...],
+) -> None:
+    """What is set for a domain and not needed to build it."""
+    for vcpu in domain.vcpus:
+        places = _one(hard, vcpu.index), _one(soft, vcpu.index)
+        if places != (None, None):
+            vcpu.set_affinity(*places)
+    if config.max_memory_kb > config.memory_kb:
+        domain.set_max_memory(config.max_memory_kb + _SLACK_KB)
+    if config.weight is not None or config.cap is not None:
+        domain.set_scheduling(weight=config.weight, cap=config.cap)
+    if config.tsc_mode is not None:
+        domain.set_tsc(config.tsc_mode)
+    if config.time_offset_seconds:
+        domain.set_time_offset(config.time_offset_seconds)
+
+
+def _one(sets: tuple[frozenset[int], ...], index: int) -> Iterable[int] | None:
+    """One list is for all vcpus; of several each is for one."""
+    if len(sets) == 1:
+        return sets[0]
+    return sets[index] if index < len(sets) else None
+
+
+def _facts(config: GuestConfig) -> nodes.Facts:
+    return nodes.Facts(
+        config.name,
+        config.memory_kb,
+        config.max_memory_kb,
+        config.vcpus,
+        config.max_vcpus,
+        config.kernel,
+        config.command_line,
+    )

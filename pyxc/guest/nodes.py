@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""What xenstore has of a guest, so that it and other tools find their way: xl's nodes, with their rights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pyxc import errors
+from pyxc.domain import naming
+from pyxc.domain.identity import Identity
+from pyxc.guest.built import BuiltDomain
+from pyxc.store.nodes import Nodes
+from pyxc.store.transaction import Transaction
+from pyxc.store.wire import Kind
+
+_GLANCE_S = 1.0
+"""How long a xenstored that may not be there is waited for."""
+_BACKEND = "/local/domain/0/backend"
+_CONSOLE_BYTES = 1 << 20
+_OWN = (
+    "device/suspend/event-channel", "control/shutdown", "control/feature-poweroff", "control/feature-reboot",
+    "control/feature-suspend", "control/sysrq", "data", "drivers", "feature", "attr", "error",
+)  # fmt: skip
+"""What the guest may write below its home."""
+
+
+class Facts(NamedTuple):
+    """What a toolstack writes of a guest. Memory in KiB."""
+
+    name: str
+    memory_kb: int
+    max_memory_kb: int
+    vcpus: int
+    max_vcpus: int
+    kernel: str = ""
+    command_line: str = ""
+
+
+def home(domid: int) -> str:
+    return f"/local/domain/{domid}"
+
+
+def marker(domid: int) -> str:
+    """The node, for dom0 only, that says that pyxc built the domain whose UUID it holds."""
+    return f"/libxl/{domid}/pyxc"
+
+
+def write(domain: BuiltDomain, facts: Facts) -> None:
+    """All nodes of a new guest at once, and its introduction to xenstored, which then rings it.
+
+    What an earlier domain with its id left is removed. ValueError for a name that a living domain has. When
+    it fails, or the introduction does, nothing of it stays.
+    """
+    naming.check(facts.name)
+
+    def lay(transaction: Transaction) -> None:
+        naming.check_free(domain.xen, transaction, facts.name, domain.domid)
+        for top in _tops(domain):
+            transaction.remove(top)
+        _lay(transaction, domain, facts)
+
+    store = domain.xen.store
+    store.transact(lay)
+    try:
+        store.introduce(domain.domid, domain.store_frame, domain.store_port)
+    except BaseException:
+        remove(domain)
+        raise
+
+
+def _lay(store: Nodes, domain: BuiltDomain, facts: Facts) -> None:
+    domid, top, vm = domain.domid, home(domain.domid), f"/vm/{domain.uuid}"
+    visible = ("n0", f"r{domid}")
+    for path, permissions in ((top, visible), (vm, visible), (f"/libxl/{domid}", ("n0",))):
+        store.mkdir(path)
+        store.set_permissions(path, permissions)
+    store.write(marker(domid), str(domain.uuid))
+    store.write(f"/libxl/{domid}/type", domain.kind)
+    for path, value in _visible(domain, facts):
+        store.write(f"{top}/{path}", value)
+    for path in _OWN:
+        store.write(f"{top}/{path}", "")
+        store.set_permissions(f"{top}/{path}", (f"n{domid}",))
+    for path, value in _of_vm(domain, facts):
+        store.write(f"{vm}/{path}", value)
+    _lay_console(store, domain)
+
+
+def _visible(domain: BuiltDomain, facts: Facts) -> Iterator[tuple[str, str]]:
+    """What the guest may read, below its home."""
+    yield from (("vm", f"/vm/{domain.uuid}"), ("name", facts.name), ("domid", str(domain.domid)))
+    yield from (("memory/static-max", str(facts.max_memory_kb)), ("memory/target", str(facts.memory_kb)))
+    yield "memory/videoram", "0"
+    yield from (("store/port", str(domain.store_port)), ("store/ring-ref", str(domain.store_frame)))
+    yield from (("device", ""), ("control", ""))
+    for feature in ("multiprocessor-suspend", "xs_reset_watches"):
+        yield f"control/platform-feature-{feature}", "1"
+    for index in range(facts.max_vcpus):
+        yield f"cpu/{index}/availability", "online" if index < facts.vcpus else "offline"
+
+
+def _of_vm(domain: BuiltDomain, facts: Facts) -> Iterator[tuple[str, str]]:
+    yield from (("uuid", str(domain.uuid)), ("name", facts.name), ("image/ostype", "linux"))
+    yield from (("image/kernel", facts.kernel), ("image/cmdline", facts.command_line))
+    yield "start_time", f"{time.time():.2f}"
+
+
+def _lay_console(store: Nodes, domain: BuiltDomain) -> None:
+    """What xenconsoled looks for. The guest may only read it: it names a terminal of dom0."""
+    domid = domain.domid
+    front, back = f"{home(domid)}/console", f"{_BACKEND}/console/{domid}/0"
+    for path, value in (
+        ("backend", back),
+        ("backend-id", "0"),
+        ("limit", str(_CONSOLE_BYTES)),
+        ("type", "xenconsoled"),
+        ("output", "pty"),
+        ("tty", ""),
+        ("port", str(domain.console_port)),
+        ("ring-ref", str(domain.console_frame)),
+    ):
+        store.write(f"{front}/{path}", value)
+    store.mkdir(back)
+    store.set_permissions(back, ("n0", f"r{domid}"))
+    fields = {"frontend": front, "frontend-id": str(domid), "online": "1", "state": "1", "protocol": "vt100"}
+    for name, value in fields.items():
+        store.write(f"{back}/{name}", value)
+    for name, value in (("frontend", front), ("backend", back)):
+        store.write(f"/libxl/{domid}/device/console/0/{name}", value)
+
+
+def built_here(domain: Identity) -> bool:
+    """Whether pyxc built it, as xenstore has it; False where that cannot be asked within a second."""
+    return _glance(domain, marker(domain.domid)) == str(domain.uuid).encode()
+
+
+def has_libxl(domain: Identity) -> bool:
+    """Whether a toolstack keeps books of it as xl does; False where that cannot be asked."""
+    return _glance(domain, f"/libxl/{domain.domid}") is not None
+
+
+def _glance(domain: Identity, path: str) -> bytes | None:
+    try:
+        return domain.xen.store.request(Kind.READ, path, timeout=_GLANCE_S)
+    except errors.StoreError:
+        return None
+
+
+def remove(domain: Identity) -> None:
+    """All nodes of a guest that pyxc built, unless another domain has its id by now."""
+
+    def clear(transaction: Transaction) -> None:
+        if transaction.read(marker(domain.domid)) == str(domain.uuid).encode():
+            for top in _tops(domain):
+                transaction.remove(top)
+
+    domain.xen.store.transact(clear)
+
+
+def _tops(domain: Identity) -> tuple[str, ...]:
+    """The roots of all trees that a guest has."""
+    domid = domain.domid
+    backends = (f"{_BACKEND}/{kind}/{domid}" for kind in ("console", "vbd", "vif"))
+    return (home(domid), f"/vm/{domain.uuid}", f"/libxl/{domid}", *backends)
