@@ -30,7 +30,7 @@ def add(program: Program) -> None:
 def add_config(parser: Parser) -> None:
     """The file, and settings that count more."""
     parser.add_argument("file", metavar="FILE", help="its configuration, as in xl.cfg(5)")
-    parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="counts more than what the file says")
+    parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="counts more than the file")
 
 
 def create(args: argparse.Namespace) -> int:
