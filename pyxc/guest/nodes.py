@@ -7,17 +7,13 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pyxc import errors
 from pyxc.domain import naming
-from pyxc.domain.identity import Identity
+from pyxc.guest import remains
 from pyxc.guest.built import BuiltDomain
+from pyxc.guest.remains import BACKEND, home, marker
 from pyxc.store.nodes import Nodes
 from pyxc.store.transaction import Transaction
-from pyxc.store.wire import Kind
 
-_GLANCE_S = 1.0
-"""How long a xenstored that may not be there is waited for."""
-_BACKEND = "/local/domain/0/backend"
 _CONSOLE_BYTES = 1 << 20
 _OWN = (
     "device/suspend/event-channel", "control/shutdown", "control/feature-poweroff", "control/feature-reboot",
@@ -38,15 +34,6 @@ class Facts(NamedTuple):
     command_line: str = ""
 
 
-def home(domid: int) -> str:
-    return f"/local/domain/{domid}"
-
-
-def marker(domid: int) -> str:
-    """The node, for dom0 only, that says that pyxc built the domain whose UUID it holds."""
-    return f"/libxl/{domid}/pyxc"
-
-
 def write(domain: BuiltDomain, facts: Facts) -> None:
     """All nodes of a new guest at once, and its introduction to xenstored, which then rings it.
 
@@ -57,7 +44,7 @@ def write(domain: BuiltDomain, facts: Facts) -> None:
 
     def lay(transaction: Transaction) -> None:
         naming.check_free(domain.xen, transaction, facts.name, domain.domid)
-        for top in _tops(domain):
+        for top in remains.tops(domain):
             transaction.remove(top)
         _lay(transaction, domain, facts)
 
@@ -66,7 +53,7 @@ def write(domain: BuiltDomain, facts: Facts) -> None:
     try:
         store.introduce(domain.domid, domain.store_frame, domain.store_port)
     except BaseException:
-        remove(domain)
+        remains.remove(domain)
         raise
 
 
@@ -110,7 +97,7 @@ def _of_vm(domain: BuiltDomain, facts: Facts) -> Iterator[tuple[str, str]]:
 def _lay_console(store: Nodes, domain: BuiltDomain) -> None:
     """What xenconsoled looks for. The guest may only read it: it names a terminal of dom0."""
     domid = domain.domid
-    front, back = f"{home(domid)}/console", f"{_BACKEND}/console/{domid}/0"
+    front, back = f"{home(domid)}/console", f"{BACKEND}/console/{domid}/0"
     for path, value in (
         ("backend", back),
         ("backend-id", "0"),
@@ -129,38 +116,3 @@ def _lay_console(store: Nodes, domain: BuiltDomain) -> None:
         store.write(f"{back}/{name}", value)
     for name, value in (("frontend", front), ("backend", back)):
         store.write(f"/libxl/{domid}/device/console/0/{name}", value)
-
-
-def built_here(domain: Identity) -> bool:
-    """Whether pyxc built it, as xenstore has it; False where that cannot be asked within a second."""
-    return _glance(domain, marker(domain.domid)) == str(domain.uuid).encode()
-
-
-def has_libxl(domain: Identity) -> bool:
-    """Whether a toolstack keeps books of it as xl does; False where that cannot be asked."""
-    return _glance(domain, f"/libxl/{domain.domid}") is not None
-
-
-def _glance(domain: Identity, path: str) -> bytes | None:
-    try:
-        return domain.xen.store.request(Kind.READ, path, timeout=_GLANCE_S)
-    except errors.StoreError:
-        return None
-
-
-def remove(domain: Identity) -> None:
-    """All nodes of a guest that pyxc built, unless another domain has its id by now."""
-
-    def clear(transaction: Transaction) -> None:
-        if transaction.read(marker(domain.domid)) == str(domain.uuid).encode():
-            for top in _tops(domain):
-                transaction.remove(top)
-
-    domain.xen.store.transact(clear)
-
-
-def _tops(domain: Identity) -> tuple[str, ...]:
-    """The roots of all trees that a guest has."""
-    domid = domain.domid
-    backends = (f"{_BACKEND}/{kind}/{domid}" for kind in ("console", "vbd", "vif"))
-    return (home(domid), f"/vm/{domain.uuid}", f"/libxl/{domid}", *backends)

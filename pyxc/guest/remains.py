@@ -5,8 +5,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pyxc import errors
 from pyxc.domain.identity import Identity
-from pyxc.guest import nodes
+from pyxc.store.transaction import Transaction
+from pyxc.store.wire import Kind
+
+BACKEND = "/local/domain/0/backend"
+_GLANCE_S = 1.0
+"""How long a xenstored that may not be there is waited for."""
 
 
 class Remains(NamedTuple):
@@ -18,14 +24,53 @@ class Remains(NamedTuple):
     def remove(self) -> None:
         """After the domain has gone. StoreError."""
         if self.ours:
-            nodes.remove(self.domain)
+            remove(self.domain)
 
 
 def of(domain: Identity) -> Remains:
     """To be found while the domain is there. On a host without xenstore there are none."""
-    return Remains(domain, not domain.xen.readonly and nodes.built_here(domain))
+    return Remains(domain, not domain.xen.readonly and built_here(domain))
 
 
 def of_others(domain: Identity) -> bool:
     """Whether xl launched it, which keeps books of its own of that; False where that cannot be asked."""
-    return nodes.has_libxl(domain) and not nodes.built_here(domain)
+    return _glance(domain, f"/libxl/{domain.domid}") is not None and not built_here(domain)
+
+
+def built_here(domain: Identity) -> bool:
+    """Whether pyxc launched it, as xenstore has it; False where that cannot be asked within a second."""
+    return _glance(domain, marker(domain.domid)) == str(domain.uuid).encode()
+
+
+def _glance(domain: Identity, path: str) -> bytes | None:
+    try:
+        return domain.xen.store.request(Kind.READ, path, timeout=_GLANCE_S)
+    except errors.StoreError:
+        return None
+
+
+def home(domid: int) -> str:
+    return f"/local/domain/{domid}"
+
+
+def marker(domid: int) -> str:
+    """The node, for dom0 only, that says that pyxc launched the domain whose UUID it holds."""
+    return f"/libxl/{domid}/pyxc"
+
+
+def remove(domain: Identity) -> None:
+    """All nodes of a guest that pyxc launched, unless another domain has its id by now."""
+
+    def clear(transaction: Transaction) -> None:
+        if transaction.read(marker(domain.domid)) == str(domain.uuid).encode():
+            for top in tops(domain):
+                transaction.remove(top)
+
+    domain.xen.store.transact(clear)
+
+
+def tops(domain: Identity) -> tuple[str, ...]:
+    """The roots of all trees that a guest has."""
+    domid = domain.domid
+    backends = (f"{BACKEND}/{kind}/{domid}" for kind in ("console", "vbd", "vif"))
+    return (home(domid), f"/vm/{domain.uuid}", f"/libxl/{domid}", *backends)

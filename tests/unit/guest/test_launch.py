@@ -14,7 +14,7 @@ from hosts import Boot, Host
 from pyxc import Permission, ShutdownReason, StoreError, errors, sim
 from pyxc.abi import domctl, hvm
 from pyxc.abi.event_channel import Status
-from pyxc.guest import nodes
+from pyxc.guest import remains
 from pyxc.guest.built import BuiltDomain
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.launch import launch
@@ -84,7 +84,7 @@ def test_what_the_guest_may_write(host: Host, config: GuestConfig) -> None:
         assert guest.read(path) is not None
         with pytest.raises(StoreError):
             guest.write(path, "1")
-    assert guest.read(nodes.marker(domain.domid)) is None
+    assert guest.read(remains.marker(domain.domid)) is None
     permissions = host.xen.store.permissions(f"/local/domain/{domain.domid}/control/shutdown")
     assert permissions == (Permission.parse(f"n{domain.domid}"),)
 
@@ -124,8 +124,8 @@ def test_no_domain_of_another_toolstack_loses_its_nodes(host: Host) -> None:
 
 def test_the_nodes_of_a_successor_stay(host: Host, config: GuestConfig) -> None:
     domain = launch(host.xen, config)
-    host.xen.store.write(nodes.marker(domain.domid), "another")
-    nodes.remove(domain)
+    host.xen.store.write(remains.marker(domain.domid), "another")
+    remains.remove(domain)
     assert host.xen.store.read(f"/local/domain/{domain.domid}/name") == b"shop"
 
 
