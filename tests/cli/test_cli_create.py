@@ -60,7 +60,7 @@ def test_what_would_be_built(pyxc, host, guest_config):
     ("settings", "status", "message"),
     [
         (["vnc=1"], 1, "argument 'vnc=1': vnc is not supported"),
-        (["name=web1"], 2, "domain 1 has the name web1 already"),
+        (["name=web1"], 2, "domain 1 already has the name web1"),
         (["kernel=/nothing"], 1, "No such file"),
         (["memory=4096"], 1, "ENOMEM"),
         (["type=pv"], 2, ""),

@@ -138,7 +138,7 @@ def test_what_an_earlier_domain_left_goes(host: Host, config: GuestConfig) -> No
 
 def test_names_are_unique(host: Host, config: GuestConfig) -> None:
     before = state(host)
-    with pytest.raises(ValueError, match="domain 1 has the name web1 already"):
+    with pytest.raises(ValueError, match="domain 1 already has the name web1"):
         launch(host.xen, config._replace(name="web1"))
     assert state(host) == before
 
