@@ -31,6 +31,7 @@ WITHOUT_EXAMPLES = {
     "docs/README.md": "a list of pages",
     "docs/benchmarks.md": "times of a machine, written by make bench",
     "docs/supported.md": "tables, written by tools/supported.py and compared below",
+    "docs/threats.md": "claims, each with its test",
 }
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FILE = re.compile(r"# (\w+\.py)\n")
@@ -236,3 +237,29 @@ def test_the_picture_shows_what_is_printed_today() -> None:
 def test_the_page_of_what_is_supported_is_what_the_tables_say() -> None:
     supported = _tool("supported")
     assert supported.page() == supported.PAGE.read_text(encoding="utf-8"), "write it: tools/supported.py"
+
+
+# Claims, and the tests that show them.
+
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+
+
+def _claims(page: Path) -> list[str]:
+    """The rows of its tables, without their heads."""
+    rows = re.findall(r"^\|.*\|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [row for row in rows if not row.startswith("|---") and not row.endswith("| shown by |")]
+
+
+@pytest.mark.parametrize("page", ["safety.md", "threats.md"])
+def test_each_claim_names_a_test_that_exists(page: str) -> None:
+    claims = _claims(TOP / "docs" / page)
+    assert len(claims) > 15
+    unshown = [row for row in claims if not _TEST.search(row) and "| not run: " not in row]
+    assert unshown == []
+    named = {test for row in claims for test in _TEST.findall(row)}
+    missing = [
+        f"{file}::{name}"
+        for file, name in sorted(named)
+        if not re.search(rf"^def {name}\(", (TOP / file).read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert missing == []
