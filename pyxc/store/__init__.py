@@ -17,7 +17,7 @@ from pyxc.store.client import StoreClient
 from pyxc.store.names import Names
 from pyxc.store.transaction import Transaction
 from pyxc.store.watch import Event, Watch
-from pyxc.store.wire import Access, Kind, Permission
+from pyxc.store.wire import Access, Kind, Permission, StoreFeature
 
 __all__ = [
     "Access",
@@ -28,6 +28,7 @@ __all__ = [
     "Permission",
     "StoreClient",
     "StoreError",
+    "StoreFeature",
     "Transaction",
     "Watch",
     "connect",

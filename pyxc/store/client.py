@@ -13,11 +13,12 @@ from pyxc.errors import StoreError
 from pyxc.store.session import Session, numbers
 from pyxc.store.transaction import Transaction
 from pyxc.store.watch import Watch
-from pyxc.store.wire import Kind
+from pyxc.store.wire import Kind, StoreFeature
 
 T = TypeVar("T")
 
 _COMMITS = 100
+_DIGITS_MOST = 10
 
 
 class StoreClient(Session):
@@ -57,12 +58,12 @@ class StoreClient(Session):
         """A transaction to be committed or aborted by hand; transact() does that, and repeats."""
         return Transaction.begin(self)
 
-    def watch(self, *paths: str) -> Watch:
-        """Watch paths, or @introduceDomain and @releaseDomain; see Watch."""
+    def watch(self, *paths: str, depth: int | None = None) -> Watch:
+        """Watch paths, or @introduceDomain and @releaseDomain; see Watch, and Watch.add() for `depth`."""
         made = Watch(self, self.free_connection())
         try:
             for path in paths:
-                made.add(path)
+                made.add(path, depth=depth)
         except BaseException:
             made.close()
             raise
@@ -85,6 +86,43 @@ class StoreClient(Session):
     def set_target(self, domid: int, target: int) -> None:
         """Give a domain, such as a device model's, the rights that another one has."""
         self.request(Kind.SET_TARGET, None, *numbers(arguments.domid(domid), arguments.domid(target)))
+
+    def features(self, domid: int | None = None) -> StoreFeature:
+        """What xenstored can do for this connection, or lets a domain do (GET_FEATURE).
+
+        StoreError ENOSYS before Xen 4.22; ENOENT: no such domain.
+        """
+        words = [] if domid is None else numbers(arguments.domid(domid))
+        return StoreFeature(self._number(Kind.GET_FEATURE, *words))
+
+    def set_features(self, domid: int, features: StoreFeature | int) -> None:
+        """What a domain that is not introduced yet may use (SET_FEATURE). StoreError EBUSY after that."""
+        wanted = arguments.natural("features", features, 2**31 - 1)
+        self.request(Kind.SET_FEATURE, None, *numbers(arguments.domid(domid), wanted))
+
+    def quotas(self, domid: int | None = None) -> dict[str, int]:
+        """How much of each thing a domain may have, or those that come may (GET_QUOTA); 0 is without limit.
+
+        Which there are depends on the daemon: "nodes", "watches", "transactions", "node-size" and others.
+        StoreError ENOSYS before Xen 4.22.
+        """
+        (names,) = self.strings(Kind.GET_QUOTA, most=1)
+        of = [] if domid is None else numbers(arguments.domid(domid))
+        return {name: self._number(Kind.GET_QUOTA, *of, name.encode()) for name in names.split()}
+
+    def set_quota(self, name: str, value: int, domid: int | None = None) -> None:
+        """Limit one thing for a domain, or for all that come (SET_QUOTA); 0 is no limit. EINVAL: unknown."""
+        if not name or not name.isascii() or not name.isprintable():
+            raise ValueError(f"{name!r} is no name of a quota")
+        limit = arguments.natural("value", value, 2**31 - 1)
+        of = [] if domid is None else numbers(arguments.domid(domid))
+        self.request(Kind.SET_QUOTA, None, *of, name.encode(), *numbers(limit))
+
+    def _number(self, kind: Kind, *words: bytes) -> int:
+        (text,) = self.strings(kind, *words, most=1)
+        if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MOST):
+            raise StoreError(errno.EPROTO, f"an answer that is no number: {text[:40]!r}", kind.operation)
+        return int(text)
 
     def is_introduced(self, domid: int) -> bool:
         """Whether a domain can use xenstore."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
@@ -13,12 +14,15 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from pyxc import arguments
+from pyxc.errors import StoreError
 from pyxc.store.connection import Connection, Request
 from pyxc.store.session import Session
 from pyxc.store.wire import Kind, Message, join, path_bytes
 from pyxc.waiting import until_readable_async
 
 EVENTS_MOST = 1024
+_DEPTH_MOST = 2**31 - 1
 """Events of one Watch that wait to be taken, and one for each path that it watches."""
 
 
@@ -30,6 +34,20 @@ class Event(NamedTuple):
 
     path: str
     token: Any
+
+
+class _Watched(NamedTuple):
+    """A path that is watched, with the token of who watches it, and how many levels below it count."""
+
+    path: str
+    token: Any
+    depth: int | None
+
+    def covers(self, path: str) -> bool:
+        """Whether an event is near enough; names of domains below a special event are."""
+        if self.depth is None or path.startswith("@"):
+            return True
+        return path.rstrip("/").count("/") - self.path.rstrip("/").count("/") <= self.depth
 
 
 class Watch:
@@ -48,7 +66,7 @@ class Watch:
     def __init__(self, session: Session, connection: Connection) -> None:
         self._session = session
         self._connection = connection
-        self._watched: dict[str, tuple[str, Any]] = {}
+        self._watched: dict[str, _Watched] = {}
         self._events: dict[tuple[str, str], Event] = {}
         self._overrun: set[str] = set()
         self._ended = False
@@ -56,9 +74,25 @@ class Watch:
         self._dropped = weakref.finalize(self, _drop, connection, self._watched)
         self._dropped.atexit = False
 
-    def add(self, path: str, token: Any = None) -> None:
-        """Watch one more path; a token of any kind comes back in its events. StoreError, ValueError."""
+    def add(self, path: str, token: Any = None, depth: int | None = None) -> None:
+        """Watch one more path; a token of any kind comes back in its events. StoreError, ValueError.
+
+        `depth` is how many levels below it count: 0 only the node itself. xenstored of Xen 4.22 and newer
+        then fires for no others; events of an older one are dropped here. With 1, @releaseDomain and
+        @introduceDomain name the domain, as "@releaseDomain/5": EINVAL where xenstored cannot do that.
+        """
         path_bytes(path, special=True)
+        if depth is not None:
+            arguments.natural("depth", depth, _DEPTH_MOST)
+        try:
+            self._add(path, token, depth, () if depth is None else (str(depth).encode(),))
+        except StoreError as error:
+            if depth is None or path.startswith("@") or error.errno != errno.EINVAL:
+                raise
+            self._add(path, token, depth)
+
+    def _add(self, path: str, token: Any, depth: int | None, words: tuple[bytes, ...] = ()) -> None:
+        """`words` are those by which xenstored is asked for a depth, none where it knows of no such thing."""
         if not self._connection.answered:
             # Asked for a watch, Linux's device itself waits for xenstored: for ever, and no signal ends it.
             self._ask(Kind.GET_DOMAIN_PATH, None, b"0")
@@ -66,9 +100,9 @@ class Watch:
         with self._connection.locked():
             self._check()
             # It fires at once: the place for its events has to be there first.
-            self._watched[wire_token] = path, token
+            self._watched[wire_token] = _Watched(path, token, depth)
             self._connection.subscribe(wire_token, self)
-        request = self._prepared(Kind.WATCH, path, wire_token.encode())
+        request = self._prepared(Kind.WATCH, path, wire_token.encode(), *words)
         request.undo = partial(_unwatched, path, wire_token)
         try:
             self._session.ask(self._connection, request, path)
@@ -82,7 +116,7 @@ class Watch:
     def remove(self, path: str, token: Any = None) -> None:
         """Watch it no more; events that still wait are dropped. KeyError when it is not watched so."""
         with self._connection.locked():
-            found = [key for key, (known, kept) in self._watched.items() if known == path and kept is token]
+            found = [key for key, one in self._watched.items() if one.path == path and one.token is token]
         if not found:
             raise KeyError(f"this watch does not cover {path}")
         self._silence(found[0])
@@ -182,17 +216,17 @@ class Watch:
 
     def put(self, path: str, token: str) -> None:
         """The connection brings an event."""
-        if token in self._overrun:
+        if token in self._overrun or not self._watched[token].covers(path):
             return
         self._events[path, token] = self._event(path, token)
         if len(self._events) > EVENTS_MOST + len(self._watched):
-            paths = {waiting: self._watched[waiting][0] for _, waiting in self._events}
+            paths = {waiting: self._watched[waiting].path for _, waiting in self._events}
             self._events = {(path, token): self._event(path, token) for token, path in paths.items()}
             self._overrun = set(paths)
         self._show()
 
     def _event(self, path: str, token: str) -> Event:
-        watched, own_token = self._watched[token]
+        watched, own_token, _ = self._watched[token]
         return Event(path, watched if own_token is None else own_token)
 
     def end(self) -> None:
@@ -252,11 +286,11 @@ def _unwatched(path: str, wire_token: str, answer: Message) -> Request | None:
     return _unwatch(path, wire_token) if answer.kind == Kind.WATCH else None
 
 
-def _drop(connection: Connection, watched: dict[str, tuple[str, Any]]) -> None:
+def _drop(connection: Connection, watched: dict[str, _Watched]) -> None:
     """End all watches. Takes no lock: a finalizer may call it."""
-    for wire_token, (path, _) in list(watched.items()):
+    for wire_token, one in list(watched.items()):
         connection.unsubscribe(wire_token)
-        connection.send_later(_unwatch(path, wire_token))
+        connection.send_later(_unwatch(one.path, wire_token))
         watched.pop(wire_token, None)
 
 

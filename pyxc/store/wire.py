@@ -53,6 +53,10 @@ class Kind(IntEnum):
     RESTRICT = 20
     RESET_WATCHES = 21
     DIRECTORY_PART = 22
+    GET_FEATURE = 23
+    SET_FEATURE = 24
+    GET_QUOTA = 25
+    SET_QUOTA = 26
 
     @property
     def operation(self) -> str:
@@ -71,9 +75,24 @@ CHANGES = frozenset(
         Kind.SET_PERMS,
         Kind.RESUME,
         Kind.SET_TARGET,
+        Kind.SET_FEATURE,
+        Kind.SET_QUOTA,
     )
 )
 """Requests that a read-only client refuses."""
+
+
+class StoreFeature(Flags):
+    """What a xenstored can do besides (XENSTORE_SERVER_FEATURE_*, public/io/xs_wire.h)."""
+
+    RECONNECTION = 1 << 0
+    """A guest may begin afresh on its ring."""
+    ERROR = 1 << 1
+    """It writes into the ring why it gave up."""
+    WATCHDEPTH = 1 << 2
+    """Watches may be of nodes to a depth; since 4.22."""
+    DOMID_ANY = 1 << 3
+    """A permission may be for all domains; since 4.22."""
 
 
 class Access(Flags):

@@ -68,6 +68,8 @@ EVERY_COMMAND = {
     "store read": ["store", "read", "/local", "--target", "sim:"],
     "store write": ["store", "write", "/local/note", "1", "--target", "sim:"],
     "store rm": ["store", "rm", "/local/note", "--target", "sim:"],
+    "store features": ["store", "features", "--target", "sim:"],
+    "store quota": ["store", "quota", "nodes", "--target", "sim:"],
     "store watch": ["store", "watch", "-n", "1", "/local", "--target", "sim:"],
     "demo": ["demo", "--target", "sim:"],
     "label get": ["label", "get", "CORE"],
@@ -97,8 +99,9 @@ def test_dump_core(pyxc, host, tmp_path):
 
 
 @pytest.mark.parametrize("name", build().commands)
-def test_every_command_has_json(pyxc, guarded, core, policy, guest_config, name):
-    """On a host with an empty cpu pool and a free cpu."""
+def test_every_command_has_json(pyxc, guarded, core, policy, guest_config, name, monkeypatch):
+    """On a host with an empty cpu pool, a free cpu, and a xenstored that is newer than its hypervisor."""
+    monkeypatch.setattr(guarded.store.host, "since", lambda *release: True)
     guarded.pools[1] = CpuPool(1, Scheduler.CREDIT)
     guarded.pools[0].cpus = 0b11 if name == "cpupool-cpu-remove" else 0b01
     files = {"CORE": core, "POLICY": policy, "CONFIG": guest_config, "SAVED": str(SAVED / "pv.save.gz")}

@@ -129,8 +129,8 @@ def test_rm(pyxc, store):
 def test_watch(pyxc, store, monkeypatch):
     made = StoreClient.watch
 
-    def watch_and_change(self, *paths):
-        watch = made(self, *paths)
+    def watch_and_change(self, *paths, depth):
+        watch = made(self, *paths, depth=depth)
         store.write("/x/a", "changed")
         return watch
 
@@ -193,3 +193,43 @@ def test_values_survive_printing_and_typing():
     for pair in itertools.product(b"\0\x07\x08\n\\x19a\xff", repeat=2):
         assert unescaped(escaped(bytes(pair))) == bytes(pair)
     assert escaped(b"\0\x07\x08 ~\x7f\xff\t\r\\") == r"\000\007\x08 ~\x7f\xff\t\r\\"
+
+
+NEW = ("--target", "sim:xen-4.22")
+
+
+def test_features(pyxc):
+    assert pyxc("store", "features", *NEW) == (0, "error\nwatchdepth\ndomid_any\n", "")
+    assert pyxc("store", "features", "1", "--json", *NEW).json == {
+        "schema": 1, "domid": 1, "features": ["error", "watchdepth", "domid_any"],
+    }  # fmt: skip
+
+
+def test_quotas(pyxc):
+    outcome = pyxc("store", "quota", *NEW)
+    assert "nodes             : 1000\nwatches           : 128\n" in outcome.out
+    assert pyxc("store", "quota", "-d", "1", "nodes", "--json", *NEW).json == {
+        "schema": 1, "domid": 1, "quotas": {"nodes": 1000},
+    }  # fmt: skip
+    assert pyxc("store", "quota", "nodes", "7", "--json", *NEW).json == {"schema": 1, "done": ["nodes"]}
+    assert "spoons: no such quota; there are nodes, watches" in pyxc("store", "quota", "spoons", *NEW).err
+    assert pyxc("store", "quota", "spoons", "7", *NEW).status == 1
+
+
+def test_watch_to_a_depth(pyxc, store, monkeypatch):
+    made = StoreClient.watch
+
+    def watch_and_change(self, *paths, depth):
+        watch = made(self, *paths, depth=depth)
+        for path in ("/x/a/b/c", "/x/a"):
+            store.write(path, "changed")
+        return watch
+
+    monkeypatch.setattr(StoreClient, "watch", watch_and_change)
+    assert pyxc("store", "watch", "-d", "1", "-n", "2", "/x", *SIM).out == "/x\n/x/a\n"
+
+
+def test_an_older_xenstored_has_no_quotas_to_be_asked_for(pyxc):
+    for words in (["features"], ["quota"]):
+        outcome = pyxc("store", *words, *SIM)
+        assert outcome.status == 1 and "ENOSYS" in outcome.err

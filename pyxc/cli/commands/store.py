@@ -46,7 +46,18 @@ def add(program: Program) -> None:
     _add_paths(remove)
     watch = program.add("store watch", watch_nodes, "print the paths of changes until interrupted")
     watch.add_argument("-n", "--number", type=number, metavar="N", help="end after N events")
+    watch.add_argument("-d", "--depth", type=number, metavar="N", help="count so many levels below PATH only")
     _add_paths(watch)
+    _add_limits(program)
+
+
+def _add_limits(program: Program) -> None:
+    features = program.add("store features", show_features, "show what xenstored can do, or lets a domain do")
+    features.add_argument("domid", metavar="DOMID", nargs="?", type=number, help="a domain; this one without")
+    quota = program.add("store quota", quotas, "show or set how much a domain, or those to come, may have")
+    quota.add_argument("-d", "--domid", metavar="DOMID", type=number, help="a domain; those to come without")
+    quota.add_argument("name", metavar="NAME", nargs="?", help="one thing, as nodes or watches; all without")
+    quota.add_argument("value", metavar="VALUE", nargs="?", type=number, help="set it; 0 is no limit")
 
 
 def _add_prefix(parser: Parser) -> None:
@@ -217,7 +228,7 @@ def _done(args: argparse.Namespace, paths: list[str]) -> int:
 def watch_nodes(args: argparse.Namespace) -> int:
     if args.json and args.number is None:
         raise UsageError("--json needs --number: it prints one object at the end")
-    with _opened(args) as store, store.watch(*args.paths) as watch:
+    with _opened(args) as store, store.watch(*args.paths, depth=args.depth) as watch:
         events = itertools.islice(watch, args.number)
         if args.json:
             output.as_json(events=[{"path": event.path, "watched": event.token} for event in events])
@@ -225,6 +236,33 @@ def watch_nodes(args: argparse.Namespace) -> int:
         for event in events:
             output.lines([event.path])
             output.flush()
+    return 0
+
+
+def show_features(args: argparse.Namespace) -> int:
+    with _opened(args) as store:
+        features = store.features(args.domid)
+    names = [str(feature.name).lower() for feature in features]
+    if args.json:
+        output.as_json(domid=args.domid, features=names)
+    else:
+        output.lines(names)
+    return 0
+
+
+def quotas(args: argparse.Namespace) -> int:
+    with _opened(args) as store:
+        if args.value is not None:
+            store.set_quota(args.name, args.value, args.domid)
+            return _done(args, [args.name])
+        found = store.quotas(args.domid)
+    if args.name is not None and args.name not in found:
+        raise Failed(f"{args.name}: no such quota; there are {', '.join(found)}")
+    wanted = {name: value for name, value in found.items() if args.name in (None, name)}
+    if args.json:
+        output.as_json(domid=args.domid, quotas=wanted)
+    else:
+        output.lines(f"{name:<18}: {value}" for name, value in wanted.items())
     return 0
 
 

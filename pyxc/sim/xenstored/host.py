@@ -16,6 +16,10 @@ class HostDomains:
     def __init__(self, xen: Host) -> None:
         self._xen = xen
 
+    def since(self, *release: int) -> bool:
+        """Whether Xen is that release or a newer one."""
+        return self._xen.profile.since(*release)
+
     def exists(self, domid: int) -> bool:
         """Whether there is a domain that is not going away."""
         domain = self._xen.domains.get(domid)

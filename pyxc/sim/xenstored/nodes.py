@@ -13,10 +13,6 @@ from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Permission, join
 _PERMISSION = re.compile(r"([nrwb])\s*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
 _U32 = 2**32 - 1
 _OWN = Access.READ | Access.WRITE
-_NODES_MOST = 1000
-_NODE_BYTES_MOST = 2048
-_PERMISSIONS_MOST = 5
-"""A guest's limits."""
 
 
 @answers(Kind.READ)
@@ -76,7 +72,7 @@ def _create(request: Request, path: str, value: bytes) -> None:
     while (top := request.view.get(parent_of(missing[-1]))) is None:
         missing.append(parent_of(missing[-1]))
     session = request.session
-    if session.guest and request.server.tree.owned_by(session.domid) + len(missing) > _NODES_MOST:
+    if request.exceeds("nodes", request.server.tree.owned_by(session.domid) + len(missing)):
         raise Refused(errno.ENOSPC)
     permissions = top.permissions
     if session.guest:
@@ -91,7 +87,7 @@ def _create(request: Request, path: str, value: bytes) -> None:
 
 def _put(request: Request, path: str, node: Node) -> None:
     size = len(node.value) + sum(len(name) + 1 for name in node.children)
-    if request.session.guest and size > _NODE_BYTES_MOST:
+    if request.exceeds("node-size", size):
         raise Refused(errno.ENOSPC)
     request.view.put(path, node)
 
@@ -145,7 +141,7 @@ def set_permissions(request: Request) -> bytes:
     if request.payload.count(b"\0") < 2:
         raise Refused(errno.EINVAL)
     text, *texts = request.strings(2)
-    if request.session.guest and len(texts) > _PERMISSIONS_MOST:
+    if request.exceeds("node-permissions", len(texts)):
         raise Refused(errno.ENOSPC)
     permissions = _parse(texts)
     if not request.server.host.exists(permissions[0].domid):

@@ -89,6 +89,18 @@ class Request:
     def view(self) -> View:
         return self.transaction or self.server.tree
 
+    @property
+    def features(self) -> int:
+        """What xenstored does for the sender, of what is new since 4.22."""
+        if not self.server.host.since(4, 22):
+            return 0
+        return self.server.limits.of(self.session.domid).features
+
+    def exceeds(self, quota: str, count: int) -> bool:
+        """Whether a guest would have too much of something."""
+        limit = self.server.limits.of(self.session.domid).quotas[quota]
+        return self.session.guest and 0 < limit < count
+
     def strings(self, least: int) -> list[str]:
         """Strings that have an end, at least so many. Refused (EINVAL)."""
         found = self.payload.split(b"\0")[:-1]

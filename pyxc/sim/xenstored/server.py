@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from pyxc.errors import StoreError
-from pyxc.sim.xenstored import control, domains, nodes, transactions, watches
+from pyxc.sim.xenstored import control, domains, limits, nodes, transactions, watches
 from pyxc.sim.xenstored.channel import SimChannel
+from pyxc.sim.xenstored.daemon import Limits
 from pyxc.sim.xenstored.host import HostDomains
 from pyxc.sim.xenstored.request import HANDLERS, Introduced, Refused, Request
 from pyxc.sim.xenstored.session import Session
@@ -18,7 +19,7 @@ from pyxc.sim.xenstored.tree import Permissions, Tree, parent_of
 from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Message, Permission, join
 
 INTRODUCE, RELEASE = "@introduceDomain", "@releaseDomain"
-OPERATIONS = (nodes, watches, transactions, domains, control)
+OPERATIONS = (nodes, watches, transactions, domains, control, limits)
 """The modules that fill the register of handlers."""
 _DOM0_ONLY: Permissions = (Permission(0, Access.NONE),)
 
@@ -30,7 +31,12 @@ _OF_DOM0 = (
     Kind.IS_DOMAIN_INTRODUCED,
     Kind.RESUME,
     Kind.SET_TARGET,
+    Kind.SET_FEATURE,
+    Kind.GET_QUOTA,
+    Kind.SET_QUOTA,
 )
+_NEW = (Kind.GET_FEATURE, Kind.SET_FEATURE, Kind.GET_QUOTA, Kind.SET_QUOTA)
+"""Requests that there are since 4.22."""
 _WITHOUT_TRANSACTION = (Kind.WATCH, Kind.UNWATCH)
 """Requests that do not look at the number of a transaction."""
 
@@ -46,6 +52,7 @@ class Xenstored:
         self.host = host
         self.tree = Tree()
         self.lock = lock
+        self.limits = Limits()
         self.sessions: list[Session] = []
         self._introduced = {0: Introduced()}
         self._special = {INTRODUCE: _DOM0_ONLY, RELEASE: _DOM0_ONLY}
@@ -95,7 +102,7 @@ class Xenstored:
 
     def _carry_out(self, session: Session, message: Message) -> bytes:
         handler = HANDLERS.get(message.kind)
-        if handler is None:
+        if handler is None or (message.kind in _NEW and not self.host.since(4, 22)):
             raise Refused(errno.ENOSYS)
         if session.guest and message.kind in _OF_DOM0:
             raise Refused(errno.EACCES)
@@ -130,10 +137,12 @@ class Xenstored:
             if any(session.access(permissions) & Access.READ for permissions in visible):
                 session.fire(path, exact)
 
-    def _fire_special(self, name: str) -> None:
+    def _fire_special(self, name: str, *domids: int | None) -> None:
+        """Once for each domain, for those who want to know which, and for None once for the others."""
         for session in list(self.sessions):
             if session.access(self._special[name]) & Access.READ:
-                session.fire(name, exact=True)
+                for domid in domids:
+                    session.fire_special(name, domid)
 
     def set_special(self, session: Session, name: str, permissions: Permissions) -> None:
         """Who is told of a special event. Refused: EINVAL, EACCES."""
@@ -172,7 +181,7 @@ class Xenstored:
         """A domain can use xenstore, and dom0's end of the channel between them is a port."""
         with self.lock:
             self._introduced[domid] = Introduced(port)
-            self._fire_special(INTRODUCE)
+            self._fire_special(INTRODUCE, None, domid)
 
     def release(self, domid: int) -> None:
         """A domain cannot use xenstore any more. Refused (ENOENT)."""
@@ -188,16 +197,18 @@ class Xenstored:
         self.host.unbind(self._introduced.pop(domid).port)
         for session in [one for one in self.sessions if one.domid == domid]:
             self.disconnect(session)
-        self._fire_special(RELEASE)
+        self.limits.forget(domid)
+        self._fire_special(RELEASE, None, domid)
 
     def check_domains(self) -> None:
         """What it does at VIRQ_DOM_EXC: look which domains stopped or are gone."""
         with self.lock:
-            stopped = False
+            stopped = []
             for domid, domain in list(self._introduced.items()):
                 if not self.host.exists(domid):
                     self._remove(domid)
                 elif self.host.stopped(domid) and not domain.stopped:
-                    domain.stopped = stopped = True
+                    domain.stopped = True
+                    stopped.append(domid)
             if stopped:
-                self._fire_special(RELEASE)
+                self._fire_special(RELEASE, *stopped, None)

@@ -14,11 +14,21 @@ _ALL = Access.READ | Access.WRITE
 
 
 class Watched(NamedTuple):
-    """`path` is absolute; `told_without` is what events leave out of it when it was given as relative."""
+    """`path` is absolute; `told_without` is what events leave out of it when it was given as relative.
+
+    `depth` is how many levels below it count, None: all.
+    """
 
     path: str
     token: str
     told_without: str
+    depth: int | None = None
+
+    def covers(self, path: str) -> bool:
+        """Whether a node is this one, or near enough below it."""
+        if path == self.path or self.depth is None:
+            return path == self.path or is_below(path, self.path)
+        return is_below(path, self.path) and path.count("/") - self.path.rstrip("/").count("/") <= self.depth
 
 
 class Session:
@@ -66,9 +76,9 @@ class Session:
         absolute = self.absolute(path)
         return any(one[:2] == (absolute, token) for one in self.watches)
 
-    def watch(self, path: str, token: str) -> None:
+    def watch(self, path: str, token: str, depth: int | None = None) -> None:
         absolute = self.absolute(path)
-        self.watches.append(Watched(absolute, token, "" if absolute == path else self._home))
+        self.watches.append(Watched(absolute, token, "" if absolute == path else self._home, depth))
 
     def unwatch(self, path: str, token: str) -> bool:
         """Whether there was such a watch."""
@@ -79,8 +89,17 @@ class Session:
     def fire(self, path: str, exact: bool) -> None:
         """Tell the client of something that happened, once for each watch that it is news for."""
         for one in self.watches:
-            if path == one.path or (not exact and is_below(path, one.path)):
+            if path == one.path or (not exact and one.covers(path)):
                 self.tell(one, path)
+
+    def fire_special(self, name: str, domid: int | None) -> None:
+        """Tell of a special event: of which domain where a watch has a depth; of None where it has none."""
+        for one in self.watches:
+            if domid is None:
+                if one.path == name and one.depth is None:
+                    self.tell(one, name)
+            elif one.path == f"{name}/{domid}" or (one.path == name and one.depth):
+                self.tell(one, f"{name}/{domid}")
 
     def tell(self, watch: Watched, path: str) -> None:
         """Tell the client of a path that one of its watches is for."""

@@ -8,16 +8,13 @@ import errno
 from pyxc.sim.xenstored.request import OK, Refused, Request, answers
 from pyxc.store.wire import Kind
 
-_TRANSACTIONS_MOST = 10
-"""A guest's limit."""
-
 
 @answers(Kind.TRANSACTION_START)
 def transaction_start(request: Request) -> bytes:
     session = request.session
     if request.transaction is not None:
         raise Refused(errno.EBUSY)
-    if session.guest and len(session.transactions) > _TRANSACTIONS_MOST:
+    if request.exceeds("transactions", len(session.transactions)):
         raise Refused(errno.ENOSPC)
     return b"%d\0" % session.begin()
 

@@ -6,15 +6,15 @@ from __future__ import annotations
 import errno
 
 from pyxc.sim.xenstored.request import OK, Refused, Request, answers
-from pyxc.store.wire import RELATIVE_MOST, Kind
-
-_WATCHES_MOST = 128
-"""A guest's limit."""
+from pyxc.store.wire import RELATIVE_MOST, Kind, StoreFeature
 
 
 @answers(Kind.WATCH)
 def watch(request: Request) -> bytes:
-    path, token = _path_and_token(request)
+    path, token, *depths = request.strings(2)
+    depth = request.number(depths[0]) if depths else None
+    if len(depths) > bool(request.features & StoreFeature.WATCHDEPTH) or (depth or 0) < 0:
+        raise Refused(errno.EINVAL)
     if path.startswith("@"):
         if len(path) > RELATIVE_MOST:
             raise Refused(errno.EINVAL)
@@ -23,9 +23,9 @@ def watch(request: Request) -> bytes:
     session = request.session
     if session.watched(path, token):
         raise Refused(errno.EEXIST)
-    if session.guest and len(session.watches) > _WATCHES_MOST:
+    if request.exceeds("watches", len(session.watches)):
         raise Refused(errno.E2BIG)
-    session.watch(path, token)
+    session.watch(path, token, depth)
     return OK
 
 

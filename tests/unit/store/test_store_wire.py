@@ -20,7 +20,7 @@ from pyxc.store.wire import Message, Parser, error_of, join, path_bytes, split
 KINDS = (
     "control directory read get_perms watch unwatch transaction_start transaction_end introduce release "
     "get_domain_path write mkdir rm set_perms watch_event error is_domain_introduced resume set_target "
-    "restrict reset_watches directory_part"
+    "restrict reset_watches directory_part get_feature set_feature get_quota set_quota"
 ).split()
 """In the order of enum xsd_sockmsg_type."""
 
