@@ -8,7 +8,7 @@ from pathlib import Path
 from lab import artifacts, cache, cpio, host
 
 SOURCES = Path(__file__).with_name("guests")
-SMALL = {"pv": ["-m64"], "pvh": ["-m32"]}
+SMALL = {"pv": ["-m64"], "pvh": ["-m32"], "pv32": ["-m32"]}
 
 
 def directory() -> Path:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import builds
 import ground_truth
 import pytest
 
@@ -131,6 +132,13 @@ def pvh(xen: pyxc.Xen) -> Iterator[pyxc.Domain]:
     xen.call(domctl_paging.SHADOW_OP_SET_ALLOCATION, domain.domid, mb=2)
     yield domain
     _remove(domain)
+
+
+@pytest.fixture
+def build(xen: pyxc.Xen) -> Iterator[builds.Build]:
+    """Builds the lab's guests: build("pvh", "pq", memory_kb=16384); in the end none of them is left."""
+    with builds.builder(xen) as build:
+        yield build
 
 
 def _remove(domain: pyxc.Domain) -> None:

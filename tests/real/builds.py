@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Guests that pyxc builds of the lab's images, and what they print."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pyxc
+from pyxc import ShutdownReason
+from pyxc.guest.built import BuiltDomain
+
+PATTERN = array("Q", (0x7079786300000000 + index for index in range(512))).tobytes()
+PATTERN_AT = {"pv": 1, "pv32": 1, "pvh": 0x101}
+"""Where the small guests have it: in pages of their address space."""
+PATIENCE_S = 60
+
+
+class Build(Protocol):
+    """Builds one of the lab's guests, by the name of its image."""
+
+    def __call__(self, name: str, command_line: str, **options: object) -> BuiltDomain: ...
+
+
+def image(name: str) -> Path:
+    return Path(os.environ["PYXC_GUESTS"]) / name
+
+
+@contextmanager
+def builder(xen: pyxc.Xen) -> Iterator[Build]:
+    """A way to build; whatever was built is destroyed in the end, and leaves nothing."""
+    before, free, made = list(xen.domains), xen.physinfo().free_memory_kb, []
+
+    def build(name: str, command_line: str, **options: object) -> BuiltDomain:
+        made.append(xen.domains.build(image(name), command_line=command_line, **options))
+        return made[-1]
+
+    yield build
+    for domain in made:
+        if domain.exists():
+            domain.destroy()
+    assert list(xen.domains) == before
+    deadline = time.monotonic() + PATIENCE_S
+    while xen.physinfo().free_memory_kb < free - 1024:
+        assert time.monotonic() < deadline, "memory of the guests is not free again"
+        time.sleep(0.1)
+
+
+def wait_for_the_end(domain: pyxc.Domain) -> ShutdownReason | int | None:
+    deadline = time.monotonic() + PATIENCE_S
+    while (reason := domain.info().shutdown_reason) is None:
+        assert time.monotonic() < deadline, f"the guest did not end in {PATIENCE_S} s"
+        time.sleep(0.01)
+    return reason
+
+
+def printed(domain: BuiltDomain) -> bytes:
+    """What it has put into its console's ring."""
+    ring = domain.memory.read(domain.console_frame)
+    (produced,) = struct.unpack_from("<I", ring, 3084)
+    return ring[1024 : 1024 + produced]
+
+
+def wait_for_text(domain: BuiltDomain, text: bytes, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while text not in printed(domain):
+        reason = domain.info().shutdown_reason
+        assert reason is None and time.monotonic() < deadline, (reason, printed(domain))
+        time.sleep(0.1)
