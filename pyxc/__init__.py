@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyxc.abi.sched import ShutdownReason
     from pyxc.abi.sysctl import Capability
     from pyxc.abi.version import Feature
+    from pyxc.call.records import asdict
     from pyxc.domain.affinity import Affinity
     from pyxc.domain.channels import Channel
     from pyxc.domain.console import Console
@@ -183,6 +184,7 @@ __all__ = [
     "Vnuma",
     "VnumaRange",
     "Xen",
+    "asdict",
     "connect",
     "open",
     "open_store",
@@ -202,6 +204,7 @@ _MODULES = {
     "abi.sched": "ShutdownReason",
     "abi.sysctl": "Capability",
     "abi.version": "Feature",
+    "call.records": "asdict",
     "domain.affinity": "Affinity",
     "domain.channels": "Channel",
     "domain.console": "Console",

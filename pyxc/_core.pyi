@@ -18,7 +18,7 @@ PYTHON_GIL=0 forbids it, under which pyxc must not be used).
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NoReturn, Self, final
+from typing import Any, Final, NoReturn, Self, final, overload
 
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
@@ -177,6 +177,11 @@ class ForeignMap:
     def close(self) -> None:
         """Unmap. More than once is allowed."""
     def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, key: int, /) -> int: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> bytes:
+        """A byte as a number, or a copy of a part as bytes; memoryview() shows the memory without a copy."""
     def __enter__(self) -> ForeignMap: ...
     def __exit__(self, *exc: object) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...

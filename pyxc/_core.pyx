@@ -468,7 +468,7 @@ cdef class Pool:
         if size > MOST_BYTES:
             raise MemoryError(f"cannot map {size} bytes for a hypercall")
         if self.closed:
-            raise ValueError("this pool is closed")
+            raise ValueError("this Xen is closed")
         check_fork(self.born, "pool")
         pages = size // KERNEL_PAGE + (size % KERNEL_PAGE != 0) if size else 1
         shelf = <list> self.shelves[pages] if pages <= POOLED_PAGES else None
@@ -631,6 +631,11 @@ cdef class ForeignMap:
 
     def __len__(self):
         return self.size
+
+    def __getitem__(self, key):
+        with memoryview(self) as view:
+            found = view[key]
+            return bytes(found) if isinstance(key, slice) else found
 
     def __repr__(self):
         access = "writable" if self.writable else "read-only"

@@ -12,6 +12,7 @@ from pyxc.abi.page import MOST_FRAME
 
 if TYPE_CHECKING:  # the module is imported where it is needed: it takes long
     import uuid
+    from enum import IntEnum
 
 
 def natural(name: str, value: SupportsIndex, most: int, least: int = 0) -> int:
@@ -20,6 +21,17 @@ def natural(name: str, value: SupportsIndex, most: int, least: int = 0) -> int:
     if not least <= number <= most:
         raise ValueError(f"{name} is {number}: it must be from {least} to {most}")
     return number
+
+
+def member(name: str, kind: type[IntEnum], value: SupportsIndex | str, most: int = 2**32 - 1) -> int:
+    """The number of a member of an enum: a member, its name in any case, or any number up to `most`."""
+    if not isinstance(value, str):
+        return natural(name, value, most)
+    try:
+        return kind[value.upper()]
+    except KeyError:
+        names = ", ".join(known.name.lower() for known in kind)
+        raise ValueError(f"{name} {value!r} is unknown: expected one of {names}") from None
 
 
 def frame(name: str, value: SupportsIndex) -> int:

@@ -81,6 +81,10 @@ def chosen(target: str | None) -> str | None:
     return target or os.environ.get("PYXC_TARGET") or None
 
 
+def _meant(target: str) -> str:
+    return f"{target}:" if target in ("sim", "replay") else f"{SIMULATED}{target}"
+
+
 def open_link(target: str | None, gate: Gate = "auto") -> Link:
     """The link to a target. What only some targets need is loaded only for them."""
     if target is None:
@@ -95,6 +99,8 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
         from pyxc.files.playback import replayed
 
         return replayed(target.removeprefix(REPLAYED), target)
+    if target.startswith(("xen-", "ppc64")) or target in ("sim", "replay"):
+        raise ValueError(f"unknown target {target!r}: did you mean {_meant(target)!r}?")
     known = f'expected None (the real hypervisor), "{SIMULATED}PROFILE" or "{REPLAYED}FILE"'
     raise ValueError(f"unknown target {target!r}: {known}")
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -131,6 +132,8 @@ class Xen(Host):
 
     def debug_keys(self, keys: str) -> None:
         """Press debug keys (sysctl debug_keys): what they print is in the console ring. "h" lists them."""
+        if not isinstance(keys, str):
+            raise TypeError(f"keys must be a string such as 'q', not {type(keys).__name__}")
         pressed = keys.encode("ascii")
         arguments.natural("number of keys", len(pressed), _DEBUG_KEYS_MOST)
         if not pressed:
@@ -204,7 +207,9 @@ class Xen(Host):
         """
         return self.domains[self.own_domid].pci.group(device)
 
-    def domctl(self, operation: str | Operation, domid: int | None = None, /, **fields: Any) -> Reply:
+    def domctl(
+        self, operation: str | Operation, domid: SupportsIndex | None = None, /, **fields: Any
+    ) -> Reply:
         """A domctl by name and fields, for what pyxc has no method for; see Caller.call() for fields.
 
         `xen.domctl("max_mem", 5, max_memkb=1 << 20)`. A program may declare an Operation of its own, as for
@@ -216,7 +221,9 @@ class Xen(Host):
         """A sysctl by name and fields, as domctl(); names are in pyxc.abi.sysctl."""
         return self._raw(SYSCTL, operation, None, fields)
 
-    def dom0_op(self, operation: str | Operation, domid: int | None = None, /, **fields: Any) -> Reply:
+    def dom0_op(
+        self, operation: str | Operation, domid: SupportsIndex | None = None, /, **fields: Any
+    ) -> Reply:
         """A dom0_op by name and fields, as domctl(), on a Xen of 2006; names are in pyxc.abi.dom0_ops."""
         return self._raw(DOM0_OP, operation, domid, fields)
 
@@ -233,9 +240,10 @@ class Xen(Host):
         return self.caller.dm_op(asked, arguments.domid(domid), *buffers, **fields)
 
     def _raw(
-        self, family: Family, operation: str | Operation, domid: int | None, fields: dict[str, Any]
+        self, family: Family, operation: str | Operation, domid: SupportsIndex | None, fields: dict[str, Any]
     ) -> Reply:
-        return self.call(self._asked(family, operation), domid, **fields)
+        number = None if domid is None else operator.index(domid)
+        return self.call(self._asked(family, operation), number, **fields)
 
     def _asked(self, family: Family, operation: str | Operation) -> Operation:
         if isinstance(operation, str):

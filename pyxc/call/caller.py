@@ -54,9 +54,18 @@ class Reply(NamedTuple):
         """A field that says how much there is. DecodeError where that makes no sense."""
         return answers.number(name, self.field(name), most, least)
 
+    def __getitem__(self, name: Any) -> Any:
+        """A field by its name; by a number or a slice what is there in the tuple."""
+        return self.field(name) if isinstance(name, str) else tuple.__getitem__(self, name)
+
     def fields(self) -> dict[str, Any]:
         """All fields by name."""
         return self.layout.unpack(self.answer)
+
+    def __repr__(self) -> str:
+        fields = self.fields().items()
+        shown = "".join(f", {name}={value!r}" for name, value in fields if value not in (b"", 0))
+        return f"<Reply {self.layout.name}: result={self.result}{shown}>"
 
     def record(self, reader: Reader[R]) -> R:
         """The structure behind the envelope as a record."""
@@ -78,6 +87,9 @@ class Caller:
         self._plans: dict[Operation, Plan] = {}
         self._questions: dict[Operation, Callable[[int | None], Any]] = {}
         self._measured: set[tuple[Operation, str]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Caller of {self.link.target}>"
 
     def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Reply:
         """Ask the hypervisor for one operation.

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
+from enum import Enum, Flag
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pyxc._core import RecordReader
@@ -64,6 +66,40 @@ class Record(Generic[R]):
         number = interface.layout_number(family if isinstance(family, str) else family.name) or 0
         variants = (cls for span, cls in self._variants if span.holds((number, interface.xen)))
         return next(variants, self._cls)
+
+
+def asdict(record: Any) -> dict[str, Any]:
+    """A record, such as a DomainInfo, as a dict that json.dumps() takes, with the names that its repr shows.
+
+    Flags become lists of their names, members of enums their names, UUIDs text, and bytes hexadecimal digits.
+
+    >>> import pyxc
+    >>> info = pyxc.asdict(pyxc.open("sim:xen-4.17").domains[1].info())
+    >>> info["domid"], info["flags"], info["shutdown_reason"]
+    (1, ['BLOCKED'], None)
+    """
+    shown = record.shown_as() if hasattr(record, "shown_as") else {}
+    names = [name for field in record._fields for name in shown.get(field, (field,))]
+    return {name: _plain(getattr(record, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for it."""
+    if isinstance(value, Flag):
+        return [member.name for member in value]
+    if isinstance(value, Enum):
+        return value.name
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(one) for key, one in value.items()}
+    if isinstance(value, Iterable):
+        return [_plain(one) for one in value]
+    return str(value)
 
 
 def _rows(structure: Table | Operation) -> tuple[Any, ...]:

@@ -169,12 +169,12 @@ class Domain(Identity):
         """Undo one pause (domctl unpausedomain). From Xen 4.5 on EINVAL when it was not paused from here."""
         self.change(domctl.UNPAUSEDOMAIN)
 
-    def shutdown(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
+    def shutdown(self, reason: ShutdownReason | int | str = ShutdownReason.POWEROFF) -> None:
         """Stop it from outside, without asking the guest (sched_op remote_shutdown): it stays, shut down.
 
         ask.poweroff() asks the guest.
         """
-        self.change(sched.REMOTE_SHUTDOWN, reason=int(reason))
+        self.change(sched.REMOTE_SHUTDOWN, reason=arguments.member("reason", ShutdownReason, reason))
 
     def wait_shut_down(self, timeout: float | None = None) -> ShutdownReason | int | None:
         """Wait until it has shut down, and return why; None when it has gone instead.
@@ -333,15 +333,15 @@ class Domain(Identity):
 
         tsc.write(self, mode, khz, incarnation, elapsed_ns)
 
-    def send_trigger(self, trigger: Trigger | int, vcpu: int = 0) -> None:
+    def send_trigger(self, trigger: Trigger | int | str, vcpu: int = 0) -> None:
         """Press a button of its virtual machine (domctl sendtrigger).
 
         NMI for one vcpu of any domain; POWER and SLEEP for an HVM domain, EINVAL for PV; no x86 Xen does the
         others (Unsupported).
         """
-        arguments.natural("trigger", trigger, 2**32 - 1)
+        number = arguments.member("trigger", Trigger, trigger)
         arguments.natural("vcpu", vcpu, MOST_VCPUS - 1)
-        self.change(domctl.SENDTRIGGER, trigger=int(trigger), vcpu=vcpu)
+        self.change(domctl.SENDTRIGGER, trigger=number, vcpu=vcpu)
 
     def set_target(self, domain: Domain) -> None:
         """Make it the device model of an HVM domain (domctl set_target): it may act on that one's memory.
@@ -462,4 +462,5 @@ class Domain(Identity):
         self.change(flask.RELABEL_DOMAIN, sid=Flask(self.xen).sid(label))
 
     def __repr__(self) -> str:
-        return f"<Domain {self.domid} {self.uuid} on {self.xen.link.target}>"
+        name = "" if self._name is None else f" {self._name!r}"
+        return f"<Domain {self.domid}{name} {self.uuid} on {self.xen.link.target}>"

@@ -21,16 +21,16 @@ class HvmParams:
     def __init__(self, domain: Identity) -> None:
         self._domain = domain
 
-    def read(self, param: HvmParam | int) -> int:
+    def read(self, param: HvmParam | int | str) -> int:
         """The value of one (hvm_op get_param)."""
-        arguments.natural("param", param, _PARAM_MAX)
-        return int(self._domain.call(hvm.GET_PARAM, index=int(param)).field("value"))
+        index = arguments.member("param", HvmParam, param, _PARAM_MAX)
+        return int(self._domain.call(hvm.GET_PARAM, index=index).field("value"))
 
-    def write(self, param: HvmParam | int, value: int) -> None:
+    def write(self, param: HvmParam | int | str, value: int) -> None:
         """Set one (hvm_op set_param)."""
-        arguments.natural("param", param, _PARAM_MAX)
+        index = arguments.member("param", HvmParam, param, _PARAM_MAX)
         arguments.natural("value", value, _VALUE_MAX)
-        self._domain.change(hvm.SET_PARAM, index=int(param), value=value)
+        self._domain.change(hvm.SET_PARAM, index=index, value=value)
 
     def all(self) -> dict[HvmParam, int]:
         """All that this Xen discloses, in one multicall (hvm_op get_param)."""

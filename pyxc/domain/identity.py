@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyxc import errors
 from pyxc.abi import domctl
@@ -148,3 +148,14 @@ class Identity:
 
     def __hash__(self) -> int:
         return hash((self.domid, self.uuid))
+
+    def __index__(self) -> int:
+        """Its id: a domain is accepted wherever a domid is."""
+        return self.domid
+
+    def __lt__(self, other: Identity) -> bool:
+        """Domains are sorted by id."""
+        return self.domid < other.domid
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} belongs to an open Xen and cannot be pickled: keep its UUID instead")

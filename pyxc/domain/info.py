@@ -78,6 +78,26 @@ class DomainInfo(NamedTuple):
         return bool(self.flag_bits & DomainFlag.PAUSED)
 
     @property
+    def running(self) -> bool:
+        """A vcpu of it is running on a cpu."""
+        return bool(self.flags & DomainFlag.RUNNING)
+
+    @property
+    def blocked(self) -> bool:
+        """All of its vcpus wait for events."""
+        return bool(self.flags & DomainFlag.BLOCKED)
+
+    @property
+    def shut_down(self) -> bool:
+        """It has shut down, for `shutdown_reason`, and is still there."""
+        return bool(self.flags & DomainFlag.SHUTDOWN)
+
+    @property
+    def crashed(self) -> bool:
+        """It has shut down because it crashed."""
+        return self.shutdown_reason == ShutdownReason.CRASH
+
+    @property
     def dying(self) -> bool:
         return bool(self.flag_bits & DomainFlag.DYING)
 
@@ -104,13 +124,18 @@ class DomainInfo(NamedTuple):
         """
         return self.max_vcpu_id + 1 if self.max_vcpu_id < MOST_VCPUS else 0
 
+    @staticmethod
+    def shown_as() -> dict[str, tuple[str, ...]]:
+        """What repr() and asdict() show instead of a field: its meaning."""
+        return {"flag_bits": ("flags", "shutdown_reason"), "handle": ("uuid",)}
+
     def __repr__(self) -> str:
-        fields = [f"{name}={value!r}" for name, value in zip(self._fields, self) if name not in _SHOWN_BETTER]
+        fields = [f"{name}={value!r}" for name, value in zip(self._fields, self) if name not in _SHOWN_FIRST]
         shown = [f"domid={self.domid}", f"uuid={str(self.uuid)!r}", f"flags={self.flags!r}"]
         return f"DomainInfo({', '.join([*shown, f'shutdown_reason={self.shutdown_reason!r}', *fields])})"
 
 
-_SHOWN_BETTER = ("domid", "flag_bits", "handle")
+_SHOWN_FIRST = ("domid", *DomainInfo.shown_as())
 
 
 class FormerDomainInfo(DomainInfo):

@@ -22,6 +22,11 @@ class DomainState(NamedTuple):
     cap_bits: int
     unique_id: int
 
+    @staticmethod
+    def shown_as() -> dict[str, tuple[str, ...]]:
+        """What asdict() shows instead of a field: its meaning."""
+        return {"state_bits": ("flags",), "cap_bits": ("caps",)}
+
     @property
     def flags(self) -> StateFlag:
         """Whether it exists, has shut down, is dying or dead."""

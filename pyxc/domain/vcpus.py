@@ -123,6 +123,14 @@ class Vcpu:
     def _xen(self) -> Host:
         return self.domain.xen
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Vcpu):
+            return NotImplemented
+        return (self.domain, self.index) == (other.domain, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.domain, self.index))
+
     def __str__(self) -> str:
         return f"vcpu {self.index} of domain {self.domain.domid}"
 
@@ -144,7 +152,10 @@ class Vcpus(Sequence[Vcpu]):
     @overload
     def __getitem__(self, index: slice) -> list[Vcpu]: ...
     def __getitem__(self, index: int | slice) -> Vcpu | list[Vcpu]:
-        chosen = range(len(self))[index]
+        count = len(self)
+        if not isinstance(index, slice) and not -count <= index < count:
+            raise IndexError(f"domain {self._domain.domid} has {count} vcpus, not a vcpu {index}")
+        chosen = range(count)[index]
         return (
             Vcpu(self._domain, chosen) if isinstance(chosen, int) else [Vcpu(self._domain, i) for i in chosen]
         )

@@ -34,6 +34,7 @@ class Host:
     """The domain that this process runs in: tools run in dom0."""
 
     def __init__(self, link: Link, caller: Caller, names: bool = True) -> None:
+        self._closed = False
         self.link = link
         self.caller = caller
         self.call = caller.call
@@ -184,6 +185,7 @@ class Host:
 
     def close(self) -> None:
         """Close devices, mappings and xenstore. BufferError while a memoryview still holds a mapping."""
+        self._closed = True
         self.link.close()
         self.names.close()
         self.store.close()
@@ -197,4 +199,5 @@ class Host:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Xen {'.'.join(map(str, self.interface.xen))} at {self.link.target}>"
+        closed = ", closed" if self._closed else ""
+        return f"<Xen {'.'.join(map(str, self.interface.xen))} at {self.link.target}{closed}>"

@@ -51,6 +51,9 @@ class Names:
         self._store: StoreClient | None = None
         self._warned = False
 
+    def __repr__(self) -> str:
+        return f"<Names of {self._target or 'this host'}>"
+
     def domain_name(
         self, domid: int, uuid: UUID | bytes | None = None, *, strictly: bool = False
     ) -> str | None:

@@ -26,7 +26,7 @@ def test_a_domain_is_found_by_id_uuid_and_name(host: Host) -> None:
     assert hash(found) == hash(domains["web1"])
     assert found != domains[2] and found != "web1"
     assert (found.domid, str(found.uuid), found.name) == (1, WEB1, "web1")
-    assert repr(found) == f"<Domain 1 {WEB1} on sim:xen-4.17>"
+    assert repr(found) == f"<Domain 1 'web1' {WEB1} on sim:xen-4.17>"
 
 
 def test_a_domain_that_is_not_there_is_a_lookup_error(any_host: Host) -> None:
