@@ -160,10 +160,15 @@ class Ask:
             self._xen.store.write(path, str(kb))
             return
 
+        before = self._xen.store.read(path)
+
         def restore() -> None:
             self._domain.undo(domctl.MAX_MEM, max_memkb=info.max_memory_kb)
+            if before is not None and self._xen.store.read(path) != before:
+                self._xen.store.write(path, before)
 
-        with undoing.on_failure(restore, f"domain {info.domid} may now own up to {kb + above} KiB"):
+        left = f"domain {info.domid} may now own up to {kb + above} KiB, and may be asked for {kb}"
+        with undoing.on_failure(restore, left):
             self._domain.change(domctl.MAX_MEM, max_memkb=kb + above)
             self._populate_on_demand(info, kb)
             self._xen.store.write(path, str(kb))

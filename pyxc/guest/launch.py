@@ -9,7 +9,7 @@ from contextlib import suppress
 from pyxc import errors, undoing
 from pyxc.domain import naming
 from pyxc.domain.domains import Domains
-from pyxc.guest import nodes
+from pyxc.guest import nodes, remains
 from pyxc.guest.built import BuiltDomain
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.cpu_lists import cpu_set
@@ -57,8 +57,10 @@ def launch(xen: Host, config: GuestConfig, *, progress: Progress | None = None) 
 
 
 def _destroy(domain: BuiltDomain) -> None:
+    domain.xen.store.renew()  # the end of the connection may be what failed
     with suppress(errors.DomainNotFound, errors.DomainGone):
         domain.destroy()
+    remains.remove(domain)
 
 
 def _affinity(xen: Host, lists: tuple[str, ...]) -> tuple[frozenset[int], ...]:

@@ -7,7 +7,9 @@ What may stay nevertheless is in the table of docs/errors.md, and each error say
 from __future__ import annotations
 
 import errno
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,8 @@ from steps import INTERRUPT, INTERRUPT_BEFORE, WHOLE, Fault, Interrupted, Steps,
 import pyxc
 from pyxc import Scheduler, ShutdownReason, sim
 from pyxc.domain import memory
+from pyxc.guest.config import GuestConfig
+from pyxc.guest.launch import launch
 
 ERRNOS = (errno.EFAULT, errno.ENOMEM, errno.EAGAIN, errno.EPERM, errno.EINVAL, errno.EINTR)
 """Without ESRCH: that a domain has gone is believed, and then there is nothing to undo."""
@@ -96,6 +100,28 @@ def _rtds(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
     return build
 
 
+_KERNEL = Path(tempfile.gettempdir(), f"pyxc-kernel-{os.getpid()}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kernel() -> Iterator[None]:
+    """The file of a kernel, elsewhere than what is looked at."""
+    _KERNEL.write_bytes(sim.kernel("pvh"))
+    yield
+    _KERNEL.unlink()
+
+
+def _config(xen: pyxc.Xen, host: sim.Hypervisor) -> GuestConfig:
+    return GuestConfig("shop", str(_KERNEL), memory_kb=2048, max_memory_kb=2048)
+
+
+def _empty_parents(before: dict[str, Any], then: dict[str, Any]) -> bool:
+    """Nodes above those that were removed, as whoever writes below them makes them."""
+    made = then["store"].keys() - before["store"].keys()
+    others = [key for key in before if key != "store" and before[key] != then[key]]
+    return not others and all(then["store"][path][0] == b"" for path in made)
+
+
 def _dying(before: dict[str, Any], then: dict[str, Any]) -> bool:
     """It ends as soon as nobody holds it, whoever asks."""
     changed = [domain for domid, domain in then["domains"].items() if domain != before["domains"][domid]]
@@ -158,6 +184,12 @@ OPERATIONS: dict[str, Operation] = {
         lambda xen, domain, path: domain.set_scheduling(period_us=20_000), _rtds, target="sim:xen-4.17-xsm"
     ),
     "grants.seed": Operation(lambda xen, made, path: made.grants.seed(console=1, store=2), _filled),
+    "launch": Operation(
+        lambda xen, config, path: launch(xen, config), _config, may_stay=_empty_parents
+    ),
+    "ask.set_memory": Operation(lambda xen, _, path: xen.domains["web1"].ask.set_memory(32 << 10)),
+    "ask.set_vcpus": Operation(lambda xen, _, path: xen.domains["web1"].ask.set_vcpus(1)),
+    "domain.set_name": Operation(lambda xen, _, path: xen.domains["web1"].set_name("web9")),
     "store.transact": Operation(
         lambda xen, _, path: xen.store.transact(
             lambda tx: (tx.write("/tool/a", "1"), tx.write("/tool/b", "2"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from steps import INTERRUPT_BEFORE, WHOLE, differences, state
-from test_all_or_nothing import OPERATIONS, Trial
+from test_all_or_nothing import OPERATIONS, Trial, kernel
 
 import pyxc
 from pyxc import opening
@@ -23,8 +23,9 @@ from pyxc.domain.leftovers import Leftover
 
 RUNNING = 2
 """A guest that writes into its memory."""
-PARTLY_DONE = ("memory.decrease", "pool.destroy", "pool.remove_cpu")
-"""What cannot be done again, since some of it, or all but its tidying up, is done."""
+PARTLY_DONE = ("launch", "memory.decrease", "pool.destroy", "pool.remove_cpu")
+"""What cannot be done again, since some of it, or all but its tidying up, is done: a name is taken."""
+__all__ = ["kernel"]  # a fixture, for this module too
 STAYS_UNSEEN = {
     "memory.populate": "memory of a domain that is listed as an orphan already",
     "memory.populate, pv": "the same",
@@ -32,6 +33,7 @@ STAYS_UNSEEN = {
     "memory.decrease": "the same",
     "domain.resume": "a suspended guest that was given some of its registers",
     "domain.resume, fast": "the same",
+    "ask.set_memory": "a limit of memory",
     "domain.set_scheduling": "times of some vcpus",
     "domain.dump_core, running": "a paused domain that is listed as an orphan already",
 }
