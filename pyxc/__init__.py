@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         Unsupported,
         VersionMismatch,
     )
+    from pyxc.host.backends import DiskCounters, NetworkCounters
     from pyxc.host.cpu_policy import CpuPolicy
     from pyxc.host.events import EventChannels
     from pyxc.host.flask import Boolean as FlaskBoolean
@@ -107,6 +108,7 @@ __all__ = [
     "CreditPoolParams",
     "DecodeError",
     "DirtyPages",
+    "DiskCounters",
     "Domain",
     "DomainChange",
     "DomainEvent",
@@ -145,6 +147,7 @@ __all__ = [
     "MemoryInfo",
     "MemoryType",
     "MissingLibrary",
+    "NetworkCounters",
     "NotXenError",
     "NumaNode",
     "P2m",
@@ -231,6 +234,7 @@ _MODULES = {
         "GuestUnable HypercallError LabelNotFound MissingLibrary NotXenError PermissionDenied ReadOnlyError "
         "StoreError Unsupported VersionMismatch"
     ),
+    "host.backends": "DiskCounters NetworkCounters",
     "host.cpu_policy": "CpuPolicy",
     "host.events": "EventChannels",
     "host.flask": "FlaskBoolean",

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pyxc.domain.domains import Domains
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.vcpus import VcpuInfo, read_infos
+from pyxc.host import backends
+from pyxc.host.backends import DiskCounters, NetworkCounters
 
 
 class VcpuUsage(NamedTuple):
@@ -21,23 +23,29 @@ class DomainUsage(NamedTuple):
     """What a domain did between two samples.
 
     `cpu_percent` is of one physical cpu: two vcpus that never stopped make 200. None: it was not in the first
-    sample, or another domain had its id.
+    sample, or another domain had its id. `disks` and `networks` are those of the later sample, None where
+    they are not known.
     """
 
     info: DomainInfo
     cpu_percent: float | None
     vcpus: tuple[VcpuUsage, ...]
+    disks: tuple[DiskCounters, ...] | None = None
+    networks: tuple[NetworkCounters, ...] | None = None
 
 
 class Sample(NamedTuple):
     """All domains and their vcpus at one moment; only differences of `time_ns` say something.
 
-    Frozen: safe in any thread.
+    `disks` and `networks` are what this domain's kernel serves to others, by domain and device: None where it
+    is not at hand, as in a recording. Frozen: safe in any thread.
     """
 
     time_ns: int
     domains: tuple[DomainInfo, ...]
     vcpus: tuple[VcpuInfo, ...]
+    disks: tuple[DiskCounters, ...] | None = None
+    networks: tuple[NetworkCounters, ...] | None = None
 
     def since(self, before: Sample) -> list[DomainUsage]:
         """What each domain of this sample did since an earlier one. ValueError when it is not earlier."""
@@ -61,16 +69,29 @@ class Sample(NamedTuple):
                 info,
                 percent(info.cpu_time_ns, domain_ns.get(info.domid), info.domid),
                 tuple(of_domain[info.domid]),
+                _of(self.disks, info.domid),
+                _of(self.networks, info.domid),
             )
             for info in self.domains
         ]
 
 
+C = TypeVar("C", DiskCounters, NetworkCounters)
+
+
+def _of(counters: tuple[C, ...] | None, domid: int) -> tuple[C, ...] | None:
+    return None if counters is None else tuple(one for one in counters if one.domid == domid)
+
+
 def sample(domains: Domains) -> Sample:
-    """One list of all domains, and one multicall for all their vcpus."""
+    """One list of all domains, one multicall for all their vcpus, and the files of the kernel's drivers."""
     xen = domains.xen
     infos = domains.infos()
     time_ns = xen.link.clock_ns()
     pairs = [(info.domid, vcpu) for info in infos for vcpu in range(info.nr_vcpus)]
     vcpus = read_infos(xen, [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs])
-    return Sample(time_ns, tuple(infos), tuple(vcpus))
+    root = xen.link.kernel_files
+    if root is None:
+        return Sample(time_ns, tuple(infos), tuple(vcpus))
+    disks, networks = backends.disks(root), backends.networks(root)
+    return Sample(time_ns, tuple(infos), tuple(vcpus), tuple(disks), tuple(networks))

@@ -126,6 +126,13 @@ class Link(Protocol):
     def connect_store(self) -> Channel:
         """A new connection to the xenstore of that host. StoreError where there is none."""
 
+    @property
+    def kernel_files(self) -> str | None:
+        """The directory below which the files of this domain's kernel are, "/" and its sys and proc.
+
+        None where there are none: of a recording, and unless one is given of a simulated host.
+        """
+
     def clock_ns(self) -> int:
         """Time on the host, of which only differences say something."""
 

@@ -31,6 +31,7 @@ class PrivcmdLink:
     """
 
     byteorder = sys.byteorder
+    kernel_files: str | None = "/"
 
     def __init__(self, gate: Gate = "auto") -> None:
         try:

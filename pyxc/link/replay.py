@@ -29,6 +29,7 @@ class ReplayLink:
     """
 
     gated = False
+    kernel_files: str | None = None
     direct: Direct | None = None
     unrecorded = None
 

@@ -24,6 +24,10 @@ class LinkWrapper:
         self.gated = inner.gated
 
     @property
+    def kernel_files(self) -> str | None:
+        return self._inner.kernel_files
+
+    @property
     def pool(self) -> Pool:
         return self._inner.pool
 

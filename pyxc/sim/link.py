@@ -61,6 +61,10 @@ class SimLink:
         return self.hypervisor.interface.byteorder
 
     @property
+    def kernel_files(self) -> str | None:
+        return self.hypervisor.kernel_files
+
+    @property
     def maps(self) -> list[ForeignMap]:
         return self.hypervisor.holdings.of_client(self)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import kernel_files
 import pytest
 
 SHORT = ("-d", "0.01")
@@ -22,6 +23,20 @@ def test_the_table_is_as_xentops(pyxc, host):
     assert rows[1] == f"{WEB1} {DEVICES}    0\n"
     assert rows[2].split()[:4] == ["db1", "-----r", "5", "100.0"]
     assert rows[0].split()[4:8] == ["1228800", "59.2", "no", "limit"]
+
+
+def test_disks_and_networks(pyxc, host, tmp_path):
+    kernel_files.disk(tmp_path, 1, 51712, rd_req=7, wr_req=5, oo_req=4, rd_sect=80, wr_sect=16)
+    kernel_files.disk(tmp_path, 1, 51728, rd_req=1)
+    kernel_files.network(tmp_path, 1, 0, rx_bytes=4096, tx_bytes=9999)
+    host.kernel_files = str(tmp_path)
+    rows = pyxc("top", "-i", "1", *SHORT).out.splitlines()
+    assert rows[2].split()[9:18] == ["1", "9", "4", "2", "4", "8", "5", "80", "16"]
+    assert rows[3].split()[9:18] == ["0"] * 9
+    found = pyxc("--json", "top", *SHORT).json["samples"][0][1]
+    assert [disk["device"] for disk in found["disks"]] == [51712, 51728]
+    (network,) = found["networks"]
+    assert (network["receive_bytes"], network["transmit_bytes"]) == (9999, 4096)
 
 
 def test_states(pyxc, host):

@@ -54,6 +54,8 @@ class Host:
         self.frequencies: Frequencies | None = None
         self.pci = dict.fromkeys(profile.pci, 0)
         """Owners of devices, by the address of each as it is packed since 4.2."""
+        self.kernel_files: str | None = None
+        """A directory with what the kernel of dom0 says in sys and proc, if any."""
         self.clock_ns = _BOOTED_NS
         self.wallclock_ns = 0
         self.last_domid: int = 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import io
 import uuid
+from pathlib import Path
 
+import kernel_files
 import pytest
 from hosts import Boot, Host
 
@@ -33,6 +35,16 @@ def test_busy_and_idle_domains(any_host: Host) -> None:
     assert (found[1].cpu_percent, found[3].cpu_percent) == (0, 0)
     assert [vcpu.cpu_percent for vcpu in found[1].vcpus] == [0, 0]
     assert [vcpu.cpu_percent for vcpu in found[2].vcpus] == [pytest.approx(100, abs=2)]
+
+
+def test_disks_and_networks_of_each_domain(host: Host, tmp_path: Path) -> None:
+    assert host.xen.sample().disks is None
+    kernel_files.disk(tmp_path, 2, 51712, rd_req=3)
+    kernel_files.network(tmp_path, 1, 0, tx_bytes=9)
+    host.truth.kernel_files = str(tmp_path)
+    found = usage(host, host.xen.sample())
+    assert [[disk.read_requests for disk in found[n].disks or ()] for n in (1, 2)] == [[], [3]]
+    assert [[net.receive_bytes for net in found[n].networks or ()] for n in (1, 2)] == [[9], []]
 
 
 def test_half_of_the_time(host: Host) -> None:
