@@ -83,6 +83,7 @@ class StrangeLink:
     """A link to a hypervisor whose answers are some bytes. See pyxc.link.Link."""
 
     target = "strange"
+    kernel_files: str | None = None
     kernel_bits = 64
     gated = False
     direct: Direct | None = None
