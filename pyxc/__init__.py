@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyxc.domain.affinity import Affinity
     from pyxc.domain.channels import Channel
     from pyxc.domain.console import Console
+    from pyxc.domain.details import Details, DomainDetails
     from pyxc.domain.domain import Domain
     from pyxc.domain.domains import Domains
     from pyxc.domain.frames import FrameList
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
         CreditPoolParams,
         RtdsParams,
     )
+    from pyxc.host.usage import HostUsage
     from pyxc.opening import connect, open_store
     from pyxc.opening import open_xen as open
     from pyxc.store import Permission, StoreClient, Transaction
@@ -107,10 +109,12 @@ __all__ = [
     "CreditParams",
     "CreditPoolParams",
     "DecodeError",
+    "Details",
     "DirtyPages",
     "DiskCounters",
     "Domain",
     "DomainChange",
+    "DomainDetails",
     "DomainEvent",
     "DomainFlag",
     "DomainGone",
@@ -131,6 +135,7 @@ __all__ = [
     "GrantInfo",
     "GuestSilent",
     "GuestUnable",
+    "HostUsage",
     "HvmContext",
     "HvmParam",
     "HvmRecord",
@@ -211,6 +216,7 @@ _MODULES = {
     "domain.affinity": "Affinity",
     "domain.channels": "Channel",
     "domain.console": "Console",
+    "domain.details": "Details DomainDetails",
     "domain.domain": "Domain",
     "domain.domains": "Domains",
     "domain.frames": "FrameList",
@@ -244,6 +250,7 @@ _MODULES = {
     "host.pools": "Pool PoolInfo Pools",
     "host.records": "Build CpuTopology NumaNode PhysInfo Version",
     "host.scheduling": "Credit2Params Credit2PoolParams CreditParams CreditPoolParams RtdsParams",
+    "host.usage": "HostUsage",
     "opening": "connect open_store open",
     "store": "Permission StoreClient Transaction",
     "store.names": "readable",

@@ -157,11 +157,19 @@ class Xen(Host):
         pairs = [(info.domid, vcpu) for info in infos for vcpu in range(info.nr_vcpus)]
         return [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
 
-    def sample(self) -> Sample:
-        """All domains and vcpus with the time: two of them tell what each used, `now.since(before)`."""
+    def sample(self, *, full: bool = False) -> Sample:
+        """All domains and vcpus with the time: two of them tell what each used, `now.since(before)`.
+
+        With the counters of disks and networks where this domain's kernel has them. `full` adds the host
+        and more of each domain, in `details`: names, targets, paging pools, memory on demand, grant tables.
+
+        >>> xen = pyxc.open("sim:xen-4.17")
+        >>> xen.sample(full=True).details.domains[1].name
+        'web1'
+        """
         from pyxc.domain import usage
 
-        return usage.sample(self.domains)
+        return usage.sample(self.domains, full=full)
 
     def events(self) -> EventChannels:
         """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""

@@ -54,6 +54,7 @@ HOST: dict[str, Question] = {
     "vcpus": lambda xen: xen.vcpus(),
     "affinities": lambda xen: xen.affinities(),
     "sample": lambda xen: xen.sample(),
+    "sample.full": lambda xen: xen.sample(full=True),
     "usage": lambda xen: _usage(xen),
     "traced": lambda xen: _traced(xen),
     "console.read": lambda xen: xen.console.read(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
+from pyxc.domain import details
+from pyxc.domain.details import Details
 from pyxc.domain.domains import Domains
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.vcpus import VcpuInfo, read_infos
@@ -38,7 +40,8 @@ class Sample(NamedTuple):
     """All domains and their vcpus at one moment; only differences of `time_ns` say something.
 
     `disks` and `networks` are what this domain's kernel serves to others, by domain and device: None where it
-    is not at hand, as in a recording. Frozen: safe in any thread.
+    is not at hand, as in a recording. `details` is the rest, None unless asked for. Frozen: safe in any
+    thread.
     """
 
     time_ns: int
@@ -46,6 +49,7 @@ class Sample(NamedTuple):
     vcpus: tuple[VcpuInfo, ...]
     disks: tuple[DiskCounters, ...] | None = None
     networks: tuple[NetworkCounters, ...] | None = None
+    details: Details | None = None
 
     def since(self, before: Sample) -> list[DomainUsage]:
         """What each domain of this sample did since an earlier one. ValueError when it is not earlier."""
@@ -83,7 +87,7 @@ def _of(counters: tuple[C, ...] | None, domid: int) -> tuple[C, ...] | None:
     return None if counters is None else tuple(one for one in counters if one.domid == domid)
 
 
-def sample(domains: Domains) -> Sample:
+def sample(domains: Domains, *, full: bool = False) -> Sample:
     """One list of all domains, one multicall for all their vcpus, and the files of the kernel's drivers."""
     xen = domains.xen
     infos = domains.infos()
@@ -91,7 +95,11 @@ def sample(domains: Domains) -> Sample:
     pairs = [(info.domid, vcpu) for info in infos for vcpu in range(info.nr_vcpus)]
     vcpus = read_infos(xen, [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs])
     root = xen.link.kernel_files
-    if root is None:
-        return Sample(time_ns, tuple(infos), tuple(vcpus))
-    disks, networks = backends.disks(root), backends.networks(root)
-    return Sample(time_ns, tuple(infos), tuple(vcpus), tuple(disks), tuple(networks))
+    return Sample(
+        time_ns,
+        tuple(infos),
+        tuple(vcpus),
+        None if root is None else tuple(backends.disks(root)),
+        None if root is None else tuple(backends.networks(root)),
+        details.read(xen, infos) if full else None,
+    )

@@ -18,6 +18,7 @@ EVERY_COMMAND = {
     "claims": ["claims"],
     "vcpu-list": ["vcpu-list"],
     "top": ["top", "-d", "0.01"],
+    "stats": ["stats"],
     "pause": ["pause", "web1"],
     "unpause": ["unpause", "build"],
     "destroy": ["destroy", "build"],

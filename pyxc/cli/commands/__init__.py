@@ -11,6 +11,7 @@ from pyxc.cli.parser import Program
 TOPICS = {
     "list": "list claims vcpu-list",
     "top": "top",
+    "stats": "stats",
     "domain": "pause unpause destroy trigger create-empty mem-max dump-core",
     "create": "create",
     "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",

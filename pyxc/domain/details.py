@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""What a sample says of domains beside what the list of them has: who they are, and more of their memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pyxc import errors
+from pyxc.abi import domctl_paging, grant_table, memory
+from pyxc.abi.domctl_state import GET_DOMAIN_STATE
+from pyxc.abi.operation import Operation
+from pyxc.call.records import R, Record
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.memory import PodTarget
+from pyxc.host import usage
+from pyxc.host.host import Host
+from pyxc.host.usage import HostUsage
+
+_DIGITS_MOST = 16
+_KB_PER_MB = 1024
+
+
+class DomainDetails(NamedTuple):
+    """More of one domain; None where it is not known. Frozen: safe in any thread.
+
+    `unique_id` is Xen's own number of it (since 4.21), `target_kb` what its balloon driver is asked for
+    (xenstore memory/target). Of HVM and PVH domains `paging_pool_kb` is what Xen keeps for their page tables,
+    and `pod` their memory on demand. `grant_frames` are pages of its grant table, of at most
+    `max_grant_frames`.
+    """
+
+    name: str | None
+    unique_id: int | None
+    target_kb: int | None
+    paging_pool_kb: int | None
+    pod: PodTarget | None
+    grant_frames: int | None
+    max_grant_frames: int | None
+
+
+class Details(NamedTuple):
+    """The host, and domains by id, at the moment of a sample. Frozen: safe in any thread."""
+
+    host: HostUsage
+    domains: dict[int, DomainDetails]
+
+
+class _State(NamedTuple):
+    unique_id: int
+
+
+class _Size(NamedTuple):
+    bytes: int
+
+
+class _Allocation(NamedTuple):
+    mb: int
+
+
+class _Grants(NamedTuple):
+    frames: int
+    most: int
+    status: int
+
+
+_STATE = Record(_State, GET_DOMAIN_STATE)
+_SIZE = Record(_Size, domctl_paging.GET_PAGING_MEMPOOL_SIZE, bytes="size")
+_ALLOCATION = Record(_Allocation, domctl_paging.SHADOW_OP_GET_ALLOCATION)
+_POD = Record(PodTarget, memory.GET_POD_TARGET)
+_GRANTS = Record(_Grants, grant_table.QUERY_SIZE, frames="nr_frames", most="max_nr_frames")
+
+
+def read(xen: Host, infos: Sequence[DomainInfo]) -> Details:
+    """A multicall for each fact about all domains; xenstore for names and targets."""
+    ids = [info.domid for info in infos]
+    translated = [info.domid for info in infos if info.is_hvm]
+    states = _of_each(xen, GET_DOMAIN_STATE, _STATE, ids)
+    pools = _paging_pools_kb(xen, translated)
+    pods = _of_each(xen, memory.GET_POD_TARGET, _POD, translated)
+    tables = _of_each(xen, grant_table.QUERY_SIZE, _GRANTS, ids, "dom")
+    found = {}
+    for info in infos:
+        domid, state, table = info.domid, states.get(info.domid), tables.get(info.domid)
+        known = table is not None and table.status == 0
+        found[domid] = DomainDetails(
+            xen.names.domain_name(domid, info.uuid),
+            state.unique_id if state else None,
+            _target_kb(xen, domid),
+            pools.get(domid),
+            pods.get(domid),
+            table.frames if table and known else None,
+            table.most if table and known else None,
+        )
+    return Details(usage.read(xen), found)
+
+
+def _of_each(
+    xen: Host, operation: Operation, record: Record[R], ids: Sequence[int], domain: str = "domid"
+) -> dict[int, R]:
+    """One operation about each domain; without those of which Xen does not say it."""
+    if not ids or not xen.caller.supports(operation):
+        return {}
+    try:
+        batch = xen.caller.batch(operation, len(ids), record, **{domain: ids})
+    except errors.Unsupported:
+        return {}
+    return {domid: one for domid, one, result in zip(ids, batch.records, batch.results) if result == 0}
+
+
+def _paging_pools_kb(xen: Host, ids: Sequence[int]) -> dict[int, int]:
+    """Before Xen 4.17 in whole MiB."""
+    if xen.caller.supports(domctl_paging.GET_PAGING_MEMPOOL_SIZE):
+        sizes = _of_each(xen, domctl_paging.GET_PAGING_MEMPOOL_SIZE, _SIZE, ids)
+        return {domid: size.bytes // 1024 for domid, size in sizes.items()}
+    allocations = _of_each(xen, domctl_paging.SHADOW_OP_GET_ALLOCATION, _ALLOCATION, ids)
+    return {domid: found.mb * _KB_PER_MB for domid, found in allocations.items()}
+
+
+def _target_kb(xen: Host, domid: int) -> int | None:
+    """What the toolstack asks of the balloon driver; None where it wrote nothing, or no number."""
+    if not xen.names.use:
+        return None
+    try:
+        text = xen.store.read(f"/local/domain/{domid}/memory/target")
+    except errors.StoreError:
+        return None
+    return int(text) if text and text.isdigit() and len(text) <= _DIGITS_MOST else None

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""What the host has, and what of it is used, at one moment."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
+
+from pyxc import errors
+from pyxc.abi.domctl import Scheduler
+from pyxc.host import topology
+from pyxc.host.host import Host
+from pyxc.host.pm import CStates, PowerManagement, PStates
+from pyxc.host.pools import PoolInfo, Pools
+from pyxc.host.records import NumaNode, PhysInfo
+
+T = TypeVar("T")
+
+_NO_STATES = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+"""Not known to Xen, of a cpu that is offline, not built in, forbidden."""
+
+
+class HostUsage(NamedTuple):
+    """The host at one moment. Frozen: safe in any thread.
+
+    `idle_ns` is how long each physical cpu had nothing to run since the boot. `c_states` and `p_states` have
+    a cpu's only where dom0's kernel hands them to Xen. What this Xen does not report is empty.
+    """
+
+    physinfo: PhysInfo
+    scheduler: Scheduler | int
+    idle_ns: tuple[int, ...]
+    nodes: tuple[NumaNode, ...]
+    pools: tuple[PoolInfo, ...]
+    c_states: dict[int, CStates]
+    p_states: dict[int, PStates]
+
+
+def read(xen: Host) -> HostUsage:
+    """A hypercall for each fact; more only for the states of cpus, where there are any."""
+    cpus = range(xen.nr_cpus)
+    return HostUsage(
+        xen.physinfo(),
+        xen.scheduler,
+        tuple(_unless_missing(lambda: topology.idle_ns(xen))),
+        tuple(_unless_missing(lambda: topology.nodes(xen))),
+        tuple(_unless_missing(lambda: Pools(xen).infos())),
+        _states(PowerManagement(xen).c_states, cpus),
+        _states(PowerManagement(xen).p_states, cpus),
+    )
+
+
+def _unless_missing(read: Callable[[], list[T]]) -> list[T]:
+    """Nothing where this Xen does not have it, or its policy forbids it."""
+    try:
+        return read()
+    except (errors.Unsupported, errors.PermissionDenied):
+        return []
+
+
+def _states(read: Callable[[int], T], cpus: Iterable[int]) -> dict[int, T]:
+    """Those of each cpu that has any; a host where the first has none is not asked further."""
+    found: dict[int, T] = {}
+    for cpu in cpus:
+        try:
+            found[cpu] = read(cpu)
+        except errors.HypercallError as error:
+            if error.errno not in _NO_STATES:
+                raise
+            if not cpu:
+                break
+    return found
