@@ -29,6 +29,7 @@ DECISIONS = sorted((TOP / "docs" / "decisions").glob("*.md"))
 WITHOUT_EXAMPLES = {
     "docs/architecture.md": "where things are, not how they are used",
     "docs/README.md": "a list of pages",
+    "docs/metrics.md": "a table, written by tools/metrics.py and compared below",
     "docs/benchmarks.md": "times of a machine, written by make bench",
     "docs/supported.md": "tables, written by tools/supported.py and compared below",
     "docs/threats.md": "claims, each with its test",
@@ -263,3 +264,8 @@ def test_each_claim_names_a_test_that_exists(page: str) -> None:
         if not re.search(rf"^def {name}\(", (TOP / file).read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert missing == []
+
+
+def test_the_page_of_metrics_is_what_the_exporter_knows() -> None:
+    metrics = _tool("metrics")
+    assert metrics.page() == metrics.PAGE.read_text(encoding="utf-8"), "write it: tools/metrics.py"

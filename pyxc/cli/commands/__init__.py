@@ -12,6 +12,7 @@ TOPICS = {
     "list": "list claims vcpu-list",
     "top": "top",
     "stats": "stats",
+    "exporter": "exporter",
     "domain": "pause unpause destroy trigger create-empty mem-max dump-core",
     "create": "create",
     "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""Metrics of domains, their vcpus, disks and networks. Each has the labels domain (its name) and uuid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pyxc.abi.domctl import DomainFlag
+from pyxc.abi.sched import ShutdownReason
+from pyxc.domain.details import DomainDetails
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.vcpus import VcpuInfo
+from pyxc.host.backends import DiskCounters, NetworkCounters
+from pyxc.metrics.family import KB, NS, Facts, Family, Kind, Points, Value, label, labels
+
+_PAGE_BYTES = 4096
+_UNLIMITED_PAGES = 2**32 - 1
+
+
+def _domain(name: str, help: str, value: Callable[[DomainInfo], Value], kind: Kind = "gauge") -> Family:
+    def points(facts: Facts) -> Points:
+        known = facts.labels
+        return [(known[info.domid], value(info)) for info in facts.sample.domains if info.domid in known]
+
+    return Family(f"xen_domain_{name}", kind, help, points)
+
+
+def _detail(name: str, help: str, value: Callable[[DomainDetails], Value]) -> Family:
+    def points(facts: Facts) -> Points:
+        details = facts.sample.details
+        assert details is not None, "a scrape takes full samples"
+        return [(text, value(details.domains[domid])) for domid, text in facts.labels.items()]
+
+    return Family(f"xen_domain_{name}", "gauge", help, points)
+
+
+def _flag(name: str, help: str, flag: DomainFlag) -> Family:
+    return _domain(name, help, lambda info: bool(info.flags & flag))
+
+
+def _vcpu(name: str, help: str, value: Callable[[VcpuInfo], Value], kind: Kind = "gauge") -> Family:
+    def points(facts: Facts) -> Points:
+        known = facts.labels
+        return [
+            (f'{known[vcpu.domid]},vcpu="{vcpu.vcpu}"', value(vcpu))
+            for vcpu in facts.sample.vcpus
+            if vcpu.domid in known
+        ]
+
+    return Family(f"xen_domain_vcpu_{name}", kind, help, points)
+
+
+def _disk(name: str, help: str, value: Callable[[DiskCounters], Value]) -> Family:
+    def points(facts: Facts) -> Points:
+        known = facts.labels
+        return [
+            (f"{known[disk.domid]},{label('disk', disk.name)}", value(disk))
+            for disk in facts.sample.disks or ()
+            if disk.domid in known
+        ]
+
+    return Family(f"xen_domain_disk_{name}_total", "counter", help, points)
+
+
+def _network(name: str, help: str, value: Callable[[NetworkCounters], Value]) -> Family:
+    def points(facts: Facts) -> Points:
+        known = facts.labels
+        return [
+            (f"{known[net.domid]},{labels(device=net.device, interface=net.interface)}", value(net))
+            for net in facts.sample.networks or ()
+            if net.domid in known
+        ]
+
+    return Family(f"xen_domain_network_{name}_total", "counter", help, points)
+
+
+def _info(facts: Facts) -> Iterator[tuple[str, Value]]:
+    details = facts.sample.details
+    assert details is not None, "a scrape takes full samples"
+    for info in facts.sample.domains:
+        if info.domid in facts.labels:
+            unique = details.domains[info.domid].unique_id
+            more = {
+                "domid": info.domid,
+                "unique_id": "" if unique is None else unique,
+                "type": "hvm" if info.is_hvm else "pv",
+                "pool": "" if info.cpupool is None else info.cpupool,
+            }
+            yield f"{facts.labels[info.domid]},{labels(**more)}", 1
+
+
+def _pages(count: int | None) -> int | None:
+    return None if count is None else count * _PAGE_BYTES
+
+
+def _limit(info: DomainInfo) -> int | None:
+    return None if info.max_pages == _UNLIMITED_PAGES else info.max_pages * _PAGE_BYTES
+
+
+def _reason(info: DomainInfo) -> int | None:
+    return None if info.shutdown_reason is None else int(info.shutdown_reason)
+
+
+def _kb(kb: int | None) -> int | None:
+    return None if kb is None else kb * KB
+
+
+DOMAIN = (
+    Family(
+        "xen_domain_info", "gauge", "A domain: its id now, Xen's number of it, kind, pool; always 1.",
+        _info,
+    ),
+    _flag("running", "Whether a vcpu of it runs at this moment.", DomainFlag.RUNNING),
+    _flag("blocked", "Whether all its vcpus wait for events.", DomainFlag.BLOCKED),
+    _flag("paused", "Whether it is paused.", DomainFlag.PAUSED),
+    _flag("shut_down", "Whether it has shut down, and is still there.", DomainFlag.SHUTDOWN),
+    _flag("dying", "Whether it is on its way out.", DomainFlag.DYING),
+    _domain(
+        "crashed", "Whether it shut down by a crash.",
+        lambda info: info.shutdown_reason == ShutdownReason.CRASH,
+    ),
+    _domain(
+        "shutdown_reason", "Why it shut down: 0 poweroff, 1 reboot, 2 suspend, 3 crash, 4 watchdog.",
+        _reason,
+    ),
+    _domain("cpu_seconds_total", "Time that its vcpus ran.", lambda info: info.cpu_time_ns * NS, "counter"),
+    _domain("vcpus", "Vcpus that it has.", lambda info: info.nr_vcpus),
+    _domain("online_vcpus", "Vcpus that its guest has brought up.", lambda info: info.nr_online_vcpus),
+    _domain("memory_bytes", "Memory that it owns.", lambda info: info.tot_pages * _PAGE_BYTES),
+    _domain("memory_limit_bytes", "Memory that it may own at most; without a limit there is none.", _limit),
+    _detail(
+        "memory_target_bytes", "Memory that its balloon driver is asked for.",
+        lambda one: _kb(one.target_kb),
+    ),
+    _domain(
+        "memory_claimed_bytes", "Memory claimed and not got yet.",
+        lambda info: _pages(info.outstanding_pages),
+    ),
+    _domain(
+        "memory_shared_bytes", "Memory that it shares with other domains.",
+        lambda info: _pages(info.shr_pages),
+    ),
+    _domain("memory_paged_bytes", "Memory that is paged out.", lambda info: _pages(info.paged_pages)),
+    _detail("paging_pool_bytes", "Memory of Xen for its page tables.", lambda one: _kb(one.paging_pool_kb)),
+    _detail(
+        "pod_cache_bytes", "Memory that waits to be populated on demand.",
+        lambda one: one.pod and one.pod.pod_cache_pages * _PAGE_BYTES,
+    ),
+    _detail(
+        "pod_unpopulated_bytes", "Memory of its address space that is populated on demand.",
+        lambda one: one.pod and one.pod.pod_entries * _PAGE_BYTES,
+    ),
+    _detail("grant_table_frames", "Pages of its grant table.", lambda one: one.grant_frames),
+    _detail(
+        "grant_table_frames_limit", "Pages that its grant table may have.",
+        lambda one: one.max_grant_frames,
+    ),
+    _vcpu("seconds_total", "Time that a vcpu ran.", lambda vcpu: vcpu.cpu_time_ns * NS, "counter"),
+    _vcpu("online", "Whether the guest has brought a vcpu up.", lambda vcpu: bool(vcpu.online)),
+    _vcpu("running", "Whether a vcpu runs at this moment.", lambda vcpu: bool(vcpu.running)),
+    _vcpu("blocked", "Whether a vcpu waits for an event.", lambda vcpu: bool(vcpu.blocked)),
+    _vcpu("cpu", "The physical cpu where a vcpu runs or last ran.", lambda vcpu: vcpu.cpu),
+    _disk("read_bytes", "Bytes read from a virtual disk.", lambda disk: disk.read_bytes),
+    _disk("write_bytes", "Bytes written to a virtual disk.", lambda disk: disk.write_bytes),
+    _disk("reads", "Requests to read from a virtual disk.", lambda disk: disk.read_requests),
+    _disk("writes", "Requests to write to a virtual disk.", lambda disk: disk.write_requests),
+    _disk("flushes", "Requests to flush a virtual disk.", lambda disk: disk.flush_requests),
+    _disk("discards", "Requests to discard blocks of a virtual disk.", lambda disk: disk.discard_requests),
+    _disk("ring_full", "Requests that waited for memory of the backend.", lambda disk: disk.ring_full),
+    _network("receive_bytes", "Bytes that the guest received.", lambda net: net.receive_bytes),
+    _network("receive_packets", "Packets that the guest received.", lambda net: net.receive_packets),
+    _network("receive_errors", "Packets for the guest with errors.", lambda net: net.receive_errors),
+    _network("receive_drops", "Packets for the guest that were dropped.", lambda net: net.receive_drops),
+    _network("transmit_bytes", "Bytes that the guest sent.", lambda net: net.transmit_bytes),
+    _network("transmit_packets", "Packets that the guest sent.", lambda net: net.transmit_packets),
+    _network("transmit_errors", "Packets of the guest with errors.", lambda net: net.transmit_errors),
+    _network("transmit_drops", "Packets of the guest that were dropped.", lambda net: net.transmit_drops),
+)  # fmt: skip

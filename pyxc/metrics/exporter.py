@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""One scrape after the other: samples, and the lines that they make."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pyxc
+from pyxc import errors
+from pyxc.domain.usage import Sample
+from pyxc.metrics.domain_families import DOMAIN
+from pyxc.metrics.family import Facts, Family, Kind, Points, label, labels, written
+from pyxc.metrics.host_families import HOST
+from pyxc.store.names import readable
+from pyxc.xen import Xen
+
+
+class Own(NamedTuple):
+    """What the exporter says of itself. `seconds` is how long this scrape took."""
+
+    scrapes: int
+    failures: int
+    seconds: float
+
+
+def _own(name: str, kind: Kind, help: str, value: Callable[[Own], float]) -> Family:
+    def points(own: Own) -> Points:
+        return [("", value(own))]
+
+    return Family(f"xen_exporter_{name}", kind, help, points)
+
+
+ABOUT = Family("xen_info", "gauge", "The hypervisor; always 1.", lambda facts: [(facts.about, 1)])
+OWN = (
+    Family(
+        "xen_exporter_info", "gauge", "The exporter; always 1.",
+        lambda own: [(label("version", pyxc.__version__), 1)],
+    ),
+    _own("scrapes_total", "counter", "Scrapes since the start.", lambda own: own.scrapes),
+    _own(
+        "scrape_failures_total", "counter", "Scrapes for which Xen could not be asked.",
+        lambda own: own.failures,
+    ),
+    _own("scrape_seconds", "gauge", "How long this scrape took.", lambda own: own.seconds),
+    _own(
+        "cpu_seconds_total", "counter", "Time that the exporter's process ran.",
+        lambda own: time.process_time(),
+    ),
+)  # fmt: skip
+FAMILIES = (ABOUT, *HOST, *DOMAIN, *OWN)
+"""All that an exporter knows; what a host does not have is not in a scrape."""
+
+
+class Exporter:
+    """Metrics of an open hypervisor. Threads: may be shared; scrapes wait for each other.
+
+    Open the hypervisor with `readonly=True`: nothing that is measured changes anything. A scrape for which
+    Xen cannot be asked is counted, and has the exporter's own metrics alone.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+        self._lock = threading.Lock()
+        self._scrapes = 0
+        self._failures = 0
+        build = xen.build
+        self._about = labels(version=xen.version, changeset=build.changeset, build_id=build.build_id or "")
+
+    def render(self) -> str:
+        """All metrics of this moment in Prometheus' text format (version 0.0.4)."""
+        with self._lock:
+            started = time.perf_counter()
+            lines = self._measured()
+            self._scrapes += 1
+            own = Own(self._scrapes, self._failures, time.perf_counter() - started)
+            return "".join([*lines, *written(OWN, own)])
+
+    def _measured(self) -> list[str]:
+        try:
+            sample = self._xen.sample(full=True)
+        except errors.Error:
+            self._failures += 1
+            return []
+        facts = Facts(sample, self._about, domain_labels(sample))
+        return list(written((ABOUT, *HOST, *DOMAIN), facts))
+
+
+def domain_labels(sample: Sample) -> dict[int, str]:
+    """Name and UUID of each domain as labels, by id.
+
+    A domain that is dying and its successor have the same, if it has one: then it is left out.
+    """
+    assert sample.details is not None, "a scrape takes full samples"
+    found: dict[str, int] = {}
+    for info in sorted(sample.domains, key=lambda info: (not info.dying, info.domid)):
+        name = readable(sample.details.domains[info.domid].name) or ""
+        found[labels(domain=name, uuid=info.uuid)] = info.domid
+    return {domid: text for text, domid in found.items()}
