@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The command line: python3 -m bench. Builds the sides, boots Xen 4.17 with an amd64 dom0, reports.
 
-Before that, what needs no boot: whole processes, and frame lists of a simulated hypervisor.
+Before that, what needs no boot: whole processes, frame lists of a simulated hypervisor, a scrape of metrics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import frame_lists, report, startup
+from bench import frame_lists, report, scrape, startup
 from lab import config, host, packages, roots, vm
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         host.need(config.LAB_NEEDS)
         before = os.getloadavg()[0]
-        unbooted = [startup.measure(), frame_lists.measure()]
+        unbooted = [startup.measure(), frame_lists.measure(), scrape.measure()]
         for table in unbooted:
             print(f"{report.aligned(table)}\n", flush=True)
         rows = measure()
