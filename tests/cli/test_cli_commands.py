@@ -19,6 +19,7 @@ EVERY_COMMAND = {
     "vcpu-list": ["vcpu-list"],
     "top": ["top", "-d", "0.01"],
     "stats": ["stats"],
+    "exporter": ["exporter", "--once"],
     "pause": ["pause", "web1"],
     "unpause": ["unpause", "build"],
     "destroy": ["destroy", "build"],

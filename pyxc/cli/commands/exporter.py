@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     args.read_only = True
     with opened(args) as xen:
         exporter = metrics.Exporter(xen)
-        if args.once:
+        if args.once and args.json:
+            output.as_json(metrics=exporter.render())
+        elif args.once:
             output.write(exporter.render())
         elif args.textfile:
             _write(exporter, args.textfile, args.interval)
