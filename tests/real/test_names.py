@@ -14,7 +14,9 @@ from ground_truth import STORE_SOCKET, Command
 
 import pyxc
 
-GIVE_UP = "pyxc: warning: domains show without names: nothing answers on xenstore: is xenstored running?\n"
+GIVE_UP = (
+    "pyxc: warning: domains are shown without names: nothing replies on xenstore: is xenstored running?\n"
+)
 SCRIPT = """
 import json, time, warnings, pyxc
 took = []
@@ -46,7 +48,7 @@ def test_given_up_after_a_second_once_per_process_with_one_warning() -> None:
 
 def test_a_watch_is_given_up_too() -> None:
     """The kernel's device would wait for ever, in a way that no signal ends."""
-    with pyxc.StoreClient(timeout=1) as store, pytest.raises(pyxc.StoreError, match="nothing answers"):
+    with pyxc.StoreClient(timeout=1) as store, pytest.raises(pyxc.StoreError, match="nothing replies"):
         store.watch("/local")
 
 

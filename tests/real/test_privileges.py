@@ -167,6 +167,8 @@ def test_a_restricted_process_without_root_finds_every_door_shut(
                 "gntdev": lambda: os.open("/dev/xen/gntdev", os.O_RDWR),
                 "gntalloc": lambda: os.open("/dev/xen/gntalloc", os.O_RDWR),
                 "evtchn": lambda: os.open("/dev/xen/evtchn", os.O_RDWR),
+                "xenbus": lambda: os.open("/dev/xen/xenbus", os.O_RDWR),
+                "root again": lambda: os.setuid(0),
                 "a new connection": lambda: pyxc.open_store().read("/local/domain/0/name"),
             }
             opened = [name for name, door in doors.items() if not _is_shut(door)]

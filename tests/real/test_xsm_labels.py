@@ -41,7 +41,7 @@ def test_a_label_must_be_one_of_the_policy(image: Path, xen: pyxc.Xen, pyxc_comm
 def test_a_domain_is_checked_by_its_label(image: Path, pv: pyxc.Domain, pyxc_command: Command) -> None:
     labels.put(image, DISK)
     checked = pyxc_command("label", "check", "--domain", str(pv.domid), str(image))
-    assert checked.stdout == f"{image}: allowed (equality): {GUEST} and {DISK} are of the same tenant\n"
+    assert checked.stdout == f"{image}: allowed (equality): {GUEST} and {DISK} belong to the same tenant\n"
 
 
 def test_the_policy_decides(image: Path, xen: pyxc.Xen) -> None:
