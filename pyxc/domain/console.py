@@ -119,10 +119,7 @@ class Console:
 
     def _terminal_path(self) -> str:
         """The terminal of xenconsoled; that of one that has ended may be another program's by now."""
-        if not self._domain.xen.store.is_introduced(self._domain.domid):
-            return ""
-        path = self._node("tty")
-        return path if path and self._served(self.place.port) else ""
+        return self._node("tty") if self._served(self.place.port) else ""
 
     def _served(self, port: int) -> bool:
         """Whether somebody in dom0 has bound the guest's port."""
