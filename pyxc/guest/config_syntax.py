@@ -28,7 +28,7 @@ _TOKENS = re.compile(
 )
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))")
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_PLAIN_OVERRIDE = re.compile(r"([a-z][._0-9a-z]*)[ ]*=[ ]*([^\s'\"\[\];,#\\]+)")
+_PLAIN_OVERRIDE = re.compile(r"([a-z][._0-9a-z]*)[ ]*=[ ]*([^\s'\"\[\];#\\][^\n\r'\"\[\];#\\]*)")
 
 Value = str | list["Value"]
 """A string, or a number as it is written, or a list."""

@@ -155,9 +155,11 @@ def test_what_is_wrong_is_named_with_its_line(more: str, message: str) -> None:
 
 def test_overrides() -> None:
     base = 'name="a"\nkernel="/k"\nextra="x"'
-    more = ["extra+=' y'", "disk=['/d,,xvda']", "kernel = /other/kernel-1.2", "cap=0x10"]
+    more = ["extra+=' y'", "disk=['/d,,xvda']", "kernel = /other/kernel-1.2", "cap=0x10", "cpus=0-3,^1"]
     config = GuestConfig.parse(base, more)
     assert (config.command_line, config.kernel, config.cap) == ("x y", "/other/kernel-1.2", 16)
+    assert config.cpus == ("0-3,^1",)
+    assert GuestConfig.parse(base, ["cmdline=console=hvc0 quiet"]).command_line == "console=hvc0 quiet"
     assert config.disks == (Disk("/d", "xvda", 51712, True),)
     with pytest.raises(errors.ConfigError, match=r"argument 'colour=red': colour is not supported"):
         GuestConfig.parse(base, ["colour=red"])
