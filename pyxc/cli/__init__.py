@@ -8,11 +8,14 @@ import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
-from pyxc.cli import output
+from pyxc.cli import output, stopping
 from pyxc.cli.status import Status, describe, status_of
 
 HOOK = "__complete"
 """The command with which completions/pyxc.bash asks."""
+
+_SIGNALLED = 128
+"""Statuses above tell of the signal that ended a command, as shells have them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,9 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", RuntimeWarning)
         warnings.showwarning = _show_warning
         try:
-            status = _run(words)
-            output.flush()
-            return status
+            with stopping.by_exceptions():
+                status = _run(words)
+                output.flush()
+                return status
+        except stopping.Stopped as stopped:
+            return Status(_SIGNALLED + stopped.number)
         except KeyboardInterrupt:
             return Status.INTERRUPTED
         except output.Closed:

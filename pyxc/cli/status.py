@@ -26,8 +26,10 @@ class Status(IntEnum):
     MISMATCH = 13
     DENIED = 14
     LEFT = 15
+    HUNG_UP = 129
     INTERRUPTED = 130
     BROKEN_PIPE = 141
+    TERMINATED = 143
 
 
 class UsageError(Exception):

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -226,6 +227,62 @@ def test_an_interrupted_process_is_no_noise(process):
     os.kill(following.pid, signal.SIGINT)
     out, err = following.communicate(timeout=60)
     assert (following.returncode, err) == (130, "")
+
+
+# A dump that is stopped when its first pages are written: what the guest and the directory are like then.
+STOPPED_DUMP = """
+import os, signal, sys
+from pyxc import cli, opening, sim
+from pyxc.guest import core_dump
+host = sim.Hypervisor(sim.named("sim:xen-4.17"))
+opening.open_link = lambda target, gate="auto": host.connect()
+write = core_dump._Writer._write_window
+
+def stop(*arguments):
+    assert host.domains[1].pauses == 1
+    for number in sys.argv[2:]:
+        os.kill(os.getpid(), int(number))
+    return write(*arguments)
+
+core_dump._Writer._write_window = stop
+status = cli.main(["--target", "sim:", "--provenance", "none", "dump-core", "web1", sys.argv[1]])
+print(status, host.domains[1].pauses)
+"""
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        ([signal.SIGHUP], 129),
+        ([signal.SIGHUP, signal.SIGTERM], 129),
+    ],
+)
+def test_a_command_that_is_told_to_end_leaves_nothing_half_done(start, tmp_path, signals, status):
+    words = [sys.executable, "-c", STOPPED_DUMP, str(tmp_path / "core"), *(str(int(one)) for one in signals)]
+    dump = start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = dump.communicate(timeout=60)
+    assert (out, err, dump.returncode) == (f"{status} 0\n", "", 0)
+
+
+def test_what_is_ignored_stays_ignored(start):
+    """As by nohup."""
+    line = f"trap '' HUP; exec {sys.executable} -m pyxc {SIM} dmesg --follow"
+    following = start("sh", "-c", line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    following.stdout.readline()
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        os.kill(following.pid, number)
+    _, err = following.communicate(timeout=60)
+    assert (following.returncode, err) == (143, "")
+
+
+def test_main_may_run_in_another_thread(pyxc, host):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(pyxc("list").status))
+    thread.start()
+    thread.join()
+    assert found == [0]
 
 
 def test_a_newer_xen_is_managed_by_assumed_structures(pyxc, monkeypatch):
