@@ -84,6 +84,7 @@ HOST: dict[str, Question] = {
     "domains.by_name": lambda xen: xen.domains["web1"],
     "domains.by_id": lambda xen: xen.domains[1],
     "domains.create": lambda xen: xen.domains.create(hvm=True, hap=True, max_vcpus=2),
+    "leftovers": lambda xen: xen.leftovers(),
     "watch_domains": lambda xen: _changes(xen),
     "events": lambda xen: _events(xen),
 }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import questions
 from questions import Question, hvm, pv
 
-from pyxc import Domain, HvmParam, Scheduler, ShutdownReason, TscMode, Xen
+from pyxc import Domain, HvmParam, Scheduler, ShutdownReason, TscMode, Xen, sim
 from pyxc.abi.memory import MapSpace
 from pyxc.domain.memory import E820Entry
 from pyxc.domain.vnuma import Vnuma, VnumaRange
@@ -146,6 +146,7 @@ CHANGES: dict[str, Act] = {
     "flask.load": Act(lambda xen: xen.flask.load(_POLICY)),
     "flask.booleans.set": Act(_boolean, refuses=(StopIteration,)),
     "flask.relabel": Act(_labelled),
+    "flask.booleans.commit": Act(lambda xen: xen.flask.booleans.commit()),
     "hypfs.write": Act(_written, refuses=(StopIteration,)),
     "perfc.reset": Act(lambda xen: xen.perfc.reset()),
     "pool.add_cpu": Act(lambda xen: xen.pools[0].add_cpu(1), _free_cpu, (KeyError,)),
@@ -166,6 +167,13 @@ CHANGES: dict[str, Act] = {
     "unpause": Act(lambda xen: built(xen).unpause(), refuses=(KeyError,)),
     "shutdown": Act(lambda xen: pv(xen).shutdown(ShutdownReason.REBOOT)),
     "destroy": Act(lambda xen: pv(xen).destroy(timeout=0.1)),
+    "build": Act(lambda xen: xen.domains.build(sim.kernel("pvh"), memory_kb=2048)),
+    "build, pv": Act(lambda xen: xen.domains.build(sim.kernel("pv"), memory_kb=4096)),
+    "set_name": Act(lambda xen: pv(xen).set_name("web9")),
+    "ask.poweroff": Act(lambda xen: pv(xen).ask.poweroff()),
+    "ask.sysrq": Act(lambda xen: pv(xen).ask.sysrq("s")),
+    "ask.set_memory": Act(lambda xen: pv(xen).ask.set_memory(32 << 10)),
+    "ask.set_vcpus": Act(lambda xen: pv(xen).ask.set_vcpus(1)),
     "set_max_memory": Act(lambda xen: pv(xen).set_max_memory(1 << 20)),
     "set_max_vcpus": Act(lambda xen: xen.domains.create(max_vcpus=2)),
     "set_uuid": Act(lambda xen: pv(xen).set_uuid("11111111-2222-4333-8444-555555555555")),
