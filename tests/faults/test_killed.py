@@ -8,18 +8,25 @@ tests/unit/files/test_parts.py and tests/cli/test_cli_doctor.py kill real proces
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from emulation import needs_the_kernel
 from steps import INTERRUPT_BEFORE, WHOLE, differences, state
 from test_all_or_nothing import OPERATIONS, Trial, kernel
 
 import pyxc
-from pyxc import opening
+from pyxc import opening, sim
 from pyxc.cli import main
 from pyxc.domain import memory
 from pyxc.domain.leftovers import Leftover
+from pyxc.sim.xenstored.listener import Listener
 
 RUNNING = 2
 """A guest that writes into its memory."""
@@ -103,3 +110,38 @@ def test_the_next_run_says_what_is_left(name: str, tmp_path: Path, monkeypatch: 
         wrong += [f"killed before step {step}: {one}" for one in _after_death(trial, before)]
         trial.xen.link.close()
     assert wrong == []
+
+
+CLIENT = """
+import signal, sys, time
+import pyxc
+store = pyxc.open_store()
+watch = store.watch("/local/domain/1")
+tx = store.begin()
+tx.write("/tool/half", "done")
+print("in the middle", flush=True)
+time.sleep(60)
+"""
+
+
+@needs_the_kernel
+def test_xenstored_ends_what_a_killed_client_began(
+    start: Any, plain_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real process with a transaction and a watch, killed by SIGKILL; the next one is not held up."""
+    host = sim.Hypervisor(sim.named("sim:"))
+    monkeypatch.setenv("XENSTORED_PATH", str(plain_directory / "socket"))
+    with Listener(host.store, plain_directory / "socket"):
+        client = start(sys.executable, "-c", CLIENT, stdout=subprocess.PIPE)
+        assert client.stdout.readline() == "in the middle\n"
+        (session,) = [one for one in host.store.sessions if one.transactions]
+        assert session.watches
+        os.kill(client.pid, signal.SIGKILL)
+        client.wait()
+        with pyxc.open_store() as store:
+            store.transact(lambda tx: tx.write("/tool/half", "whole"))
+            assert store.read("/tool/half") == b"whole"
+        deadline = time.monotonic() + 60
+        while session in host.store.sessions and time.monotonic() < deadline:
+            time.sleep(0)
+        assert session not in host.store.sessions
