@@ -54,10 +54,17 @@ def _run(words: list[str]) -> int:
     if words == ["--version"]:  # what scripts ask for needs no parser
         output.lines([output.VERSION])
         return 0
-    from pyxc.cli.commands import build
+    if not words:
+        from pyxc.cli import overview
 
+        output.lines(overview.SHORT.splitlines())
+        return Status.USAGE
+    from pyxc.cli.commands import NAMES, build
+
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
     try:
-        args = build(words).parse(words)
+        args = build(words).parse(words, NAMES)
     except SystemExit as stop:
         return int(stop.code or 0)
     return int(args.run(args))

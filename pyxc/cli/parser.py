@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from pyxc.cli import output
@@ -34,9 +34,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_unmeasured, **settings)
         self.commands: dict[str, Parser] = {}
         """Those of a group, by the word that comes next."""
+        self.ending: Callable[[], str] | None = None
+        """Makes the end of its help."""
 
     def format_help(self) -> str:
-        self.formatter_class = argparse.HelpFormatter
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.epilog = self.ending() if self.ending else None
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
@@ -67,10 +70,11 @@ class Program:
     """The whole command line: `commands` has the parser of each command by name, as "list", "label get"."""
 
     def __init__(self) -> None:
-        self.parser = Parser(prog="pyxc", description="Manage the domains of a Xen hypervisor.")
+        usage = "pyxc [OPTION ...] COMMAND ..."
+        self.parser = Parser(prog="pyxc", usage=usage, description="Manage a Xen host and its guests.")
         self.parser.add_argument("--version", action="version", version=output.VERSION)
         _add_global_options(self.parser)
-        self._groups = {"": (self.parser, _adder(self.parser))}
+        self._groups = {"": (self.parser, _adder(self.parser, help=argparse.SUPPRESS))}
         self.commands: dict[str, Parser] = {}
 
     def add_group(self, name: str, purpose: str) -> None:
@@ -89,28 +93,49 @@ class Program:
     def _add_parser(self, group: str, word: str, purpose: str) -> Parser:
         parent, adder = self._groups[group]
         sentence = f"{purpose[:1].upper()}{purpose[1:]}."
-        parser: Parser = adder.add_parser(word, help=purpose, description=sentence)
+        listed = {"help": purpose} if group else {}  # --help of the program itself lists commands by topic
+        parser: Parser = adder.add_parser(word, description=sentence, **listed)
         _add_global_options(parser)
         parent.commands[word] = parser
         return parser
 
     def command_of(self, words: Sequence[str]) -> str | None:
         """The first of the words that is neither an option nor its value."""
+        return next(self._plain(words), None)
+
+    def _plain(self, words: Sequence[str]) -> Iterator[str]:
         rest = iter(words)
         for word in rest:
             if not word.startswith("-"):
-                return word
-            if self.parser.value_of(word):
+                yield word
+            elif self.parser.value_of(word):
                 next(rest, None)
-        return None
 
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """UsageError for what makes no sense; SystemExit after --help and --version, which print."""
-        return self.parser.parse_args(words, argparse.Namespace(**_DEFAULTS))
+    def parse(self, words: Sequence[str], known: Iterable[str] = ()) -> argparse.Namespace:
+        """UsageError for words that are not understood; SystemExit after --help and --version, which print.
+
+        `known` are all commands, also those that were not built for these words.
+        """
+        parser, known = self.parser, tuple(known) or tuple(self.parser.commands)
+        for word in self._plain(words):
+            if not known:
+                break
+            if word not in known:
+                from pyxc.cli import overview
+
+                raise UsageError(overview.unknown(parser.prog, word, known))
+            parser = parser.commands[word]
+            known = tuple(parser.commands)
+        found, rest = self.parser.parse_known_args(words, argparse.Namespace(**_DEFAULTS))
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found
 
 
-def _adder(parser: Parser) -> Any:
-    return parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser, prog=parser.prog)
+def _adder(parser: Parser, **settings: Any) -> Any:
+    return parser.add_subparsers(
+        metavar="COMMAND", required=True, parser_class=Parser, prog=parser.prog, **settings
+    )
 
 
 def _add_global_options(parser: Parser) -> None:

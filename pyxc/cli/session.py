@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import pyxc
@@ -48,7 +49,20 @@ def find(xen: pyxc.Xen, text: str) -> pyxc.Domain:
     try:
         return xen.domains[text]
     except errors.DomainNotFound as error:
-        raise NoSuchDomain(error.hint if error.domid is None else f"no domain has the id {text}") from error
+        if error.domid is None:
+            raise NoSuchDomain(f"{error.hint}{_meant(xen, text)}") from error
+        raise NoSuchDomain(f"no domain has the id {text}") from error
+
+
+def _meant(xen: pyxc.Xen, text: str) -> str:
+    """The name that comes nearest to one that no domain has."""
+    from difflib import get_close_matches
+
+    with suppress(errors.Error):
+        names = (xen.names.domain_name(info.domid, info.uuid) for info in xen.domains.infos())
+        for near in get_close_matches(text, [name for name in names if name], 1):
+            return f"; did you mean {near!r}?"
+    return ""
 
 
 def infos(xen: pyxc.Xen, wanted: list[str]) -> tuple[list[pyxc.DomainInfo], Status]:

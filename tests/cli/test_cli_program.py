@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import pyxc
-from pyxc.cli.commands import TOPICS, build
+from pyxc import sim
+from pyxc.cli.commands import NAMES, TOPICS, build
 
 PROGRAM = """
 import sys
@@ -43,12 +45,45 @@ def test_each_command_is_in_the_index():
     assert {name.split()[0] for name in build().commands} == set(" ".join(TOPICS.values()).split())
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["--help"], ["-h"], ["nonsense"], ["--target", "list", "nonsense"]],
-)
-def test_the_help_and_what_is_no_command_know_all(words):
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--target", "list", "-h"]])
+def test_the_help_knows_all_commands(words):
     assert build(words).commands.keys() == build().commands.keys()
+
+
+def test_the_help_lists_each_command_once_and_each_simulated_host(pyxc):
+    for words in (["--help"], ["help"]):
+        outcome = pyxc(*words)
+        assert outcome.status == 0
+        listed = re.findall(r"^  (\S+) +[A-Z].*[.a-z]$", outcome.out, re.MULTILINE)
+        assert sorted(set(listed) & set(NAMES)) == sorted(NAMES)
+        assert all(target.removeprefix("sim:") in outcome.out.split() for target in sim.PROFILES)
+
+
+def test_help_of_a_command(pyxc):
+    assert pyxc("help", "list").out == pyxc("list", "--help").out
+    assert pyxc("help", "store", "ls").out == pyxc("store", "ls", "--help").out
+    assert pyxc("help", "lst").status == 2
+
+
+def test_the_command_alone_says_how_to_begin(pyxc):
+    outcome = pyxc()
+    assert outcome.status == 2
+    assert "pyxc help COMMAND" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["lst"], "no command 'lst'; did you mean 'list'? (pyxc --help lists all)"),
+        (["--target", "sim:", "nonsense"], "no command 'nonsense' (pyxc --help lists all)"),
+        (["store", "lss"], "no command 'lss'; did you mean 'ls'? (pyxc store --help lists all)"),
+        (["vncviewer"], "pyxc has no command 'vncviewer': use xl vncviewer (pyxc help lists what there is)"),
+        (["list", "--nope"], "unrecognized arguments: --nope (see pyxc list --help)"),
+    ],
+)
+def test_a_mistyped_command_is_answered_with_what_may_be_meant(pyxc, words, text):
+    outcome = pyxc(*words)
+    assert (outcome.status, outcome.err) == (2, f"pyxc: {text}\n")
 
 
 def test_options_are_no_commands(pyxc):

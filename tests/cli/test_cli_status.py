@@ -62,7 +62,7 @@ SIM = "--target=sim:xen-4.17"
     ],
 )
 def test_status_and_lines(pyxc, words, status):
-    outcome = pyxc(*([SIM, *words] if words else words))
+    outcome = pyxc(SIM, *words)
     assert outcome.status == status
     lines = outcome.err.splitlines()
     assert lines
@@ -102,6 +102,7 @@ def test_what_errors_mean(error, status):
 def test_partial_failure_says_which(pyxc, host):
     outcome = pyxc("pause", "web1", "nobody", "--json")
     assert outcome.err == "pyxc: nobody: no domain has the name nobody\n"
+    assert pyxc(SIM, "list", "wep1").err == "pyxc: wep1: no domain has the name wep1; did you mean 'web1'?\n"
     assert [done["domid"] for done in outcome.json["done"]] == [1]
     assert outcome.json["failed"] == [
         {"argument": "nobody", "status": 5, "error": "no domain has the name nobody"}

@@ -8,33 +8,41 @@ from importlib import import_module
 
 from pyxc.cli.parser import Program
 
-TOPICS = {
-    "list": "list claims vcpu-list",
-    "top": "top",
-    "stats": "stats",
-    "exporter": "exporter",
-    "domain": "pause unpause destroy trigger create-empty mem-max dump-core",
-    "create": "create",
-    "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",
-    "console": "console",
-    "vcpu": "vcpu-pin context",
-    "memory": "frames",
-    "scheduler": "sched-credit sched-credit2 sched-rtds",
-    "pool": (
-        "cpupool-list cpupool-create cpupool-destroy cpupool-rename cpupool-cpu-add cpupool-cpu-remove "
-        "cpupool-migrate"
-    ),
-    "host": "info dmesg debug-keys",
-    "hypervisor": "perf hypfs livepatch cpu-policy",
-    "policy": "getenforce setenforce loadpolicy get-bool set-bool",
-    "store": "store",
-    "label": "label",
-    "file": "inspect verify",
-    "stream": "stream",
-    "doctor": "doctor",
-    "demo": "demo",
+SECTIONS = {
+    "domains": {
+        "list": "list claims vcpu-list",
+        "top": "top",
+        "domain": "pause unpause destroy trigger create-empty mem-max dump-core",
+    },
+    "guests": {
+        "create": "create",
+        "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",
+        "console": "console",
+    },
+    "vcpus, scheduling and pools": {
+        "vcpu": "vcpu-pin context",
+        "scheduler": "sched-credit sched-credit2 sched-rtds",
+        "pool": (
+            "cpupool-list cpupool-create cpupool-destroy cpupool-rename cpupool-cpu-add cpupool-cpu-remove "
+            "cpupool-migrate"
+        ),
+    },
+    "memory": {"memory": "frames"},
+    "host": {
+        "host": "info dmesg debug-keys",
+        "hypervisor": "perf hypfs livepatch cpu-policy",
+        "doctor": "doctor",
+    },
+    "numbers": {"stats": "stats", "exporter": "exporter"},
+    "security": {"policy": "getenforce setenforce loadpolicy get-bool set-bool", "label": "label"},
+    "xenstore": {"store": "store"},
+    "files": {"file": "inspect verify", "stream": "stream"},
+    "to begin with": {"demo": "demo"},
 }
-"""The first words of the commands that each module adds, in the order of the help."""
+"""The headings of the help, the modules under them, and the first words of the commands that each adds."""
+
+TOPICS = {topic: names for topics in SECTIONS.values() for topic, names in topics.items()}
+NAMES = tuple(name for names in TOPICS.values() for name in names.split())
 
 
 def build(words: Sequence[str] | None = None) -> Program:
@@ -42,11 +50,26 @@ def build(words: Sequence[str] | None = None) -> Program:
     program = Program()
     for topic in TOPICS if words is None else _wanted(words, program.command_of(words)):
         import_module(f"pyxc.cli.commands.{topic}").add(program)
+    program.parser.ending = lambda: _ending(program)
     return program
 
 
+def _ending(program: Program) -> str:
+    """What --help ends with: all commands by topic, units, simulated hosts and examples."""
+    from pyxc import sim
+    from pyxc.cli import overview
+
+    def rows(topics: dict[str, str]) -> list[tuple[str, str]]:
+        names = " ".join(topics.values()).split()
+        return [(name, program.parser.commands[name].description or "") for name in names]
+
+    listed = overview.commands({heading: rows(topics) for heading, topics in SECTIONS.items()})
+    targets = " ".join(target.removeprefix("sim:") for target in sim.PROFILES)
+    return "\n".join([*listed, overview.END.format(targets=overview.filled(targets))])
+
+
 def _wanted(words: Sequence[str], command: str | None) -> Iterable[str]:
-    """The topic of a command; all for the help and a word that is no command, none without a command."""
-    if command is None and not {"-h", "--help"}.intersection(words):
-        return ()
-    return [topic for topic, commands in TOPICS.items() if command in commands.split()] or TOPICS
+    """The topic of a command; all for the help, none for what is no command and without one."""
+    if command is None:
+        return TOPICS if {"-h", "--help"}.intersection(words) else ()
+    return [topic for topic, commands in TOPICS.items() if command in commands.split()]

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""The help: a short one, all commands by topic, and what a mistyped command may mean."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+
+SHORT = """usage: pyxc COMMAND ...
+
+Manage a Xen host and its guests. Some commands to begin with:
+
+  pyxc list                                the domains of this host, as xl list
+  pyxc info                                the host and its hypervisor
+  pyxc top                                 how busy the domains are
+  pyxc --target sim:xen-4.17 list          the same on a simulated host: no Xen, no root
+  pyxc demo                                a tour on simulated hosts
+
+pyxc help lists all commands, pyxc help COMMAND describes one; man pyxc has all of it.
+"""
+
+END = """units: sizes of memory are MiB unless b, k, m, g or t follows the number; times are seconds.
+A DOMAIN is an id, a name or a UUID.
+
+simulated hosts, for --target sim:NAME:{targets}
+Without --target, the environment's PYXC_TARGET, else this host's hypervisor.
+
+examples:
+  pyxc vcpu-list web1                      vcpus with their affinities
+  pyxc list --json                         for programs
+  pyxc --record bug.calls frames web1      record every hypercall, to be replayed elsewhere:
+  pyxc --target replay:bug.calls frames web1
+"""
+
+_XL = (
+    "button-press cd-eject cd-insert channel-list config-update cpupool-numa-split devd dt-overlay migrate "
+    "migrate-receive pci-assignable-add pci-assignable-list pci-assignable-remove pci-attach pci-detach "
+    "pci-list psr-cat-set psr-cat-show psr-cmt-attach psr-cmt-detach psr-cmt-show psr-hwinfo psr-mba-set "
+    "psr-mba-show qemu-monitor-command remus restore save set-parameters sharing uptime usbctrl-attach "
+    "usbctrl-detach usbdev-attach usbdev-detach usb-list vdispl-attach vdispl-detach vdispl-list vkb-attach "
+    "vkb-detach vkb-list vm-list vncviewer vsnd-attach vsnd-detach vsnd-list vtpm-attach vtpm-detach "
+    "vtpm-list block-attach block-detach block-list network-attach network-detach network-list"
+)
+"""Commands of xl that pyxc may lack: what is not among pyxc's commands is answered by its name."""
+_LONGEST_NAME = 20
+
+
+def commands(sections: Mapping[str, Sequence[tuple[str, str]]]) -> Iterable[str]:
+    """Lines for --help: under each heading the names of commands and what they are for."""
+    width = max(60, min(shutil.get_terminal_size().columns, 100))
+    for heading, rows in sections.items():
+        yield f"{heading}:"
+        for name, purpose in rows:
+            first, *rest = textwrap.wrap(purpose, width - _LONGEST_NAME - 2)
+            yield f"  {name:{_LONGEST_NAME}}{first}"
+            yield from (f"{'':{_LONGEST_NAME + 2}}{line}" for line in rest)
+        yield ""
+
+
+def filled(text: str) -> str:
+    """Words on lines that are indented and no longer than a terminal is wide."""
+    return textwrap.fill(text, 78, initial_indent="\n  ", subsequent_indent="  ")
+
+
+def unknown(prog: str, word: str, known: Iterable[str]) -> str:
+    """Why a word is not a command, and which one may be meant."""
+    names = list(known)
+    if prog == "pyxc" and word in _XL.split():
+        return f"pyxc has no command {word!r}: use xl {word} (pyxc help lists what there is)"
+    near = difflib.get_close_matches(word, names, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    return f"no command {word!r}{meant} ({prog} --help lists all)"
