@@ -28,8 +28,9 @@ class Remains(NamedTuple):
 
 
 def of(domain: Identity) -> Remains:
-    """To be found while the domain is there. On a host without xenstore there are none."""
-    return Remains(domain, not domain.xen.readonly and built_here(domain))
+    """To be found while the domain is there. On a host without xenstore, or names, there are none."""
+    xen = domain.xen
+    return Remains(domain, not xen.readonly and xen.names.use and built_here(domain))
 
 
 def of_others(domain: Identity) -> bool:
