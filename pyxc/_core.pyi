@@ -271,8 +271,8 @@ class PreparedCall:
     def __new__(
         cls, device: Privcmd, op: int, request: bytes, domid_at: int, reader: RecordReader, body: int
     ) -> Self: ...
-    def __call__(self, domid: int | None = None) -> Any:
-        """The record, or -errno."""
+    def ask(self, domid: int | None) -> Any:
+        """The record, or -errno. None where the question is about no domain."""
 
 @final
 class SharedMemory:

@@ -5,6 +5,7 @@
 
 #include <Python.h>
 #include <stddef.h>
+#include <string.h>
 
 /*
  * Mappings, forks and descriptors belong to the whole process, so the module works in one interpreter only:
@@ -38,11 +39,21 @@ static PyObject *refuse_sub_interpreters(PyModuleDef *definition)
 
 #define PyModuleDef_Init(definition) refuse_sub_interpreters(definition)
 
-/* Since Python 3.14 a tuple keeps its hash in front of its items: -1 for none, but new memory is zero. */
-static inline void forget_hash(PyObject *tuple)
+/*
+ * A tuple of a class, whose items are still to be set; the collector does not see it. Since Python 3.14 a tuple
+ * keeps its hash in front of its items: -1 for none.
+ */
+static inline PyObject *new_tuple(PyTypeObject *cls, Py_ssize_t count)
 {
+    PyTupleObject *tuple = PyObject_GC_NewVar(PyTupleObject, cls, count);
+
+    if (tuple == NULL)
+        return NULL;
+    memset((char *)tuple + sizeof(PyVarObject), 0,
+           offsetof(PyTupleObject, ob_item) - sizeof(PyVarObject) + count * sizeof(PyObject *));
     if (offsetof(PyTupleObject, ob_item) > sizeof(PyVarObject))
         *(Py_hash_t *)((char *)tuple + sizeof(PyVarObject)) = -1;
+    return (PyObject *)tuple;
 }
 
 #endif

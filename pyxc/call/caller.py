@@ -6,14 +6,14 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from pyxc import answers, errors
-from pyxc._core import Arena
 from pyxc.abi.layout import Interface, Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
-from pyxc.abi.operation import MULTICALL, Operation
+from pyxc.abi.operation import MULTICALL, Listing, Operation
 from pyxc.call import batch
 from pyxc.call.batch import Batch, Column
 from pyxc.call.plan import Address, Plan
@@ -27,6 +27,7 @@ ERESTART = 85
 """Xen's own, which should never reach a caller."""
 
 _SPACE = 4096
+_NOTHING: Final[Mapping[str, bytes]] = {}
 
 Trace = Callable[[Operation, Mapping[str, Any], int, Mapping[str, Any], float], None]
 """Told of every call: operation, fields that went in, result, fields that came out, seconds."""
@@ -72,6 +73,10 @@ class Reply(NamedTuple):
         return reader.one(self.answer, self.layout.body)
 
 
+_reply: Callable[[tuple[int, bytes, Layout, Mapping[str, bytes]]], Reply] = partial(tuple.__new__, Reply)
+"""Reply() of a tuple, in half the time."""
+
+
 class Caller:
     """Issues operations on one link with one interface. Threads: may be used by many."""
 
@@ -99,7 +104,12 @@ class Caller:
         handle), or an Address. Raises ReadOnlyError, TypeError for an unknown field, ValueError for a value
         that does not fit, and a HypercallError when the hypervisor refuses.
         """
-        plan = self._ready(operation)
+        plan = self._plans.get(operation)
+        if plan is None or plan.refused:
+            plan = self._ready(operation)
+        if plan.bare and not fields and not self.trace:
+            result = self.link.hypercall(plan.number, plan.before)
+            return _reply((result if result >= 0 else self._again(plan, result), b"", plan.layout, _NOTHING))
         if self.readonly and operation.populates and domid is not None:
             self.refuse_to_populate(operation.full_name, domid)
         if plan.in_buffers:
@@ -119,6 +129,16 @@ class Caller:
         if reply.result < 0:
             raise self.error(operation, -reply.result, domid)
         return reply
+
+    def _again(self, plan: Plan, result: int) -> int:
+        """The result of an operation that is nothing but a number, and failed at the first try."""
+        tries = 0
+        while result < 0:
+            tries += 1
+            if not _again(plan.asked, -result, tries):
+                raise self.error(plan.asked, -result, None)
+            result = self.link.hypercall(plan.number, plan.before)
+        return result
 
     def dm_op(self, operation: Operation, domid: int, /, *buffers: bytes, **fields: Any) -> Reply:
         """Ask for a device model operation. Buffers behind its structure come back as "1", "2" and so on."""
@@ -245,20 +265,18 @@ class Caller:
 
     def read(self, operation: Operation, record: Record[R], domid: int | None = None) -> R:
         """Ask for an operation that takes no more than a domain, and answer a record of its body."""
-        question = self._questions.get(operation)
-        if question is None:
-            question = self._questions[operation] = self._question(operation, record)
-        answer = question(domid)
+        answer: R | int = (self._questions.get(operation) or self._question(operation, record))(domid)
         if isinstance(answer, int):
             raise self.error(operation, -answer, domid)
-        return cast("R", answer)
+        return answer
 
     def read_list(
         self, operation: Operation, record: Record[R], size: int, most: int, **fields: Any
     ) -> list[R]:
         """Ask for a list of at most `most` records of `size` bytes; decode them where they were written."""
-        with self.listing(operation, None, size, most) as ask:
-            return record.at(self.interface).all(ask(**fields))
+        buffer, filled = _listing(operation)
+        with self.held(operation, None, buffer, most * size) as call:
+            return record.at(self.interface).all(call.items(filled, size, most, fields))
 
     @contextmanager
     def listing(
@@ -268,35 +286,25 @@ class Caller:
 
         `ask(**fields)` returns the items as bytes, where the hypervisor wrote them, until it is asked again.
         """
-        assert operation.listing is not None, f"{operation.full_name} fills no list"
-        buffer, filled = operation.listing
+        buffer, filled = _listing(operation)
         with self.held(operation, domid, buffer, most * size) as call:
+            yield lambda **fields: call.items(filled, size, most, fields)
 
-            def ask(**fields: Any) -> memoryview:
-                found = answers.number(filled, call(**fields).field(filled), most)
-                return call.view[: found * size]
-
-            yield ask
-
-    @contextmanager
-    def held(
-        self, operation: Operation, domid: int | None, buffer: str, size: int
-    ) -> Iterator[HeldCall]:
+    def held(self, operation: Operation, domid: int | None, buffer: str, size: int) -> HeldCall:
         """An operation to be issued again and again with the same buffer of `size` bytes for one handle.
 
         It can be read and written between the calls, and after one that was interrupted: what the hypervisor
         had done by then is not lost with the result.
         """
-        plan = self._ready(operation)
-        start = (plan.size + 63) & ~63
-        arena = self.link.pool.take(start + size)
-        try:
-            yield HeldCall(self, plan, domid, buffer, arena, start)
-        finally:
-            arena.release()
+        return HeldCall(self, self._ready(operation), domid, buffer, size)
 
     def _question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
-        """What asks: the device itself, where it can and nobody wants a trace: these are asked most often."""
+        """What asks, kept from now on."""
+        found = self._questions[operation] = self._new_question(operation, record)
+        return found
+
+    def _new_question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
+        """The device itself, where it can and nobody wants a trace: these are asked most often."""
         plan = self._ready(operation)
         reader = record.at(self.interface)
         direct = self.link.direct
@@ -304,7 +312,7 @@ class Caller:
             return lambda domid: self.call(operation, domid).record(reader)
         domid_at = -1 if plan.domain is None else plan.layout.offsets[plan.layout.names[plan.domain]]
         request = plan.request(plan.zero)
-        return direct.prepare(plan.number, request, domid_at, reader, plan.layout.body)
+        return direct.prepare(plan.number, request, domid_at, reader, plan.layout.body).ask
 
     def batch(
         self, operation: Operation, count: int, record: Record[R] | None = None, /, **columns: Column
@@ -397,19 +405,43 @@ def _with_space(content: bytes | int, filler: bytes) -> bytes:
     return start.ljust(4 * size + _SPACE, filler)
 
 
-class HeldCall:
-    """An operation with memory that outlives each call; see Caller.held(). Of one thread."""
+def _listing(operation: Operation) -> Listing:
+    assert operation.listing is not None, f"{operation.full_name} fills no list"
+    return operation.listing
 
-    def __init__(
-        self, caller: Caller, plan: Plan, domid: int | None, buffer: str, arena: Arena, start: int
-    ) -> None:
+
+class HeldCall:
+    """An operation with memory that outlives each call, to be used in a `with`; see Caller.held().
+
+    Of one thread. `view` is the buffer.
+    """
+
+    view: memoryview
+
+    def __init__(self, caller: Caller, plan: Plan, domid: int | None, buffer: str, size: int) -> None:
         self._caller = caller
         self._plan = plan
         self._domid = domid
-        self._given = {buffer: Address(arena.address + start)}
-        self._arena = arena
-        self.view = arena.view[start:]
-        """The buffer."""
+        self._buffer = buffer
+        self._start = (plan.size + 63) & ~63
+        self._arena = caller.link.pool.take(self._start + size)
+
+    def __enter__(self) -> HeldCall:
+        self.view = self._arena.view[self._start :]
+        self._given = {self._buffer: Address(self._arena.address + self._start)}
+        words = (self._plan.before, self._arena.address, self._plan.after)
+        self._words = [word for word in words if word >= 0]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(BufferError):  # only memory that no view reaches can be used again
+            self.view.release()
+        self._arena.release()
+
+    def items(self, filled: str, size: int, most: int, fields: Mapping[str, Any]) -> memoryview:
+        """Issue it; the items of a list of at most `most`, where they were written."""
+        found = answers.number(filled, self(**fields).field(filled), most)
+        return self.view[: found * size]
 
     def __call__(self, **fields: Any) -> Reply:
         """Issue it. HypercallError when the hypervisor refuses."""
@@ -420,8 +452,7 @@ class HeldCall:
         while True:
             self._arena.view[: plan.size] = request
             started = time.perf_counter()
-            words = [word for word in (plan.before, self._arena.address, plan.after) if word >= 0]
-            result = caller.link.hypercall(plan.number, *words)
+            result = caller.link.hypercall(plan.number, *self._words)
             answer = bytes(self._arena.view[: plan.size])
             if caller.trace:
                 elapsed = time.perf_counter() - started

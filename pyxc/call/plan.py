@@ -50,6 +50,8 @@ class Plan:
         self.zero = self.layout.values({**envelope, **operation.fixed})
         self.domain = next((i for i, name in enumerate(self.layout.names) if name in _DOMAIN_FIELDS), None)
         self.size = self.layout.size
+        self.bare = not (self.size or self.wide or self.by_value or self.in_buffers)
+        """Whether it is nothing but a number."""
         self.pack = self.layout.codec.pack
         arrays = {*self.layout.arrays, *self.layout.bytewise}
         self._single = frozenset(range(len(self.layout.names))) - arrays

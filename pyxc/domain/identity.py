@@ -10,7 +10,7 @@ from pyxc import errors
 from pyxc.abi import domctl
 from pyxc.abi.operation import Operation
 from pyxc.call.caller import Reply
-from pyxc.domain.info import DomainInfo, read_info
+from pyxc.domain.info import INFO, DomainInfo, check_id
 from pyxc.domain.state import unique_id
 from pyxc.host.host import Host
 
@@ -29,10 +29,20 @@ class Identity:
     def __init__(self, xen: Host, domid: int, handle: uuid.UUID, number: int | None = None) -> None:
         self.xen = xen
         self.domid = domid
-        self.uuid = handle
+        self._uuid = handle
+        self._handle = handle.bytes
         self._name: str | None = None
         self.number = number
         """Its unique id, None while it is not known: see unique_id."""
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        return self._uuid
+
+    @uuid.setter
+    def uuid(self, new: uuid.UUID) -> None:
+        self._uuid = new
+        self._handle = new.bytes
 
     @property
     def unique_id(self) -> int | None:
@@ -53,7 +63,7 @@ class Identity:
         number = unique_id(self.xen, self.domid)
         if number is not None:
             with suppress(errors.DomainNotFound, errors.DomainGone):
-                self._read()
+                self.info()
                 self.number = number
 
     def look(self) -> None:
@@ -63,7 +73,7 @@ class Identity:
         """
         number = unique_id(self.xen, self.domid)
         if number is None or self.number is None:
-            self._read()
+            self.info()
             self.number = number
         else:
             self._check_number(number)
@@ -103,15 +113,12 @@ class Identity:
 
         DomainNotFound: no domain has the id; DomainGone: another domain has it.
         """
-        info = self._read()
+        info = self.xen.caller.read(domctl.GETDOMAININFO, INFO, self.domid)
+        if info.handle != self._handle or info.domid != self.domid:
+            check_id(self.xen, info, self.domid)
+            raise errors.DomainGone(f"domain {self.domid} now has the UUID {info.uuid}; {self.uuid} has gone")
         if self.number is not None:
             self._check_number(unique_id(self.xen, self.domid))
-        return info
-
-    def _read(self) -> DomainInfo:
-        info = read_info(self.xen, self.domid)
-        if info.handle != self.uuid.bytes:
-            raise errors.DomainGone(f"domain {self.domid} now has the UUID {info.uuid}; {self.uuid} has gone")
         return info
 
     def _check_number(self, number: int | None) -> None:

@@ -164,6 +164,11 @@ INFO = Record(
 def read_info(xen: Host, domid: int) -> DomainInfo:
     """One domain (domctl getdomaininfo). Up to 4.17 Xen answers with the next one when the id is free."""
     info = xen.caller.read(domctl.GETDOMAININFO, INFO, domid)
+    check_id(xen, info, domid)
+    return info
+
+
+def check_id(xen: Host, info: DomainInfo, domid: int) -> None:
+    """DomainNotFound where the answer is about another domain than the one that was asked for."""
     if info.domid != domid:
         raise xen.caller.error(domctl.GETDOMAININFO, errno.ESRCH, domid)
-    return info

@@ -7,7 +7,7 @@ import sys
 from array import array
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, SupportsIndex
+from typing import Self, SupportsIndex
 
 from pyxc import answers, arguments, errors
 from pyxc._core import PAGE_SIZE
@@ -17,11 +17,9 @@ from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
 from pyxc.call.caller import Caller
+from pyxc.host.records import PHYSINFO, Build, PhysInfo, Version, counted, text
 from pyxc.link import Link
 from pyxc.store import Names, StoreClient
-
-if TYPE_CHECKING:  # imported by what returns them: most programs ask for few
-    from pyxc.host.records import Build, PhysInfo, Version
 
 
 class Host:
@@ -49,8 +47,6 @@ class Host:
     @cached_property
     def version(self) -> Version:
         """Which Xen it is (xen_version version, extraversion)."""
-        from pyxc.host.records import Version
-
         packed = self.call(version.VERSION).result
         extra = self._reported(version.EXTRAVERSION2, version.EXTRAVERSION)
         return Version(packed >> 16, packed & 0xFFFF, extra)
@@ -69,8 +65,6 @@ class Host:
 
     def _reported(self, whole: Operation, cut: Operation) -> str:
         """A string that it reports of itself: the whole (since Xen 4.20), or as much as a structure holds."""
-        from pyxc.host.records import text
-
         if self.caller.supports(whole):
             reply = self.call(whole, len=PAGE_SIZE - 4)
             return text(reply.field("buf")[: reply.result])
@@ -89,8 +83,6 @@ class Host:
     @cached_property
     def build(self) -> Build:
         """How it was built (xen_version compile_info, changeset, build_id)."""
-        from pyxc.host.records import Build, text
-
         reply = self.call(version.COMPILE_INFO)
         return Build(
             compiler=text(reply.field("compiler")),
@@ -110,9 +102,8 @@ class Host:
 
     def physinfo(self) -> PhysInfo:
         """The host now: cpus, memory, what the platform can do (sysctl physinfo)."""
-        from pyxc.host.records import PHYSINFO, counted
-
-        return counted(self.caller.read(sysctl.PHYSINFO, PHYSINFO))
+        info = self.caller.read(sysctl.PHYSINFO, PHYSINFO)
+        return info if info.sockets_per_node is None else counted(info)
 
     @cached_property
     def nr_cpus(self) -> int:

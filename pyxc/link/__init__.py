@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from pyxc._core import ForeignMap, Pool
@@ -36,6 +36,13 @@ class EventDevice(Protocol):
         """Close all its ports."""
 
 
+class Question(Protocol):
+    """A call that takes no more than a domid, made ready."""
+
+    def ask(self, domid: int | None) -> Any:
+        """A record, or a negative errno."""
+
+
 class Direct(Protocol):
     """Whole calls by the device itself, in C: what exchange() of pyxc.link.exchange does, and questions."""
 
@@ -51,8 +58,8 @@ class Direct(Protocol):
 
     def prepare(
         self, op: int, request: bytes, domid_at: int, reader: Any, body: int
-    ) -> Callable[[int | None], Any]:
-        """A question that takes no more than a domid, and returns a record or a negative errno."""
+    ) -> Question:
+        """A question that takes no more than a domid."""
 
 
 class Link(Protocol):

@@ -181,7 +181,7 @@ def prepared(data: bytes) -> object:
     call = _device().native.prepare(5, given.rest(size).ljust(size, b"."), domid_at, reader, body)
     assert inside(body, record, size) and (domid_at == -1 or inside(domid_at, 2, size))
     with _zone_of_the_next(_device().pool, size):
-        result = call(domid)
+        result = call.ask(domid)
     assert domid_at == -1 or 0 <= domid < 1 << 16
     return result
 

@@ -63,7 +63,7 @@ USES: dict[str, Callable[[int], object]] = {
     "the place of a handle": lambda n: DEVICE.exchange(0, bytes(64), ((n, 8),)),
     "where a body begins": lambda n: DEVICE.prepare(1, bytes(64), 0, READER, n),
     "where a domid goes": lambda n: DEVICE.prepare(1, bytes(64), -2 if n == -1 else n, READER, 0),
-    "a domid": lambda n: DEVICE.prepare(1, bytes(64), 0, READER, 0)(n),
+    "a domid": lambda n: DEVICE.prepare(1, bytes(64), 0, READER, 0).ask(n),
     "the size of a structure": lambda n: RecordReader(Pair, n, BLANK).one(bytes(64)),
     "the size of structures": lambda n: RecordReader(Pair, n, BLANK).all(bytes(64)),
     "the place of a field": lambda n: RecordReader(Pair, 8, ((n, "Q", 1), None)),
@@ -122,7 +122,7 @@ TYPE_ERRORS: dict[str, Callable[[], object]] = {
     "a buffer that can change": lambda: DEVICE.exchange(0, bytes(64), ([0, 8],)),  # type: ignore[arg-type]
     "no reader": lambda: DEVICE.prepare(1, bytes(64), -1, NOTHING, 0),
     "nothing to prepare": lambda: DEVICE.prepare(1, NOTHING, -1, READER, 0),
-    "no domid": lambda: DEVICE.prepare(1, bytes(64), 0, READER, 0)(),
+    "no domid": lambda: DEVICE.prepare(1, bytes(64), 0, READER, 0).ask(None),
     "no device": lambda: PreparedCall(NOTHING, 1, bytes(64), -1, READER, 0),
     "no class": lambda: RecordReader(NOTHING, 8, BLANK),
     "no fields": lambda: RecordReader(Pair, 8, NOTHING),
