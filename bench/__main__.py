@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line: python3 -m bench. Builds the sides, boots Xen 4.17 with an amd64 dom0, reports.
 
-Before that, what needs no boot: whole processes, frame lists of a simulated hypervisor, a scrape of metrics.
+Before that, what needs no boot: whole processes, instructions of calls, frame lists of a simulated
+hypervisor, a scrape of metrics.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import frame_lists, report, scrape, startup
+from bench import frame_lists, overhead, report, scrape, startup
 from lab import config, host, packages, roots, vm
 
 HERE = Path(__file__).parent
 LANE = config.XEN_4_17_AMD64
 BUILD_ROOT = config.Root("bench-amd64", "amd64", "essential", ("gcc", "libc6-dev", "libxen-dev"))
 COMPILE = "gcc -O2 -Wall -Werror -o /build/peer /build/peer.c -lxenctrl -lxenforeignmemory"
-IN_DOM0 = "python3 -m bench.in_dom0 /root/peer /results/bench.json"
+IN_DOM0 = "python3 -m bench.in_dom0 /root/peer /results/bench.json /results/processes.json"
 JSON = host.CHECKOUT / "build" / "bench.json"
 MARKDOWN = host.CHECKOUT / "docs" / "benchmarks.md"
 
@@ -34,7 +35,7 @@ def build_peer(directory: Path) -> Path:
     return directory / "peer"
 
 
-def measure() -> list[report.Row]:
+def measure() -> tuple[list[report.Row], report.Lines]:
     """Boot once and bring the numbers back; LabError when it brought none."""
     with tempfile.TemporaryDirectory(prefix="pyxc-bench-") as scratch:
         files = {build_peer(Path(scratch)): "/root/peer", HERE: "/root/bench"}
@@ -44,7 +45,8 @@ def measure() -> list[report.Row]:
     if result.outcome is not vm.Outcome.PASSED:
         output = result.output.decode(errors="replace")
         raise host.LabError(f"{result.outcome.value}, console in {vm.console_log(LANE)}\n{output}")
-    return report.rows(result.files["bench.json"])
+    seconds = json.loads(result.files["processes.json"])
+    return report.rows(result.files["bench.json"]), report.processes_table(seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         host.need(config.LAB_NEEDS)
         before = os.getloadavg()[0]
-        unbooted = [startup.measure(), frame_lists.measure(), scrape.measure()]
-        for table in unbooted:
+        tables = [startup.measure(), overhead.measure(), frame_lists.measure(), scrape.measure()]
+        for table in tables:
             print(f"{report.aligned(table)}\n", flush=True)
-        rows = measure()
+        rows, processes = measure()
     except host.LabError as error:
         host.say(f"bench: {error}")
         return 2
@@ -65,10 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     JSON.parent.mkdir(exist_ok=True)
     JSON.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
-    more = [f"{report.piped(table)}\n" for table in unbooted]
-    tables = "\n".join([report.markdown(rows, conditions), *more])
-    MARKDOWN.write_text(report.replaced(MARKDOWN.read_text(), tables))
-    print(f"{report.text(rows)}\n\n{conditions}")
+    written = "\n".join([report.markdown(rows, conditions), *map(report.piped_apart, [processes, *tables])])
+    MARKDOWN.write_text(report.replaced(MARKDOWN.read_text(), written))
+    print(f"{report.text(rows)}\n\n{report.aligned(processes)}\n\n{conditions}")
     return 0
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Measures all sides in dom0, in turn: python3 -m bench.in_dom0 PEER OUTPUT.
+"""Measures all sides in dom0, in turn: python3 -m bench.in_dom0 PEER OUTPUT PROCESSES.
 
 PEER is the program built from peer.c. OUTPUT becomes a JSON list of objects with "operation", "pyxc_us",
-"xc_us", "c_us": the medians of several rounds in microseconds, null where a side has no such call.
+"xc_us", "c_us": the medians of several rounds in microseconds, null where a side has no such call. PROCESSES
+becomes an object of medians in seconds, by what was started: "python3 -c pass", "pyxc list", "xl list".
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from bench import guest
 from pyxc.abi import version
 
 XC = "/usr/lib/xen-4.17/lib/python"
+TOOLS = "/usr/lib/xen-4.17/bin"
+PROCESS_ROUNDS = 7
 ROUNDS = 21
 # How long one side of a round takes. Many short rounds: a busy host takes the emulated cpu away now and then.
 ROUND_S = 0.05
@@ -104,7 +107,7 @@ def single_calls(xen: pyxc.Xen, xc: Any, peer: Peer) -> Iterator[Operation]:
     dom0 = xen.domains[0]
     yield Operation("xen_version", calls(lambda: xen.call(version.VERSION).result), peer.timer("xen_version"))
     yield Operation(
-        "xen information", calls(lambda: _describe(xen)), peer.timer("xen_info"), calls(xc.xeninfo)
+        "xen information", calls(lambda: describe(xen)), peer.timer("xen_info"), calls(xc.xeninfo)
     )
     yield Operation(
         "domain info", calls(dom0.info), peer.timer("domain_info"), calls(lambda: xc.domain_getinfo(0, 1))
@@ -112,7 +115,7 @@ def single_calls(xen: pyxc.Xen, xc: Any, peer: Peer) -> Iterator[Operation]:
     yield Operation("physinfo", calls(xen.physinfo), peer.timer("physinfo"), calls(xc.physinfo))
 
 
-def _describe(xen: pyxc.Xen) -> None:
+def describe(xen: pyxc.Xen) -> None:
     """Everything that xeninfo() tells; pyxc would keep it."""
     for name in ("version", "capabilities", "commandline", "virt_start", "build"):
         xen.__dict__.pop(name, None)
@@ -182,7 +185,27 @@ def _copy(view: memoryview) -> None:
         _buffer[:] = view[start : start + CHUNK]
 
 
-def main(program: str, output: str) -> None:
+def processes() -> dict[str, float]:
+    """Seconds of whole processes, in turns: pyxc's commands beside xl's, and bare Python."""
+    for directory in ("/run/xenstored", "/var/lib/xenstored", "/var/log/xen"):
+        os.makedirs(directory, exist_ok=True)
+    subprocess.run([f"{TOOLS}/xenstored", "--pid-file", "/run/xenstored.pid"], check=True)
+    subprocess.run([f"{TOOLS}/xen-init-dom0"], check=True)
+    commands = [["python3", "-c", "pass"]]
+    for words in (["list"], ["vcpu-list"], ["info"]):
+        commands += [["pyxc", *words], [f"{TOOLS}/xl", *words]]
+    rounds = [[_seconds(command) for command in commands] for _ in range(PROCESS_ROUNDS + 1)]
+    medians = map(statistics.median, zip(*rounds[1:]))
+    return {" ".join([Path(name).name, *rest]): found for (name, *rest), found in zip(commands, medians)}
+
+
+def _seconds(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def main(program: str, output: str, of_processes: str) -> None:
     """Measure everything on one cpu: clocks of emulated cpus differ."""
     os.sched_setaffinity(0, {0})
     sys.path.append(XC)
@@ -201,6 +224,9 @@ def main(program: str, output: str) -> None:
             print(rows[-1], flush=True)
     peer.close()
     Path(output).write_text(json.dumps(rows, indent=1) + "\n")
+    found = processes()
+    print(found, flush=True)
+    Path(of_processes).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

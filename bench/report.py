@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 BEGIN = "<!-- written by make bench: begin -->\n"
 END = "<!-- written by make bench: end -->\n"
+PROCESS_GOAL = 5
 PEERS = {"xc": "xen.lowlevel.xc", "c": "C"}
 
 
@@ -101,6 +102,22 @@ def text(measured: Sequence[Row]) -> str:
     return f"{aligned(times_table(measured))}\n\n{aligned(goals_table(measured))}"
 
 
+def processes_table(seconds: Mapping[str, float]) -> Lines:
+    """Whole processes in dom0: pyxc's beside bare Python and xl, in milliseconds."""
+    bare = seconds["python3 -c pass"]
+    goal = f"goal: {PROCESS_GOAL}x bare"
+    lines: Lines = [("process in dom0", "ms", "of bare Python", "xl ms", "pyxc : xl", goal)]
+    lines.append(("python3 -c pass", f"{bare * 1000:.0f}", "1.00x", "-", "-", "-"))
+    for name, found in seconds.items():
+        program, _, command = name.partition(" ")
+        if program == "pyxc":
+            xl = seconds[f"xl {command}"]
+            verdict = "reached" if found <= PROCESS_GOAL * bare else "missed"
+            shown = (f"{found * 1000:.0f}", f"{found / bare:.2f}x", f"{xl * 1000:.0f}", f"{found / xl:.2f}")
+            lines.append((name, *shown, verdict))
+    return lines
+
+
 def aligned(lines: Lines) -> str:
     """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*lines)]
@@ -117,6 +134,11 @@ def piped(lines: Lines) -> str:
     """A table in Markdown."""
     rule = ("---",) * len(lines[0])
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def piped_apart(lines: Lines) -> str:
+    """The same, with an empty line behind it."""
+    return f"{piped(lines)}\n"
 
 
 def replaced(document: str, tables: str) -> str:

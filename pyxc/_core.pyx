@@ -449,7 +449,7 @@ cdef class Pool:
     cdef _Descriptor device     # None: anonymous memory
     cdef bint locked, closed
     cdef unsigned int born
-    cdef list shelves           # by number of pages: [_ArenaMemory, ...]
+    cdef list shelves           # by number of pages: [_ArenaMemory, ...], or None
     cdef _ArenaMemory spare     # of one page, in front of its shelf: what nearly every call takes
 
     def __cinit__(self, int device=-1, bint locked=True):
@@ -457,7 +457,7 @@ cdef class Pool:
         self.device = borrowed(device) if device >= 0 else None
         self.locked = locked
         self.born = forks
-        self.shelves = [[] for _ in range(POOLED_PAGES + 1)]
+        self.shelves = [None] * (POOLED_PAGES + 1)
 
     cpdef Arena take(self, Py_ssize_t size):
         cdef Arena arena
@@ -516,6 +516,8 @@ cdef class Pool:
         if pages == 1 and self.spare is None and not self.closed:
             self.spare = memory
         elif pages <= POOLED_PAGES and not self.closed:
+            if self.shelves[pages] is None:
+                self.shelves[pages] = []
             shelf = <list> self.shelves[pages]
             if len(shelf) < (POOLED_PER_SIZE if pages <= FEW_PAGES else 1):
                 shelf.append(memory)
@@ -541,8 +543,7 @@ cdef class Pool:
         self.closed = True
         self.device = None
         self.spare = None
-        for shelf in self.shelves:
-            (<list> shelf).clear()
+        self.shelves = [None] * (POOLED_PAGES + 1)
 
 
 # == Foreign mappings ==

@@ -54,8 +54,11 @@ def open_xen(
         raise ValueError(f'gate is {gate!r}: expected "auto" or "never"')
     if isinstance(assume, str):
         assume = releases.parsed(assume)
-    link = open_link(chosen(target), gate)
+    wanted = chosen(target)
+    link = open_link(wanted, gate)
     try:
+        if record is None and wanted is None:
+            return _connect_here(link, readonly, names, assume)
         if record is None:
             return connect(link, readonly=readonly, names=names, assume=assume)
         from pyxc.files.recording import Recorder
@@ -103,6 +106,18 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
         raise ValueError(f"unknown target {target!r}: did you mean {_meant(target)!r}?")
     known = f'expected None (the real hypervisor), "{SIMULATED}PROFILE" or "{REPLAYED}FILE"'
     raise ValueError(f"unknown target {target!r}: {known}")
+
+
+def _connect_here(link: Link, readonly: bool, names: bool, assume: Release | None) -> Xen:
+    """On this machine, whose hypervisor stays the same while a process lives: it is probed once."""
+    key = (link.target, link.kernel_bits, assume, os.environ.get("PYXC_ASSUME"))
+    xen = connect(link, readonly=readonly, names=names, assume=assume, known=_interfaces.get(key))
+    _interfaces[key] = xen.interface
+    return xen
+
+
+_interfaces: dict[tuple[object, ...], Interface] = {}
+"""What was found out of this machine's."""
 
 
 def connect(

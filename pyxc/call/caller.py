@@ -7,7 +7,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 from pyxc import answers, errors
@@ -89,7 +89,7 @@ class Caller:
         self.trace = trace
         self.restricted_to: int | None = None
         self._exchange = exchanger(link)
-        self._plans: dict[Operation, Plan] = {}
+        self._plans = _plans(interface, readonly, link.kernel_bits)
         self._questions: dict[Operation, Callable[[int | None], Any]] = {}
         self._measured: set[tuple[Operation, str]] = set()
 
@@ -408,6 +408,12 @@ def _with_space(content: bytes | int, filler: bytes) -> bytes:
 def _listing(operation: Operation) -> Listing:
     assert operation.listing is not None, f"{operation.full_name} fills no list"
     return operation.listing
+
+
+@lru_cache(maxsize=64)
+def _plans(interface: Interface, readonly: bool, kernel_bits: int) -> dict[Operation, Plan]:
+    """What was made ready, for all handles that are alike: a program may open one for every question."""
+    return {}
 
 
 class HeldCall:
