@@ -47,7 +47,7 @@ foreign:  ## Real 32-bit Pythons, PowerPC's too: all that needs no Xen, and the 
 fresh:  ## What README promises, in a Debian 12 root that has nothing else; only root can
 	$(PYTHON) -m lab.fresh $(ARGS)
 
-bench:  ## pyxc, xen.lowlevel.xc and C on one real Xen; frame lists of a simulated one
+bench:  ## processes, calls in instructions, pyxc beside its peers on one real Xen, simulated hosts
 	@tools/need $(BUILD_PACKAGES)
 	@$(PYTHON) -W ignore setup.py --quiet build_ext --inplace
 	$(PYTHON) -m bench $(ARGS)

@@ -119,7 +119,7 @@ def describe(xen: pyxc.Xen) -> None:
     """Everything that xeninfo() tells; pyxc would keep it."""
     for name in ("version", "capabilities", "commandline", "virt_start", "build"):
         xen.__dict__.pop(name, None)
-        getattr(xen, name)
+    xen.read_facts()
 
 
 def lists(xen: pyxc.Xen, xc: Any, peer: Peer) -> Iterator[Operation]:

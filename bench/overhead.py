@@ -25,7 +25,7 @@ PACKAGES = (
     "libxenforeignmemory1", "libxengnttab1", "libxentoollog1", "libxentoolcore1", "libxen-dev",
 )  # fmt: skip
 NEEDS = ("gcc", "libc6-dev", "valgrind")
-TIMES, TIMES_OF_LISTS = 200, 8
+TIMES, TIMES_OF_LISTS = 500, 8
 
 
 class Operation(NamedTuple):

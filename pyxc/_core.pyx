@@ -37,6 +37,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.object cimport PyTypeObject
 from cpython.ref cimport Py_INCREF, PyObject
+from cpython.tuple cimport PyTuple_New
 from libc.errno cimport errno as C_errno
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -936,12 +937,17 @@ cdef inline object number_at(const char *at, const Place *place, bint swapped):
 cdef object value_at(const char *data, const Place *place, bint swapped):
     """A number, or a tuple (an array of them)."""
     cdef Py_ssize_t index
+    cdef object number
     if place.offset < 0:
         return None
     if place.length == 1:
         return number_at(data + place.offset, place, swapped)
-    return tuple([number_at(data + place.offset + index * place.unit, place, swapped)
-                  for index in range(place.length)])
+    numbers = PyTuple_New(place.length)
+    for index in range(place.length):
+        number = number_at(data + place.offset + index * place.unit, place, swapped)
+        Py_INCREF(number)
+        PyTuple_SET_ITEM(numbers, index, <PyObject *> number)
+    return numbers
 
 
 @cython.final

@@ -54,10 +54,9 @@ def open_xen(
         raise ValueError(f'gate is {gate!r}: expected "auto" or "never"')
     if isinstance(assume, str):
         assume = releases.parsed(assume)
-    wanted = chosen(target)
-    link = open_link(wanted, gate)
+    link = open_link(chosen(target), gate)
     try:
-        if record is None and wanted is None:
+        if record is None and link.direct is not None:
             return _connect_here(link, readonly, names, assume)
         if record is None:
             return connect(link, readonly=readonly, names=names, assume=assume)
@@ -109,7 +108,7 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
 
 
 def _connect_here(link: Link, readonly: bool, names: bool, assume: Release | None) -> Xen:
-    """On this machine, whose hypervisor stays the same while a process lives: it is probed once."""
+    """Through a device: the hypervisor stays the same while a process lives, and is probed once."""
     key = (link.target, link.kernel_bits, assume, os.environ.get("PYXC_ASSUME"))
     xen = connect(link, readonly=readonly, names=names, assume=assume, known=_interfaces.get(key))
     _interfaces[key] = xen.interface

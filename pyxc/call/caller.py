@@ -12,9 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from pyxc import answers, errors
 from pyxc.abi.layout import Interface, Layout, NotInInterface
-from pyxc.abi.multicall import ENTRY_STRUCT
-from pyxc.abi.operation import MULTICALL, Listing, Operation
-from pyxc.call import batch
+from pyxc.abi.operation import Listing, Operation
+from pyxc.call import batch, together
 from pyxc.call.batch import Batch, Column
 from pyxc.call.plan import Address, Plan
 from pyxc.call.records import R, Reader, Record
@@ -92,6 +91,7 @@ class Caller:
         self._plans = _plans(interface, readonly, link.kernel_bits)
         self._questions: dict[Operation, Callable[[int | None], Any]] = {}
         self._measured: set[tuple[Operation, str]] = set()
+        self._absent: set[Operation] = set()
 
     def __repr__(self) -> str:
         return f"<Caller of {self.link.target}>"
@@ -221,12 +221,8 @@ class Caller:
 
     def _multicall_of_one(self, plan: Plan, request: bytes) -> tuple[int, bytes, Sequence[bytes]]:
         """A call whose result needs 64 bits: the entry of a multicall holds them."""
-        entry = ENTRY_STRUCT.at(self.interface)
-        asked = entry.pack({"op": plan.number, "args": (plan.before, 0, 0, 0, 0, 0)})
-        placements = ((entry.offsets["args"] + 8, request),) if plan.size else ()
-        failed, answer, buffers = self._exchange(MULTICALL, asked, placements, after=1)
-        result = failed if failed < 0 else int(entry.unpack(answer)["result"])
-        return result, buffers[0] if buffers else b"", ()
+        failed, found = together.issue(self._exchange, self.interface, [(plan, request)])
+        return (*found[0], ()) if found else (failed, b"", ())
 
     def _measure(self, plan: Plan, values: list[Any], placements: Mapping[str, Placement]) -> None:
         """Under assumed layouts: ask once with more space than it takes, and see how much is written to it.
@@ -345,13 +341,49 @@ class Caller:
             self.trace(operation, sent, result, plan.body(answer), elapsed)
         return found if reader is None else found._replace(records=[reader.one(a) for a in found.answers])
 
+    def together(
+        self, asked: Mapping[Operation, Mapping[str, Any]]
+    ) -> dict[Operation, Reply | errors.HypercallError]:
+        """Ask for several operations, by their fields, in one multicall: what each answers, or why it fails.
+
+        They take a structure without buffers, if any. With a trace, or a 32-bit kernel, one after the other.
+        """
+        if self.trace or self.link.kernel_bits == 32:
+            return {operation: self._answer_or_error(operation, asked[operation]) for operation in asked}
+        ready = []
+        for operation, fields in asked.items():
+            plan = self._ready(operation)
+            values = plan.begin(None, fields)
+            plan.fill(values, fields)
+            ready.append((plan, plan.request(values)))
+        failed, found = together.issue(self._exchange, self.interface, ready)
+        if failed < 0:
+            raise self.error(next(iter(asked)), -failed, None)
+        return {
+            plan.asked: self.error(plan.asked, -result, None)
+            if result < 0
+            else Reply(result, answer, plan.layout, _NOTHING)
+            for (plan, _), (result, answer) in zip(ready, found)
+        }
+
+    def _answer_or_error(
+        self, operation: Operation, fields: Mapping[str, Any]
+    ) -> Reply | errors.HypercallError:
+        try:
+            return self.call(operation, **fields)
+        except errors.HypercallError as error:
+            return error
+
     def supports(self, operation: Operation) -> bool:
         """Whether this hypervisor's interface, and the kernel between, have an operation."""
-        try:
-            self._plan(operation)
-        except errors.Unsupported:
-            return False
-        return True
+        if operation in self._plans:
+            return True
+        if operation not in self._absent:
+            with suppress(errors.Unsupported):
+                self._plan(operation)
+                return True
+            self._absent.add(operation)
+        return False
 
     def has_field(self, operation: Operation, field: str) -> bool:
         """Whether an operation has a field in this interface. Unsupported where there is no operation."""
@@ -361,9 +393,7 @@ class Caller:
         """An operation's plan; ReadOnlyError when it changes something and the handle may not."""
         plan = self._plans.get(operation) or self._plan(operation)
         if plan.refused:
-            raise errors.ReadOnlyError(
-                f"{operation.full_name} makes changes, and this handle is read-only"
-            )
+            raise errors.ReadOnlyError(f"{operation.full_name} makes changes, and this handle is read-only")
         return plan
 
     def _plan(self, operation: Operation) -> Plan:

@@ -16,10 +16,21 @@ from pyxc.abi.domctl import Scheduler
 from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
-from pyxc.call.caller import Caller
+from pyxc.call.caller import Caller, Reply
 from pyxc.host.records import PHYSINFO, Build, PhysInfo, Version, counted, text
 from pyxc.link import Link
 from pyxc.store import Names, StoreClient
+
+_STRINGS = (
+    (version.EXTRAVERSION2, version.EXTRAVERSION),
+    (version.CAPABILITIES2, version.CAPABILITIES),
+    (version.CHANGESET2, version.CHANGESET),
+    (version.COMMANDLINE2, version.COMMANDLINE),
+)
+"""What a hypervisor reports of itself: the whole, and what a structure holds."""
+_SIZED = (version.VARBUF_STRUCT, version.BUILD_ID_STRUCT)
+_WHOLE = {"len": PAGE_SIZE - 4}
+"""How long a string such a structure has space for."""
 
 
 class Host:
@@ -37,6 +48,7 @@ class Host:
         self.caller = caller
         self.call = caller.call
         self.interface = caller.interface
+        self._told: dict[Operation, Reply | errors.HypercallError] = {}
         self.names = Names(link.connect_store, link.target, names)
         self.store = StoreClient(link.connect_store, readonly=caller.readonly)
 
@@ -47,7 +59,7 @@ class Host:
     @cached_property
     def version(self) -> Version:
         """Which Xen it is (xen_version version, extraversion)."""
-        packed = self.call(version.VERSION).result
+        packed = self._ask(version.VERSION).result
         extra = self._reported(version.EXTRAVERSION2, version.EXTRAVERSION)
         return Version(packed >> 16, packed & 0xFFFF, extra)
 
@@ -66,9 +78,37 @@ class Host:
     def _reported(self, whole: Operation, cut: Operation) -> str:
         """A string that it reports of itself: the whole (since Xen 4.20), or as much as a structure holds."""
         if self.caller.supports(whole):
-            reply = self.call(whole, len=PAGE_SIZE - 4)
+            reply = self._ask(whole, **_WHOLE)
             return text(reply.field("buf")[: reply.result])
-        return text(self.call(cut).field(cut.name))
+        return text(self._ask(cut).field(cut.name))
+
+    def _ask(self, operation: Operation, **fields: int) -> Reply:
+        """What read_facts() was told, or a call of its own."""
+        told = self._told.get(operation)
+        if isinstance(told, errors.HypercallError):
+            raise told
+        return told or self.call(operation, **fields)
+
+    def read_facts(self) -> None:
+        """Read version, capabilities, commandline, virt_start and build in one multicall; they are kept.
+
+        Each alone is a call of its own, or several, when it is first looked at.
+        """
+        strings = [
+            whole if self.caller.supports(whole) else cut
+            for whole, cut in _STRINGS
+            if self.caller.supports(cut)
+        ]
+        plain = (version.VERSION, version.PLATFORM_PARAMETERS, version.COMPILE_INFO)
+        asked = dict.fromkeys([*plain, *strings, version.BUILD_ID])
+        self._told = self.caller.together(
+            {one: _WHOLE if one.body in _SIZED else {} for one in asked if self.caller.supports(one)}
+        )
+        try:
+            for name in ("version", "capabilities", "commandline", "virt_start", "build"):
+                getattr(self, name)
+        finally:
+            self._told = {}
 
     @cached_property
     def features(self) -> Feature:
@@ -78,12 +118,12 @@ class Host:
     @cached_property
     def virt_start(self) -> int:
         """Where its own addresses begin in a PV guest (xen_version platform_parameters)."""
-        return int(self.call(version.PLATFORM_PARAMETERS).field("virt_start"))
+        return int(self._ask(version.PLATFORM_PARAMETERS).field("virt_start"))
 
     @cached_property
     def build(self) -> Build:
         """How it was built (xen_version compile_info, changeset, build_id)."""
-        reply = self.call(version.COMPILE_INFO)
+        reply = self._ask(version.COMPILE_INFO)
         return Build(
             compiler=text(reply.field("compiler")),
             compile_by=text(reply.field("compile_by")),
@@ -95,7 +135,7 @@ class Host:
 
     def _build_id(self) -> str | None:
         try:
-            reply = self.call(version.BUILD_ID, len=PAGE_SIZE - 4)
+            reply = self._ask(version.BUILD_ID, **_WHOLE)
         except errors.HypercallError:
             return None
         return bytes(reply.field("buf")[: reply.result]).hex()

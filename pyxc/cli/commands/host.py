@@ -35,6 +35,7 @@ def add(program: Program) -> None:
 
 def show_info(args: argparse.Namespace) -> int:
     with opened(args) as xen:
+        xen.read_facts()
         host, physical = _host(xen), xen.physinfo()
         virtual = _virt_caps(xen.platform)
         if args.json:
