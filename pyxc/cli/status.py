@@ -26,6 +26,10 @@ class Status(IntEnum):
     MISMATCH = 13
     DENIED = 14
     LEFT = 15
+    CRASHED = 20
+    REBOOTED = 21
+    WATCHDOG = 22
+    GONE = 23
     HUNG_UP = 129
     INTERRUPTED = 130
     BROKEN_PIPE = 141

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Staying with a guest: it is built, followed to its end, and built anew where its configuration says so."""
+"""Staying with a guest: it is built, followed to its end, and built again if its configuration says so."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Reason = ShutdownReason | int | None
 Say = Callable[[str], object]
 
 _SETTLED_S = 60.0
-"""Who ran so long is built anew at once."""
+"""A guest that ran so long is built again at once."""
 _DELAYS_S = (1.0, 60.0)
-"""How long a guest that ended early waits before it is built anew: the first time, and at most."""
+"""The first and the longest delay before a guest that ended early is built again."""
 
 
 def live(domain: BuiltDomain) -> Reason:
@@ -34,21 +34,26 @@ def live(domain: BuiltDomain) -> Reason:
 
 
 class Ways(NamedTuple):
-    """How to stay with a guest. `live` starts it and returns why it ended, `say` is told what happens,
-    `dump` names the file for a core dump, `sleep` waits before a guest that ended early is built anew."""
+    """How to stay with a guest. `live` starts it and returns why it ended, `say` is called with what happens,
+    `dump` names the file for a core dump, `sleep` waits before a guest that ended early is built again.
+    Once `stopping` returns True, no guest is built again."""
 
     live: Callable[[BuiltDomain], Reason] = live
     say: Say = print
     dump: Callable[[BuiltDomain], str] = lambda domain: f"/var/lib/xen/dump/{domain.name}.core"
     sleep: Callable[[float], object] = time.sleep
     progress: Progress | None = None
+    stopping: Callable[[], bool] = lambda: False
 
 
 def attend(xen: Host, config: GuestConfig, ways: Ways | None = None) -> Reason:
     """Launch a guest and stay until it has ended for good; returns why.
 
-    Whatever ends this, an error or Ctrl-C, the guest does not stay behind: it is destroyed, unless the
-    configuration preserves it and it has ended by itself.
+    An error or Ctrl-C ends the guest, too: it is destroyed. Only a guest that has ended by itself can remain,
+    if its configuration says so ("preserve").
+
+    >>> attend(xen, GuestConfig.read("web.cfg"))
+    <ShutdownReason.POWEROFF: 0>
     """
     ways = Ways() if ways is None else ways
     if config.uuid is None:
@@ -63,7 +68,7 @@ def attend(xen: Host, config: GuestConfig, ways: Ways | None = None) -> Reason:
             config = config._replace(uuid=uuids.uuid4())
         delay = _next_delay(delay, time.monotonic() - started)
         if delay:
-            ways.say(f"{config.name} ended early: it is built anew in {delay:g} s")
+            ways.say(f"{config.name} ended early: it is built again in {delay:g} s")
             ways.sleep(delay)
 
 
@@ -74,7 +79,9 @@ def _once(xen: Host, config: GuestConfig, ways: Ways) -> tuple[Reason, Action]:
     try:
         ways.say(f"{config.name} is domain {domain.domid}")
         reason = ways.live(domain)
-        action: Action = "destroy" if reason is None else action_for(config.actions, reason)
+        action = action_for(config.actions, reason)
+        if ways.stopping() and action.endswith("restart"):
+            action = "destroy"
         ways.say(f"{config.name} {describe(reason)}: {action}")
         if action.startswith("coredump"):
             _dump(domain, ways)
@@ -87,8 +94,10 @@ def _once(xen: Host, config: GuestConfig, ways: Ways) -> tuple[Reason, Action]:
             _destroy(domain)
 
 
-def action_for(actions: Actions, reason: ShutdownReason | int) -> Action:
-    """What the configuration says for a way to end; what is no way to end of these is a crash."""
+def action_for(actions: Actions, reason: Reason) -> Action:
+    """What the configuration says for a reason. Reasons that it does not name count as a crash."""
+    if reason is None:
+        return "destroy"
     if reason == ShutdownReason.POWEROFF:
         return actions.poweroff
     if reason == ShutdownReason.REBOOT:
@@ -110,7 +119,7 @@ def describe(reason: Reason) -> str:
 
 
 def _dump(domain: BuiltDomain, ways: Ways) -> None:
-    """A dump that fails is reported and holds nothing up."""
+    """A dump that fails is reported; the guest is still destroyed."""
     path = ways.dump(domain)
     try:
         domain.dump_core(path, replace=True)

@@ -26,6 +26,7 @@ EVERY_COMMAND = {
     "shutdown": ["shutdown", "web1"],
     "reboot": ["reboot", "web1"],
     "create": ["create", "CONFIG"],
+    "run": ["run", "CONFIG"],
     "console": ["console", "web1"],
     "sysrq": ["sysrq", "web1", "s"],
     "vcpu-set": ["vcpu-set", "web1", "1"],
@@ -106,6 +107,8 @@ def test_every_command_has_json(pyxc, guarded, core, policy, guest_config, name,
     monkeypatch.setattr(guarded.store.host, "since", lambda *release: True)
     guarded.pools[1] = CpuPool(1, Scheduler.CREDIT)
     guarded.pools[0].cpus = 0b11 if name == "cpupool-cpu-remove" else 0b01
+    if name == "run":
+        guarded.when_started(lambda guest: guest.stop())
     files = {"CORE": core, "POLICY": policy, "CONFIG": guest_config, "SAVED": str(SAVED / "pv.save.gz")}
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (15 if name == "doctor" else 0, "")

@@ -51,10 +51,11 @@ COMMANDS: dict[str, str] = {
     "rename": "rename web1 web9", "shutdown": "shutdown web1", "reboot": "reboot web1",
     "sysrq": "sysrq web1 s", "mem-set": "mem-set web1 32 --timeout 0", "vcpu-set": "vcpu-set web1 1",
     "console": "console --last web1", "create": "create {config}",
+    "run": "run {config}",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
-REMARKS = ("Shutting down domain ", "Rebooting domain ", "Parsing config from ", "on_reboot=")
+REMARKS = ("Shutting down domain ", "Rebooting domain ", "Parsing config from ", "on_reboot=", "shop ")
 """What some commands print on standard error as xl does."""
 
 ERRNOS = (errno.EPERM, errno.ENOMEM, errno.EFAULT, errno.ESRCH, errno.EINVAL, errno.ENOSYS, errno.EBUSY)
@@ -99,6 +100,7 @@ class Bench:
         self.host = host = sim.Hypervisor(sim.named(_TARGET))
         with opening.connect(host.connect()) as xen:
             xen.pools.create(pool_id=1, name="spare")
+        host.when_started(lambda guest: guest.stop())
         Names._silent.clear()
         self.words["out"].unlink(missing_ok=True)
         self.link = Steps(host.connect(_TARGET))

@@ -16,6 +16,7 @@ SECTIONS = {
     },
     "guests": {
         "create": "create",
+        "run": "run",
         "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",
         "console": "console",
     },
