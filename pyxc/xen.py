@@ -18,12 +18,17 @@ from pyxc.host.host import Host
 from pyxc.link import Link
 
 if TYPE_CHECKING:  # each is imported by what hands it out: most programs use few
+    from uuid import UUID
+
     from pyxc.domain.affinity import Affinity
     from pyxc.domain.leftovers import Leftover
     from pyxc.domain.pci import PciAddress
     from pyxc.domain.usage import Sample
     from pyxc.domain.vcpus import VcpuInfo
     from pyxc.domain.watcher import DomainWatcher, Source
+    from pyxc.files.compressed import Opened
+    from pyxc.guest.built import BuiltDomain
+    from pyxc.guest.restore import Progress as Restored
     from pyxc.host.console import Console
     from pyxc.host.cpu_policy import CpuPolicies
     from pyxc.host.events import EventChannels
@@ -32,7 +37,7 @@ if TYPE_CHECKING:  # each is imported by what hands it out: most programs use fe
     from pyxc.host.livepatches import Livepatches
     from pyxc.host.perfc import PerformanceCounters
     from pyxc.host.pm import PowerManagement
-    from pyxc.host.pools import Pools
+    from pyxc.host.pools import Pool, Pools
     from pyxc.host.records import CpuTopology, NumaNode
 
 _DEBUG_KEYS_MOST = 1024
@@ -113,6 +118,39 @@ class Xen(Host):
         from pyxc.host import topology
 
         return topology.nodes(self)
+
+    def restore(
+        self,
+        source: Opened,
+        *,
+        paused: bool = False,
+        uuid: UUID | str | bytes | None = None,
+        vcpus: int | None = None,
+        memory_kb: int | None = None,
+        pool: Pool | int | None = None,
+        ssidref: int | None = None,
+        paging_kb: int | None = None,
+        progress: Restored | None = None,
+    ) -> BuiltDomain:
+        """A new domain that continues where a guest stopped that Domain.save() or `xl save` wrote.
+
+        `source` is a path, an open file or pipe, or a socket, compressed or not; "-" is the standard input.
+        The UUID is that of the saved guest unless another one is given, and so are the number of vcpus and
+        the memory that it may own: ValueError where the stream says neither, as libxc's alone. For the others
+        see Domains.build(). `progress` is called with the number of pages restored, and of all pages.
+
+        Nothing is written to xenstore. The domain is all there, or nothing of it: DecodeError where the
+        stream is damaged or cut off; HypercallError ENOMEM, before anything is read of its memory, where the
+        host has not so much. Unsupported for a guest with a device model. With `paused` it does not run yet.
+
+        >>> xen.restore("web1.save").info().paused
+        False
+        """
+        from pyxc.guest import build, restore
+
+        wanted = restore.Wanted(uuid, vcpus, memory_kb, pool, ssidref, paging_kb, paused, progress)
+        making = build.Making(self, self.domains.create, self.domains.just_made)
+        return restore.restore(making, source, wanted)
 
     def idle_ns(self) -> list[int]:
         """Nanoseconds since the boot that each physical cpu was idle (sysctl getcpuinfo, from 3.2 on)."""

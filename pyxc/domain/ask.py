@@ -11,13 +11,15 @@ from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl
 from pyxc.abi.domctl import Trigger
 from pyxc.abi.hvm import HvmParam
+from pyxc.abi.sched import ShutdownReason
+from pyxc.domain import resume
 from pyxc.domain.hvm_params import HvmParams
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.memory import Memory
 from pyxc.store.transaction import Transaction
 
-Request = Literal["poweroff", "reboot"]
+Request = Literal["poweroff", "reboot", "suspend"]
 Progress = Callable[[int, int], object]
 """Called with the KiB that the domain owns, and with what it shall own."""
 
@@ -26,7 +28,11 @@ ACKNOWLEDGED_S = 10.0
 _SLACK_KB = 1 << 10
 """What a domain may own above its target, as libxl has it, and how close to a target is close enough."""
 _LOOK_S = 0.1
+_GLANCE_S = 0.005
+"""A guest is down while it is looked whether it has suspended."""
 _LOCAL_APIC_ONLY = 1
+_STOPS_S = 10.0
+"""How long a guest that has taken a request to suspend is waited for when that is given up."""
 
 
 class Ask:
@@ -64,6 +70,45 @@ class Ask:
         """
         self._request("reboot", Trigger.RESET, timeout, fallback)
 
+    def suspend(self, *, timeout: float = 60.0) -> None:
+        """Ask it to stop as it does before it moves (control/shutdown), and wait until it has.
+
+        It can be saved then, and continues with Domain.resume(fast=True). GuestSilent when it does not take
+        the request, or does not stop, within `timeout` seconds each: it keeps running, as after Ctrl-C.
+        GuestUnable also for one that is paused.
+        """
+        domid = self._domain.domid
+        if self._domain.info().paused:
+            raise errors.GuestUnable(f"domain {domid} is paused: its guest cannot take requests")
+        self._check_able("suspend")
+        left = f"domain {domid} is suspended, or suspends later"
+        with undoing.on_interrupt(self._keep_running, left):
+            self._xen.store.write(f"{self._home}/control/shutdown", "suspend")
+        with undoing.on_failure(self._keep_running, left):
+            self._wait_taken("suspend", timeout)
+            if not self._stops(timeout):
+                text = f"the guest of domain {domid} took the request, and did not suspend in {timeout:g} s"
+                raise errors.GuestSilent(text)
+
+    def _stops(self, timeout: float) -> bool:
+        """Whether it suspends in time. GuestUnable where it ends otherwise."""
+        deadline = time.monotonic() + timeout
+        while (reason := self._domain.info().shutdown_reason) is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_GLANCE_S)
+        if reason is not ShutdownReason.SUSPEND:
+            raise errors.GuestUnable(f"domain {self._domain.domid} has shut down instead: {reason!r}")
+        return True
+
+    def _keep_running(self) -> None:
+        """Withdraw the request; a guest that has taken it stops in a moment, and is let run again."""
+        try:
+            if not self._withdraw("suspend") and self._stops(_STOPS_S):
+                resume.continue_here(self._domain, fast=True)
+        except (errors.DomainNotFound, errors.DomainGone, errors.GuestUnable):
+            return
+
     def sysrq(self, key: str) -> None:
         """Press a key of its kernel's magic SysRq (control/sysrq): "s" syncs, "b" boots, "h" lists them."""
         if len(key) != 1 or not key.isascii() or not key.isprintable():
@@ -76,9 +121,11 @@ class Ask:
             timeout = ACKNOWLEDGED_S
         try:
             self._check_able(what)
-            self._xen.store.write(f"{self._home}/control/shutdown", what)
+            path = f"{self._home}/control/shutdown"
+            self._xen.store.write(path, what)
             if timeout is not None:
-                self._wait_taken(what, timeout)
+                with undoing.on_failure(lambda: self._withdraw(what), f"{path} still says {what}"):
+                    self._wait_taken(what, timeout)
         except errors.GuestUnable:
             if not fallback or not self._domain.info().is_hvm:
                 raise
@@ -110,11 +157,10 @@ class Ask:
             raise errors.GuestUnable(text)
 
     def _wait_taken(self, what: Request, timeout: float) -> None:
-        """Until the guest empties or removes the node; GuestSilent, with the request withdrawn."""
+        """Until the guest empties or removes the node; GuestSilent when it does not in time."""
         path = f"{self._home}/control/shutdown"
         deadline = time.monotonic() + timeout
-        withdrawn = undoing.on_failure(lambda: self._withdraw(what), f"{path} still says {what}")
-        with withdrawn, self._xen.store.watch(path) as watch:
+        with self._xen.store.watch(path) as watch:
             while self._xen.store.read(path) == what.encode():
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -126,14 +172,17 @@ class Ask:
                     return
                 watch.get(min(left, 1.0))
 
-    def _withdraw(self, what: Request) -> None:
+    def _withdraw(self, what: Request) -> bool:
+        """Whether the request was still there."""
         path = f"{self._home}/control/shutdown"
 
-        def clear(transaction: Transaction) -> None:
-            if transaction.read(path) == what.encode():
-                transaction.write(path, "")
+        def clear(transaction: Transaction) -> bool:
+            if transaction.read(path) != what.encode():
+                return False
+            transaction.write(path, "")
+            return True
 
-        self._xen.store.transact(clear)
+        return self._xen.store.transact(clear)
 
     def set_memory(self, kb: int, *, timeout: float | None = None, progress: Progress | None = None) -> None:
         """Ask its balloon driver to own that much memory (memory/target), and let Xen give no more.

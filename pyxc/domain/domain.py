@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # each is imported by what hands it out: most programs use fe
     from pyxc.domain.vcpus import Vcpu, Vcpus
     from pyxc.domain.vnuma import Vnuma
     from pyxc.guest.core_dump import CoreDump, Kept, Progress
+    from pyxc.guest.save import Compress, Live, Saved, Suspend, Target
+    from pyxc.guest.save import Progress as SaveWatcher
     from pyxc.host.cpu_policy import CpuPolicy
     from pyxc.host.pools import Pool
     from pyxc.host.scheduling import DomainParams
@@ -271,6 +273,40 @@ class Domain(Identity):
         return core_dump.dump_core(
             self, path, pause=pause, force=force, replace=replace, progress=progress, provenance=provenance
         )
+
+    def save(
+        self,
+        target: Target,
+        *,
+        live: bool | Live = False,
+        suspend: Suspend = "ask",
+        timeout: float = 60.0,
+        resume: bool = False,
+        compress: Compress | None = None,
+        replace: bool = False,
+        provenance: Kept = "attributes",
+        progress: SaveWatcher | None = None,
+    ) -> Saved:
+        """Write it, with its memory and registers, as the stream that `xl restore` and Xen.restore() read.
+
+        `target` is a path, an open file or pipe, or a socket. A file that is named gets its name when it is
+        complete, as one of dump_core() does. `live` sends the memory while the guest runs, and again what it
+        writes meanwhile; a Live says when it is stopped. It is then asked to suspend itself, for `timeout`
+        seconds; `suspend="force"` stops a PVH guest from outside, wherever it is. `compress` is "gzip",
+        "zstd" (the package zstandard) or "lz4" (the package lz4). `progress` is called with a SaveProgress.
+
+        In the end the domain is suspended: destroy() it, or resume() it (fast=True, after "force" without);
+        `resume` lets it run on. When anything fails, also under Ctrl-C, it runs on where it was, out of
+        log-dirty mode. GuestUnable, GuestSilent: see Ask.suspend(). Unsupported for a guest with a device
+        model, or with memory on demand. Not more than some MiB are held in memory.
+
+        >>> web.save("web1.save", live=True)
+        Saved(pages=65536, rounds=3, sent_bytes=268968704, downtime_s=0.21, total_s=2.4)
+        """
+        from pyxc.guest import save
+
+        wanted = save.Wanted(live, suspend, timeout, resume, compress, replace, provenance, progress)
+        return save.save(self, target, wanted)
 
     def set_max_memory(self, kb: int) -> None:
         """The KiB that it may own (domctl max_mem).

@@ -22,7 +22,7 @@ from pyxc.domain.numbers import Numbers
 from pyxc.domain.p2m import PIECE_WORDS, Form, P2mReader, open_p2m
 from pyxc.host.host import Host
 
-_TYPES_AT_ONCE = 1024
+TYPES_AT_ONCE = 1024
 _TYPE_MOST = 15
 _PIECE = (1 << 20) // 8 - 512
 """Entries of a list to ask for at once: with the structure beside them they take 1 MiB."""
@@ -101,7 +101,7 @@ def list_frames(
     """
     info = mapping.domain.info()
     if (types or info.is_hvm) and not force:
-        _refuse_on_demand(mapping)
+        refuse_on_demand(mapping)
     if info.is_hvm:
         mapping.refuse_to_populate()
     sources = _sources(mapping, info, force) if source is None else (_known(source),)
@@ -221,7 +221,7 @@ def _search(mapping: Mapping, info: DomainInfo, everywhere: bool, which: Which) 
     ends when as many frames are found as it owns.
     """
     last = mapping.maximum_gpfn()
-    start_of_top = last - last % _TYPES_AT_ONCE
+    start_of_top = last - last % TYPES_AT_ONCE
     top = _scan(mapping, range(start_of_top, last + 1), info.tot_pages, which)
     most = start_of_top if everywhere else min(start_of_top, bounds.frame_numbers(info))
     found = _scan(mapping, range(most), info.tot_pages - len(top), which)
@@ -239,16 +239,16 @@ def _search(mapping: Mapping, info: DomainInfo, everywhere: bool, which: Which) 
 def _scan(mapping: Mapping, frames: range, wanted: int, which: Which) -> array[int]:
     """Those of some frames that are the domain's, until as many are found as are wanted."""
     found = array("Q")
-    for start in frames[::_TYPES_AT_ONCE]:
+    for start in frames[::TYPES_AT_ONCE]:
         if len(found) >= wanted:
             break
-        found.extend(which(mapping, range(start, min(start + _TYPES_AT_ONCE, frames.stop))))
+        found.extend(which(mapping, range(start, min(start + TYPES_AT_ONCE, frames.stop))))
     return found
 
 
 def _with_type(mapping: Mapping, frames: range) -> Iterable[int]:
     """Frames of which a type is told."""
-    words = _type_words(mapping, array("Q", frames))
+    words = type_words(mapping, array("Q", frames))
     none = words.count(PageType.XTAB) == len(words)
     return () if none else compress(frames, map(ne, words, repeat(int(PageType.XTAB))))
 
@@ -262,15 +262,15 @@ def _with_memory(mapping: Mapping, frames: range) -> Iterable[int]:
 
 def _types(mapping: Mapping, frames: array[int]) -> Iterator[int]:
     """PageType >> 28 of each frame."""
-    for start in range(0, len(frames), _TYPES_AT_ONCE):
-        words = _type_words(mapping, frames[start : start + _TYPES_AT_ONCE])
+    for start in range(0, len(frames), TYPES_AT_ONCE):
+        words = type_words(mapping, frames[start : start + TYPES_AT_ONCE])
         answers.number("the type of a frame", max(words) >> 28, _TYPE_MOST)
         for word in words:
             yield word >> 28
 
 
-def _type_words(mapping: Mapping, frames: array[int]) -> array[int]:
-    """What getpageframeinfo3 makes of at most 1024 frames."""
+def type_words(mapping: Mapping, frames: array[int]) -> array[int]:
+    """The PageType of each of at most 1024 frames, pinned or not (domctl getpageframeinfo3)."""
     xen = mapping.xen
     if not xen.caller.supports(domctl.GETPAGEFRAMEINFO3):
         return _former_type_words(mapping, frames)
@@ -298,7 +298,7 @@ def _former_type_words(mapping: Mapping, frames: array[int]) -> array[int]:
     return array("Q", [word & ~_FRAME_MASK for word in words(reply.buffers["array"])])
 
 
-def _refuse_on_demand(mapping: Mapping) -> None:
+def refuse_on_demand(mapping: Mapping) -> None:
     """Asking for the type of a populate-on-demand entry populates it. Before Xen 3.4 there were none."""
     if not mapping.domain.info().is_hvm or not mapping.xen.caller.supports(memory.GET_POD_TARGET):
         return

@@ -22,6 +22,7 @@ from pyxc.domain.p2m import Form, P2m, read_p2m
 
 _BATCH = 1 << 16
 """Extents in one hypercall."""
+_PAGING_LEAST_KB = 4096
 _MMIO_AT_ONCE = 64
 _SPACES = (MapSpace.SHARED_INFO, MapSpace.GRANT_TABLE, MapSpace.GMFN)
 """What one index names a page in."""
@@ -142,7 +143,7 @@ class Memory(Mapping):
         """Change it, before the domain gets its memory (domctl set_paging_mempool_size).
 
         A multiple of 4; before Xen 4.17 rounded up to whole MiB (domctl shadow_op SET_ALLOCATION). ENOMEM:
-        less than what is in use. xl gives 1 MiB for each vcpu and 8 KiB for each MiB of memory.
+        less than what is in use. default_paging_kb() is what xl gives.
         """
         arguments.natural("kb", kb, 2**42)
         if kb % PAGE_KB:
@@ -244,6 +245,14 @@ class Memory(Mapping):
 
     def __repr__(self) -> str:
         return f"<Memory of domain {self.domain.domid}>"
+
+
+def default_paging_kb(vcpus: int, memory_kb: int) -> int:
+    """What xl gives a guest for Xen's own page tables: 1 MiB for each vcpu, 8 KiB for each MiB of memory.
+
+    At least 4 MiB: enough for the tables of a guest so small that the formula gives it too little.
+    """
+    return max(_PAGING_LEAST_KB, PAGE_KB * (256 * vcpus + 2 * -(-memory_kb // 1024)))
 
 
 def _check_mmio(gfn: int, mfn: int, count: int) -> None:

@@ -7,6 +7,7 @@ import errno
 import struct
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 
 from pyxc import answers, errors, undoing
 from pyxc.abi import domctl
@@ -41,6 +42,21 @@ def resume(domain: Identity, fast: bool | None) -> None:
             for vcpu in Vcpus(domain)[1:]:
                 _reset(vcpu, back)
         domain.change(domctl.RESUMEDOMAIN)
+
+
+def continue_here(domain: Identity, fast: bool | None) -> None:
+    """Let a guest run again that was suspended to be saved; one that is not suspended is left as it is.
+
+    May be called again after an error. xenstored reports its next end as it did this one.
+    """
+    try:
+        if domain.info().shutdown_reason is ShutdownReason.SUSPEND:
+            resume(domain, fast)
+    except (errors.DomainNotFound, errors.DomainGone):
+        return
+    with suppress(errors.StoreError):
+        if domain.xen.store.is_introduced(domain.domid):
+            domain.xen.store.resume(domain.domid)
 
 
 def _take_back(domain: Identity, back: list[Callable[[], object]]) -> None:

@@ -7,6 +7,7 @@ import gzip
 import importlib
 import io
 import os
+import socket
 import zlib
 from collections.abc import Callable
 from types import TracebackType
@@ -14,6 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pyxc import errors
 
+Opened = str | os.PathLike[str] | BinaryIO | socket.socket
+"""What can be read: a path, an open file or pipe, a socket."""
 STANDARD_INPUT = "-"
 _MAGIC_BYTES = 4
 _WINDOW_MOST_BYTES = 128 << 20
@@ -33,23 +36,22 @@ class CompressedFile:
     with CompressedFile("web1.save.zst") as file:       # "-" is the standard input
         data = file.read(1 << 18)
 
-    `compression` is "gzip", "zstd", "lz4" or None. zstd needs the Python package zstandard, lz4 the package
-    lz4: MissingLibrary without it. OSError where the file cannot be read. Threads: of one.
+    An open file and a socket are read from where they are, and stay open. `compression` is "gzip", "zstd",
+    "lz4" or None. zstd needs the Python package zstandard, lz4 the package lz4: MissingLibrary without it.
+    OSError where the file cannot be read. Threads: of one.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        standard = self.path == STANDARD_INPUT
-        self._raw = io.FileIO(0 if standard else self.path, closefd=not standard)
+    def __init__(self, source: Opened) -> None:
+        self._raw, self._close = _opened(source)
         try:
-            source = _Source(self._raw)
-            self.compression = _format_of(source.head)
-            self._file: Any = source
+            begun = _Source(self._raw)
+            self.compression = _format_of(begun.head)
+            self._file: Any = begun
             self._damage: tuple[type[Exception], ...] = ()
             if self.compression is not None:
-                self._file, self._damage = _FORMATS[self.compression].open(source)
+                self._file, self._damage = _FORMATS[self.compression].open(begun)
         except BaseException:
-            self._raw.close()
+            self._close()
             raise
 
     def read(self, size: int) -> bytes:
@@ -61,7 +63,7 @@ class CompressedFile:
         return data
 
     def close(self) -> None:
-        self._raw.close()
+        self._close()
 
     def __enter__(self) -> CompressedFile:
         return self
@@ -72,6 +74,18 @@ class CompressedFile:
         self.close()
 
 
+def _opened(source: Opened) -> tuple[Any, Callable[[], object]]:
+    """What is read, and how to close it."""
+    if isinstance(source, socket.socket):
+        made = source.makefile("rb", buffering=0)
+        return made, made.close
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        raw = io.FileIO(0 if path == STANDARD_INPUT else path, closefd=path != STANDARD_INPUT)
+        return raw, raw.close
+    return source, lambda: None
+
+
 def _format_of(head: bytes) -> str | None:
     return next((name for name, form in _FORMATS.items() if head.startswith(form.magic)), None)
 
@@ -79,7 +93,7 @@ def _format_of(head: bytes) -> str | None:
 class _Source(io.RawIOBase):
     """A file, also a pipe, whose first bytes were looked at."""
 
-    def __init__(self, file: io.FileIO) -> None:
+    def __init__(self, file: Any) -> None:
         self._file = file
         self.head = b""
         while len(self.head) < _MAGIC_BYTES and (more := file.read(_MAGIC_BYTES - len(self.head))):
@@ -91,7 +105,8 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int | None:
         if not self._pushed_back:
-            return self._file.readinto(buffer)
+            count: int | None = self._file.readinto(buffer)
+            return count
         view = memoryview(buffer).cast("B")
         part = self._pushed_back[: len(view)]
         view[: len(part)] = part

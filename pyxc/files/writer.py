@@ -11,14 +11,14 @@ import os
 import stat
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from types import TracebackType
 from typing import Any, Literal
 
 import pyxc
-from pyxc.errors import DecodeError
+from pyxc.errors import DecodeError, Error
 from pyxc.files import xattrs
 from pyxc.files.opened import open_checked
 from pyxc.files.provenance import DIGEST, ORIGIN, SIDECAR, Digest, Origin, State, sidecar
@@ -28,7 +28,7 @@ PART = ".part"
 """What the name of an unfinished file has more."""
 _MODE = 0o600
 _HEAD_BYTES = 64
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a file system says that takes no more."""
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -233,6 +233,16 @@ class ProvenanceFile:
             self._unlink(self._name + PART)
         os.close(self._directory)
         self._directory = -1
+
+    @contextmanager
+    def discarded_if_full(self) -> Iterator[None]:
+        """Of a file for which there was not enough space, nothing is kept."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_SPACE and not isinstance(error, Error):
+                self.discard()
+            raise
 
     def discard(self) -> None:
         """Remove it, unfinished."""

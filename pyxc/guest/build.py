@@ -19,7 +19,7 @@ from pyxc.abi.memory import MemFlag
 from pyxc.abi.page import PAGE_KB
 from pyxc.domain.domain import Domain
 from pyxc.domain.info import MOST_VCPUS
-from pyxc.domain.memory import E820Entry
+from pyxc.domain.memory import E820Entry, default_paging_kb
 from pyxc.guest import build_pv, build_pvh, guest_memory
 from pyxc.guest.build_pv import PvPlan
 from pyxc.guest.build_pvh import PvhPlan
@@ -36,8 +36,6 @@ Content = str | os.PathLike[str] | bytes
 _SLACK_KB = 1024
 """What a domain may own beyond its memory: pages that it shares with those that serve it, and tables."""
 _MEMORY_MOST_KB = 1 << 40
-_PAGING_LEAST_KB = 4096
-"""Enough for the tables of a guest so small that the formula gives it too little."""
 _SINCE: dict[Kind, tuple[int, int]] = {"pvh": (4, 10), "pv": (4, 10)}
 _ADDRESS_SPACE = range(1 << 52)
 _ADDRESS_BITS = 32
@@ -186,10 +184,8 @@ def _place(domain: Domain, wanted: Wanted, guest: _Guest) -> None:
 
 
 def _build_pvh(domain: Domain, guest: _Guest, plan: PvhPlan, wanted: Wanted) -> Rings:
-    memory_kb = guest.max_pages * PAGE_KB
-    formula_kb = PAGE_KB * (256 * guest.vcpus + 2 * -(-memory_kb // 1024))
-    paging_kb = max(_PAGING_LEAST_KB, formula_kb) if wanted.paging_kb is None else wanted.paging_kb
-    domain.memory.set_paging_pool(paging_kb)
+    paging_kb = default_paging_kb(guest.vcpus, guest.max_pages * PAGE_KB)
+    domain.memory.set_paging_pool(paging_kb if wanted.paging_kb is None else wanted.paging_kb)
     if guest.max_pages > guest.pages:
         domain.memory.set_pod_target(guest.pages * PAGE_KB)
         _give(domain, plan.ram, wanted.progress, MemFlag.POPULATE_ON_DEMAND)

@@ -7,8 +7,8 @@ import errno
 import os
 import struct
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import compress
 from typing import BinaryIO, NamedTuple
 
@@ -24,7 +24,7 @@ from pyxc.domain.p2m import Pages, read_pages
 from pyxc.domain.pausing import paused
 from pyxc.domain.registers import VcpuContext
 from pyxc.files.provenance import DomainOrigin, XenOrigin
-from pyxc.files.writer import NO_SPACE, Keep, KeepName, ProvenanceFile
+from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import core_format
 from pyxc.guest.core_format import INVALID, Section
 from pyxc.store.names import readable
@@ -77,7 +77,7 @@ def dump_core(
             xen=XenOrigin(release, domctl=domain.xen.interface.number("domctl") or None),
         )
         file.check_space(info.tot_pages * PAGE_SIZE)
-        with _no_full_disk(file):
+        with file.discarded_if_full():
             with paused(domain) if pause else nullcontext():
                 dump = _Writer(domain, info, force, everywhere).write(file.stream, progress or _quietly)
             domain.look()  # a dump is complete only if all of it is of one domain
@@ -99,17 +99,6 @@ def _another(domain: Identity) -> DomainInfo:
     if domain.domid == domain.xen.own_domid:
         raise ValueError("a domain cannot dump itself")
     return domain.info()
-
-
-@contextmanager
-def _no_full_disk(file: ProvenanceFile) -> Iterator[None]:
-    """Of a dump for which there was not enough space, nothing is kept."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_SPACE and not isinstance(error, errors.Error):
-            file.discard()
-        raise
 
 
 def _quietly(done: int, total: int) -> None:

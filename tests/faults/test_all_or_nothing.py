@@ -7,6 +7,7 @@ What may stay nevertheless is in the table of docs/errors.md, and each error say
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import tempfile
@@ -24,6 +25,7 @@ from pyxc import Scheduler, ShutdownReason, sim
 from pyxc.domain import memory
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.launch import launch
+from pyxc.sim.guests import toolstack
 
 ERRNOS = (errno.EFAULT, errno.ENOMEM, errno.EAGAIN, errno.EPERM, errno.EINVAL, errno.EINTR)
 """Without ESRCH: that a domain has gone is believed, and then there is nothing to undo."""
@@ -64,6 +66,30 @@ def _running(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
     made = _filled(xen, host)
     made.unpause()
     return made
+
+
+def _asked(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    """A small guest that suspends when it is asked."""
+    made = xen.domains.build(sim.kernel("pvh"), memory_kb=1280)
+    made.unpause()
+    toolstack.introduce(host.store, host.domains[made.domid], "small")
+    host.script(made.domid).obey()
+    assert made.name == "small", "which goes into the file"
+    return made
+
+
+def _cancelled(before: dict[str, Any], then: dict[str, Any]) -> bool:
+    """It runs, and knows that its suspend was cancelled."""
+    return {**before, "vcpus": 0} == {**then, "vcpus": 0}
+
+
+def _saved(xen: pyxc.Xen, host: sim.Hypervisor) -> bytes:
+    """The stream of a guest that is no more."""
+    made = _running(xen, host)
+    file = io.BytesIO()
+    made.save(file, suspend="force")
+    made.destroy()
+    return file.getvalue()
 
 
 def _pool(xen: pyxc.Xen, scheduler: Scheduler | None = None) -> pyxc.Pool:
@@ -172,6 +198,17 @@ OPERATIONS: dict[str, Operation] = {
         lambda xen, made, path: made.dump_core(path / "core", provenance="none"), _running
     ),
     "domain.log_dirty": Operation(_logged),
+    "domain.save": Operation(
+        lambda xen, made, path: made.save(path / "saved", provenance="none"), _asked, _cancelled
+    ),
+    "domain.save, live": Operation(
+        lambda xen, made, path: made.save(io.BytesIO(), live=True, suspend="force"), _running
+    ),
+    "domain.save, resume": Operation(
+        lambda xen, made, path: made.save(io.BytesIO(), live=True, resume=True), _asked, _cancelled
+    ),
+    "domain.ask.suspend": Operation(lambda xen, made, path: made.ask.suspend(), _asked, _cancelled),
+    "xen.restore": Operation(lambda xen, data, path: xen.restore(io.BytesIO(data)), _saved),
     "domain.resume": Operation(lambda xen, domain, path: domain.resume(fast=False), _suspended),
     "domain.resume, fast": Operation(lambda xen, domain, path: domain.resume(fast=True), _suspended),
     "domain.destroy": Operation(

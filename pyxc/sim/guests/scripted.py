@@ -125,6 +125,13 @@ class ScriptedGuest:
 
             self.when(f"cpu/{vcpu.index}/availability", react)
 
+    def write_memory(self, gfn: int, data: bytes, offset: int = 0) -> None:
+        """Write into a page of its memory, of an HVM or PVH guest; log-dirty mode notes it."""
+        with self._xen.lock:
+            self._xen.machine.memory.write(self.domain.machine_frame(gfn), offset, data)
+            if self.domain.dirty is not None:
+                self.domain.dirty.add(gfn)
+
     def stop(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
         """Power off, reboot, crash: SCHEDOP_shutdown."""
         with self._xen.lock:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from pyxc.abi import hvm_save
 from pyxc.abi.arch import x86
 from pyxc.abi.arch.x86 import ContextFlag
 from pyxc.abi.errno import XenErrno
@@ -71,6 +72,21 @@ def install(xen: Host, vcpu: Vcpu, data: bytes) -> None:
     else:
         return  # only an hvm context that is loaded makes a translated vcpu one that has registers to show
     vcpu.context = layout.pack(fields)
+
+
+def load_record(xen: Host, vcpu: Vcpu, data: bytes) -> None:
+    """The registers of a CPU record, which a translated vcpu has from then on."""
+    layout = layout_of(xen, vcpu.domain)
+    record = xen.layout(hvm_save.CPU_STRUCT).unpack(data)
+    registers = (place.partition(".")[2] for place in layout.offsets if place.startswith("user_regs."))
+    fields: Fields = {f"user_regs.{name}": record[name] for name in registers if name in record}
+    for name in ("cs", "ds", "es", "fs", "gs", "ss"):
+        fields[f"user_regs.{name}"] = record[f"{name}_sel"]
+    fields["flags"] = int(ContextFlag.I387_VALID)
+    fields["ctrlreg"] = (record["cr0"], 0, record["cr2"], record["cr3"], record["cr4"], 0, 0, 0)
+    fields["debugreg"] = (*(record[f"dr{index}"] for index in range(4)), 0, 0, record["dr6"], record["dr7"])
+    vcpu.context = layout.pack(fields)
+    vcpu.down = False
 
 
 def _adopt_hvm(fields: Fields, old: Fields) -> None:

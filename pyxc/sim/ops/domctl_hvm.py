@@ -9,7 +9,7 @@ from pyxc.abi import domctl_hvm, hvm_save
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.hvm_save import HVM_FILE_MAGIC, HvmRecordType
 from pyxc.abi.layout import Layout
-from pyxc.sim.model import hvm_loader
+from pyxc.sim.model import context, hvm_loader
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.hvm_loader import LENGTHS, OF_VCPU
@@ -53,12 +53,12 @@ def gethvmcontext(call: Call) -> None:
     if call["size"] < bound:
         raise Refusal(XenErrno.ENOSPC)
     descriptor = call.xen.layout(hvm_save.DESCRIPTOR_STRUCT)
-    context = _record(descriptor, HvmRecordType.HEADER, 0, _header(call))
+    records = _record(descriptor, HvmRecordType.HEADER, 0, _header(call))
     for kind, instance in _saved(domain):
-        context += _record(descriptor, kind, instance, _data(call, kind, instance))
-    context += _record(descriptor, HvmRecordType.END, 0, b"")
-    call.answer(size=len(context))
-    call.memory.write(call["buffer"], context)
+        records += _record(descriptor, kind, instance, _data(call, kind, instance))
+    records += _record(descriptor, HvmRecordType.END, 0, b"")
+    call.answer(size=len(records))
+    call.memory.write(call["buffer"], records)
 
 
 def _record(descriptor: Layout, kind: HvmRecordType, instance: int, data: bytes) -> bytes:
@@ -112,5 +112,5 @@ def sethvmcontext(call: Call) -> None:
     for kind, instance, content in records:
         domain.hvm_records[kind, instance] = content
         if kind is HvmRecordType.CPU:
-            domain.live_vcpus[instance].down = False
+            context.load_record(call.xen, domain.live_vcpus[instance], content)
     call.xen.schedule()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Where a long stream of bytes goes, compressed or not: a file, a pipe or a socket."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO, Literal, Protocol
+
+from pyxc.files.compressed import library
+
+Compression = Literal["gzip", "zstd", "lz4"]
+Piece = bytes | bytearray | memoryview
+_GZIP_FORMAT = 16 + zlib.MAX_WBITS
+_GZIP_LEVEL = 1
+"""A guest is down for as long as its last pages are written."""
+
+
+class Compressor(Protocol):
+    """Makes compressed data of data; what it keeps back comes with later data, or with flush()."""
+
+    def compress(self, data: Any, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class Sink:
+    """Takes all bytes of a stream, in order. `sent_bytes` counts them as they leave, compressed.
+
+    `file` is whatever has write(), buffered or not, or a connected socket. MissingLibrary where a
+    compression's package is not installed. Threads: of one.
+    """
+
+    def __init__(self, file: BinaryIO | socket.socket, compression: Compression | None = None) -> None:
+        self._put: Callable[[memoryview], int | None]
+        self._put = file.send if isinstance(file, socket.socket) else file.write
+        self._flush = None if isinstance(file, socket.socket) else file.flush
+        self._compressor = None if compression is None else _COMPRESSORS[compression]()
+        self.sent_bytes = 0
+
+    def write(self, pieces: Iterable[Piece]) -> None:
+        """OSError where not all can be written; BlockingIOError where that would have to wait."""
+        for piece in pieces:
+            self._send(piece if self._compressor is None else self._compressor.compress(piece))
+
+    def finish(self) -> None:
+        """Write what was kept back."""
+        if self._compressor is not None:
+            self._send(self._compressor.flush())
+        if self._flush is not None:
+            self._flush()
+
+    def _send(self, piece: Piece) -> None:
+        left = memoryview(piece).cast("B")
+        while left:
+            count = self._put(left)
+            if count is None:
+                raise BlockingIOError(errno.EAGAIN, "the file takes no more bytes at the moment")
+            self.sent_bytes += count
+            left = left[count:]
+
+
+def check_compression(name: str | None) -> Compression | None:
+    """ValueError for one that is not known."""
+    if name is not None and name not in _COMPRESSORS:
+        raise ValueError(f"compress is {name!r}: expected one of {', '.join(_COMPRESSORS)}, or None")
+    return name  # type: ignore[return-value]
+
+
+def _gzip() -> Compressor:
+    return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_FORMAT)
+
+
+def _zstd() -> Compressor:
+    compressor: Compressor = library("zstandard", "zstd").ZstdCompressor().compressobj()
+    return compressor
+
+
+class _Lz4:
+    """The frame format, begun with the first data."""
+
+    def __init__(self) -> None:
+        self._frame = library("lz4.frame", "lz4").LZ4FrameCompressor()
+        self._begun = False
+
+    def compress(self, data: Any, /) -> bytes:
+        head = b"" if self._begun else self._frame.begin()
+        self._begun = True
+        return bytes(head + self._frame.compress(bytes(data)))
+
+    def flush(self) -> bytes:
+        return self.compress(b"") + bytes(self._frame.flush())
+
+
+_COMPRESSORS: dict[str, Callable[[], Compressor]] = {"gzip": _gzip, "zstd": _zstd, "lz4": _Lz4}

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""Restoring a guest: from the stream of one that was saved to a domain that continues where that stopped."""
+
+from __future__ import annotations
+
+import errno
+import uuid as uuids
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import NamedTuple
+
+from pyxc import arguments, errors, undoing
+from pyxc._core import PAGE_SIZE
+from pyxc.abi import memory
+from pyxc.abi.hvm import HvmParam
+from pyxc.abi.page import PAGE_KB
+from pyxc.domain.domain import Domain
+from pyxc.domain.domains import Domains
+from pyxc.domain.info import MOST_VCPUS
+from pyxc.domain.memory import default_paging_kb
+from pyxc.domain.tsc import TscInfo
+from pyxc.files.compressed import CompressedFile, Opened
+from pyxc.guest import settings, stream
+from pyxc.guest.build import Making
+from pyxc.guest.built import BuiltDomain, Rings
+from pyxc.guest.restore_pages import HvmMemory
+from pyxc.guest.settings import Settings
+from pyxc.guest.stream import DomainKind, Event
+from pyxc.host.host import Host
+from pyxc.host.pools import Pool
+
+_PIECE_BYTES = 1 << 20
+_SLACK_KB = 1024
+"""What a domain may own beyond its memory, as libxl has it."""
+_NO_DELAY_FOR_MISSED_TICKS = 1
+_ZEROED = (HvmParam.STORE_PFN, HvmParam.CONSOLE_PFN, HvmParam.IOREQ_PFN, HvmParam.BUFIOREQ_PFN)
+"""Pages that the guest shares with those that serve it, who are others now."""
+_OWN_PARAMS = (HvmParam.STORE_EVTCHN, HvmParam.CONSOLE_EVTCHN)
+_PARAMS = frozenset((1, 4, 5, 6, 9, 10, 12, 14, 15, 17, 19, 27, 28, 29, 32, 33, 34, 36, 37, 38))
+"""HvmParams that go with a guest, from any release."""
+Progress = Callable[[int, int], object]
+"""Called with the number of pages restored, and the number that the guest has as far as is known."""
+
+
+class Wanted(NamedTuple):
+    """How a guest is to be restored, as Xen.restore() takes it."""
+
+    uuid: uuids.UUID | str | bytes | None
+    vcpus: int | None
+    memory_kb: int | None
+    pool: Pool | int | None
+    ssidref: int | None
+    paging_kb: int | None
+    paused: bool
+    progress: Progress | None
+    twin: bool = False
+    """Whether the UUID may be that of another domain, as of a guest that moves within one host."""
+
+
+class _Head(NamedTuple):
+    """What a stream says before anything is done: `next` is the event that ended it."""
+
+    kind: DomainKind
+    settings: Settings
+    next: Event
+
+
+class _Plan(NamedTuple):
+    """A domain before it is made."""
+
+    uuid: uuids.UUID
+    vcpus: int
+    memory_kb: int
+    claimed_kb: int
+    paging_kb: int
+
+
+def restore(making: Making, source: Opened, wanted: Wanted) -> BuiltDomain:
+    """See Xen.restore()."""
+    making.xen.check_writable("restoring a guest")
+    with CompressedFile(source) as file:
+        return receive(making, iter(lambda: file.read(_PIECE_BYTES), b""), stream.Reader(), wanted)
+
+
+def receive(
+    making: Making, pieces: Iterator[bytes], reader: stream.Reader, wanted: Wanted
+) -> BuiltDomain:
+    """Restore a guest from the pieces of its stream as they come.
+
+    Bytes behind its end are left in `reader`.
+    """
+    xen = making.xen
+    incoming = _events(pieces, reader)
+    head = _read_head(incoming)
+    plan = _planned(xen, head, wanted)
+    with undoing.made(
+        lambda: _create(making, plan, wanted),
+        _destroy,
+        lambda: [Domain(xen, domid, plan.uuid) for domid in making.just_made(plan.uuid)],
+        f"a domain with the UUID {plan.uuid} is left",
+    ) as domain:
+        _prepare(domain, plan, wanted)
+        guest = _HvmGuest(domain, plan, wanted.progress)
+        with _claimed(domain, plan):
+            guest.take(head.next)
+            for event in incoming:
+                guest.take(event)
+        rings = guest.finish()
+        with suppress(errors.Unsupported):
+            domain.grants.seed(console=rings.console_frame, store=rings.store_frame)
+        if not wanted.paused:
+            domain.unpause()
+        return BuiltDomain(xen, domain.domid, domain.uuid, "pvh", rings)
+
+
+def _events(pieces: Iterator[bytes], reader: stream.Reader) -> Iterator[Event]:
+    """To the end of the stream; DecodeError where it is cut off."""
+    for piece in pieces:
+        yield from reader.feed(piece)
+        if reader.finished:
+            return
+    reader.close()
+
+
+def _read_head(incoming: Iterator[Event]) -> _Head:
+    found: Settings = Settings()
+    kind = DomainKind.HVM
+    for event in incoming:
+        if isinstance(event, stream.XlHeader):
+            found = settings.decode(event.settings())
+        elif isinstance(event, stream.DomainHeader):
+            kind = event.kind
+        elif isinstance(event, stream.StaticDataEnd | stream.PageData | stream.PvP2mFrames | TscInfo):
+            return _Head(kind, found, event)
+    raise errors.DecodeError("the stream ends before the guest's memory")
+
+
+def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
+    """ValueError where neither the stream nor the caller says what the domain must be like."""
+    hint = ""
+    if xen.interface.arch != "x86_64" or xen.interface.xen < (4, 10):
+        hint = "guests are restored on x86, since Xen 4.10"
+    elif head.kind is DomainKind.PV:
+        hint = "PV guests cannot be restored yet"
+    elif head.settings.kind == "hvm":
+        hint = "it needs a device model"
+    if hint:
+        raise errors.Unsupported(errno.EOPNOTSUPP, "restoring a guest", hint=hint)
+    vcpus = head.settings.vcpus if wanted.vcpus is None else wanted.vcpus
+    memory_kb = head.settings.memory_kb if wanted.memory_kb is None else wanted.memory_kb
+    if vcpus is None or memory_kb is None:
+        raise ValueError("the stream does not say how large the guest is: vcpus and memory_kb must be given")
+    arguments.natural("vcpus", vcpus, MOST_VCPUS, 1)
+    arguments.natural("memory_kb", memory_kb, 1 << 40, PAGE_KB)
+    handle = head.settings.uuid if wanted.uuid is None else arguments.handle(wanted.uuid)
+    taken = not wanted.twin and {info.uuid for info in Domains(xen).infos() if not info.dying}
+    if taken and handle in taken:
+        raise ValueError(f"there is a domain with the UUID {handle}: give the new one another `uuid`")
+    return _Plan(
+        handle or uuids.uuid4(),
+        vcpus,
+        memory_kb,
+        min(memory_kb, head.settings.target_kb or memory_kb),
+        default_paging_kb(vcpus, memory_kb) if wanted.paging_kb is None else wanted.paging_kb,
+    )
+
+
+def _create(making: Making, plan: _Plan, wanted: Wanted) -> Domain:
+    return making.create(
+        hvm=True, hap=True, uuid=plan.uuid, max_vcpus=plan.vcpus, ssidref=wanted.ssidref
+    )
+
+
+def _destroy(domain: Domain) -> None:
+    with suppress(errors.DomainNotFound, errors.DomainGone):
+        domain.destroy()
+
+
+def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
+    """What a domain is told before it gets memory."""
+    if wanted.pool is not None:
+        pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
+        pool.add_domain(domain)
+    domain.set_max_memory(plan.memory_kb + _SLACK_KB)
+    domain.hvm_params.write(HvmParam.TIMER_MODE, _NO_DELAY_FOR_MISSED_TICKS)
+    domain.memory.set_paging_pool(plan.paging_kb)
+
+
+def _claimed(domain: Domain, plan: _Plan) -> AbstractContextManager[None]:
+    """Set its memory aside, so that there is enough, or an error, before anything is done."""
+    if not domain.xen.caller.supports(memory.CLAIM_PAGES):
+        return nullcontext()
+    mapping = domain.memory
+    left = f"some of the host's memory is claimed for domain {domain.domid}"
+    return undoing.during(lambda: mapping.claim(plan.claimed_kb), lambda: mapping.claim(0), left)
+
+
+class _HvmGuest:
+    """A PVH guest that takes shape, event by event. Of one thread."""
+
+    def __init__(self, domain: Domain, plan: _Plan, progress: Progress | None) -> None:
+        self._domain = domain
+        self._memory = HvmMemory(domain.memory)
+        self._total = plan.claimed_kb // PAGE_KB
+        self._progress = progress
+        self._done = 0
+        self._params: dict[int, int] = {}
+        self._context = b""
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, stream.Pages):
+            self._memory.write(event)
+            self._done += len(event.pfns)
+            if self._progress is not None:
+                self._progress(self._done, max(self._done, self._total))
+        elif isinstance(event, stream.PageData):
+            self._memory.give(event)
+        elif isinstance(event, stream.HvmParams):
+            self._params.update(event.params)
+        elif isinstance(event, stream.HvmContextRecord):
+            self._context = event.data
+        elif isinstance(event, TscInfo):
+            self._domain.set_tsc(
+                event.mode, event.khz, incarnation=event.incarnation, elapsed_ns=event.elapsed_ns
+            )
+        elif isinstance(event, stream.EmulatorXenstoreData | stream.EmulatorContext):
+            raise errors.Unsupported(errno.EOPNOTSUPP, "restoring a guest", hint="it needs a device model")
+        elif isinstance(event, stream.Checkpoint):
+            hint = "streams with checkpoints (Remus) are not restored"
+            raise errors.Unsupported(errno.EOPNOTSUPP, "restoring a guest", hint=hint)
+
+    def finish(self) -> Rings:
+        """Its parameters and registers, and new ports for its rings."""
+        params = {index: value for index, value in self._params.items() if index not in _OWN_PARAMS}
+        unknown = sorted(set(params) - _PARAMS)
+        if unknown:
+            raise errors.DecodeError(f"the guest has HVM parameters that do not go with one: {unknown}")
+        shared = {index: params[index] for index in _ZEROED if params.get(index)}
+        for index, frame in shared.items():
+            if not self._memory.has(frame):
+                text = f"{HvmParam(index).name} is {frame:#x}, and the guest has no memory there"
+                raise errors.DecodeError(text)
+            self._domain.memory.write(frame, bytes(PAGE_SIZE))
+        for param, value in params.items():
+            self._domain.hvm_params.write(param, value)
+        store_port, console_port = self._domain.channels.open(), self._domain.channels.open()
+        self._domain.hvm_params.write(HvmParam.STORE_EVTCHN, store_port)
+        self._domain.hvm_params.write(HvmParam.CONSOLE_EVTCHN, console_port)
+        self._domain.hvm_context.load(self._context)
+        store, console = (shared.get(param, 0) for param in (HvmParam.STORE_PFN, HvmParam.CONSOLE_PFN))
+        return Rings(store, store_port, console, console_port)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""The memory of a guest that is restored: it is given as the stream names its pages, and written."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+from pyxc.abi import memory
+from pyxc.domain.extents import Extents
+from pyxc.domain.mapping import Mapping
+from pyxc.guest import guest_memory
+from pyxc.guest.placing import runs
+from pyxc.guest.stream.records import PageData, Pages
+
+_LARGE = 9
+_AT_ONCE = 1 << 10
+_CHUNK_BITS = 15
+_NOT_GIVEN = (0xD, 0xF)
+"""Types of pages that the guest does not have: BROKEN and XTAB."""
+
+
+class HvmMemory:
+    """Of one PVH guest, whose pages are named by guest frames. Of one thread."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._given = _FrameSet()
+
+    def give(self, listed: PageData) -> None:
+        """Give it those of some pages that it does not have yet, in large extents where all of one are there.
+
+        HypercallError ENOMEM: more than it may have, or than the host has.
+        """
+        new = self._given.add(
+            pfn for pfn, kind in zip(listed.pfns, listed.types) if kind not in _NOT_GIVEN
+        )
+        small = array("Q")
+        for frames in _consecutive(new):
+            for run in runs(frames, (_LARGE, 0)):
+                part = range(run.first, run.first + (run.extents << run.order))
+                if run.order:
+                    for _ in guest_memory.populate(self._mapping, part, (_LARGE, 0)):
+                        pass
+                else:
+                    small.extend(part)
+        if small:
+            Extents(self._mapping, 0, _AT_ONCE).reserve(memory.POPULATE_PHYSMAP, small)
+
+    def write(self, pages: Pages) -> None:
+        """Contents of pages that were given."""
+        if pages.pfns:
+            with self._mapping.map(pages.pfns, writable=True) as mapped, memoryview(mapped) as view:
+                view[:] = pages.data
+
+    def has(self, pfn: int) -> bool:
+        return pfn in self._given
+
+
+class _FrameSet:
+    """Frames by number, a bit for each, for those parts of the numbers that are used."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, bytearray] = {}
+
+    def add(self, frames: Iterator[int]) -> array[int]:
+        """Returns those that are new, in the same order."""
+        new, chunks = array("Q"), self._chunks
+        for frame in frames:
+            chunk = chunks.get(frame >> _CHUNK_BITS)
+            if chunk is None:
+                chunk = chunks[frame >> _CHUNK_BITS] = bytearray(1 << _CHUNK_BITS - 3)
+            place = frame >> 3 & (1 << _CHUNK_BITS - 3) - 1
+            if not chunk[place] >> (frame & 7) & 1:
+                chunk[place] |= 1 << (frame & 7)
+                new.append(frame)
+        return new
+
+    def __contains__(self, frame: int) -> bool:
+        chunk = self._chunks.get(frame >> _CHUNK_BITS)
+        return chunk is not None and bool(
+            chunk[frame >> 3 & (1 << _CHUNK_BITS - 3) - 1] >> (frame & 7) & 1
+        )
+
+
+def _consecutive(frames: array[int]) -> Iterator[range]:
+    """The same frames as ranges."""
+    start = 0
+    for place in range(1, len(frames) + 1):
+        if place == len(frames) or frames[place] != frames[place - 1] + 1:
+            yield range(frames[start], frames[place - 1] + 1)
+            start = place

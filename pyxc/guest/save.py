@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: MIT
+"""Saving a guest: its memory and state as the stream that Xen's own tools read, while it runs or stopped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO, Literal, NamedTuple
+
+from pyxc import arguments, errors, undoing
+from pyxc.abi import sched
+from pyxc.abi.hvm import HvmParam
+from pyxc.abi.sched import ShutdownReason
+from pyxc.domain import tsc
+from pyxc.domain.ask import Ask
+from pyxc.domain.hvm_context import HvmContexts
+from pyxc.domain.hvm_params import HvmParams
+from pyxc.domain.identity import Identity
+from pyxc.domain.info import DomainInfo
+from pyxc.domain.log_dirty import LogDirty
+from pyxc.domain.resume import continue_here
+from pyxc.files.provenance import DomainOrigin, XenOrigin
+from pyxc.files.sinks import Compression, Sink, check_compression
+from pyxc.files.writer import Keep, KeepName, ProvenanceFile
+from pyxc.guest import settings, stream
+from pyxc.guest.save_pages import HvmPages
+from pyxc.guest.stream.records import ByteOrder
+from pyxc.host.cpu_policy import domain_policy
+from pyxc.store.names import readable
+
+KIND = "save"
+Target = str | os.PathLike[str] | BinaryIO | socket.socket
+Suspend = Literal["ask", "force"]
+Compress = Compression
+"""How a saved guest may be compressed; see pyxc.files.sinks."""
+
+_MAGICS = (b"Xen saved domain, xl format\n", b"LibxlFmt", b"\xff" * 8 + b"XENF")
+_LOCAL_APIC_ONLY = 1
+_PARAMS = frozenset(HvmParam(index) for index in (1, 5, 6, 27, 28, 29, 37, 17, 19, 9, 12, 34, 32, 33, 36, 38))
+"""Those that go with a guest; its event channels, for example, are others wherever it continues."""
+
+
+class Live(NamedTuple):
+    """When a guest that is saved while it runs is stopped: as soon as one of these is reached.
+
+    `max_downtime_s`: what is left is estimated to take no longer. `max_rounds`: so often were the pages sent
+    that it wrote meanwhile. `max_s`: so long has it taken.
+    """
+
+    max_downtime_s: float = 0.3
+    max_rounds: int = 5
+    max_s: float = 600.0
+
+
+class SaveProgress(NamedTuple):
+    """How far a save is: in `round` 0 all pages are sent, in later ones those that were written meanwhile.
+
+    `dirty_pages` and `expected_downtime_s` are known between two rounds of a live save, else None.
+    """
+
+    round: int
+    done_pages: int
+    total_pages: int
+    sent_bytes: int
+    dirty_pages: int | None = None
+    expected_downtime_s: float | None = None
+
+
+class Saved(NamedTuple):
+    """What a save took: `pages` sent, those again that were written meanwhile, in `rounds` while it ran.
+
+    `sent_bytes` as they left, compressed if so. The guest was stopped for `downtime_s`, of `total_s`.
+    """
+
+    pages: int
+    rounds: int
+    sent_bytes: int
+    downtime_s: float
+    total_s: float
+
+
+Progress = Callable[[SaveProgress], object]
+
+
+class Wanted(NamedTuple):
+    """How a guest is to be saved, as Domain.save() takes it."""
+
+    live: bool | Live
+    suspend: Suspend
+    timeout: float
+    resume: bool
+    compress: str | None
+    replace: bool
+    provenance: KeepName
+    progress: Progress | None
+
+
+def save(domain: Identity, target: Target, wanted: Wanted) -> Saved:
+    """See Domain.save()."""
+    info = _checked(domain, wanted)
+    compression = check_compression(wanted.compress)
+    fast = True if wanted.suspend == "ask" else None
+    before = info.shutdown_reason is ShutdownReason.SUSPEND
+
+    def undo() -> None:
+        if not before:
+            continue_here(domain, fast)
+
+    with undoing.on_failure(undo, f"domain {domain.domid} is left suspended"):
+        with ExitStack() as block:
+            sink = block.enter_context(_opened(domain, info, target, compression, wanted))
+            saved = _Saver(domain, info, sink, wanted).save(block)
+        if wanted.resume:
+            undo()
+    return saved
+
+
+def _checked(domain: Identity, wanted: Wanted) -> DomainInfo:
+    """All that can be found wrong before anything is done."""
+    xen = domain.xen
+    if domain.domid == xen.own_domid:
+        raise ValueError("a domain cannot save itself")
+    if wanted.suspend not in ("ask", "force"):
+        raise ValueError(f"suspend is {wanted.suspend!r}: expected ask or force")
+    if not wanted.timeout >= 0:
+        raise ValueError(f"timeout is {wanted.timeout}: it must not be negative")
+    if isinstance(wanted.live, Live):
+        arguments.natural("max_rounds", wanted.live.max_rounds, 1000)
+    xen.check_writable("saving a domain")
+    info = domain.info()
+    reason = info.shutdown_reason
+    if reason not in (None, ShutdownReason.SUSPEND):
+        raise errors.GuestUnable(f"domain {info.domid} has shut down ({reason!r}): it cannot be saved")
+    hint = ""
+    if xen.interface.arch != "x86_64":
+        hint = "guests are saved on x86"
+    elif not info.is_hvm:
+        hint = "PV guests cannot be saved yet"
+    elif (info.emulation_flags or 0) & ~_LOCAL_APIC_ONLY:
+        hint = "it has a device model, whose state only that knows"
+    if hint:
+        raise errors.Unsupported(errno.EOPNOTSUPP, "saving a domain", info.domid, hint=hint)
+    return info
+
+
+@contextmanager
+def _opened(
+    domain: Identity, info: DomainInfo, target: Target, compression: Compression | None, wanted: Wanted
+) -> Iterator[Sink]:
+    """Where the stream goes. A file that is named has its name when the block ends, complete."""
+    if not isinstance(target, str | os.PathLike):
+        sink = Sink(target, compression)
+        yield sink
+        sink.finish()
+        return
+    keep, release = Keep(wanted.provenance), ".".join(map(str, domain.xen.interface.xen))
+    with ProvenanceFile(target, KIND, keep=keep, recognize=is_saved, replace=wanted.replace) as file:
+        file.note(
+            domain=DomainOrigin(domain.domid, str(domain.uuid), readable(_name_of(domain))),
+            xen=XenOrigin(release, domctl=domain.xen.interface.number("domctl") or None),
+        )
+        with file.discarded_if_full():
+            sink = Sink(file.stream, compression)
+            yield sink
+            sink.finish()
+            file.complete()
+
+
+def _name_of(domain: Identity) -> str | None:
+    """Its name, which is asked for once."""
+    if domain._name is None:
+        domain._name = domain.xen.names.domain_name(domain.domid, domain.uuid)
+    return domain._name
+
+
+def is_saved(head: bytes) -> bool:
+    """Whether a file that begins like this is a saved guest, not compressed."""
+    return head.startswith(_MAGICS)
+
+
+class _Saver:
+    """Of one thread."""
+
+    def __init__(self, domain: Identity, info: DomainInfo, sink: Sink, wanted: Wanted) -> None:
+        self._domain = domain
+        self._info = info
+        self._sink = sink
+        self._wanted = wanted
+        self._live = Live() if wanted.live is True else wanted.live or None
+        self._writer = stream.Writer()
+        self._pages = HvmPages(domain, self._send)
+        self._began = time.monotonic()
+        self._sent_pages = 0
+        self._round = 0
+
+    def save(self, block: ExitStack) -> Saved:
+        """Write the stream. What is entered into `block` ends with it."""
+        self._begin()
+        stopped = self._info.shutdown_reason is not None
+        if self._live is None or stopped:
+            since = self._suspend()
+            self._send_round(self._pages.send_all(running=False), self._info.tot_pages)
+        else:
+            log = block.enter_context(LogDirty(self._domain))
+            self._send_while_it_runs(log, self._live)
+            since = self._suspend()
+            self._send_dirty(log, final=True)
+        self._end()
+        now = time.monotonic()
+        return Saved(self._sent_pages, self._round, self._sink.sent_bytes, now - since, now - self._began)
+
+    def _send(self, event: stream.Event) -> None:
+        self._sink.write(self._writer.encode(event))
+
+    def _begin(self) -> None:
+        """Headers, and what does not change while the guest runs."""
+        domain, interface = self._domain, self._domain.xen.interface
+        order: ByteOrder = "little" if interface.byteorder == "little" else "big"
+        config = settings.encode(domain, self._info, _name_of(domain))
+        self._send(stream.XlHeader(order, stream.XlFlag.JSON | stream.XlFlag.STREAM_V2, config))
+        self._send(stream.LibxlHeader(order))
+        self._send(stream.LibxcContext())
+        self._send(stream.ImageHeader(order))
+        self._send(stream.DomainHeader(stream.DomainKind.HVM, *interface.xen[:2]))
+        try:
+            policy = domain_policy(domain.xen, domain.domid)
+        except errors.Unsupported:
+            policy = None
+        if policy is not None:
+            self._send(stream.CpuidPolicy(policy.leaves))
+            self._send(stream.MsrPolicy(policy.msrs))
+        self._send(stream.StaticDataEnd())
+
+    def _suspend(self) -> float:
+        """Stop the guest, unless it has stopped; returns when."""
+        since = time.monotonic()
+        if self._info.shutdown_reason is not None:
+            return since
+        if self._wanted.suspend == "force":
+            self._domain.change(sched.REMOTE_SHUTDOWN, reason=int(ShutdownReason.SUSPEND))
+        else:
+            Ask(self._domain).suspend(timeout=self._wanted.timeout)
+        return since
+
+    def _send_while_it_runs(self, log: LogDirty, live: Live) -> None:
+        """Rounds, until what is left is little, or one of the bounds is reached."""
+        self._send_round(self._pages.send_all(running=True), self._info.tot_pages)
+        while self._round < live.max_rounds:
+            dirty = log.peek().dirty
+            took = time.monotonic() - self._began
+            downtime = dirty * took / max(1, self._sent_pages)
+            self._tell(0, dirty, dirty, downtime)
+            if downtime <= live.max_downtime_s or took >= live.max_s:
+                return
+            self._round += 1
+            self._send_dirty(log, final=False)
+
+    def _send_dirty(self, log: LogDirty, final: bool) -> None:
+        frames = log.clean(final=final).frames()
+        self._send_round(self._pages.send_some(frames, running=not final), len(frames))
+
+    def _send_round(self, counts: Iterator[int], total: int) -> None:
+        done = 0
+        for count in counts:
+            done += count
+            self._sent_pages += count
+            self._tell(done, total)
+
+    def _tell(self, done: int, total: int, dirty: int | None = None, downtime: float | None = None) -> None:
+        if self._wanted.progress is not None:
+            sent = self._sink.sent_bytes
+            self._wanted.progress(SaveProgress(self._round, done, max(done, total), sent, dirty, downtime))
+
+    def _end(self) -> None:
+        """What is only known when it has stopped."""
+        domain = self._domain
+        self._send(tsc.read(domain))
+        self._send(stream.HvmContextRecord(bytes(HvmContexts(domain).read())))
+        params = {param: value for param, value in HvmParams(domain).all().items() if param in _PARAMS}
+        self._send(stream.HvmParams(tuple((int(param), value) for param, value in params.items() if value)))
+        self._send(stream.LibxcEnd())
+        self._send(stream.LibxlEnd())
+        domain.look()  # all of it is of one domain

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""A guest's configuration, as it goes with a saved guest: libxl's, in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pyxc import arguments, errors
+from pyxc.abi.page import PAGE_KB
+from pyxc.domain import naming
+from pyxc.domain.identity import Identity
+from pyxc.domain.info import MOST_VCPUS, DomainInfo
+from pyxc.domain.memory import Memory
+
+_USERDATA = "/var/lib/xen/userdata-d.{domid}.{uuid}.libxl-json"
+"""Where libxl keeps the configuration of a domain that it made."""
+_FILE_MOST_BYTES = 1 << 20
+_MEMORY_MOST_KB = 1 << 40
+_UNLIMITED_PAGES = 1 << 30
+_SLACK_KB = 1024
+"""What a domain may own beyond its memory, as libxl has it."""
+
+
+class Settings(NamedTuple):
+    """What a restorer needs to know of a guest before its stream says anything. None: it is not said.
+
+    `memory_kb` is what it may own at most, `target_kb` what it is asked to own.
+    """
+
+    kind: str | None = None
+    name: str | None = None
+    uuid: UUID | None = None
+    vcpus: int | None = None
+    memory_kb: int | None = None
+    target_kb: int | None = None
+
+
+def encode(domain: Identity, info: DomainInfo, name: str | None) -> bytes:
+    """The configuration of a domain, with a NUL at its end: libxl's own where it made the domain.
+
+    Else it has what `xl restore` cannot do without: no devices.
+    """
+    kept = _kept_by_libxl(domain)
+    if kept is None:
+        owned_kb = info.tot_pages * PAGE_KB
+        most_kb = 0 if info.max_pages >= _UNLIMITED_PAGES else info.max_pages * PAGE_KB - _SLACK_KB
+        kind = "pvh" if info.is_hvm else "pv"
+        vcpus = info.max_vcpu_id + 1
+        kept = {
+            "c_info": {"type": kind, "name": name or "", "uuid": str(domain.uuid)},
+            "b_info": {
+                "max_vcpus": vcpus,
+                "avail_vcpus": list(range(vcpus)),
+                "max_memkb": max(owned_kb, most_kb),
+                "target_memkb": owned_kb,
+                f"type.{kind}": {},
+            },
+        }
+        if info.is_hvm:
+            kept["b_info"]["shadow_memkb"] = Memory(domain).paging_pool_kb()
+    return json.dumps(kept, indent=4, ensure_ascii=False).encode(errors="surrogateescape") + b"\0"
+
+
+def _kept_by_libxl(domain: Identity) -> dict[str, Any] | None:
+    path = _USERDATA.format(domid=domain.domid, uuid=domain.uuid)
+    with suppress(OSError, ValueError, RecursionError), open(path, "rb") as file:
+        found = json.loads(file.read(_FILE_MOST_BYTES).rstrip(b"\0"))
+        if isinstance(found, dict):
+            return found
+    return None
+
+
+def decode(settings: Mapping[str, Any] | None) -> Settings:
+    """What a stream's configuration says. DecodeError where it says what cannot be."""
+    if settings is None:
+        return Settings()
+    common, build = _part(settings, "c_info"), _part(settings, "b_info")
+    name, uuid, kind = (_text(common, key) for key in ("name", "uuid", "type"))
+    try:
+        return Settings(
+            kind,
+            naming.check(name) if name else None,
+            arguments.handle(uuid) if uuid else None,
+            _number(build, "max_vcpus", MOST_VCPUS),
+            _number(build, "max_memkb", _MEMORY_MOST_KB),
+            _number(build, "target_memkb", _MEMORY_MOST_KB),
+        )
+    except ValueError as error:
+        raise errors.DecodeError(f"the guest's configuration: {error}") from error
+
+
+def _part(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = settings.get(key, {})
+    if not isinstance(found, dict):
+        raise errors.DecodeError(f"{key} of the guest's configuration is a {type(found).__name__}")
+    return found
+
+
+def _text(part: Mapping[str, Any], key: str) -> str | None:
+    found = part.get(key)
+    if not isinstance(found, str | None):
+        raise errors.DecodeError(f"{key} of the guest's configuration is a {type(found).__name__}")
+    return found
+
+
+def _number(part: Mapping[str, Any], key: str, most: int) -> int | None:
+    found = part.get(key)
+    if found is None:
+        return None
+    if type(found) is not int or not 0 < found <= most:
+        raise errors.DecodeError(f"{key} of the guest's configuration is {found!r:.40}: expected 1 to {most}")
+    return found

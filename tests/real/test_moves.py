@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""Guests that pyxc saves and restores: they continue where they were, without Xen's own tools in dom0."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from test_build import PATTERN, PVH_PATTERN, Build, build, printed
+
+import pyxc
+from pyxc import ShutdownReason
+from pyxc.guest.built import BuiltDomain
+
+pytestmark = pytest.mark.needs_xen(4, 10)
+PVH_HEARTBEAT = 0x102
+PATIENCE_S = 60
+OTHER_UUID = "11111111-2222-4333-8444-555555555555"
+
+__all__ = ["build"]
+
+
+def wait_for_a_beat(domain: pyxc.Domain) -> int:
+    """Until a spinning guest counts on; returns how far it has come."""
+    before = domain.memory.read(PVH_HEARTBEAT, size=4)
+    deadline = time.monotonic() + PATIENCE_S
+    while (now := domain.memory.read(PVH_HEARTBEAT, size=4)) == before:
+        assert time.monotonic() < deadline, "the guest does not run"
+        time.sleep(0.01)
+    return int.from_bytes(now, "little")
+
+
+def spinning(build: Build) -> BuiltDomain:
+    guest = build("pvh", "pwq", memory_kb=16 << 10)
+    guest.unpause()
+    wait_for_a_beat(guest)
+    return guest
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_pvh_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path, live: bool) -> None:
+    guest, file = spinning(build), tmp_path / "guest.save"
+    saved = guest.save(file, live=live, suspend="force", provenance="none")
+    assert saved.pages >= 4104
+    assert file.stat().st_size == saved.sent_bytes < (18 << 20)
+    beats = int.from_bytes(guest.memory.read(PVH_HEARTBEAT, size=4), "little")
+    registers = guest.vcpu(0).context()
+    with pytest.raises(ValueError, match="give the new one another"):
+        xen.restore(file)
+    again = xen.restore(file, paused=True, uuid=OTHER_UUID)
+    try:
+        assert again.info().tot_pages == 4104
+        assert again.memory.read(PVH_PATTERN) == PATTERN
+        assert again.vcpu(0).context() == registers
+        assert printed(again) == b""
+        again.unpause()
+        assert wait_for_a_beat(again) > beats
+    finally:
+        again.destroy()
+
+
+def test_a_guest_is_saved_and_runs_on(build: Build, tmp_path: Path) -> None:
+    guest = spinning(build)
+    guest.save(tmp_path / "guest.save", suspend="force", provenance="none", resume=True)
+    wait_for_a_beat(guest)
+    with pytest.raises((pyxc.GuestUnable, pyxc.StoreError)):
+        guest.save(tmp_path / "other.save", provenance="none")
+    wait_for_a_beat(guest)
+    assert not (tmp_path / "other.save").exists()
+
+
+def test_a_save_that_fails_leaves_the_guest_running(build: Build) -> None:
+    guest = spinning(build)
+    for live in (False, True):
+        with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
+            guest.save(full, live=live, suspend="force")
+        wait_for_a_beat(guest)
+    guest.shutdown(ShutdownReason.SUSPEND)
+
+
+def test_two_of_one_guest(xen: pyxc.Xen, build: Build, tmp_path: Path) -> None:
+    guest = spinning(build)
+    guest.save(tmp_path / "guest.save", suspend="force", provenance="none", resume=True)
+    twin = xen.restore(tmp_path / "guest.save", uuid=OTHER_UUID)
+    try:
+        wait_for_a_beat(twin)
+        wait_for_a_beat(guest)
+    finally:
+        twin.destroy()

@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: MIT
+"""Guests saved and restored on simulated hosts: what continues where, and what becomes of failures."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+import struct
+import threading
+import tracemalloc
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import Boot, Host
+
+import pyxc
+from pyxc import DecodeError, DomainFlag, HvmParam, ShutdownReason, sim
+from pyxc.abi import domctl, memory
+from pyxc.abi.errno import XenErrno
+from pyxc.domain import ask
+from pyxc.errors import GuestSilent, GuestUnable, HypercallError, ReadOnlyError, Unsupported
+from pyxc.files.provenance import read
+from pyxc.guest import stream
+from pyxc.guest.save import Live, SaveProgress
+
+DB1 = 2
+"""A PVH guest of every simulated host."""
+PAGES = 32_776
+PAGE = 4096
+OTHER_UUID = "11111111-2222-4333-8444-555555555555"
+
+
+def obedient(host: Host) -> tuple[pyxc.Domain, sim.ScriptedGuest]:
+    guest = host.truth.script(DB1)
+    guest.obey()
+    return host.xen.domains[DB1], guest
+
+
+def small(host: Host) -> pyxc.Domain:
+    """A PVH guest of 2 MiB, which runs and knows nothing of xenstore."""
+    made = host.xen.domains.build(sim.kernel("pvh"), memory_kb=2048, uuid=OTHER_UUID)
+    made.unpause()
+    return made
+
+
+def events(data: bytes) -> list[stream.Event]:
+    reader = stream.Reader(strict=True)
+    found = [
+        event._replace(data=memoryview(bytes(event.data))) if isinstance(event, stream.Pages) else event
+        for event in reader.feed(data)
+    ]
+    reader.close()
+    return found
+
+
+def saved(domain: pyxc.Domain, **options: Any) -> bytes:
+    file = io.BytesIO()
+    domain.save(file, **{"suspend": "force", **options})
+    return file.getvalue()
+
+
+def running(host: Host, domain: pyxc.Domain) -> bool:
+    """Whether it runs, and nothing of a save is left."""
+    truth = host.truth.domains[domain.domid]
+    return not truth.stopped and truth.dirty is None and host.xen.link.maps == []
+
+
+@pytest.mark.parametrize("release", ["4.10", "4.14", "4.17", "4.20", "4.22"])
+def test_a_guest_continues_elsewhere(boot: Boot, tmp_path: Path, release: str) -> None:
+    here, there = boot(release), boot(release)
+    web = small(here)
+    web.memory.write(0x42, b"what it has in memory")
+    web.hvm_params.write(HvmParam.CALLBACK_IRQ, 1)
+    told = web.save(tmp_path / "web.save", suspend="force", provenance="none")
+    assert (told.pages, told.rounds, told.sent_bytes) == (521, 0, (tmp_path / "web.save").stat().st_size)
+    assert web.info().shutdown_reason is ShutdownReason.SUSPEND
+    again = there.xen.restore(tmp_path / "web.save")
+    info = again.info()
+    assert (again.kind, again.uuid, info.tot_pages, info.nr_online_vcpus) == ("pvh", web.uuid, 521, 1)
+    assert info.flags & ~DomainFlag.RUNNING == DomainFlag.HVM_GUEST | DomainFlag.HAP
+    assert again.memory.read(0x42, size=21) == b"what it has in memory"
+    assert bytes(again.hvm_context.read()) == bytes(web.hvm_context.read())
+    assert again.hvm_params.read(HvmParam.CALLBACK_IRQ) == 0, "it sets that anew"
+    assert again.tsc_info()[:2] == web.tsc_info()[:2]
+
+
+def test_every_page_is_where_it_was(host: Host) -> None:
+    web = small(host)
+    for gfn in range(521 - 9):
+        web.memory.write(gfn, struct.pack("<Q", gfn) * 512)
+    again = host.xen.restore(io.BytesIO(saved(web)), uuid=host.xen.domains[1].uuid.hex[:8] + OTHER_UUID[8:])
+    frames = again.memory.frames().frames
+    assert frames == web.memory.frames().frames
+    shared = {again.store_frame, again.console_frame, 0xFEFFB, 0xFEFFD}
+    for gfn in frames:
+        expected = bytes(PAGE) if gfn in shared else web.memory.read(gfn)
+        assert again.memory.read(gfn) == expected, hex(gfn)
+
+
+def test_its_rings_are_others_now(host: Host) -> None:
+    web = small(host)
+    web.memory.write(web.console_frame, b"of the console before")
+    web.channels.open(3)
+    data = saved(web)
+    web.destroy()
+    again = host.xen.restore(io.BytesIO(data), paused=True)
+    assert again.memory.read(again.console_frame) == bytes(PAGE)
+    assert again.hvm_params.read(HvmParam.STORE_PFN) == again.store_frame == web.store_frame
+    assert again.hvm_params.read(HvmParam.STORE_EVTCHN) == again.store_port
+    assert again.hvm_params.read(HvmParam.CONSOLE_EVTCHN) == again.console_port
+    assert [port.port for port in again.channels.ports()] == [again.store_port, again.console_port]
+    with again.grants.map([0, 1], writable=True) as lent, memoryview(lent) as pages:
+        pages[0] = 7
+    assert again.memory.read(again.console_frame, size=1) == b"\7"
+
+
+def test_memory_comes_in_large_extents(host: Host) -> None:
+    data, orders = saved(small(host)), []
+
+    @host.truth.handles(memory.POPULATE_PHYSMAP)
+    def noted(call: sim.Call) -> int:
+        orders.append(call["extent_order"])
+        return int(sim.REGISTER[memory.POPULATE_PHYSMAP.full_name].handler(call) or 0)
+
+    host.xen.restore(io.BytesIO(data), uuid="22222222-2222-4333-8444-555555555555")
+    assert orders == [0, 9, 0]
+
+
+def test_it_asks_the_guest(host: Host) -> None:
+    db1, guest = obedient(host)
+    db1.save(io.BytesIO())
+    assert db1.info().shutdown_reason is ShutdownReason.SUSPEND
+    assert guest.read("control/shutdown") == ""
+    db1.resume(fast=True)
+    assert running(host, db1)
+    db1.save(io.BytesIO(), resume=True)
+    assert running(host, db1)
+    assert db1.vcpu(0).context()["rax"] == 1, "its suspend was cancelled"
+
+
+def test_one_that_is_suspended_already(host: Host) -> None:
+    """A failure leaves it so: whoever suspended it decides."""
+    web = small(host)
+    web.shutdown(ShutdownReason.SUSPEND)
+    with pytest.raises(OSError, match="full"):
+        web.save(Broken(1 << 20))
+    assert web.info().shutdown_reason is ShutdownReason.SUSPEND
+    assert len(saved(web, live=True)) > 521 * PAGE
+
+
+def test_what_it_writes_while_it_is_saved(host: Host) -> None:
+    db1, guest = obedient(host)
+    seen: list[SaveProgress] = []
+
+    def write(progress: SaveProgress) -> None:
+        seen.append(progress)
+        if progress.dirty_pages is None and progress.round < 2 and progress.done_pages:
+            guest.write_memory(progress.round, b"in round %d" % progress.round)
+
+    file = io.BytesIO()
+    told = db1.save(file, live=Live(max_downtime_s=0.0), progress=write)
+    assert told.rounds == 2
+    between = [(one.round, one.dirty_pages) for one in seen if one.dirty_pages is not None]
+    assert between == [(0, 1), (1, 1), (2, 0)]
+    again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID)
+    assert again.memory.read(0, size=10) == b"in round 0"
+
+
+class Broken(io.RawIOBase):
+    """A file that takes so many bytes in all, and few at a time, before it is full."""
+
+    def __init__(self, left: int, at_once: int = 10_000) -> None:
+        self.left, self.at_once = left, at_once
+        self.taken = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        count = min(self.left, self.at_once, len(data))
+        if not count and data:
+            raise OSError(errno.ENOSPC, "it is full")
+        self.left -= count
+        self.taken += data[:count]
+        return count
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_short_writes_and_a_full_disk(host: Host, live: bool) -> None:
+    db1, guest = obedient(host)
+    db1.save(whole := Broken(1 << 30, 999_983), live=live, resume=True)
+    for left in (0, 1, 100, 1000, 3000, 100_000, len(whole.taken) // 2, len(whole.taken) - 1):
+        with pytest.raises(OSError, match="full"):
+            db1.save(Broken(left, 1 << 20), live=live)
+        assert running(host, db1)
+    assert events(bytes(whole.taken))[-1] == stream.LibxlEnd()
+
+
+@pytest.mark.parametrize("compress", ["gzip", "zstd", "lz4"])
+def test_compressed_to_a_pipe(host: Host, compress: str) -> None:
+    pytest.importorskip({"gzip": "gzip", "zstd": "zstandard", "lz4": "lz4.frame"}[compress])
+    web = small(host)
+    web.memory.write(5, b"five")
+    source, sink = os.pipe()
+    made: list[pyxc.Domain] = []
+
+    def restore() -> None:
+        with open(source, "rb", buffering=0) as file:
+            made.append(host.xen.restore(file, uuid="22222222-2222-4333-8444-555555555555"))
+
+    reader = threading.Thread(target=restore)
+    reader.start()
+    with open(sink, "wb", buffering=0) as file:
+        web.save(file, suspend="force", compress=compress)
+    reader.join()
+    assert made[0].memory.read(5, size=4) == b"five"
+
+
+def test_through_a_socket(host: Host) -> None:
+    web = small(host)
+    near, far = socket.socketpair()
+    with near, far:
+        sender = threading.Thread(target=lambda: web.save(near, suspend="force"))
+        sender.start()
+        again = host.xen.restore(far, uuid=OTHER_UUID.replace("1", "3"), paused=True)
+        sender.join()
+        near.send(b"more")
+        assert far.recv(10) == b"more", "what follows is not read"
+    assert again.info().tot_pages == 521
+
+
+def test_a_file_says_where_it_comes_from(host: Host, tmp_path: Path) -> None:
+    web = small(host)
+    web.save(tmp_path / "web.save", suspend="force", resume=True, provenance="sidecar")
+    about = read(tmp_path / "web.save").origin
+    assert about is not None
+    assert (about.kind, about.domain.uuid, about.xen.version) == ("save", OTHER_UUID, "4.17")
+    web.save(tmp_path / "web.save", suspend="force", resume=True, provenance="none")
+    (tmp_path / "other").write_text("something else")
+    with pytest.raises(FileExistsError):
+        web.save(tmp_path / "other", suspend="force")
+    assert running(host, web)
+    assert sorted(os.listdir(tmp_path)) == ["other", "web.save"]
+
+
+def test_a_stopped_guest_is_not_saved(host: Host) -> None:
+    web = small(host)
+    web.shutdown(ShutdownReason.CRASH)
+    with pytest.raises(GuestUnable, match="cannot be saved"):
+        web.save(io.BytesIO())
+
+
+def test_guests_that_do_not_suspend(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask, "_STOPS_S", 0.0)
+    host = boot()
+    db1, guest = host.xen.domains[DB1], host.truth.script(DB1)
+    with pytest.raises(GuestSilent, match="has not taken"):
+        db1.save(io.BytesIO(), timeout=0.0)
+    assert guest.read("control/shutdown") == ""
+    guest.when("control/shutdown", lambda request: request and guest.write("control/shutdown", ""))
+    with pytest.raises(GuestSilent, match="did not suspend"):
+        db1.save(io.BytesIO(), timeout=0.0)
+    assert running(host, db1)
+    with pytest.raises(GuestUnable, match="does not use xenstore"):
+        small(host).save(io.BytesIO())
+
+
+def test_a_guest_that_powers_off_instead(host: Host) -> None:
+    guest = host.truth.script(DB1)
+    guest.when("control/shutdown", lambda request: request and guest.stop())
+    with pytest.raises(GuestUnable, match="shut down instead: <ShutdownReason.POWEROFF: 0>"):
+        host.xen.domains[DB1].save(io.BytesIO())
+
+
+def test_a_guest_that_is_paused(host: Host) -> None:
+    db1, _ = obedient(host)
+    db1.pause()
+    with pytest.raises(GuestUnable, match="paused"):
+        db1.save(io.BytesIO())
+    db1.save(io.BytesIO(), suspend="force", resume=True)
+    assert db1.info().paused
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"compress": "rar"}, ValueError, "expected one of gzip, zstd, lz4"),
+        ({"suspend": "now"}, ValueError, "expected ask or force"),
+        ({"timeout": -1.0}, ValueError, "timeout is -1.0"),
+        ({"live": Live(max_rounds=-1)}, ValueError, "max_rounds is -1"),
+    ],
+)
+def test_what_cannot_be_wanted(
+    host: Host, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    before = host.link.hypercalls
+    with pytest.raises(error, match=message):
+        host.xen.domains[DB1].save(io.BytesIO(), **options)
+    assert running(host, host.xen.domains[DB1])
+    assert host.link.hypercalls - before < 10
+
+
+def test_who_cannot_be_saved(boot: Boot) -> None:
+    host = boot()
+    with pytest.raises(ValueError, match="itself"):
+        host.xen.domains[0].save(io.BytesIO())
+    with pytest.raises(ReadOnlyError):
+        boot(readonly=True).xen.domains[DB1].save(io.BytesIO())
+
+
+def test_it_takes_little_memory(host: Host) -> None:
+    db1, _ = obedient(host)
+    tracemalloc.start()
+    try:
+        db1.save(Counter(), live=True)
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+
+
+class Counter(io.RawIOBase):
+    """A file that takes everything and keeps nothing."""
+
+    def write(self, data: Any, /) -> int:
+        return len(data)
+
+
+def unexpected(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """What restore must refuse, by what it is."""
+    yield "cut off in its memory", data[: len(data) // 2]
+    yield "cut off at its end", data[:-8]
+    yield "nothing", b""
+    yield "something else", b"\x7fELF" + bytes(1 << 16)
+
+
+def test_what_is_not_a_guest_leaves_nothing(host: Host) -> None:
+    web = small(host)
+    data = saved(web)
+    web.destroy()
+    before = [(info.domid, info.tot_pages) for info in host.xen.domains.infos()]
+    for what, broken in unexpected(data):
+        with pytest.raises(DecodeError):
+            host.xen.restore(io.BytesIO(broken))
+        assert [(info.domid, info.tot_pages) for info in host.xen.domains.infos()] == before, what
+    assert host.xen.link.maps == []
+
+
+def rewritten(data: bytes, change: Callable[[stream.Event], stream.Event | None]) -> bytes:
+    writer = stream.Writer()
+    changed = [other for event in events(data) if (other := change(event)) is not None]
+    return b"".join(bytes(piece) for event in changed for piece in writer.encode(event))
+
+
+CONFIGS = [
+    (b'{"c_info": []}', "c_info of the guest's configuration is a list"),
+    (b'{"c_info": {"name": 7}}', "name of the guest's configuration is a int"),
+    (b'{"c_info": {"uuid": "x"}}', "'x' is not a UUID"),
+    (b'{"c_info": {"name": "17"}}', "cannot be a name"),
+    (b'{"b_info": {"max_vcpus": 0}}', "max_vcpus of the guest's configuration is 0"),
+    (b'{"b_info": {"max_memkb": true}}', "max_memkb of the guest's configuration is True"),
+    (b'{"b_info": {"max_memkb": 99999999999999999999}}', "expected 1 to 1099511627776"),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), CONFIGS)
+def test_configurations_of_strangers(host: Host, config: bytes, message: str) -> None:
+    web = small(host)
+
+    def change(event: stream.Event) -> stream.Event:
+        return event._replace(config=config + b"\0") if isinstance(event, stream.XlHeader) else event
+
+    with pytest.raises(DecodeError, match=message):
+        host.xen.restore(io.BytesIO(rewritten(saved(web), change)))
+
+
+def test_a_stream_of_libxc_alone(host: Host) -> None:
+    web = small(host)
+    outer = (stream.XlHeader, stream.LibxlHeader, stream.LibxcContext, stream.LibxlEnd)
+    data = rewritten(saved(web), lambda event: None if isinstance(event, outer) else event)
+    with pytest.raises(ValueError, match="vcpus and memory_kb must be given"):
+        host.xen.restore(io.BytesIO(data))
+    again = host.xen.restore(io.BytesIO(data), vcpus=1, memory_kb=4096)
+    assert (again.info().tot_pages, again.info().nr_vcpus) == (521, 1)
+    with pytest.raises(HypercallError) as refused:
+        host.xen.restore(io.BytesIO(data), vcpus=1, memory_kb=4)
+    assert refused.value.errno == errno.ENOMEM
+    with pytest.raises(HypercallError) as refused:
+        host.xen.restore(io.BytesIO(data), vcpus=1, memory_kb=64 << 20)
+    assert refused.value.errno == errno.ENOMEM
+
+
+def test_hostile_parameters(host: Host) -> None:
+    data = saved(small(host))
+    for params, message in (
+        (((1, 0x7777),), "STORE_PFN is 0x7777, and the guest has no memory there"),
+        (((13, 0),), r"do not go with one: \[13\]"),
+    ):
+
+        def change(event: stream.Event, params: Any = params) -> stream.Event:
+            return stream.HvmParams(params) if isinstance(event, stream.HvmParams) else event
+
+        with pytest.raises(DecodeError, match=message):
+            host.xen.restore(io.BytesIO(rewritten(data, change)), uuid=OTHER_UUID.replace("1", "4"))
+
+
+def test_a_device_model_is_needed(host: Host) -> None:
+    extra = stream.EmulatorContext(stream.Emulator.QEMU_UPSTREAM, 0, 0)
+
+    writer = stream.Writer()
+    every = [*events(saved(small(host)))[:-1], extra, stream.LibxlEnd()]
+    broken = b"".join(bytes(piece) for event in every for piece in writer.encode(event))
+    with pytest.raises(Unsupported, match="device model"):
+        host.xen.restore(io.BytesIO(broken), uuid=OTHER_UUID.replace("1", "4"))
+
+
+def test_a_page_that_vanishes(host: Host) -> None:
+    """While it runs that is no failure: a guest may give memory back."""
+    db1, guest = obedient(host)
+    gone: list[int] = []
+
+    def balloon() -> None:
+        if not gone:
+            gone.append(0x3000)
+            with host.truth.lock:
+                host.xen.domains[DB1].memory.decrease([0x3000])
+
+    host.link.guest_acts = balloon
+    file = io.BytesIO()
+    db1.save(file, live=True)
+    host.link.guest_acts = None
+    again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID)
+    assert again.info().tot_pages == PAGES - 1
+
+
+def test_the_host_refuses(host: Host) -> None:
+    db1, guest = obedient(host)
+    for operation in (domctl.GETPAGEFRAMEINFO3,):
+        host.link.fail(operation, XenErrno.EPERM)
+        with pytest.raises(HypercallError):
+            db1.save(io.BytesIO(), live=True)
+        host.link.fail(operation, None)
+        assert running(host, db1)
+
+
+def test_progress_of_a_restore(host: Host) -> None:
+    data, told = saved(small(host)), []
+    host.xen.restore(
+        io.BytesIO(data), uuid=OTHER_UUID.replace("1", "5"), progress=lambda *done: told.append(done)
+    )
+    assert told[-1][0] == 521
+    assert array("Q", [done for done, _ in told]) == array("Q", sorted(done for done, _ in told))
