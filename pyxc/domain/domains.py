@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # the rest is imported when a domain is wanted: most programs
 
     from pyxc.domain.domain import Domain
     from pyxc.domain.lookup import Key
-    from pyxc.guest.build import Content
     from pyxc.guest.built import BuiltDomain
+    from pyxc.guest.contents import Source
     from pyxc.guest.guest_memory import Progress
     from pyxc.guest.images import Kind
     from pyxc.host.pools import Pool
@@ -149,11 +149,11 @@ class Domains(Mapping[int, "Domain"]):
 
     def build(
         self,
-        kernel: Content,
+        kernel: Source,
         *,
         memory_kb: int,
         max_memory_kb: int | None = None,
-        ramdisk: Content | None = None,
+        ramdisk: Source | None = None,
         command_line: str = "",
         kind: Kind | None = None,
         vcpus: int = 1,

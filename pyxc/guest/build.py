@@ -7,8 +7,8 @@ import errno
 import os
 import uuid as uuids
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 from pyxc import arguments, errors, undoing
@@ -24,14 +24,12 @@ from pyxc.guest import build_pv, build_pvh, guest_memory
 from pyxc.guest.build_pv import PvPlan
 from pyxc.guest.build_pvh import PvhPlan
 from pyxc.guest.built import BuiltDomain, Rings
+from pyxc.guest.contents import Contents, Source
 from pyxc.guest.guest_memory import Progress
 from pyxc.guest.images import Kernel, Kind
 from pyxc.guest.placing import ORDERS, Piece
 from pyxc.host.host import Host
 from pyxc.host.pools import Pool
-
-Content = str | os.PathLike[str] | bytes
-"""A file by its path, or what is in it."""
 
 _SLACK_KB = 1024
 """What a domain may own beyond its memory: pages that it shares with those that serve it, and tables."""
@@ -44,10 +42,10 @@ _ADDRESS_BITS = 32
 class Wanted(NamedTuple):
     """What is to be built, as Domains.build() takes it."""
 
-    kernel: Content
+    kernel: Source
     memory_kb: int
     max_memory_kb: int | None
-    ramdisk: Content | None
+    ramdisk: Source | None
     command_line: str
     kind: Kind | None
     vcpus: int
@@ -69,7 +67,7 @@ class _Guest(NamedTuple):
 
     kernel: Kernel
     kind: Kind
-    ramdisk: bytes
+    ramdisk: Contents
     command_line: bytes
     pages: int
     max_pages: int
@@ -88,10 +86,13 @@ def build(making: Making, wanted: Wanted) -> BuiltDomain:
     """See Domains.build()."""
     xen = making.xen
     xen.check_writable("building a domain")
-    guest = _understood(wanted)
-    _refuse_older(xen, guest.kind)
-    plan = _planned(xen, guest)
-    handle = arguments.handle_or_new(wanted.uuid)
+    with _understood(wanted) as guest:
+        _refuse_older(xen, guest.kind)
+        return _made(making, wanted, guest, _planned(xen, guest))
+
+
+def _made(making: Making, wanted: Wanted, guest: _Guest, plan: PvhPlan | PvPlan) -> BuiltDomain:
+    xen, handle = making.xen, arguments.handle_or_new(wanted.uuid)
     with undoing.made(
         lambda: _create(making, wanted, guest, handle),
         _destroy,
@@ -114,19 +115,22 @@ def _planned(xen: Host, guest: _Guest) -> PvhPlan | PvPlan:
     return build_pv.plan(kernel, guest.pages, *files)
 
 
-def _understood(wanted: Wanted) -> _Guest:
+@contextmanager
+def _understood(wanted: Wanted) -> Iterator[_Guest]:
     """All that can be found wrong before anything is done."""
     memory_kb = arguments.natural("memory_kb", wanted.memory_kb, _MEMORY_MOST_KB, PAGE_KB)
     vcpus = arguments.natural("vcpus", wanted.vcpus, MOST_VCPUS, 1)
     most = memory_kb * 1024
-    kernel = Kernel.decode(_read("kernel", wanted.kernel, most), most)
-    ramdisk = b"" if wanted.ramdisk is None else _read("ramdisk", wanted.ramdisk, most)
+    with Contents("kernel", wanted.kernel, most) as image:
+        kernel = Kernel.decode(bytes(image[:]), most)
     command_line = os.fsencode(wanted.command_line)
     pages, max_pages = memory_kb // PAGE_KB, memory_kb // PAGE_KB
     if wanted.max_memory_kb is not None:
         max_memory_kb = arguments.natural("max_memory_kb", wanted.max_memory_kb, _MEMORY_MOST_KB, memory_kb)
         max_pages = max_memory_kb // PAGE_KB
-    return _Guest(kernel, kernel.kind(wanted.kind), ramdisk, command_line, pages, max_pages, vcpus)
+    kind = kernel.kind(wanted.kind)
+    with Contents("ramdisk", b"" if wanted.ramdisk is None else wanted.ramdisk, most) as ramdisk:
+        yield _Guest(kernel, kind, ramdisk, command_line, pages, max_pages, vcpus)
 
 
 def _refuse_older(xen: Host, kind: Kind) -> None:
@@ -135,18 +139,6 @@ def _refuse_older(xen: Host, kind: Kind) -> None:
     if xen.interface.arch != "x86_64" or xen.interface.xen < since:
         hint = f"{kind.upper()} guests are built on x86, since Xen {since[0]}.{since[1]}"
         raise errors.Unsupported(errno.ENOSYS, "building a domain", hint=hint)
-
-
-def _read(what: str, source: Content, most: int) -> bytes:
-    """The whole of a file. ValueError for one that is larger than the guest's memory."""
-    if isinstance(source, bytes):
-        data = source
-    else:
-        with open(source, "rb") as file:
-            data = file.read(most + 1)
-    if len(data) > most:
-        raise ValueError(f"the {what} is larger than the memory of the guest, {most // 1024} KiB")
-    return data
 
 
 def _create(making: Making, wanted: Wanted, guest: _Guest, handle: uuids.UUID) -> Domain:

@@ -17,6 +17,7 @@ from pyxc.abi.page import PAGE_KB
 from pyxc.domain.registers import VcpuContext
 from pyxc.guest import page_tables
 from pyxc.guest.built import Rings
+from pyxc.guest.contents import Data
 from pyxc.guest.images import Kernel, NoteType
 from pyxc.guest.page_tables import Span, Table
 from pyxc.guest.placing import Piece, aligned, check_apart, pages, segments
@@ -95,7 +96,7 @@ class _Places:
         self.next += count
 
 
-def plan(kernel: Kernel, pages_: int, command_line: bytes = b"", ramdisk: bytes = b"") -> PvPlan:
+def plan(kernel: Kernel, pages_: int, command_line: bytes = b"", ramdisk: Data = b"") -> PvPlan:
     """A guest of so many pages. ValueError: the command line is too long, or the memory too small.
     DecodeError: the kernel says of itself what cannot be.
 
@@ -108,9 +109,10 @@ def plan(kernel: Kernel, pages_: int, command_line: bytes = b"", ramdisk: bytes 
     loaded = _loaded(kernel)
     entry_bytes = array(_WIDTHS[kernel.bits].word).itemsize
     counts = {"ramdisk": pages(len(ramdisk)), "p2m": pages(pages_ * entry_bytes)}
-    places, tables, spans = _placed(kernel, pages(max(piece.stop for piece in loaded)), counts)
-    if places.next > pages_:
-        raise ValueError(f"the memory is too small: kernel and ramdisk need {places.next * PAGE_KB} KiB")
+    kernel_end = pages(max(piece.stop for piece in loaded))
+    _check_fits(kernel_end + sum(counts.values()), pages_)
+    places, tables, spans = _placed(kernel, kernel_end, counts)
+    _check_fits(places.next, pages_)
     base, pfns = kernel.number(NoteType.VIRT_BASE), places.pfns
     pieces = [*loaded, Piece(pfns["ramdisk"] * PAGE_SIZE, ramdisk)] if ramdisk else loaded
     p2m_apart = len(spans) > 1
@@ -132,6 +134,11 @@ def plan(kernel: Kernel, pages_: int, command_line: bytes = b"", ramdisk: bytes 
         ramdisk=_ramdisk(kernel, pfns["ramdisk"], len(ramdisk)),
         command_line=command_line,
     )
+
+
+def _check_fits(needed: int, pages_: int) -> None:
+    if needed > pages_:
+        raise ValueError(f"the memory is too small: kernel and ramdisk need {needed * PAGE_KB} KiB")
 
 
 def _loaded(kernel: Kernel) -> list[Piece]:

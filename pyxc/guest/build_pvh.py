@@ -15,6 +15,7 @@ from pyxc.abi.memory import MemoryType
 from pyxc.domain.hvm_context import HvmContext
 from pyxc.domain.memory import E820Entry
 from pyxc.guest import acpi
+from pyxc.guest.contents import Data
 from pyxc.guest.images import Kernel, NoteType
 from pyxc.guest.placing import Piece, aligned, check_apart, segments
 
@@ -73,7 +74,7 @@ def plan(
     kernel: Kernel,
     pages: int,
     command_line: bytes = b"",
-    ramdisk: bytes = b"",
+    ramdisk: Data = b"",
     vcpus: int = 1,
 ) -> PvhPlan:
     """A guest of so many pages. ValueError: the command line is too long, or the memory too small.

@@ -89,7 +89,7 @@ def _fill(view: memoryview, piece: Piece, address: int) -> None:
     """What a piece has of the memory that begins at an address."""
     start = max(piece.address, address)
     stop = min(piece.stop, address + len(view))
-    data = memoryview(piece.data)[start - piece.address : stop - piece.address]
+    data = piece.data[start - piece.address : stop - piece.address]
     place = start - address
     view[place : place + len(data)] = data
     zeros = stop - start - len(data)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
+from pyxc.guest.contents import Data
 from pyxc.guest.elf import Elf
 
 ORDERS = (18, 9, 0)
@@ -18,7 +19,7 @@ class Piece(NamedTuple):
     """Bytes for a guest physical address; zeros follow them, up to `size` bytes in all."""
 
     address: int
-    data: bytes | memoryview
+    data: Data
     size: int = 0
 
     @property

@@ -13,6 +13,7 @@ import struct
 import tempfile
 import threading
 import warnings
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
@@ -37,9 +38,9 @@ from pyxc.domain.registers import VcpuContext
 from pyxc.files import labels, provenance
 from pyxc.files.provenance import Digest, Origin
 from pyxc.files.xattrs import Attributes
-from pyxc.guest import stream
+from pyxc.guest import build_pv, build_pvh, stream
 from pyxc.guest.config import GuestConfig
-from pyxc.guest.images import Kernel, NoteType
+from pyxc.guest.images import Kernel
 from pyxc.guest.stream.summary import Summary
 from pyxc.link.evtchn import EvtchnDevice
 from pyxc.link.record import RecordLink
@@ -281,10 +282,21 @@ def _kernel(data: bytes) -> object:
     """A kernel that somebody else's disk has. What it claims is looked at as a builder does."""
     kernel = Kernel.decode(data, 1 << 20)
     assert sum(len(segment.data) for segment in kernel.elf.segments) <= len(kernel.elf.segments) << 20
-    return kernel, [kernel.number(note) for note in NoteType if note in _NUMBERS]
+    found: list[object] = [kernel]
+    if "pv" in kernel.kinds:
+        plan = build_pv.plan(kernel, _PAGES, b"", b"ramdisk")
+        assert all(0 <= pfn < _PAGES for pfn in plan.tables.values())
+        frames = array("Q", range(_PAGES))
+        pieces = [*plan.pieces, build_pv.p2m(plan, frames), *build_pv.tables(plan, frames)]
+        assert all(0 <= frame < _PAGES for piece in pieces for frame in (piece.frames[0], piece.frames[-1]))
+        found.append(build_pv.registers(_INTERFACES[0], plan, 1))
+    if "pvh" in kernel.kinds:
+        plan_pvh = build_pvh.plan(_INTERFACES[0], kernel, _PAGES, b"", b"ramdisk")
+        assert all(0 <= piece.address < 1 << 32 for piece in plan_pvh.pieces)
+    return found
 
 
-_NUMBERS = (NoteType.ENTRY, NoteType.VIRT_BASE, NoteType.PADDR_OFFSET, NoteType.PHYS32_ENTRY)
+_PAGES = 16 << 8
 
 
 def _kernels() -> list[bytes]:
@@ -377,7 +389,7 @@ TARGETS: dict[str, Target] = {
     "provenance.digest": Target(Digest.decode, lambda: [_DIGEST.encode()]),
     "provenance.sidecar": Target(_beside, lambda: [provenance.sidecar(_ORIGIN, _DIGEST)]),
     "guest.stream": Target(_streamed, _streams),
-    "guest.kernel": Target(_kernel, _kernels, (pyxc.MissingLibrary,)),
+    "guest.kernel": Target(_kernel, _kernels, (pyxc.MissingLibrary, ValueError)),
     "labels": Target(_labelled, lambda: [b"tenant1:vm_r:disk_t:s0"]),
     "hvm_context": Target(
         lambda data: list(HvmContext(data[1:], _INTERFACES[data[0] % 8 if data else 0])), _contexts

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import threading
 import tracemalloc
 from pathlib import Path
 from uuid import UUID
@@ -12,7 +14,7 @@ import pytest
 from hosts import Boot, Host
 
 import pyxc
-from pyxc import DomainFlag, HvmParam, PageType, ReadOnlyError, Unsupported, sim
+from pyxc import DecodeError, DomainFlag, HvmParam, PageType, ReadOnlyError, Unsupported, sim
 from pyxc.abi import memory
 from pyxc.abi.domctl import PAGE_PINNED
 from pyxc.abi.errno import XenErrno
@@ -255,3 +257,53 @@ def test_a_xen_that_starts_no_such_guests(boot: Boot, release: str) -> None:
     with pytest.raises(Unsupported, match="PVH guests are built on x86, since Xen 4.10"):
         build(host)
     assert len(host.xen.domains.infos()) == len(before)
+
+
+def test_a_ramdisk_is_read_in_pieces(host: Host, tmp_path: Path) -> None:
+    """A guest's files can be larger than what dom0 has free: no more than a piece is in memory."""
+    ramdisk = tmp_path / "ramdisk"
+    with ramdisk.open("wb") as file:
+        file.truncate(48 << 20)
+        file.seek((48 << 20) - 4)
+        file.write(b"end.")
+    kernel = sim.kernel("pvh")
+    tracemalloc.start()
+    web = host.xen.domains.build(kernel, ramdisk=ramdisk, memory_kb=64 << 10)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 24 << 20
+    assert web.memory.read(0x103 + (48 << 8) - 1, 4092, 4) == b"end."
+
+
+def test_a_ramdisk_that_becomes_shorter(host: Host, tmp_path: Path) -> None:
+    ramdisk = tmp_path / "ramdisk"
+    ramdisk.write_bytes(bytes(5 << 20))
+
+    def shorten() -> None:
+        ramdisk.write_bytes(b"")
+
+    host.link.guest_acts = shorten
+    with pytest.raises(DecodeError, match="the ramdisk became shorter"):
+        build(host, ramdisk=ramdisk)
+    assert len(host.xen.domains) == 4
+
+
+def test_a_kernel_from_a_pipe(host: Host, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[sim.kernel("pv")])
+    writer.start()
+    assert host.xen.domains.build(pipe, memory_kb=8192).kind == "pv"
+    writer.join()
+
+
+def test_no_file_stays_open(host: Host, tmp_path: Path) -> None:
+    ramdisk = tmp_path / "ramdisk"
+    ramdisk.write_bytes(bytes(20 << 20))
+    before = len(os.listdir("/proc/self/fd"))
+    build(host, ramdisk=ramdisk, memory_kb=32 << 10)
+    with pytest.raises(ValueError, match="the ramdisk is larger"):
+        build(host, ramdisk=ramdisk)
+    with pytest.raises(TypeError):
+        host.xen.domains.build(5, memory_kb=8192)  # type: ignore[arg-type]
+    assert len(os.listdir("/proc/self/fd")) == before
