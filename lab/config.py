@@ -281,7 +281,7 @@ AMD64_PYTHON = Python(
 FOREIGN_NEEDS = (
     *ROOT_NEEDS, "qemu-user", "gcc-powerpc-linux-gnu", "libc6-dev-powerpc-cross", "gcc-arm-linux-gnueabihf",
     "libc6-dev-armhf-cross", "gcc-i686-linux-gnu", "libc6-dev-i386-cross", "gcc", "libc6-dev", "make",
-    "patch", "cython3", "python3-setuptools", "mandoc",
+    "patch", "cython3", "python3-setuptools", "mandoc", "fish", "zsh",
 )  # fmt: skip
 # In the order in which they start, the slowest first.
 FOREIGN = (PPC32, ARMHF, I386_PYTHON)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Manage any 64-bit Xen from any Python, without libxc.
+"""Manage any 64-bit Xen from 32- or 64-bit Python, without libxc.
 
 >>> import pyxc
 >>> with pyxc.open() as xen:          # or pyxc.open("sim:xen-4.17"): simulated, no Xen needed

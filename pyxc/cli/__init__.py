@@ -12,7 +12,7 @@ from pyxc.cli import output, stopping
 from pyxc.cli.status import Status, describe, status_of
 
 HOOK = "__complete"
-"""The command with which completions/pyxc.bash asks."""
+"""The command with which the files in completions/ ask."""
 
 _SIGNALLED = 128
 """Statuses above tell of the signal that ended a command, as shells have them."""

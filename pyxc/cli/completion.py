@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the shell offers on TAB: completions/pyxc.bash asks `pyxc __complete WORD...`."""
+"""What the shell offers on TAB: the files in completions/ ask `pyxc __complete WORD...`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import pyxc
 from pyxc.cli import output
-from pyxc.cli.parser import Program
+from pyxc.cli.parser import Parser, Program
 
 FILES = "__files__"
 """Offered alone where the shell itself has to complete the name of a file."""
@@ -40,16 +40,19 @@ def _candidates(program: Program, before: list[str], current: str) -> Iterable[s
         else:
             return ()
     if option is not None:
-        return _values(option, before, current)
+        return _values(parser, option, before, current)
+    name, equals, value = current.partition("=")
+    if equals and (option := parser.value_of(name)):
+        return [f"{name}={found}" for found in _values(parser, option, before, value) if found != FILES]
     if current.startswith("-"):
         return parser.options
     if parser.commands or not parser.arguments:
         return parser.commands
     # The last one may take several.
-    return _values(parser.arguments[min(arguments, len(parser.arguments) - 1)], before, current)
+    return _values(parser, parser.arguments[min(arguments, len(parser.arguments) - 1)], before, current)
 
 
-def _values(wanted: argparse.Action, before: list[str], current: str) -> Iterable[str]:
+def _values(parser: Parser, wanted: argparse.Action, before: list[str], current: str) -> Iterable[str]:
     """What an option or a positional argument can be."""
     if wanted.choices is not None:
         return wanted.choices
@@ -58,8 +61,12 @@ def _values(wanted: argparse.Action, before: list[str], current: str) -> Iterabl
         return _targets(current)
     if kind in ("FILE", "DIRECTORY"):
         return (FILES,)
+    if kind == "PATH" and "hypfs" in parser.prog.split():
+        return _asked(_target(before), lambda xen: _entries(xen, current.rpartition("/")[0]))
     if kind == "PATH":
         return _nodes(_target(before), current.rpartition("/")[0])
+    if kind == "VCPU":
+        return _asked(_target(before), lambda xen: _vcpus(xen, before))
     question = {"DOMAIN": _domains, "CPUPOOL": _pools}.get(str(kind))
     return _asked(_target(before), question) if question else ()
 
@@ -92,6 +99,16 @@ def _nodes(target: str | None, top: str) -> list[str]:
             return [f"{top}/{name}" for name in store.list(top or "/") or ()]
     except (pyxc.Error, OSError, ValueError):
         return []
+
+
+def _entries(xen: pyxc.Xen, top: str) -> list[str]:
+    """Entries of the hypervisor's file system below one."""
+    return [entry.path for entry in xen.hypfs.entries(top or "/")]
+
+
+def _vcpus(xen: pyxc.Xen, before: list[str]) -> list[str]:
+    """The vcpus of the domain that the last word names."""
+    return [str(index) for index in range(len(xen.domains[before[-1]].vcpus))]
 
 
 def _domains(xen: pyxc.Xen) -> list[str]:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import subprocess
 
 import pytest
 from streams import SAVED
@@ -278,6 +281,14 @@ def test_demo_shows_hypervisors_of_today_and_of_2006_and_what_it_ran(pyxc):
         assert shown in outcome.out
     for shown in ("arch='ppc64', byteorder='big'", "'msr': '0x", "16384 mfns from getmemlist2"):
         assert shown in outcome.out
+
+
+def test_demo_ends_with_commands_that_exist(pyxc):
+    offered = re.findall(r"^\$ (.*)$", pyxc("demo", "--target", "sim:").out, re.MULTILINE)
+    assert len(offered) == 3
+    for line in offered:
+        words = [word for word in shlex.split(line) if word != "-i"]
+        subprocess.run(words, check=True, capture_output=True)
 
 
 def test_demo_is_for_simulated_hypervisors_only(pyxc):

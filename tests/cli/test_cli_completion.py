@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "completions" / "pyxc.bash"
+COMPLETIONS = Path(__file__).parents[2] / "completions"
+SCRIPT = COMPLETIONS / "bash" / "pyxc"
 SIM = ["--target", "sim:xen-4.17"]
 
 
@@ -23,7 +24,10 @@ SIM = ["--target", "sim:xen-4.17"]
         ([*SIM, "pause", ""], ["Domain-0", "web1", "db1", "build"]),
         ([*SIM, "pause", "web1", "b"], ["build"]),
         (["--target=sim:", "context", "w"], ["web1"]),
-        ([*SIM, "context", "web1", ""], []),
+        ([*SIM, "context", "web1", ""], ["0", "1"]),
+        ([*SIM, "vcpu-pin", "db1", ""], ["0"]),
+        ([*SIM, "hypfs", "cat", "/"], ["/buildinfo", "/cpupool", "/params"]),
+        ([*SIM, "hypfs", "cat", "/nothing/"], []),
         ([*SIM, "debug-keys", ""], []),
         (["frames", "--t"], ["--target", "--types"]),
         (["--r"], ["--read-only", "--record"]),
@@ -46,6 +50,10 @@ SIM = ["--target", "sim:xen-4.17"]
         (["label", "set", "--expect", "u:r:t", "u:r:t2", ""], ["__files__"]),
         (["verify", "x"], ["__files__"]),
         ([*SIM, "label", "check", "--domain", "w"], ["web1"]),
+        ([*SIM, "label", "check", "--domain=w"], ["--domain=web1"]),
+        (["--target=sim:xen-4.22"], ["--target=sim:xen-4.22"]),
+        (["list", "--gate="], ["--gate=auto", "--gate=never"]),
+        (["list", "--record=x"], []),
     ],
 )
 def test_candidates(pyxc, words, offered):
@@ -78,12 +86,60 @@ def test_the_shell_completes_names_of_files(plain_directory):
         ("pyxc lis", ["list"]),
         ("pyxc --target sim: unpause we", ["web1"]),
         ("pyxc --target sim:xen-4.1", None),
+        ("pyxc --target=sim:xen-4.1", None),
+        ("pyxc list --gate=n", ["never"]),
     ],
 )
 def test_the_bash_file(line, offered):
-    """After a colon bash replaces only what follows it."""
+    """After a colon or an equals sign bash replaces only what follows it."""
     expected = ["xen-4.1", "xen-4.10", "xen-4.14", "xen-4.17", "xen-4.17-pci", "xen-4.17-xsm"]
     assert _completed(line) == (offered or expected)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_the_fish_file(plain_directory):
+    (plain_directory / "web1.core").touch()
+    assert _in_fish("pyxc lis") == ["list"]
+    assert _in_fish("pyxc --target sim: unpause we") == ["web1"]
+    assert _in_fish("pyxc --target=sim:xen-4.20") == ["--target=sim:xen-4.20"]
+    assert _in_fish(f"pyxc verify {plain_directory}/we") == [f"{plain_directory}/web1.core"]
+
+
+def _in_fish(line):
+    script = f"""
+        function pyxc; {shlex.quote(sys.executable)} -m pyxc $argv; end
+        source {COMPLETIONS}/fish/pyxc.fish
+        complete -C {shlex.quote(line)}
+    """
+    done = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True)
+    return [offered.partition("\t")[0] for offered in done.stdout.splitlines()]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_the_zsh_file(plain_directory):
+    (plain_directory / "web1.core").touch()
+    assert _in_zsh("pyxc lis") == "pyxc list "
+    assert _in_zsh("pyxc --target sim: unpause we") == "pyxc --target sim: unpause web1 "
+    assert _in_zsh(f"pyxc verify {plain_directory}/we") == f"pyxc verify {plain_directory}/web1.core "
+
+
+def _in_zsh(line):
+    """What the line is after TAB, in a zsh of its own in which Ctrl-X prints it."""
+    program = f"""
+        zmodload zsh/zpty
+        zpty shell zsh -f
+        zpty -w shell 'PS1=; pyxc() {{ {shlex.quote(sys.executable)} -m pyxc "$@" }}'
+        zpty -w shell 'fpath=({COMPLETIONS}/zsh $fpath); autoload -Uz compinit; compinit -D -u'
+        zpty -w shell 'show() {{ print -r -- "<$BUFFER>" }}; zle -N show; bindkey "^X" show'
+        zpty -w shell 'print -r re''ady'
+        zpty -r -m shell found '*ready*'
+        zpty -w -n shell {shlex.quote(line)}$'\t\x18'
+        zpty -r -m shell found '*<pyxc*>*'
+        print -r -- "${{${{found##*<}}%%>*}}"
+    """
+    words = ["zsh", "-f", "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.rstrip("\n")
 
 
 def _completed(line):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import pprint
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -89,7 +90,19 @@ def run(args: argparse.Namespace) -> int:
             _print(target, steps)
     if args.json:
         output.as_json(demo=stories)
+    else:
+        output.lines(_next(f"{sys.executable} -m pyxc"))
     return 0
+
+
+def _next(program: str) -> list[str]:
+    """What to try after the tour."""
+    return [
+        "# Next, on a simulated host and without root; docs/README.md has a page for each topic.",
+        f"$ {program} --target sim:xen-4.17 list",
+        f"$ {program} help",
+        f'$ {sys.executable} -i -c \'import pyxc; xen = pyxc.open("sim:xen-4.17")\'',
+    ]
 
 
 def _take(step: Callable[[pyxc.Xen], Any], xen: pyxc.Xen) -> dict[str, str]:
