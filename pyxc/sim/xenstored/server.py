@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from pyxc.abi.domid import DOMID_ANY
 from pyxc.errors import StoreError
 from pyxc.sim.xenstored import control, domains, limits, nodes, transactions, watches
 from pyxc.sim.xenstored.channel import SimChannel
@@ -55,7 +56,8 @@ class Xenstored:
         self.limits = Limits()
         self.sessions: list[Session] = []
         self._introduced = {0: Introduced()}
-        self._special = {INTRODUCE: _DOM0_ONLY, RELEASE: _DOM0_ONLY}
+        ends: Permissions = (Permission(DOMID_ANY, Access.READ),) if host.since(4, 22) else ()
+        self._special = {INTRODUCE: _DOM0_ONLY, RELEASE: (*_DOM0_ONLY, *ends)}
         self.write("/tool/xenstored", "")
 
     def connect(self, domid: int = 0) -> SimChannel:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pyxc.abi.domid import DOMID_ANY
 from pyxc.sim.xenstored.daemon import Daemon
 from pyxc.sim.xenstored.tree import Permissions, Transaction, is_below
 from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Message, Parser, join
@@ -63,9 +64,15 @@ class Session:
         """What it may do with a node of such permissions."""
         if self.owns(permissions):
             return _ALL
-        who = (self.domid, self.server.target_of(self.domid))
-        named = [one for one in permissions[1:] if one.domid in who and self.server.host.exists(one.domid)]
+        named = [one for one in permissions[1:] if self._is_meant(one.domid)]
         return (named or permissions)[0].access
+
+    def _is_meant(self, domid: int) -> bool:
+        """Whether a permission for a domain is for this one. Since 4.22 one can be for all."""
+        if domid == DOMID_ANY:
+            return self.server.host.since(4, 22)
+        own = domid in (self.domid, self.server.target_of(self.domid))
+        return own and self.server.host.exists(domid)
 
     def owns(self, permissions: Permissions) -> bool:
         """Whether it counts as the owner of a node."""

@@ -8,6 +8,7 @@ import errno
 import pytest
 from hosts import Boot
 
+from pyxc.abi.domid import DOMID_ANY
 from pyxc.errors import ReadOnlyError, StoreError
 from pyxc.store import StoreClient, StoreFeature, Watch
 
@@ -200,3 +201,28 @@ def test_a_read_only_handle_sets_nothing(boot: Boot) -> None:
         store.set_quota("nodes", 1)
     with pytest.raises(ReadOnlyError):
         store.set_features(1, 0)
+
+
+@pytest.mark.parametrize(("release", "readable"), [("4.22", True), ("4.17", False)])
+def test_a_permission_for_all_domains(boot: Boot, release: str, readable: bool) -> None:
+    host = boot(release)
+    store = host.xen.store
+    store.write("/tool/news", "for all")
+    store.set_permissions("/tool/news", ["n0", f"r{DOMID_ANY}"])
+    with StoreClient(lambda: host.truth.store.connect(1)) as guest:
+        if readable:
+            assert guest.read("/tool/news") == b"for all"
+        else:
+            with pytest.raises(StoreError):
+                guest.read("/tool/news")
+        with pytest.raises(StoreError):
+            guest.write("/tool/news", "mine")
+
+
+@pytest.mark.parametrize(("release", "told"), [("4.22", ["@releaseDomain"]), ("4.17", [])])
+def test_guests_hear_of_the_end_of_others(boot: Boot, release: str, told: list[str]) -> None:
+    host = boot(release)
+    with StoreClient(lambda: host.truth.store.connect(1)) as guest, guest.watch("@releaseDomain") as watch:
+        watch.get(0)
+        host.xen.domains[2].destroy()
+        assert paths(watch) == told
