@@ -6,9 +6,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from pyxc.abi import dom0_ops
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.flags import Flags
+from pyxc.abi.former import former
 from pyxc.abi.layout import BOOL, HANDLE, S32, S64, U8, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import DOMCTL, Listing, Operation
 
@@ -198,7 +198,7 @@ GETDOMAININFO_STRUCT = Table(
     pad(7, start=0x14),
     *nested("arch_config", ARCH_DOMAINCONFIG_STRUCT, start=0xF),
     pad(4, start=0xF, stop=0x13),
-    before=dom0_ops.GETDOMAININFO_STRUCT,
+    before=former("GETDOMAININFO_STRUCT"),
 )  # fmt: skip
 
 GETMEMLIST_STRUCT = Table(
@@ -284,7 +284,7 @@ SENDTRIGGER_STRUCT = Table(
 _NO_VCPU = "the domain has no such vcpu"
 
 CREATEDOMAIN = Operation(
-    DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True, before=dom0_ops.CREATEDOMAIN,
+    DOMCTL, "createdomain", 1, CREATEDOMAIN_STRUCT, changes=True, before=former("CREATEDOMAIN"),
     hints={
         XenErrno.EEXIST: "the id is in use; since Xen 4.21 also after a creation that was refused",
         XenErrno.EINVAL: "this Xen or machine cannot have such a domain (iommu needs an IOMMU, HVM without "
@@ -292,19 +292,19 @@ CREATEDOMAIN = Operation(
     },
 )  # fmt: skip
 DESTROYDOMAIN = Operation(
-    DOMCTL, "destroydomain", 2, changes=True, before=dom0_ops.DESTROYDOMAIN,
+    DOMCTL, "destroydomain", 2, changes=True, before=former("DESTROYDOMAIN"),
     retry_on={XenErrno.EAGAIN: None},  # up to 4.5, while there is more to free
 )  # fmt: skip
-PAUSEDOMAIN = Operation(DOMCTL, "pausedomain", 3, changes=True, before=dom0_ops.PAUSEDOMAIN)
+PAUSEDOMAIN = Operation(DOMCTL, "pausedomain", 3, changes=True, before=former("PAUSEDOMAIN"))
 UNPAUSEDOMAIN = Operation(
-    DOMCTL, "unpausedomain", 4, changes=True, before=dom0_ops.UNPAUSEDOMAIN,
+    DOMCTL, "unpausedomain", 4, changes=True, before=former("UNPAUSEDOMAIN"),
     hints={XenErrno.EINVAL: "no toolstack has paused the domain"},
 )  # fmt: skip
 GETDOMAININFO = Operation(
-    DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, changes=False, before=dom0_ops.GETDOMAININFO
+    DOMCTL, "getdomaininfo", 5, GETDOMAININFO_STRUCT, changes=False, before=former("GETDOMAININFO")
 )
 GETMEMLIST = Operation(
-    DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, before=dom0_ops.GETMEMLIST,
+    DOMCTL, "getmemlist", 6, GETMEMLIST_STRUCT, changes=False, before=former("GETMEMLIST"),
     listing=Listing("buffer", "num_pfns"),
 )  # fmt: skip
 GETPAGEFRAMEINFO2 = Operation(
@@ -314,37 +314,37 @@ SETVCPUAFFINITY = Operation(
     DOMCTL, "setvcpuaffinity", 9, VCPUAFFINITY_STRUCT, changes=True,
     hints={XenErrno.EINVAL: f"{_NO_VCPU}, or its pool has none of these cpus"},
 )  # fmt: skip
-MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True, before=dom0_ops.SETDOMAINMAXMEM)
+MAX_MEM = Operation(DOMCTL, "max_mem", 11, MAX_MEM_STRUCT, changes=True, before=former("SETDOMAINMAXMEM"))
 SETVCPUCONTEXT = Operation(
-    DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True, before=dom0_ops.SETVCPUCONTEXT,
+    DOMCTL, "setvcpucontext", 12, VCPUCONTEXT_STRUCT, changes=True, before=former("SETVCPUCONTEXT"),
     hints={
         XenErrno.EINVAL: f"{_NO_VCPU}, it belongs to dom0, or Xen rejects these registers",
         XenErrno.EOPNOTSUPP: "the page tables and descriptor tables of an initialised vcpu cannot change",
     },
 )  # fmt: skip
 GETVCPUCONTEXT = Operation(
-    DOMCTL, "getvcpucontext", 13, VCPUCONTEXT_STRUCT, changes=False, before=dom0_ops.GETVCPUCONTEXT,
+    DOMCTL, "getvcpucontext", 13, VCPUCONTEXT_STRUCT, changes=False, before=former("GETVCPUCONTEXT"),
     hints={
         XenErrno.EINVAL: f"{_NO_VCPU}, or it is the calling vcpu",
         XenErrno.ENODATA: "the vcpu was never initialised",
     },
 )  # fmt: skip
 GETVCPUINFO = Operation(
-    DOMCTL, "getvcpuinfo", 14, GETVCPUINFO_STRUCT, changes=False, before=dom0_ops.GETVCPUINFO,
+    DOMCTL, "getvcpuinfo", 14, GETVCPUINFO_STRUCT, changes=False, before=former("GETVCPUINFO"),
     hints={XenErrno.EINVAL: _NO_VCPU, XenErrno.ENOENT: _NO_VCPU},  # ENOENT since 4.22
 )  # fmt: skip
-MAX_VCPUS = Operation(DOMCTL, "max_vcpus", 15, MAX_VCPUS_STRUCT, changes=True, before=dom0_ops.MAX_VCPUS)
+MAX_VCPUS = Operation(DOMCTL, "max_vcpus", 15, MAX_VCPUS_STRUCT, changes=True, before=former("MAX_VCPUS"))
 SETDOMAINHANDLE = Operation(
-    DOMCTL, "setdomainhandle", 17, SETDOMAINHANDLE_STRUCT, changes=True, before=dom0_ops.SETDOMAINHANDLE
+    DOMCTL, "setdomainhandle", 17, SETDOMAINHANDLE_STRUCT, changes=True, before=former("SETDOMAINHANDLE")
 )
 SETDEBUGGING = Operation(
-    DOMCTL, "setdebugging", 18, SETDEBUGGING_STRUCT, changes=True, before=dom0_ops.SETDEBUGGING
+    DOMCTL, "setdebugging", 18, SETDEBUGGING_STRUCT, changes=True, before=former("SETDEBUGGING")
 )
 HYPERCALL_INIT = Operation(
-    DOMCTL, "hypercall_init", 22, HYPERCALL_INIT_STRUCT, changes=True, before=dom0_ops.HYPERCALL_INIT
+    DOMCTL, "hypercall_init", 22, HYPERCALL_INIT_STRUCT, changes=True, before=former("HYPERCALL_INIT")
 )
 SETTIMEOFFSET = Operation(
-    DOMCTL, "settimeoffset", 24, SETTIMEOFFSET_STRUCT, changes=True, before=dom0_ops.SETTIMEOFFSET
+    DOMCTL, "settimeoffset", 24, SETTIMEOFFSET_STRUCT, changes=True, before=former("SETTIMEOFFSET")
 )
 GETVCPUAFFINITY = Operation(
     DOMCTL, "getvcpuaffinity", 25, VCPUAFFINITY_STRUCT, changes=False, hints={XenErrno.EINVAL: _NO_VCPU}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pyxc.abi import dom0_ops
+from pyxc.abi.former import former
 from pyxc.abi.layout import BOOL, U8, U32, U64, Row, Table, pad
 from pyxc.abi.operation import DOMCTL, Operation
 
@@ -49,13 +49,18 @@ MEMORY_MAPPING_STRUCT = Table(
 )  # fmt: skip
 
 IRQ_PERMISSION = Operation(
-    DOMCTL, "irq_permission", 19, IRQ_PERMISSION_STRUCT, changes=True, before=dom0_ops.IRQ_PERMISSION
+    DOMCTL, "irq_permission", 19, IRQ_PERMISSION_STRUCT, changes=True, before=former("IRQ_PERMISSION")
 )
 IOMEM_PERMISSION = Operation(
-    DOMCTL, "iomem_permission", 20, IOMEM_PERMISSION_STRUCT, changes=True, before=dom0_ops.IOMEM_PERMISSION
+    DOMCTL, "iomem_permission", 20, IOMEM_PERMISSION_STRUCT, changes=True, before=former("IOMEM_PERMISSION")
 )
 IOPORT_PERMISSION = Operation(
-    DOMCTL, "ioport_permission", 21, IOPORT_PERMISSION_STRUCT, changes=True, before=dom0_ops.IOPORT_PERMISSION
+    DOMCTL,
+    "ioport_permission",
+    21,
+    IOPORT_PERMISSION_STRUCT,
+    changes=True,
+    before=former("IOPORT_PERMISSION"),  # fmt: skip
 )
 MEMORY_MAPPING = Operation(DOMCTL, "memory_mapping", 39, MEMORY_MAPPING_STRUCT, changes=True)
 GSI_PERMISSION = Operation(DOMCTL, "gsi_permission", 88, GSI_PERMISSION_STRUCT, changes=True)

@@ -7,7 +7,7 @@ C layout of the machine that Python runs on.
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 U8, U16, U32, U64 = "B", "H", "I", "Q"
@@ -114,12 +114,12 @@ class Table:
 
     `name` is the C name of the structure; `family` says what its bounds count: "domctl", "sysctl" and
     "dom0_op" interface numbers, "xen" releases. `start` and `stop` bound the versions in which the structure
-    exists. `before` is the structure that dom0_op had for the same.
+    exists. `before` gives the structure that dom0_op had for the same.
     """
 
     def __init__(
         self, name: str, family: str, *rows: Row,
-        start: Bound = None, stop: Bound = None, before: "Table | None" = None,
+        start: Bound = None, stop: Bound = None, before: "Callable[[], Table] | None" = None,
     ) -> None:  # fmt: skip
         self.before = before
         self.name = name
@@ -131,7 +131,7 @@ class Table:
     def at(self, interface: Interface) -> "Layout":
         """The layout in one interface, compiled on first use. NotInInterface where it is absent."""
         if self.before and interface.dom0_op:
-            return self.before.at(interface)
+            return self.before().at(interface)
         key = interface.version(self.family), interface.byteorder
         if key not in self._compiled:
             self._compiled[key] = Layout(self.name, self.rows_at(interface), interface.byteorder)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Operations: what a hypervisor can be asked, one row each, and the envelopes in which the asking travels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from pyxc.abi.layout import U16, U32, Bound, Interface, Layout, NotInInterface, Row, Span, Table, pad
@@ -84,7 +84,7 @@ class Operation:
     is sent as a multicall of one entry. `body` is the structure of its fields; `fixed` those that make it
     this operation where one command does several things. It exists in the versions [start, stop) that have
     its structure.
-    `before` is the dom0_op that did the same when there was neither domctl nor sysctl. `retry_on`: after
+    `before` gives the dom0_op that did the same when there was neither domctl nor sysctl. `retry_on`: after
     which errnos it is issued again, and how often at most (None: without limit). `listing`: its fields, if it
     fills a list. `strides`: its buffers that are filled with structures. `hints`: what an errno of this
     operation means, for people. `stable`: its interface number is 0 in every release.
@@ -93,7 +93,7 @@ class Operation:
     def __init__(
         self, family: Family, name: str, command: int, body: Table | None = None, *, changes: bool,
         wide: bool = False, fixed: Mapping[str, int] | None = None, start: Bound = None, stop: Bound = None,
-        before: "Operation | None" = None, populates: bool = False,
+        before: "Callable[[], Operation] | None" = None, populates: bool = False,
         retry_on: Mapping[int, int | None] | None = None,
         listing: Listing | None = None, hints: Mapping[int, str] | None = None,
         strides: Mapping[str, Stride] | None = None, stable: bool = False,
@@ -118,7 +118,7 @@ class Operation:
 
     def spoken(self, interface: Interface) -> "Operation":
         """The operation by which one interface asks for this: itself, or its dom0_op."""
-        return self.before if self.before and interface.dom0_op else self
+        return self.before() if self.before and interface.dom0_op else self
 
     @property
     def full_name(self) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from pyxc.abi import dom0_ops, domctl
+from pyxc.abi import domctl
 from pyxc.abi.flags import Flags
+from pyxc.abi.former import former
 from pyxc.abi.layout import HANDLE, S32, U8, U16, U32, U64, Row, Table, pad
 from pyxc.abi.operation import SYSCTL, Listing, Operation, Stride
 
@@ -87,7 +88,7 @@ PHYSINFO_STRUCT = Table(
     Row("cpu_to_node",       HANDLE, start=0x6, stop=0x8),
     Row("capabilities",      U32, start=(0x6, (3, 3)), stop=0x10),
     pad(4, start=(0x6, (3, 3)), stop=0x10),
-    before=dom0_ops.PHYSINFO_STRUCT,
+    before=former("PHYSINFO_STRUCT"),
 )  # fmt: skip
 
 SCHED_ID_STRUCT = Table("xen_sysctl_sched_id", "sysctl", Row("sched_id", U32))
@@ -180,17 +181,17 @@ NUMAINFO_STRUCT = Table(
 
 READCONSOLE = Operation(
     SYSCTL, "readconsole", 1, READCONSOLE_STRUCT, changes=False, fixed={"clear": 0},
-    before=dom0_ops.READCONSOLE,
+    before=former("READCONSOLE"),
 )  # fmt: skip
 READCONSOLE_CLEAR = Operation(
     SYSCTL, "readconsole_clear", 1, READCONSOLE_STRUCT, changes=True, fixed={"clear": 1},
-    before=dom0_ops.READCONSOLE_CLEAR,
+    before=former("READCONSOLE_CLEAR"),
 )  # fmt: skip
-PHYSINFO = Operation(SYSCTL, "physinfo", 3, PHYSINFO_STRUCT, changes=False, before=dom0_ops.PHYSINFO)
-SCHED_ID = Operation(SYSCTL, "sched_id", 4, SCHED_ID_STRUCT, changes=False, before=dom0_ops.SCHED_ID)
+PHYSINFO = Operation(SYSCTL, "physinfo", 3, PHYSINFO_STRUCT, changes=False, before=former("PHYSINFO"))
+SCHED_ID = Operation(SYSCTL, "sched_id", 4, SCHED_ID_STRUCT, changes=False, before=former("SCHED_ID"))
 GETDOMAININFOLIST = Operation(
     SYSCTL, "getdomaininfolist", 6, GETDOMAININFOLIST_STRUCT, changes=False,
-    before=dom0_ops.GETDOMAININFOLIST, listing=Listing("buffer", "num_domains"),
+    before=former("GETDOMAININFOLIST"), listing=Listing("buffer", "num_domains"),
     strides={"buffer": Stride(domctl.GETDOMAININFO_STRUCT, "num_domains")},
 )  # fmt: skip
 DEBUG_KEYS = Operation(SYSCTL, "debug_keys", 7, DEBUG_KEYS_STRUCT, changes=True)

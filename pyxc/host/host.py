@@ -7,19 +7,25 @@ import sys
 from array import array
 from functools import cached_property
 from types import TracebackType
-from typing import Self, SupportsIndex
+from typing import TYPE_CHECKING, Self, SupportsIndex
 
 from pyxc import answers, arguments, errors
 from pyxc._core import PAGE_SIZE
-from pyxc.abi import dom0_ops, sysctl, version
+from pyxc.abi import sysctl, version
 from pyxc.abi.domctl import Scheduler
+from pyxc.abi.former import former
 from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
 from pyxc.call.caller import Caller, Reply
-from pyxc.host.records import PHYSINFO, Build, PhysInfo, Version, counted, text
 from pyxc.link import Link
 from pyxc.store import Names, StoreClient
+
+if TYPE_CHECKING:  # imported by what returns them: most programs ask for few
+    from collections.abc import Callable
+
+    from pyxc.call.records import Record
+    from pyxc.host.records import Build, PhysInfo, Version
 
 _STRINGS = (
     (version.EXTRAVERSION2, version.EXTRAVERSION),
@@ -59,6 +65,8 @@ class Host:
     @cached_property
     def version(self) -> Version:
         """Which Xen it is (xen_version version, extraversion)."""
+        from pyxc.host.records import Version
+
         packed = self._ask(version.VERSION).result
         extra = self._reported(version.EXTRAVERSION2, version.EXTRAVERSION)
         return Version(packed >> 16, packed & 0xFFFF, extra)
@@ -77,6 +85,8 @@ class Host:
 
     def _reported(self, whole: Operation, cut: Operation) -> str:
         """A string that it reports of itself: the whole (since Xen 4.20), or as much as a structure holds."""
+        from pyxc.host.records import text
+
         if self.caller.supports(whole):
             reply = self._ask(whole, **_WHOLE)
             return text(reply.field("buf")[: reply.result])
@@ -123,6 +133,8 @@ class Host:
     @cached_property
     def build(self) -> Build:
         """How it was built (xen_version compile_info, changeset, build_id)."""
+        from pyxc.host.records import Build, text
+
         reply = self._ask(version.COMPILE_INFO)
         return Build(
             compiler=text(reply.field("compiler")),
@@ -142,8 +154,16 @@ class Host:
 
     def physinfo(self) -> PhysInfo:
         """The host now: cpus, memory, what the platform can do (sysctl physinfo)."""
-        info = self.caller.read(sysctl.PHYSINFO, PHYSINFO)
+        record, counted = self._physinfo
+        info = self.caller.read(sysctl.PHYSINFO, record)
         return info if info.sockets_per_node is None else counted(info)
+
+    @cached_property
+    def _physinfo(self) -> tuple[Record[PhysInfo], Callable[[PhysInfo], PhysInfo]]:
+        """What physinfo() takes: it may be asked often."""
+        from pyxc.host.records import PHYSINFO, counted
+
+        return PHYSINFO, counted
 
     @cached_property
     def nr_cpus(self) -> int:
@@ -172,9 +192,10 @@ class Host:
     @cached_property
     def scheduler(self) -> Scheduler | int:
         """The default scheduler (sysctl sched_id), a plain int where pyxc has no name for it."""
-        schedulers = dom0_ops.Scheduler if self.interface.dom0_op else Scheduler
+        schedulers = former("Scheduler")() if self.interface.dom0_op else Scheduler
         number: int = self.call(sysctl.SCHED_ID).field("sched_id")
-        return schedulers(number) if number in schedulers.__members__.values() else number
+        known: Scheduler | int = schedulers(number) if number in schedulers.__members__.values() else number
+        return known
 
     @property
     def swapped(self) -> bool:
