@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyxc.abi.memory import MapSpace, MemoryType
     from pyxc.abi.sched import ShutdownReason
     from pyxc.abi.sysctl import Capability
+    from pyxc.abi.trace import Runstate, TraceClass
     from pyxc.abi.version import Feature
     from pyxc.call.records import asdict
     from pyxc.domain.affinity import Affinity
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from pyxc.host.perfc import Counter as PerfCounter
     from pyxc.host.pools import Pool, PoolInfo, Pools
     from pyxc.host.records import Build, CpuTopology, NumaNode, PhysInfo, Version
+    from pyxc.host.runstates import BUCKETS_US, RunstateMeter, Runstates
     from pyxc.host.scheduling import (
         Credit2Params,
         Credit2PoolParams,
@@ -84,6 +86,9 @@ if TYPE_CHECKING:
         CreditPoolParams,
         RtdsParams,
     )
+    from pyxc.host.trace_buffers import TraceBuffers, TraceInfo, TraceReader
+    from pyxc.host.trace_records import Ordered as OrderedRecords
+    from pyxc.host.trace_records import TraceRecord
     from pyxc.host.usage import HostUsage
     from pyxc.opening import connect, open_store
     from pyxc.opening import open_xen as open
@@ -96,6 +101,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Affinity",
     "Ambiguous",
+    "BUCKETS_US",
     "Build",
     "Capability",
     "Channel",
@@ -155,6 +161,7 @@ __all__ = [
     "NetworkCounters",
     "NotXenError",
     "NumaNode",
+    "OrderedRecords",
     "P2m",
     "PAGE_SIZE",
     "PageType",
@@ -172,11 +179,19 @@ __all__ = [
     "Pools",
     "ReadOnlyError",
     "RtdsParams",
+    "Runstate",
+    "RunstateMeter",
+    "Runstates",
     "Sample",
     "Scheduler",
     "ShutdownReason",
     "StoreClient",
     "StoreError",
+    "TraceBuffers",
+    "TraceClass",
+    "TraceInfo",
+    "TraceReader",
+    "TraceRecord",
     "Transaction",
     "Trigger",
     "TscInfo",
@@ -211,6 +226,7 @@ _MODULES = {
     "abi.memory": "MapSpace MemoryType",
     "abi.sched": "ShutdownReason",
     "abi.sysctl": "Capability",
+    "abi.trace": "Runstate TraceClass",
     "abi.version": "Feature",
     "call.records": "asdict",
     "domain.affinity": "Affinity",
@@ -249,7 +265,10 @@ _MODULES = {
     "host.perfc": "PerfCounter",
     "host.pools": "Pool PoolInfo Pools",
     "host.records": "Build CpuTopology NumaNode PhysInfo Version",
+    "host.runstates": "BUCKETS_US RunstateMeter Runstates",
     "host.scheduling": "Credit2Params Credit2PoolParams CreditParams CreditPoolParams RtdsParams",
+    "host.trace_buffers": "TraceBuffers TraceInfo TraceReader",
+    "host.trace_records": "OrderedRecords TraceRecord",
     "host.usage": "HostUsage",
     "opening": "connect open_store open",
     "store": "Permission StoreClient Transaction",
@@ -263,6 +282,7 @@ _OTHERWISE = {
     "FlaskBoolean": "Boolean",
     "HypfsEntry": "Entry",
     "HypfsType": "Type",
+    "OrderedRecords": "Ordered",
     "PerfCounter": "Counter",
     "open": "open_xen",
 }

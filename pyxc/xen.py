@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # each is imported by what hands it out: most programs use fe
     from pyxc.host.pm import PowerManagement
     from pyxc.host.pools import Pool, Pools
     from pyxc.host.records import CpuTopology, NumaNode
+    from pyxc.host.trace_buffers import TraceBuffers
 
 _DEBUG_KEYS_MOST = 1024
 
@@ -100,6 +101,12 @@ class Xen(Host):
         from pyxc.host.pm import PowerManagement
 
         return PowerManagement(self)
+
+    @cached_property
+    def trace_buffers(self) -> TraceBuffers:
+        from pyxc.host.trace_buffers import TraceBuffers
+
+        return TraceBuffers(self)
 
     def topology(self) -> list[CpuTopology]:
         """Core, socket and node of each physical cpu (sysctl cputopoinfo; before Xen 4.6 topologyinfo).

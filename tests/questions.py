@@ -20,6 +20,7 @@ from pyxc.call import probe, trace
 from pyxc.call.caller import Caller
 from pyxc.compat.xc import Error as CompatError
 from pyxc.compat.xc import xc
+from pyxc.host.trace_records import decoded
 
 Question = Callable[[Xen], object]
 
@@ -73,6 +74,8 @@ HOST: dict[str, Question] = {
     "livepatches.all": lambda xen: xen.livepatches.all(),
     "livepatches.status": lambda xen: xen.livepatches.status("fix"),
     "perfc": lambda xen: xen.perfc.read(),
+    "trace_buffers.info": lambda xen: xen.trace_buffers.info(),
+    "trace_buffers.read": lambda xen: _traced_records(xen),
     "pm.p_states": lambda xen: xen.pm.p_states(0),
     "pm.c_states": lambda xen: xen.pm.c_states(0),
     "pm.frequency": lambda xen: xen.pm.frequency(0),
@@ -214,6 +217,14 @@ REFUSES: dict[str, tuple[type[Exception], ...]] = {
     "set_scheduling": (ValueError,),
 }
 """What is documented to be raised besides pyxc's errors, as when by the answer the question was wrong."""
+
+
+def _traced_records(xen: Xen) -> object:
+    """What is in the trace buffers, which are made for it."""
+    found: list[object] = []
+    with xen.trace_buffers.record(pages=1) as reader:
+        reader.take(lambda cpu, data: found.extend(decoded(xen.words32(bytes(data)), cpu)))
+    return found
 
 
 def _usage(xen: Xen) -> object:

@@ -50,6 +50,7 @@ from pyxc.sim.ops import (
     scheduler,
     sysctl,
     sysctl_cpupool,
+    trace,
     version,
     vnuma,
 )
@@ -89,6 +90,7 @@ HANDLERS = (
     scheduler,
     sysctl,
     sysctl_cpupool,
+    trace,
     version,
     vnuma,
 )

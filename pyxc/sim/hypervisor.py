@@ -121,6 +121,11 @@ class Hypervisor(Host):
             if domain.dirty is not None:
                 domain.dirty.add(frame if domain.hvm else self.machine.pfn_of(mfn))
 
+    def trace(self, cpu: int, event: int, *words: int) -> None:
+        """What Xen does to write a record of a physical cpu into its trace buffer, if somebody traces."""
+        with self.lock:
+            self.trace_buffers.write(cpu, self.clock_ns, event, words)
+
     def introduce(self, domid: int, name: str) -> None:
         """What a toolstack does for a new domain: it gets its nodes in xenstore, and is introduced there."""
         with self.lock:

@@ -137,7 +137,8 @@ class SimLink:
         if not machine.valid(mfn):
             no_frame = mfn < 0 or mfn > _LAST_FRAME
             return 0, errno.EINVAL if no_frame else errno.EPERM
-        locked = writable and (mfn in machine.types or owner == DOMID_XEN)
+        of_xen = owner == DOMID_XEN and not self.hypervisor.trace_buffers.writable(mfn)
+        locked = writable and (mfn in machine.types or of_xen)
         if locked or not machine.owned_by(mfn, owner):
             return 0, errno.EBUSY
         return mfn, 0

@@ -10,7 +10,7 @@ from enum import IntEnum
 import goldens
 import pytest
 
-from pyxc.abi import domctl, errno, operation, registry, releases
+from pyxc.abi import domctl, errno, operation, registry, releases, trace
 from pyxc.abi.layout import Interface, NotInInterface
 from pyxc.abi.operation import Family, Operation
 from pyxc.abi.releases import RELEASES
@@ -59,7 +59,7 @@ COMMAND_OF = {
     **{
         asked.name: asked.name[: asked.name.index("_op_") + 3]
         for asked in goldens.operations().values()
-        if asked.name.startswith(("cpupool_op_", "scheduler_op_"))
+        if asked.name.startswith(("cpupool_op_", "scheduler_op_", "tbuf_op_"))
     },
 }
 
@@ -103,6 +103,9 @@ ENUMS = {
     "domctl_scheduler.RtdsFlag": (r"XEN_DOMCTL_SCHEDRT_(\w+)", set()),
     "sysctl_cpupool.CpupoolOp": (r"XEN_SYSCTL_CPUPOOL_OP_(\w+)", set()),
     "sysctl_scheduler.SchedulerOp": (r"XEN_SYSCTL_SCHEDOP_(\w+)", set()),
+    "trace.TbufOp": (r"XEN_SYSCTL_TBUFOP_(\w+)", set()),
+    "trace.TraceClass": (r"TRC_(GEN|SCHED|SCHED_MIN|DOM0OP|HVM|MEM|PV|SHADOW|HW|GUEST|ALL)", set()),
+    "trace.Runstate": (r"RUNSTATE_(\w+)", set()),
     "version.Feature": (r"XENFEAT_(\w+)", {"NR_SUBMAPS"}),
     "memory.MemFlag": (r"XENMEMF_(\w+)", set()),
     "memory.MapSpace": (r"XENMAPSPACE_(\w+)", set()),
@@ -290,6 +293,26 @@ def test_a_plain_number_is_the_headers(name: str) -> None:
     theirs = goldens.newest(NUMBERS.get(name, name.rpartition(".")[2]))
     assert theirs is not None
     assert theirs % 2 ** (64 if value >> 32 else 32) == value
+
+
+NO_EVENTS = re.compile(
+    r"TRC_(GEN|SCHED(_MIN|_CLASS|_VERBOSE)?|DOM0OP|DOM0_DOMOPS|HVM(_ENTRYEXIT|_HANDLER|_EMUL)?|MEM|SHADOW|GUEST"
+    r"|PV(_ENTRY|_SUBCALL)?|HW(_PM|_IRQ)?|ALL|64_FLAG|HVM_NESTEDFLAG|HD_.*|.*_SHIFT|.*_MASK|.*_BITS"
+    r"|SCHED_(CSCHED|CSCHED2|ARINC653|RTDS|SNULL)|HVM_VMEXIT(64)?)"
+)
+"""Classes, masks and flags; the names that exits had up to 4.18."""
+
+
+def test_every_event_of_the_header_has_its_name() -> None:
+    found = {}
+    for name in goldens.constants():
+        value = goldens.newest(name)
+        if name.startswith("TRC_") and not NO_EVENTS.fullmatch(name) and value is not None:
+            event = name.removeprefix("TRC_").removesuffix("64").lower()
+            wide = trace.TRC_64_FLAG if name.endswith("64") else 0
+            prefix = "^(sched|hvm_emul|hvm|mem|pv|shadow|dom0|pm|hw_irq|trace)_"
+            found[value & ~wide] = re.sub(prefix, "", event)
+    assert {number: name.partition(".")[2] for number, name in trace.EVENTS.items()} == found
 
 
 def test_every_exemption_is_needed() -> None:

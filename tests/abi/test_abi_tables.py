@@ -32,6 +32,8 @@ NOT_STRUCTURES = {
     "hvm_start_info": 56,
     "hvm_modlist_entry": 32,
     "hvm_memmap_table_entry": 24,
+    "t_buf": 8,
+    "t_info": 2,
 }
 
 # Fields to which the headers gave another name in some releases: (structure, our name) -> theirs.
@@ -46,6 +48,8 @@ OTHER_NAMES = {
     ("xen_domctl_scheduler_op", "op"): "cmd",
     ("xen_sysctl_scheduler_op", "op"): "cmd",
     ("xen_sysctl_perfc_op", "op"): "cmd",  # the envelope has a field of that name
+    ("xen_sysctl_tbuf_op", "op"): "cmd",
+    ("xen_sysctl_tbuf_op", "cpu_mask.nr_bits"): "cpu_mask.nr_cpus",  # to 4.2
     ("xen_sysctl_livepatch_op", "op"): "cmd",
     ("xen_sysctl_pm_op", "op"): "cmd",
     ("xen_sysctl_cpu_policy", "leaves"): "cpuid_policy",  # to 4.17

@@ -23,6 +23,10 @@ EVERY_COMMAND = {
     "top": ["top", "-d", "0.01"],
     "stats": ["stats"],
     "exporter": ["exporter", "--once"],
+    "trace record": ["trace", "record", "--seconds", "0.01", "NEW"],
+    "trace report": ["trace", "report", "TRACE"],
+    "trace perfetto": ["trace", "perfetto", "TRACE", "NEW"],
+    "trace off": ["trace", "off"],
     "pause": ["pause", "web1"],
     "unpause": ["unpause", "build"],
     "destroy": ["destroy", "build"],
@@ -104,8 +108,18 @@ def test_dump_core(pyxc, host, tmp_path):
     assert file.stat().st_size == size
 
 
+@pytest.fixture
+def trace(tmp_path):
+    """The name of a trace without records."""
+    path = tmp_path / "trace"
+    path.write_bytes((0x2001F003).to_bytes(4, "little") + bytes(8))
+    return str(path)
+
+
 @pytest.mark.parametrize("name", build().commands)
-def test_every_command_has_json(pyxc, guarded, core, policy, guest_config, name, monkeypatch):
+def test_every_command_has_json(
+    pyxc, guarded, core, policy, guest_config, trace, name, monkeypatch, tmp_path
+):
     """On a host with an empty cpu pool, a free cpu, and a xenstored that is newer than its hypervisor."""
     monkeypatch.setattr(guarded.store.host, "since", lambda *release: True)
     guarded.pools[1] = CpuPool(1, Scheduler.CREDIT)
@@ -113,6 +127,7 @@ def test_every_command_has_json(pyxc, guarded, core, policy, guest_config, name,
     if name == "run":
         guarded.when_started(lambda guest: guest.stop())
     files = {"CORE": core, "POLICY": policy, "CONFIG": guest_config, "SAVED": str(SAVED / "pv.save.gz")}
+    files |= {"TRACE": trace, "NEW": str(tmp_path / "new")}
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (15 if name == "doctor" else 0, "")
     assert outcome.json["schema"] == 1

@@ -29,13 +29,14 @@ from questions import Question
 from strangers import Enough, HonestLink, StrangeLink, answer
 
 import pyxc
-from pyxc import errors, sim
+from pyxc import OrderedRecords, RunstateMeter, errors, sim
 from pyxc.call.caller import Caller
 from pyxc.cli.terminal import Harmless
 from pyxc.domain.console import Console
 from pyxc.domain.hvm_context import HvmContext
 from pyxc.domain.registers import VcpuContext
-from pyxc.files import labels, provenance
+from pyxc.files import labels, provenance, traces
+from pyxc.files.perfetto import PerfettoWriter
 from pyxc.files.provenance import Digest, Origin
 from pyxc.files.xattrs import Attributes
 from pyxc.guest import build_pv, build_pvh, stream
@@ -252,6 +253,26 @@ def _beside(data: bytes) -> object:
         return provenance.verify(file)
 
 
+def _trace(data: bytes) -> object:
+    """What a trace says, and how it is drawn."""
+    order, meter = OrderedRecords(), RunstateMeter(1000)
+    drawing = PerfettoWriter(io.StringIO(), 1000)
+    for found in traces.rounds(io.BytesIO(data)):
+        ready = order.add(found)
+        meter.add(ready)
+        drawing.add(ready)
+    drawing.close()
+    return [record.name for record in order.rest()], meter.totals()
+
+
+def _traces() -> list[bytes]:
+    """Two rounds of two cpus: a change of runstates, lost records, an event that has no name."""
+    words = (0x90021130, 5, 0, 1 << 16, 0xC001F001, 9, 0, 12, 0, 0, 0, 0x10ABC123, 5)
+    data = struct.pack(f"<{len(words)}I", *words)
+    piece = [struct.pack("<III", 0x2001F003, cpu, len(data)) + data for cpu in (0, 1, 0)]
+    return [b"".join(piece)]
+
+
 def _streamed(data: bytes) -> object:
     """A saved guest, in pieces of a size that the first byte says. What is read strictly is written again."""
     control, data = data[:1] or b"\0", data[1:]
@@ -388,6 +409,7 @@ TARGETS: dict[str, Target] = {
     "provenance.origin": Target(Origin.decode, lambda: [_ORIGIN.encode()]),
     "provenance.digest": Target(Digest.decode, lambda: [_DIGEST.encode()]),
     "provenance.sidecar": Target(_beside, lambda: [provenance.sidecar(_ORIGIN, _DIGEST)]),
+    "files.traces": Target(_trace, _traces),
     "guest.stream": Target(_streamed, _streams),
     "guest.kernel": Target(_kernel, _kernels, (pyxc.MissingLibrary, ValueError)),
     "labels": Target(_labelled, lambda: [b"tenant1:vm_r:disk_t:s0"]),

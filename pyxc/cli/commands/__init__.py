@@ -34,7 +34,7 @@ SECTIONS = {
         "hypervisor": "perf hypfs livepatch cpu-policy",
         "doctor": "doctor",
     },
-    "numbers": {"stats": "stats", "exporter": "exporter"},
+    "numbers": {"stats": "stats", "exporter": "exporter", "trace": "trace"},
     "security": {"policy": "getenforce setenforce loadpolicy get-bool set-bool", "label": "label"},
     "xenstore": {"store": "store"},
     "files": {"file": "inspect verify", "stream": "stream"},

@@ -20,6 +20,7 @@ from pyxc.sim.model.livepatches import Patch
 from pyxc.sim.model.machine import Machine
 from pyxc.sim.model.policy import Policy
 from pyxc.sim.model.scheduler import schedule
+from pyxc.sim.model.trace_buffers import TraceBuffers
 from pyxc.sim.profiles import Profile
 
 _BOOTED_NS = 60_000_000_000
@@ -52,6 +53,7 @@ class Host:
         self.hypfs = hypfs.tree(profile)
         self.livepatches: list[Patch] = []
         self.frequencies: Frequencies | None = None
+        self.trace_buffers = TraceBuffers(self.machine, self.pcpus, self.cpu_khz)
         self.pci = dict.fromkeys(profile.pci, 0)
         """Owners of devices, by the address of each as it is packed since 4.2."""
         self.kernel_files: str | None = None
@@ -122,7 +124,7 @@ class Host:
 
     def schedule(self) -> None:
         """After whatever makes a vcpu runnable or not."""
-        schedule(self.vcpus(), self.cpus_of, self.clock_ns)
+        schedule(self.vcpus(), self.cpus_of, self.clock_ns, self.trace_buffers.runstate)
 
     def demand(self, sid: int, tclass: str, permission: str) -> None:
         """Refusal (EACCES) where a security policy does not let the caller do something to a label."""

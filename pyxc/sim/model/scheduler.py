@@ -8,14 +8,23 @@ from collections.abc import Callable, Iterable
 from pyxc.sim.model.domain import Domain, RunState, Vcpu
 
 
-def schedule(vcpus: Iterable[Vcpu], cpus_of: Callable[[Domain], int], now: int) -> None:
+def schedule(
+    vcpus: Iterable[Vcpu],
+    cpus_of: Callable[[Domain], int],
+    now: int,
+    changing: Callable[[Vcpu, RunState, int], None],
+) -> None:
     """Let runnable vcpus run, one on each pcpu of their hard affinity, the first ones first; the rest wait.
 
-    `cpus_of` tells the pcpus of a domain's pool as a bit mask; `now` is the time in nanoseconds.
+    `cpus_of` tells the pcpus of a domain's pool as a bit mask; `now` is the time in nanoseconds; `changing`
+    is called before a vcpu changes its state.
     """
     taken: set[int] = set()
     for vcpu in vcpus:
-        vcpu.enter(_next_state(vcpu, cpus_of(vcpu.domain), taken), now)
+        state = _next_state(vcpu, cpus_of(vcpu.domain), taken)
+        if state is not vcpu.state:
+            changing(vcpu, state, now)
+        vcpu.enter(state, now)
 
 
 def _next_state(vcpu: Vcpu, pool: int, taken: set[int]) -> RunState:

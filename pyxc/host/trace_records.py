@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""Records of Xen's trace buffers, and their order in time."""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from pyxc import answers, errors
+from pyxc.abi import trace
+from pyxc.abi.trace import Runstate
+
+_EVENT = 0x0FFFFFFF
+_COUNT_AT, _COUNT = trace.TRACE_EXTRA_SHIFT, trace.TRACE_EXTRA_MAX
+
+
+class TraceRecord(NamedTuple):
+    """One event on a physical cpu (struct t_rec, public/trace.h). Frozen.
+
+    `tsc` counts cycles of the cpu, None where the event has no time; `words` are the event's own.
+    """
+
+    cpu: int
+    event: int
+    tsc: int | None
+    words: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """What it is called, "sched.runstate_change"; class and number for one that has no name."""
+        return trace.event_name(self.event)
+
+    @property
+    def runstates(self) -> tuple[Runstate, Runstate] | None:
+        """The old and the new state of a vcpu, of a record that says that it changes; see `vcpu`."""
+        return trace.runstates(self.event)
+
+    @property
+    def vcpu(self) -> tuple[int, int] | None:
+        """The domain and vcpu of a change of runstates: the first word."""
+        if self.runstates is None or not self.words:
+            return None
+        return self.words[0] >> 16, self.words[0] & 0xFFFF
+
+
+def decoded(words: array[int], cpu: int) -> Iterator[TraceRecord]:
+    """The records that some u32 of one cpu's buffer are, without what only fills it.
+
+    DecodeError when the last one is cut.
+    """
+    at, end = 0, len(words)
+    while at < end:
+        head = words[at]
+        count = head >> _COUNT_AT & _COUNT
+        body = at + (3 if head & trace.TRC_HD_CYCLE_FLAG else 1)
+        if body + count > end:
+            raise errors.DecodeError(f"a trace record of cpu {cpu} ends after {end - at} words")
+        event = head & _EVENT
+        if event != trace.TRC_TRACE_WRAP_BUFFER:
+            tsc = words[at + 1] | words[at + 2] << 32 if body > at + 1 else None
+            yield TraceRecord(cpu, event, tsc, tuple(words[body : body + count]))
+        at = body + count
+
+
+class Ordered:
+    """Records of all cpus in the order of their time, though each cpu's come in pieces.
+
+    add() takes what was read of all buffers in one round. What happened before the last record of the round
+    before has certainly come by then, and is returned; the rest waits for the next round, or for rest().
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[TraceRecord] = []
+        self._seen = 0
+        self._last = dict[int, int]()
+
+    def add(self, records: Iterable[TraceRecord]) -> list[TraceRecord]:
+        """The records of a round; returns those whose order is certain. Records without a time are dated
+        by the one before them on their cpu."""
+        horizon = self._seen
+        dated = [self._dated(record) for record in records]
+        self._seen = max([horizon, *(record.tsc or 0 for record in dated)])
+        self._waiting = sorted([*self._waiting, *dated], key=operator.attrgetter("tsc"))
+        count = sum((record.tsc or 0) <= horizon for record in self._waiting)
+        ready, self._waiting = self._waiting[:count], self._waiting[count:]
+        return ready
+
+    def rest(self) -> list[TraceRecord]:
+        """What still waits, when no more comes."""
+        ready, self._waiting = self._waiting, []
+        return ready
+
+    def _dated(self, record: TraceRecord) -> TraceRecord:
+        if record.tsc is None:
+            return record._replace(tsc=self._last.get(record.cpu, 0))
+        self._last[record.cpu] = record.tsc
+        return record
+
+
+def lost(record: TraceRecord) -> int:
+    """How many records Xen could not write before this one: 0 unless it is about that."""
+    if record.event != trace.TRC_LOST_RECORDS or not record.words:
+        return 0
+    return answers.number("number of lost records", record.words[0], 2**32 - 1)
