@@ -14,12 +14,14 @@ from pyxc.metrics.family import Family
 from pyxc.metrics.listening import Refused, activated, on_loopback, on_path
 from pyxc.metrics.privileges import drop_root
 from pyxc.metrics.server import serve
+from pyxc.metrics.steal import StealMeter
 from pyxc.metrics.textfile import write_textfile
 
 __all__ = [
     "Exporter",
     "Family",
     "Refused",
+    "StealMeter",
     "activated",
     "drop_root",
     "on_loopback",

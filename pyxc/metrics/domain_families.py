@@ -14,6 +14,7 @@ from pyxc.host.backends import DiskCounters, NetworkCounters
 from pyxc.metrics.family import KB, NS, Facts, Family, Kind, Points, Value, label, labels
 
 _PAGE_BYTES = 4096
+_STATES = ("running", "runnable", "blocked", "offline")
 _UNLIMITED_PAGES = 2**32 - 1
 
 
@@ -48,6 +49,20 @@ def _vcpu(name: str, help: str, value: Callable[[VcpuInfo], Value], kind: Kind =
         ]
 
     return Family(f"xen_domain_vcpu_{name}", kind, help, points)
+
+
+def _runstates(facts: Facts) -> Iterator[tuple[str, Value]]:
+    for (domid, vcpu), states in (facts.runstates or {}).items():
+        if domid in facts.labels:
+            for state in _STATES:
+                seconds = getattr(states, f"{state}_ns") * NS
+                yield f'{facts.labels[domid]},vcpu="{vcpu}",state="{state}"', seconds
+
+
+def _waits(facts: Facts) -> Iterator[tuple[str, Value]]:
+    for (domid, vcpu), states in (facts.runstates or {}).items():
+        if domid in facts.labels:
+            yield f'{facts.labels[domid]},vcpu="{vcpu}"', sum(states.waits)
 
 
 def _disk(name: str, help: str, value: Callable[[DiskCounters], Value]) -> Family:
@@ -160,6 +175,16 @@ DOMAIN = (
     _vcpu("running", "Whether a vcpu runs at this moment.", lambda vcpu: bool(vcpu.running)),
     _vcpu("blocked", "Whether a vcpu waits for an event.", lambda vcpu: bool(vcpu.blocked)),
     _vcpu("cpu", "The physical cpu where a vcpu runs or last ran.", lambda vcpu: vcpu.cpu),
+    Family(
+        "xen_domain_vcpu_runstate_seconds_total", "counter",
+        "Time of a vcpu in each state, since the exporter started; runnable is steal.",
+        _runstates,
+    ),
+    Family("xen_domain_vcpu_wakes_total", "counter", "How often a vcpu was woken.", _waits),
+    Family(
+        "xen_trace_lost_records_total", "counter", "Trace records that Xen could not write.",
+        lambda facts: [("", facts.lost_records)],
+    ),
     _disk("read_bytes", "Bytes read from a virtual disk.", lambda disk: disk.read_bytes),
     _disk("write_bytes", "Bytes written to a virtual disk.", lambda disk: disk.write_bytes),
     _disk("reads", "Requests to read from a virtual disk.", lambda disk: disk.read_requests),

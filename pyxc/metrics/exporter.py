@@ -14,6 +14,7 @@ from pyxc.domain.usage import Sample
 from pyxc.metrics.domain_families import DOMAIN
 from pyxc.metrics.family import Facts, Family, Kind, Points, label, labels, written
 from pyxc.metrics.host_families import HOST
+from pyxc.metrics.steal import StealMeter
 from pyxc.store.names import readable
 from pyxc.xen import Xen
 
@@ -58,11 +59,13 @@ class Exporter:
     """Metrics of an open hypervisor. Threads: may be shared; scrapes wait for each other.
 
     Open the hypervisor with `readonly=True`: nothing that is measured changes anything. A scrape for which
-    Xen cannot be asked is counted, and has the exporter's own metrics alone.
+    Xen cannot be asked is counted, and has the exporter's own metrics alone. With `steal` it has runstates of
+    vcpus, too.
     """
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Xen, steal: StealMeter | None = None) -> None:
         self._xen = xen
+        self._steal = steal
         self._lock = threading.Lock()
         self._scrapes = 0
         self._failures = 0
@@ -85,6 +88,9 @@ class Exporter:
             self._failures += 1
             return []
         facts = Facts(sample, self._about, domain_labels(sample))
+        if self._steal is not None:
+            runstates, lost = self._steal.totals({info.domid for info in sample.domains})
+            facts = facts._replace(runstates=runstates, lost_records=lost)
         return list(written((ABOUT, *HOST, *DOMAIN), facts))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from pyxc.domain.usage import Sample
+from pyxc.host.runstates import Runstates
 
 Kind = Literal["counter", "gauge"]
 Value = int | float | bool | None
@@ -21,12 +22,15 @@ class Facts(NamedTuple):
     """What the values of one scrape are made of: a full sample, labels of the hypervisor and of its domains.
 
     `labels` has a domain's name and UUID, ready to be written, by id. Domains that nothing but their id tells
-    from a newer one are not in it.
+    from a newer one are not in it. `runstates` are by domain and vcpu, without what `lost_records` would have
+    said; None where nothing is traced.
     """
 
     sample: Sample
     about: str
     labels: dict[int, str]
+    runstates: dict[tuple[int, int], Runstates] | None = None
+    lost_records: int | None = None
 
 
 Points = Iterable[tuple[str, Value]]

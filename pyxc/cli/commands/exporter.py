@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import socket
+import sys
 import time
+from contextlib import ExitStack
 
 from pyxc import metrics
 from pyxc.cli import output
@@ -28,14 +31,20 @@ def add(program: Program) -> None:
     where.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
     where.add_argument("--textfile", metavar="FILE", help="write a file for node_exporter instead")
     where.add_argument("--once", action="store_true", help="print the metrics of this moment")
+    exporter.add_argument("--runstates", action="store_true", help="trace how long vcpus wait for a cpu")
     exporter.add_argument("--interval", type=seconds, metavar="SECONDS", help="write the file so often")
     exporter.add_argument("--user", default=_USER, metavar="NAME", help=f"serve as this user, else {_USER}")
 
 
 def run(args: argparse.Namespace) -> int:
-    args.read_only = True
-    with opened(args) as xen:
-        exporter = metrics.Exporter(xen)
+    with ExitStack() as open_things:
+        steal = None
+        if args.runstates:
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # tracing is turned off then
+            tracing = open_things.enter_context(opened(args))
+            steal = open_things.enter_context(metrics.StealMeter(tracing))
+        args.read_only = True
+        exporter = metrics.Exporter(open_things.enter_context(opened(args)), steal)
         if args.once and args.json:
             output.as_json(metrics=exporter.render())
         elif args.once:

@@ -11,9 +11,9 @@ import kernel_files
 import pytest
 from hosts import Boot, Host
 
-from pyxc.abi import sysctl
+from pyxc.abi import sysctl, trace
 from pyxc.abi.errno import XenErrno
-from pyxc.metrics import Exporter
+from pyxc.metrics import Exporter, StealMeter
 from pyxc.metrics.exporter import FAMILIES
 
 WEB1 = {"domain": "web1", "uuid": "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"}
@@ -124,6 +124,39 @@ def test_a_scrape_that_fails_is_counted(host: Host) -> None:
 def test_nothing_is_changed(boot: Boot) -> None:
     host = boot(readonly=True)
     assert scrape(host)["xen_host_domains"].only() == 4
+
+
+def test_runstates(host: Host) -> None:
+    with StealMeter(host.xen) as steal:
+        exporter = Exporter(host.xen, steal)
+        change = trace.TRC_SCHED_RUNSTATE_CHANGE
+        for old, new, lasts_ns in ((2, 1, 3_000_000), (1, 0, 5_000_000), (0, 2, 0), (2, 1, 0), (1, 0, 0)):
+            host.truth.trace(1, change | old << 8 | new << 4, 1 << 16)
+            host.truth.clock_ns += lasts_ns
+        found: dict[str, exposition.Metric] = {}
+        while "xen_domain_vcpu_wakes_total" not in found:
+            found = exposition.read(exporter.render())
+    times = found["xen_domain_vcpu_runstate_seconds_total"]
+    assert times.only(**WEB1, vcpu="0", state="runnable") == pytest.approx(0.003, rel=0.1)
+    assert times.only(**WEB1, vcpu="0", state="running") == pytest.approx(0.005, rel=0.1)
+    assert found["xen_trace_lost_records_total"].only() == 0
+    assert not host.truth.trace_buffers.enabled
+
+
+def test_runstates_of_a_domain_that_has_gone_are_forgotten(host: Host) -> None:
+    steal = StealMeter(host.xen)
+    with host.xen.trace_buffers.record() as reader:
+        for domid in (1, 9):
+            host.truth.trace(1, trace.TRC_SCHED_RUNSTATE_CHANGE, domid << 16)
+        steal.read(reader)
+        host.truth.trace(1, trace.TraceClass.SCHED_MIN | 2)
+        steal.read(reader)
+    assert list(steal.totals({1, 2})[0]) == [(1, 0)]
+    assert list(steal.totals({1, 9})[0]) == [(1, 0)]
+
+
+def test_without_tracing_there_are_none(host: Host) -> None:
+    assert not {"xen_domain_vcpu_runstate_seconds_total", "xen_trace_lost_records_total"} & set(scrape(host))
 
 
 def test_families_are_named_as_prometheus_wants() -> None:
