@@ -11,6 +11,7 @@ from pyxc import errors
 from pyxc.abi.domctl import Scheduler
 from pyxc.host import topology
 from pyxc.host.host import Host
+from pyxc.host.perfc import Counter, PerformanceCounters
 from pyxc.host.pm import CStates, PowerManagement, PStates
 from pyxc.host.pools import PoolInfo, Pools
 from pyxc.host.records import NumaNode, PhysInfo
@@ -25,7 +26,8 @@ class HostUsage(NamedTuple):
     """The host at one moment. Frozen: safe in any thread.
 
     `idle_ns` is how long each physical cpu had nothing to run since the boot. `c_states` and `p_states` have
-    a cpu's only where dom0's kernel hands them to Xen. What this Xen does not report is empty.
+    a cpu's only where dom0's kernel hands them to Xen, `counters` are Xen's own performance counters. What
+    this Xen does not report is empty.
     """
 
     physinfo: PhysInfo
@@ -35,6 +37,7 @@ class HostUsage(NamedTuple):
     pools: tuple[PoolInfo, ...]
     c_states: dict[int, CStates]
     p_states: dict[int, PStates]
+    counters: tuple[Counter, ...]
 
 
 def read(xen: Host) -> HostUsage:
@@ -48,6 +51,7 @@ def read(xen: Host) -> HostUsage:
         tuple(_unless_missing(lambda: Pools(xen).infos())),
         _states(PowerManagement(xen).c_states, cpus),
         _states(PowerManagement(xen).p_states, cpus),
+        tuple(_unless_missing(lambda: PerformanceCounters(xen).read())),
     )
 
 

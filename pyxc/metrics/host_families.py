@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any
@@ -54,6 +55,14 @@ def _states(table: str, value: Callable[[Any], Value]) -> Callable[[Facts], Poin
 
 def _current_p_state(facts: Facts) -> Points:
     return [(label("cpu", cpu), states.current) for cpu, states in _usage(facts).p_states.items()]
+
+
+def _counters(facts: Facts) -> Points:
+    """Names that come twice are added up."""
+    found = Counter[str]()
+    for counter in _usage(facts).counters:
+        found[counter.name] += counter.total
+    return [(label("counter", name), total) for name, total in found.items()]
 
 
 def _pools(facts: Facts) -> Points:
@@ -133,6 +142,11 @@ HOST = (
     Family(
         "xen_host_cpu_performance_state_current", "gauge", "The performance state that a physical cpu is in.",
         _current_p_state,
+    ),
+    Family(
+        "xen_performance_counter_total", "counter",
+        "A counter of a Xen that was built with them, of all cpus; each wraps at 32 bits.",
+        _counters,
     ),
     Family("xen_pool_info", "gauge", "A cpu pool and its scheduler; always 1.", _pools),
     Family("xen_pool_cpus", "gauge", "Physical cpus of a pool.", _pool_cpus),

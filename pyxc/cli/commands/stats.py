@@ -206,6 +206,7 @@ def _host(host: pyxc.HostUsage) -> dict[str, Any]:
         ],
         "c_states": _states(host.c_states),
         "p_states": _states(host.p_states),
+        "counters": {counter.name: counter.total for counter in host.counters},
     }
 
 

@@ -155,6 +155,13 @@ def test_runstates_of_a_domain_that_has_gone_are_forgotten(host: Host) -> None:
     assert list(steal.totals({1, 9})[0]) == [(1, 0)]
 
 
+def test_performance_counters(boot: Boot) -> None:
+    host = boot("4.17-xsm")
+    found = scrape(host)["xen_performance_counter_total"]
+    assert found.only(counter="hypercalls") > 0
+    assert len(found.values) == len(host.xen.perfc.read())
+
+
 def test_without_tracing_there_are_none(host: Host) -> None:
     assert not {"xen_domain_vcpu_runstate_seconds_total", "xen_trace_lost_records_total"} & set(scrape(host))
 
