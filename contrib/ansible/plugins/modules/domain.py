@@ -1,0 +1,110 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A domain in a state."""
+
+from __future__ import absolute_import, division, print_function
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: domain
+short_description: Build, start, pause and end domains of a Xen host
+description:
+  - Brings a domain into a state, with the pyxc command of its dom0. Nothing happens to one that has it.
+options:
+  name:
+    description: Its name.
+    type: str
+    required: true
+  state:
+    description:
+      - C(present) builds and starts it where it is not there; C(running) and C(paused) see to that as well.
+      - C(absent) asks the guest to shut down, and then destroys the domain.
+    type: str
+    choices: [present, running, paused, absent]
+    default: running
+  config:
+    description: A configuration file on the host, as in xl.cfg(5), to build it from; its name is I(name).
+    type: path
+  force:
+    description: Destroy it without asking the guest.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds that the guest may take to shut down.
+    type: int
+    default: 60
+  executable:
+    description: The pyxc command.
+    type: str
+    default: pyxc
+author: [pyxc contributors (@pyxc)]
+"""
+
+EXAMPLES = r"""
+- name: The web server runs
+  pyxc.xen.domain:
+    name: web1
+    state: running
+    config: /etc/xen/web1.cfg
+
+- name: The old one has gone
+  pyxc.xen.domain:
+    name: web0
+    state: absent
+    timeout: 300
+"""
+
+RETURN = r"""
+state:
+  description: Its state in the end.
+  type: str
+  returned: always
+commands:
+  description: What was done, or in check mode would be.
+  type: list
+  elements: list
+  returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pyxc.xen.plugins.module_utils.pyxc import (
+    asker,
+    domain_named,
+    domain_steps,
+    state_of,
+)
+
+
+def main():
+    module = AnsibleModule(
+        {
+            "name": {"type": "str", "required": True},
+            "state": {
+                "type": "str", "default": "running", "choices": ["present", "running", "paused", "absent"]
+            },
+            "config": {"type": "path"},
+            "force": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 60},
+            "executable": {"type": "str", "default": "pyxc"},
+        },
+        supports_check_mode=True,
+    )  # fmt: skip
+    wanted = module.params
+    ask = asker(module)
+    before = state_of(domain_named(ask, wanted["name"]))
+    try:
+        steps, after = domain_steps(
+            before, wanted["state"], wanted["name"], wanted["config"], wanted["force"], wanted["timeout"]
+        )
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    if not module.check_mode:
+        for words in steps:
+            ask(*words)
+    diff = {"before": {"state": before}, "after": {"state": after}}
+    module.exit_json(changed=bool(steps), state=after, commands=steps, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
