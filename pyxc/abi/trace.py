@@ -33,9 +33,7 @@ TBUF_OP_STRUCT = Table(
     Row("buffer_mfn", U64),
     Row("size",       U32),
     pad(4),
-    start=0x7,
 )  # fmt: skip
-"""Since Xen 4.0, when the buffers got the form that they have since."""
 
 
 def _tbuf_op(op: TbufOp, changes: bool = True) -> Operation:

@@ -18,6 +18,7 @@ from pyxc.host.host import Host
 
 DEFAULT_PAGES = 32
 """Of each cpu's buffer, where no size was given before."""
+_SINCE = (4, 0)
 _PAGES_MOST = 2**16 - 1
 _INFO_MOST = 2**24
 _WORD, _HALF = 4, 2
@@ -86,6 +87,7 @@ class TraceBuffers:
     def open(self) -> TraceReader:
         """Map the buffers; close the reader, or use it in a `with`. OSError ENODATA: there are none yet."""
         self._xen.check_writable("reading trace buffers, which frees what was read,")
+        self._check_form()
         info = self.info()
         if not info.size_bytes:
             raise errors.from_errno(errno.ENODATA, "tbuf_op", hint="no buffers yet: allocate() makes them")
@@ -104,6 +106,7 @@ class TraceBuffers:
         host little once the buffers are full. disable() ends that, too.
         """
         self._xen.check_writable("tracing")
+        self._check_form()
         with suppress(errors.HypercallError):
             self.disable()
         if not self.info().size_bytes:
@@ -118,6 +121,12 @@ class TraceBuffers:
                 yield reader
         finally:
             self.disable()
+
+    def _check_form(self) -> None:
+        """Unsupported before Xen 4.0, whose buffers had another form."""
+        if self._xen.interface.xen < _SINCE:
+            hint = "trace buffers have their form since Xen 4.0"
+            raise errors.Unsupported(errno.ENOSYS, trace.TBUF_OP_GET_INFO.full_name, hint=hint)
 
     def __repr__(self) -> str:
         return f"<TraceBuffers of {self._xen.link.target}>"

@@ -162,8 +162,11 @@ def test_a_read_only_handle_does_not_trace(boot: Boot) -> None:
 
 
 def test_before_xen_4_0_the_buffers_were_others(boot: Boot) -> None:
-    with pytest.raises(Unsupported):
-        boot("3.4").xen.trace_buffers.info()
+    buffers = boot("3.4").xen.trace_buffers
+    with pytest.raises(Unsupported, match=r"4\.0"):
+        buffers.open()
+    with pytest.raises(Unsupported, match=r"4\.0"), buffers.record():
+        pass
 
 
 def test_arguments(host: Host) -> None:
