@@ -13,6 +13,7 @@ from pyxc.guest import nodes, remains
 from pyxc.guest.built import BuiltDomain
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.cpu_lists import cpu_set
+from pyxc.guest.devices import Devices
 from pyxc.guest.guest_memory import Progress
 from pyxc.host.flask import Flask
 from pyxc.host.host import Host
@@ -23,7 +24,7 @@ _SLACK_KB = 1024
 
 
 def launch(xen: Host, config: GuestConfig, *, progress: Progress | None = None) -> BuiltDomain:
-    """Build a guest, give it its nodes in xenstore and introduce it there: unpause() then starts it.
+    """Build a guest, give it its nodes in xenstore and its devices, and introduce it: unpause() starts it.
 
     All or nothing, also under Ctrl-C: when a step fails, no domain and no node stays. ValueError for a name
     that a living domain has; OSError for files that cannot be read; else as Domains.build().
@@ -53,6 +54,11 @@ def launch(xen: Host, config: GuestConfig, *, progress: Progress | None = None) 
     with undoing.on_failure(lambda: _destroy(domain), f"domain {domain.domid} is left"):
         _settle(domain, config, hard, soft)
         nodes.write(domain, _facts(config))
+        devices = Devices(domain)
+        for disk in config.disks:
+            devices.attach_disk(disk)
+        for vif in config.vifs:
+            devices.attach_vif(vif)
     return domain
 
 

@@ -31,7 +31,9 @@ __all__ = [
 
 def connect(target: str = DEFAULT) -> SimLink:
     """A link to a new simulated host. ValueError, with the known targets, for an unknown one."""
-    return Hypervisor(named(target)).connect(DEFAULT if target == "sim:" else target)
+    hypervisor = Hypervisor(named(target))
+    hypervisor.serve_devices()
+    return hypervisor.connect(DEFAULT if target == "sim:" else target)
 
 
 def operations() -> set[str]:

@@ -9,6 +9,7 @@ from pyxc.abi.event_channel import Virq
 from pyxc.abi.operation import Operation
 from pyxc.sim.dispatch import Dispatch
 from pyxc.sim.guests import residents, residents_2006, toolstack
+from pyxc.sim.guests.backends import Backends
 from pyxc.sim.guests.scripted import ScriptedGuest
 from pyxc.sim.link import SimLink
 from pyxc.sim.model import channels, debug_keys, lifecycle
@@ -60,6 +61,14 @@ class Hypervisor(Host):
             result = self._dispatch.carry_out(memory, number, arguments)
             self._run_guests()
             return result
+
+    def serve_devices(self) -> Backends:
+        """Load the drivers of dom0's kernel for disks and network interfaces of guests.
+
+        They take part in the handshake in xenstore, and move no data.
+        """
+        with self.lock:
+            return Backends(self.store)
 
     def script(self, domid: int) -> ScriptedGuest:
         """Act as the guest of a domain that was introduced to xenstore: Python functions are its kernel.

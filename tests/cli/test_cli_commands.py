@@ -34,6 +34,12 @@ EVERY_COMMAND = {
     "reboot": ["reboot", "web1"],
     "create": ["create", "CONFIG"],
     "run": ["run", "CONFIG"],
+    "block-attach": ["block-attach", "web1", "phy:/dev/a,xvdb,w"],
+    "block-detach": ["block-detach", "--force", "web1", "xvda"],
+    "block-list": ["block-list", "web1"],
+    "network-attach": ["network-attach", "web1", "bridge=br1"],
+    "network-detach": ["network-detach", "--force", "web1", "0"],
+    "network-list": ["network-list", "web1"],
     "console": ["console", "web1"],
     "sysrq": ["sysrq", "web1", "s"],
     "vcpu-set": ["vcpu-set", "web1", "1"],
@@ -124,6 +130,10 @@ def test_every_command_has_json(
     monkeypatch.setattr(guarded.store.host, "since", lambda *release: True)
     guarded.pools[1] = CpuPool(1, Scheduler.CREDIT)
     guarded.pools[0].cpus = 0b11 if name == "cpupool-cpu-remove" else 0b01
+    guarded.serve_devices()
+    if "detach" in name:
+        pyxc("block-attach", "web1", "phy:/dev/a,xvda,w")
+        pyxc("network-attach", "web1")
     if name == "run":
         guarded.when_started(lambda guest: guest.stop())
     files = {"CORE": core, "POLICY": policy, "CONFIG": guest_config, "SAVED": str(SAVED / "pv.save.gz")}

@@ -51,7 +51,10 @@ COMMANDS: dict[str, str] = {
     "rename": "rename web1 web9", "shutdown": "shutdown web1", "reboot": "reboot web1",
     "sysrq": "sysrq web1 s", "mem-set": "mem-set web1 32 --timeout 0", "vcpu-set": "vcpu-set web1 1",
     "console": "console --last web1", "create": "create {config}",
-    "run": "run {config}",
+    "run": "run {config}", "block-attach": "block-attach web1 phy:/dev/a,xvda,w",
+    "block-detach": "block-detach --timeout 0.01 web1 xvda", "block-list": "block-list web1 db1",
+    "network-attach": "network-attach web1", "network-detach": "network-detach --timeout 0.01 web1 0",
+    "network-list": "network-list web1 db1",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
@@ -101,6 +104,7 @@ class Bench:
         with opening.connect(host.connect()) as xen:
             xen.pools.create(pool_id=1, name="spare")
         host.when_started(lambda guest: guest.stop())
+        host.serve_devices()
         Names._silent.clear()
         self.words["out"].unlink(missing_ok=True)
         self.link = Steps(host.connect(_TARGET))

@@ -19,6 +19,9 @@ SECTIONS = {
         "run": "run",
         "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",
         "console": "console",
+        "device": (
+            "block-attach block-detach block-list network-attach network-detach network-list"
+        ),
     },
     "vcpus, scheduling and pools": {
         "vcpu": "vcpu-pin context",

@@ -132,6 +132,21 @@ class ScriptedGuest:
             if self.domain.dirty is not None:
                 self.domain.dirty.add(gfn)
 
+    def use(self, kind: str, number: int, *, stubborn: bool = False) -> None:
+        """Have the front end of a "vbd" or "vif": it connects, and lets go unless it is `stubborn`."""
+        front = f"device/{kind}/{number}"
+
+        def react(state: str | None) -> None:
+            ours = self.read(f"{front}/state")
+            if state == "2" and ours == "1":
+                self.write(f"{front}/event-channel", "9")
+                self.write(f"{front}/ring-ref", "8")
+                self.write(f"{front}/state", "4")
+            elif state == "5" and ours != "6" and not stubborn:
+                self.write(f"{front}/state", "6")
+
+        self.when(f"{self.read(f'{front}/backend')}/state", react)
+
     def stop(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
         """Power off, reboot, crash: SCHEDOP_shutdown."""
         with self._xen.lock:

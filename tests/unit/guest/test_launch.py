@@ -17,6 +17,8 @@ from pyxc.abi.event_channel import Status
 from pyxc.guest import remains
 from pyxc.guest.built import BuiltDomain
 from pyxc.guest.config import GuestConfig
+from pyxc.guest.config_devices import Disk, Vif
+from pyxc.guest.devices import Devices
 from pyxc.guest.launch import launch
 from pyxc.sim.guests.scripted import ScriptedGuest
 
@@ -196,6 +198,29 @@ def test_all_that_can_be_set(host: Host, config: GuestConfig) -> None:
         launch(host.xen, config._replace(name="other", cpus=("7",)))
     with pytest.raises(KeyError):
         launch(host.xen, config._replace(name="other", uuid=None, pool="fast"))
+
+
+def test_it_has_devices_which_go_with_it(host: Host, config: GuestConfig) -> None:
+    host.truth.serve_devices()
+    launch(host.xen, config).destroy()
+    disks = (Disk.parse("phy:/dev/vg/a,xvda,w"), Disk.parse("phy:/dev/vg/b,xvdb,r"))
+    launch(host.xen, config._replace(disks=disks, vifs=(Vif(),))).destroy()
+    before = state(host)
+    domain = launch(host.xen, config._replace(disks=disks, vifs=(Vif(),)))
+    assert [device.number for device in Devices(domain)] == [51712, 51728, 0]
+    domain.destroy()
+    assert state(host) == before
+
+
+def test_nothing_stays_without_a_backend(
+    host: Host, config: GuestConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Devices.attach_vif, "__defaults__", (0.05,))
+    launch(host.xen, config).destroy()
+    with pytest.raises(TimeoutError, match="xen-netback"):
+        launch(host.xen, config._replace(vifs=(Vif(),)))
+    assert sorted(host.truth.domains) == [0, 1, 2, 3]
+    assert host.xen.store.list("/libxl") == []
 
 
 def test_a_read_only_handle_launches_nothing(boot: Boot, config: GuestConfig) -> None:
