@@ -196,6 +196,16 @@ def state(host: Hypervisor) -> dict[str, Any]:
     }
 
 
+def without_frames(found: dict[str, Any]) -> dict[str, Any]:
+    """The same whatever frames a domain's memory is, which its page tables and registers name as well."""
+    domains = {
+        domid: {**domain, "p2m": sorted(domain["p2m"]) if isinstance(domain["p2m"], dict) else None}
+        for domid, domain in found["domains"].items()
+    }
+    vcpus = {name: {**vcpu, "context": None} for name, vcpu in found["vcpus"].items()}
+    return {**found, "domains": domains, "vcpus": vcpus, "contents": None}
+
+
 def contents(host: Hypervisor, domid: int) -> int:
     """A sum of what was written into a domain's frames, in an order of its own."""
     total = 0
