@@ -350,7 +350,10 @@ GETVCPUAFFINITY = Operation(
     DOMCTL, "getvcpuaffinity", 25, VCPUAFFINITY_STRUCT, changes=False, hints={XenErrno.EINVAL: _NO_VCPU}
 )
 RESUMEDOMAIN = Operation(DOMCTL, "resumedomain", 27, changes=True)
-SENDTRIGGER = Operation(DOMCTL, "sendtrigger", 28, SENDTRIGGER_STRUCT, changes=True)
+SENDTRIGGER = Operation(
+    DOMCTL, "sendtrigger", 28, SENDTRIGGER_STRUCT, changes=True,
+    hints={XenErrno.EINVAL: "a PV domain takes the trigger nmi only", XenErrno.ESRCH: _NO_VCPU},
+)  # fmt: skip
 SET_ADDRESS_SIZE = Operation(DOMCTL, "set_address_size", 35, ADDRESS_SIZE_STRUCT, changes=True)
 GET_ADDRESS_SIZE = Operation(DOMCTL, "get_address_size", 36, ADDRESS_SIZE_STRUCT, changes=False)
 SET_TARGET = Operation(DOMCTL, "set_target", 46, SET_TARGET_STRUCT, changes=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import HANDLE, U8, U32, Release, Row, Table, pad
 from pyxc.abi.operation import XSM_OP, Operation
 
@@ -17,7 +18,6 @@ POLICY_BYTES_MOST: Final = 0x4000000
 """The largest policy that a hypervisor loads."""
 CONTEXT_BYTES_MOST: Final = 4096
 """The longest context that it looks at."""
-
 
 
 def default_ssidref(release: Release) -> int:
@@ -81,14 +81,32 @@ RELABEL_STRUCT = Table(
     start=(4, 3),
 )  # fmt: skip
 
-LOAD = Operation(XSM_OP, "load", 1, LOAD_STRUCT, changes=True, start=(4, 2))
-GETENFORCE = Operation(XSM_OP, "getenforce", 2, changes=False, start=(4, 2))
-SETENFORCE = Operation(XSM_OP, "setenforce", 3, SETENFORCE_STRUCT, changes=True, start=(4, 2))
-CONTEXT_TO_SID = Operation(XSM_OP, "context_to_sid", 4, SID_CONTEXT_STRUCT, changes=False, start=(4, 2))
-SID_TO_CONTEXT = Operation(XSM_OP, "sid_to_context", 5, SID_CONTEXT_STRUCT, changes=False, start=(4, 2))
-ACCESS = Operation(XSM_OP, "access", 6, ACCESS_STRUCT, changes=False, start=(4, 2))
-POLICYVERS = Operation(XSM_OP, "policyvers", 10, changes=False, start=(4, 2))
-GETBOOL = Operation(XSM_OP, "getbool", 11, BOOLEAN_STRUCT, changes=False, start=(4, 2))
-SETBOOL = Operation(XSM_OP, "setbool", 12, BOOLEAN_STRUCT, changes=True, start=(4, 2))
-COMMITBOOLS = Operation(XSM_OP, "commitbools", 13, changes=True, start=(4, 2))
-RELABEL_DOMAIN = Operation(XSM_OP, "relabel_domain", 24, RELABEL_STRUCT, changes=True, start=(4, 3))
+_NO_POLICY: Final[dict[int, str]] = {
+    XenErrno.ENOSYS: "this hypervisor has no security policy: it was built without FLASK"
+}
+_NOT_READ: Final = _NO_POLICY | {XenErrno.EINVAL: "this hypervisor does not take the file for a policy"}
+
+
+def _operation(
+    name: str,
+    command: int,
+    structure: Table | None = None,
+    *,
+    changes: bool,
+    start: tuple[int, int] = (4, 2),
+    hints: dict[int, str] = _NO_POLICY,
+) -> Operation:
+    return Operation(XSM_OP, name, command, structure, changes=changes, start=start, hints=hints)
+
+
+LOAD = _operation("load", 1, LOAD_STRUCT, changes=True, hints=_NOT_READ)
+GETENFORCE = _operation("getenforce", 2, changes=False)
+SETENFORCE = _operation("setenforce", 3, SETENFORCE_STRUCT, changes=True)
+CONTEXT_TO_SID = _operation("context_to_sid", 4, SID_CONTEXT_STRUCT, changes=False)
+SID_TO_CONTEXT = _operation("sid_to_context", 5, SID_CONTEXT_STRUCT, changes=False)
+ACCESS = _operation("access", 6, ACCESS_STRUCT, changes=False)
+POLICYVERS = _operation("policyvers", 10, changes=False)
+GETBOOL = _operation("getbool", 11, BOOLEAN_STRUCT, changes=False)
+SETBOOL = _operation("setbool", 12, BOOLEAN_STRUCT, changes=True)
+COMMITBOOLS = _operation("commitbools", 13, changes=True)
+RELABEL_DOMAIN = _operation("relabel_domain", 24, RELABEL_STRUCT, changes=True, start=(4, 3))

@@ -12,6 +12,8 @@ import pyxc
 
 _SIZE = r"([0-9]+)([bkmgt]?)"
 _SECONDS_MOST = 10**6
+_MEMORY_MOST_KB = 1 << 54
+"""Xen counts pages in 52 bits."""
 _SHIFTS = {"b": 0, "k": 10, "m": 20, "": 20, "g": 30, "t": 40}
 
 
@@ -22,13 +24,17 @@ def memory_kb(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a size: expected a number and optionally b, k, m, g or t"
         )
-    return int(match[1]) << _SHIFTS[match[2]] >> 10
+    kb = int(match[1]) << _SHIFTS[match[2]] >> 10
+    if kb > _MEMORY_MOST_KB:
+        raise argparse.ArgumentTypeError(f"{text!r} is more memory than any host has")
+    return kb
 
 
 def number(text: str) -> int:
     """A whole number, not negative."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+        negative = text.startswith("-") and text[1:].isdigit()
+        raise argparse.ArgumentTypeError(f"{text!r} {'is negative' if negative else 'is not a number'}")
     return int(text)
 
 

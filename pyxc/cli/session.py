@@ -89,7 +89,7 @@ class Attempt(Generic[K, T]):
         status = status_of(error)
         if status is None:
             raise error
-        text = describe(error)
+        text = describe(error).removesuffix(f" ({thing})")
         output.complain(text if text.startswith(f"{thing}: ") else f"{thing}: {text}")
         self.failures.append({"argument": str(thing), "status": int(status), "error": text})
 

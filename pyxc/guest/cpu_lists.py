@@ -24,7 +24,9 @@ def cpu_set(text: str, topology: Sequence[CpuTopology]) -> frozenset[int]:
             raise ValueError(f"{text!r} is not a list of cpus like 0-3,5,^2 or all")
         cpus = _part(match, topology)
         if not cpus:
-            raise ValueError(f"{part.lstrip('^')} in {text!r} is not on this host of {len(topology)} cpus")
+            nodes = len({cpu.node for cpu in topology})
+            host = f"this host has {len(topology)} cpus and {nodes} {'node' if nodes == 1 else 'nodes'}"
+            raise ValueError(f"{part.lstrip('^')} in {text!r}: {host}")
         chosen = chosen - cpus if match[1] else chosen | cpus
     if not chosen:
         raise ValueError(f"{text!r} selects no cpu")

@@ -310,3 +310,28 @@ def test_another_architecture_is_unsupported(pyxc, monkeypatch):
     outcome = pyxc("list", SIM)
     assert (outcome.status, outcome.out) == (6, "")
     assert f"this is Xen 4.17 for 64-bit Arm ({kinds})" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("target", "words", "reason"),
+    [
+        ("sim:xen-4.17", ["trigger", "web1", "power"], "a PV domain takes the trigger nmi only"),
+        ("sim:xen-4.17", ["trigger", "web1", "nmi", "99"], "the domain has no such vcpu"),
+        ("sim:xen-4.17", ["setenforce", "1"], "this hypervisor has no security policy"),
+        ("sim:xen-4.17", ["create-empty", "--seclabel", "x"], "this hypervisor has no security policy"),
+        ("sim:xen-4.17-xsm", ["loadpolicy", "/etc/passwd"], "does not take the file for a policy"),
+        ("sim:xen-4.17", ["sched-credit", "-d", "web1"], "but under credit2: see pyxc sched-credit2"),
+        ("sim:xen-4.17", ["vcpu-pin", "web1", "0", "nodes:7"], "this host has 2 cpus and 1 node"),
+        ("sim:xen-4.17", ["frames", "web1", "--count", "-1"], "'-1' is negative"),
+        ("sim:xen-4.17", ["mem-max", "web1", "9" * 20], "is more memory than any host has"),
+        ("sim:xen-4.17", ["destroy", "0"], "domain 0 runs this host and this program"),
+    ],
+)
+def test_an_error_names_the_reason_in_the_users_words(pyxc, target, words, reason):
+    outcome = pyxc("--target", target, *words)
+    assert outcome.status
+    assert reason in outcome.err
+
+
+def test_a_file_is_named_once(pyxc):
+    assert pyxc("verify", "nosuch").err == "pyxc: nosuch: No such file or directory\n"

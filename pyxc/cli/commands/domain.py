@@ -12,6 +12,7 @@ from pyxc.cli import output
 from pyxc.cli.arguments import memory_kb, number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, opened
+from pyxc.cli.status import Failed
 from pyxc.guest import remains
 
 _RESUME = "s3resume"
@@ -79,6 +80,8 @@ def change(args: argparse.Namespace) -> int:
 
 def _destroy(domain: pyxc.Domain) -> None:
     """Says so where another toolstack has to remove what it wrote."""
+    if domain.domid == domain.xen.own_domid:
+        raise Failed(f"domain {domain.domid} runs this host and this program: it cannot be destroyed")
     others = remains.of_others(domain)
     domain.destroy()
     if others:

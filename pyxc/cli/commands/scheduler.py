@@ -117,7 +117,7 @@ def _domains(args: argparse.Namespace, xen: pyxc.Xen, table: _Table, wanted: Map
         return _list(args, xen, table)
     domain = find(xen, args.domain)
     if domain.scheduler() is not table.scheduler:
-        raise Failed(f"domain {domain.domid} is not under {table.scheduler.name.lower()}")
+        raise Failed(f"domain {domain.domid} is not under {table.scheduler.name.lower()}{_instead(domain)}")
     if _any(wanted):
         domain.set_scheduling(**wanted)
         return _report(args, [], domains=[domain])
@@ -213,7 +213,7 @@ def _vcpus(args: argparse.Namespace, domain: pyxc.Domain, wanted: Mapping[str, A
             domain.vcpu(index).set_scheduling(**wanted)
     params = domain.vcpus.scheduling()
     if params is None:
-        raise Failed(f"domain {domain.domid} is not under rtds")
+        raise Failed(f"domain {domain.domid} is not under rtds{_instead(domain)}")
     if args.json:
         vcpus = [{"domid": domain.domid, "vcpu": index, **_json(params[index])} for index in indices]
         output.as_json(vcpus=vcpus)
@@ -236,3 +236,13 @@ def _indices(domain: pyxc.Domain, texts: list[str]) -> list[int]:
     if missing:
         raise Failed(f"domain {domain.domid} has no vcpu {missing[0]}; it has {count}")
     return indices
+
+
+def _instead(domain: pyxc.Domain) -> str:
+    """The scheduler that a domain is under, and its command where there is one."""
+    found = domain.scheduler()
+    if not isinstance(found, pyxc.Scheduler):
+        return ""
+    name = found.name.lower()
+    command = f": see pyxc sched-{name}" if name in ("credit", "credit2", "rtds") else ""
+    return f", but under {name}{command}"
