@@ -130,6 +130,7 @@ class Xen(Host):
         self,
         source: Opened,
         *,
+        name: str | None = None,
         paused: bool = False,
         uuid: UUID | str | bytes | None = None,
         vcpus: int | None = None,
@@ -142,20 +143,21 @@ class Xen(Host):
         """A new domain that continues where a guest stopped that Domain.save() or `xl save` wrote.
 
         `source` is a path, an open file or pipe, or a socket, compressed or not; "-" is the standard input.
-        The UUID is that of the saved guest unless another one is given, and so are the number of vcpus and
-        the memory that it may own: ValueError where the stream says neither, as libxc's alone. For the others
-        see Domains.build(). `progress` is called with the number of pages restored, and of all pages.
+        Name and UUID are those of the saved guest unless others are given, and so are the number of vcpus and
+        the memory that it may own: ValueError where the stream does not say these, as libxc's alone, and for
+        a name or UUID that a living domain has. For the others see Domains.build(). `progress` is called with
+        the number of pages restored, and of all pages. With `paused` it does not run yet.
 
-        Nothing is written to xenstore. The domain is all there, or nothing of it: DecodeError where the
-        stream is damaged or cut off; HypercallError ENOMEM, before anything is read of its memory, where the
-        host has not so much. Unsupported for a guest with a device model. With `paused` it does not run yet.
+        A guest with a name gets its nodes in xenstore and is introduced there. The domain is all there, or
+        nothing of it: DecodeError where the stream is damaged or cut off; HypercallError ENOMEM, before any
+        of its memory is read, where the host has not so much. Unsupported for a guest with a device model.
 
         >>> xen.restore("web1.save").info().paused
         False
         """
         from pyxc.guest import build, restore
 
-        wanted = restore.Wanted(uuid, vcpus, memory_kb, pool, ssidref, paging_kb, paused, progress)
+        wanted = restore.Wanted(name, uuid, vcpus, memory_kb, pool, ssidref, paging_kb, paused, progress)
         making = build.Making(self, self.domains.create, self.domains.just_made)
         return restore.restore(making, source, wanted)
 

@@ -14,13 +14,14 @@ from pyxc._core import PAGE_SIZE
 from pyxc.abi import memory
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.page import PAGE_KB
+from pyxc.domain import naming
 from pyxc.domain.domain import Domain
 from pyxc.domain.domains import Domains
 from pyxc.domain.info import MOST_VCPUS
 from pyxc.domain.memory import default_paging_kb
 from pyxc.domain.tsc import TscInfo
 from pyxc.files.compressed import CompressedFile, Opened
-from pyxc.guest import settings, stream
+from pyxc.guest import nodes, settings, stream
 from pyxc.guest.build import Making
 from pyxc.guest.built import BuiltDomain, Rings
 from pyxc.guest.restore_pages import HvmMemory
@@ -45,6 +46,7 @@ Progress = Callable[[int, int], object]
 class Wanted(NamedTuple):
     """How a guest is to be restored, as Xen.restore() takes it."""
 
+    name: str | None
     uuid: uuids.UUID | str | bytes | None
     vcpus: int | None
     memory_kb: int | None
@@ -68,6 +70,7 @@ class _Head(NamedTuple):
 class _Plan(NamedTuple):
     """A domain before it is made."""
 
+    name: str | None
     uuid: uuids.UUID
     vcpus: int
     memory_kb: int
@@ -108,9 +111,16 @@ def receive(
         rings = guest.finish()
         with suppress(errors.Unsupported):
             domain.grants.seed(console=rings.console_frame, store=rings.store_frame)
+        made = BuiltDomain(xen, domain.domid, domain.uuid, "pvh", rings)
+        if plan.name:
+            nodes.write(made, _facts(plan, plan.name))
         if not wanted.paused:
-            domain.unpause()
-        return BuiltDomain(xen, domain.domid, domain.uuid, "pvh", rings)
+            made.unpause()
+        return made
+
+
+def _facts(plan: _Plan, name: str) -> nodes.Facts:
+    return nodes.Facts(name, plan.claimed_kb, plan.memory_kb, plan.vcpus, plan.vcpus)
 
 
 def _events(pieces: Iterator[bytes], reader: stream.Reader) -> Iterator[Event]:
@@ -152,11 +162,15 @@ def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
         raise ValueError("the stream does not say how large the guest is: vcpus and memory_kb must be given")
     arguments.natural("vcpus", vcpus, MOST_VCPUS, 1)
     arguments.natural("memory_kb", memory_kb, 1 << 40, PAGE_KB)
+    name = head.settings.name if wanted.name is None else naming.check(wanted.name)
     handle = head.settings.uuid if wanted.uuid is None else arguments.handle(wanted.uuid)
     taken = not wanted.twin and {info.uuid for info in Domains(xen).infos() if not info.dying}
     if taken and handle in taken:
         raise ValueError(f"there is a domain with the UUID {handle}: give the new one another `uuid`")
+    if name:
+        naming.check_free(xen, xen.store, name)
     return _Plan(
+        name,
         handle or uuids.uuid4(),
         vcpus,
         memory_kb,

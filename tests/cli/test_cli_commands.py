@@ -94,6 +94,8 @@ EVERY_COMMAND = {
     "label check": ["label", "check", "--seclabel", "tenant1:vm_r:web_t:s0", "CORE"],
     "inspect": ["inspect", "CORE"],
     "verify": ["verify", "CORE"],
+    "save": ["save", "-F", "db1", "NEW"],
+    "restore": ["restore", "--name", "db2", "--uuid", "11111111-2222-4333-8444-555555555555", "DB1"],
     "stream inspect": ["stream", "inspect", "SAVED"],
     "stream verify": ["stream", "verify", "SAVED"],
     "doctor": ["doctor"],
@@ -136,8 +138,10 @@ def test_every_command_has_json(
         pyxc("network-attach", "web1")
     if name == "run":
         guarded.when_started(lambda guest: guest.stop())
+    if name == "restore":
+        pyxc("save", "-F", "-c", "db1", str(tmp_path / "db1.save"))
     files = {"CORE": core, "POLICY": policy, "CONFIG": guest_config, "SAVED": str(SAVED / "pv.save.gz")}
-    files |= {"TRACE": trace, "NEW": str(tmp_path / "new")}
+    files |= {"TRACE": trace, "NEW": str(tmp_path / "new"), "DB1": str(tmp_path / "db1.save")}
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (15 if name == "doctor" else 0, "")
     assert outcome.json["schema"] == 1

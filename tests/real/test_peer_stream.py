@@ -48,6 +48,7 @@ def name(peer: Peer, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 EACH = pytest.mark.parametrize("name", ["pv", "pvh", "linux"], indirect=True)
+PVH = pytest.mark.parametrize("name", ["pvh"], indirect=True)
 SMALL = pytest.mark.parametrize("name", ["pv", "pvh"], indirect=True)
 
 
@@ -97,9 +98,7 @@ def verified_by_xen(peer: Peer, path: Path) -> str:
 
 
 @EACH
-def test_what_xl_saved(
-    xen: pyxc.Xen, peer: Peer, name: str, spool: Path, pyxc_command: Command
-) -> None:
+def test_what_xl_saved(xen: pyxc.Xen, peer: Peer, name: str, spool: Path, pyxc_command: Command) -> None:
     file, again = spool / "file", spool / "again"
     save(xen, peer, name, file)
     kind = "PVH" if name == "saved-pvh" else "64-bit PV"
@@ -136,8 +135,38 @@ def test_xl_restores_what_pyxc_writes(xen: pyxc.Xen, peer: Peer, name: str, spoo
     if name == "saved-pv":
         peer.wait_for(name, "line 2")
         return
-    domain = xen.domains[peer.domid(name)]
+    wait_for_a_beat(xen.domains[peer.domid(name)])
+
+
+def wait_for_a_beat(domain: pyxc.Domain) -> None:
     beat = domain.memory.read(PVH_HEARTBEAT, size=8)
     deadline = time.monotonic() + PATIENCE_S
     while domain.memory.read(PVH_HEARTBEAT, size=8) == beat:
         assert time.monotonic() < deadline
+
+
+@PVH
+def test_pyxc_restores_what_xl_saved(xen: pyxc.Xen, peer: Peer, name: str, spool: Path) -> None:
+    file = spool / "file"
+    save(xen, peer, name, file)
+    restored = xen.restore(file)
+    try:
+        assert restored.name == name
+        assert f"{name} " in peer.xl("list")
+        wait_for_a_beat(restored)
+    finally:
+        restored.destroy()
+
+
+@PVH
+@pytest.mark.parametrize("live", [False, True])
+def test_xl_restores_what_pyxc_saved(xen: pyxc.Xen, peer: Peer, name: str, spool: Path, live: bool) -> None:
+    file = spool / "file"
+    domain = xen.domains[peer.domid(name)]
+    domain.save(file, suspend="force", live=live, provenance="none")
+    assert "Libxl Record: End, length 0" in verified_by_xen(peer, file)
+    peer.xl("destroy", name)
+    peer.xl("restore", str(file))
+    again = xen.domains[peer.domid(name)]
+    assert again.uuid == domain.uuid
+    wait_for_a_beat(again)

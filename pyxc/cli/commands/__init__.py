@@ -22,6 +22,7 @@ SECTIONS = {
         "device": (
             "block-attach block-detach block-list network-attach network-detach network-list"
         ),
+        "move": "save restore",
     },
     "vcpus, scheduling and pools": {
         "vcpu": "vcpu-pin context",

@@ -167,7 +167,7 @@ def test_what_it_writes_while_it_is_saved(host: Host) -> None:
     assert told.rounds == 2
     between = [(one.round, one.dirty_pages) for one in seen if one.dirty_pages is not None]
     assert between == [(0, 1), (1, 1), (2, 0)]
-    again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID)
+    again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID, name="db2")
     assert again.memory.read(0, size=10) == b"in round 0"
 
 
@@ -378,6 +378,24 @@ def test_configurations_of_strangers(host: Host, config: bytes, message: str) ->
         host.xen.restore(io.BytesIO(rewritten(saved(web), change)))
 
 
+def test_it_has_its_name_again(host: Host) -> None:
+    db1, _ = obedient(host)
+    data = saved(db1, suspend="ask")
+    with pytest.raises(ValueError, match="already has the name db1"):
+        host.xen.restore(io.BytesIO(data), uuid=OTHER_UUID)
+    other = host.xen.restore(io.BytesIO(data), uuid=OTHER_UUID, name="db2")
+    assert host.xen.domains["db2"] == other
+    other.destroy()
+    db1.destroy()
+    host.xen.store.remove(f"/local/domain/{DB1}")
+    again = host.xen.restore(io.BytesIO(data))
+    guest = host.truth.script(again.domid)
+    guest.obey()
+    assert host.xen.domains["db1"] == again
+    again.save(io.BytesIO(), resume=True)
+    assert running(host, again)
+
+
 def test_a_stream_of_libxc_alone(host: Host) -> None:
     web = small(host)
     outer = (stream.XlHeader, stream.LibxlHeader, stream.LibxcContext, stream.LibxlEnd)
@@ -433,7 +451,7 @@ def test_a_page_that_vanishes(host: Host) -> None:
     file = io.BytesIO()
     db1.save(file, live=True)
     host.link.guest_acts = None
-    again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID)
+    again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID, name="db2")
     assert again.info().tot_pages == PAGES - 1
 
 

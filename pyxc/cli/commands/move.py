@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""`save` and `restore`: guests into files, and back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pyxc.cli import output
+from pyxc.cli.arguments import seconds
+from pyxc.cli.parser import Program
+from pyxc.cli.progress import building
+from pyxc.cli.session import find, opened
+from pyxc.cli.status import Status
+from pyxc.guest.save import SaveProgress
+
+_TIMEOUT_S = 60.0
+
+
+def add(program: Program) -> None:
+    save = program.add("save", save_guest, "write a guest to a file, and end it here")
+    save.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    save.add_argument("file", metavar="FILE", help="which pyxc restore and xl restore read")
+    after = save.add_mutually_exclusive_group()
+    after.add_argument("-c", "--checkpoint", action="store_true", help="let it run on")
+    after.add_argument("-p", "--paused", action="store_true", help="leave it here, paused")
+    save.add_argument("-l", "--live", action="store_true", help="send its memory while it runs")
+    save.add_argument("-F", dest="force", action="store_true", help="stop it without asking it")
+    save.add_argument("-z", "--compress", metavar="HOW", help="gzip, zstd or lz4")
+    save.add_argument("--replace", action="store_true", help="any file, not only a saved guest")
+    save.add_argument("--timeout", type=seconds, metavar="SECONDS", help="for the guest to suspend")
+    restore = program.add("restore", restore_guest, "a guest from a file that xl save or pyxc save wrote")
+    restore.add_argument("file", metavar="FILE", help='"-" for the standard input')
+    restore.add_argument("-p", "--paused", action="store_true", help="leave it paused")
+    restore.add_argument("--name", metavar="NAME", help="another name")
+    restore.add_argument("--uuid", metavar="UUID", help="another UUID")
+
+
+def save_guest(args: argparse.Namespace) -> int:
+    quiet = args.json or not sys.stderr.isatty()
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        saved = domain.save(
+            args.file,
+            live=args.live,
+            suspend="force" if args.force else "ask",
+            timeout=_TIMEOUT_S if args.timeout is None else args.timeout,
+            resume=args.checkpoint,
+            compress=args.compress,
+            replace=args.replace,
+            provenance=args.provenance,
+            progress=None if quiet else _tell,
+        )
+        if args.paused:
+            domain.pause()
+            domain.resume(None if args.force else True)
+        elif not args.checkpoint:
+            domain.destroy()
+    if args.json:
+        output.as_json(domid=domain.domid, uuid=str(domain.uuid), **saved._asdict())
+    return Status.OK
+
+
+def restore_guest(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        progress = None if args.json else building()
+        made = xen.restore(args.file, name=args.name, uuid=args.uuid, paused=args.paused, progress=progress)
+    if args.json:
+        output.as_json(domid=made.domid, uuid=str(made.uuid), kind=made.kind)
+    return Status.OK
+
+
+def _tell(progress: SaveProgress) -> None:
+    if progress.dirty_pages is not None:
+        output.remark(f"round {progress.round}: {progress.dirty_pages} pages were written meanwhile")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Guests saved and restored by the command."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyxc import sim
+
+DB1 = 2
+
+
+@pytest.fixture
+def file(tmp_path):
+    return str(tmp_path / "db1.save")
+
+
+def save(pyxc, *words):
+    return pyxc("--provenance", "none", "save", *words)
+
+
+def test_a_guest_goes_and_comes_back(pyxc, host, file):
+    host.script(DB1).obey()
+    assert save(pyxc, "db1", file) == (0, "", "")
+    assert DB1 not in host.domains
+    pyxc("store", "rm", f"/local/domain/{DB1}")
+    assert pyxc("restore", file) == (0, "", "")
+    made = max(host.domains)
+    assert not host.domains[made].stopped
+    assert pyxc("domid", "db1").out == f"{made}\n"
+
+
+def test_what_becomes_of_it_here(pyxc, host, file):
+    host.script(DB1).obey()
+    assert save(pyxc, "-c", "-l", "db1", file).status == 0
+    assert not host.domains[DB1].stopped
+    assert save(pyxc, "-p", "db1", file).status == 0
+    assert (host.domains[DB1].pauses, host.domains[DB1].shutdown_code) == (1, None)
+    assert save(pyxc, "-F", "-c", "db1", file).status == 0
+    assert host.domains[DB1].pauses == 1
+
+
+def test_a_guest_that_does_not_suspend_runs_on(pyxc, host, file, tmp_path):
+    outcome = save(pyxc, "--timeout", "0.01", "db1", file)
+    assert outcome.status == 1
+    assert "has no Xen drivers" in outcome.err
+    host.script(DB1)
+    outcome = save(pyxc, "--timeout", "0.01", "db1", file)
+    assert outcome.status == 1
+    assert "has not taken the request to suspend" in outcome.err
+    assert not host.domains[DB1].stopped
+    assert [left.name for left in tmp_path.iterdir()] == ["db1.save.part"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["save", "-c", "-p", "db1", "FILE"], 2, "not allowed with"),
+        (["save", "nobody", "FILE"], 5, "nobody"),
+        (["save", "-z", "rar", "db1", "FILE"], 2, "expected one of gzip, zstd, lz4"),
+        (["restore", "FILE"], 1, "No such file"),
+        (["restore", "--name", "7", "SAVED"], 2, "'7' cannot be a name"),
+        (["restore", "SAVED"], 2, "give the new one another `uuid`"),
+    ],
+)
+def test_what_cannot_be_done(pyxc, host, tmp_path, words, status, message):
+    saved = str(tmp_path / "saved")
+    assert save(pyxc, "-F", "-c", "db1", saved).status == 0
+    places = {"FILE": str(tmp_path / "file"), "SAVED": saved}
+    outcome = pyxc(*(places.get(word, word) for word in words))
+    assert message in outcome.err
+    assert outcome.status == status
+
+
+def test_between_two_hosts(pyxc, host, file, monkeypatch):
+    host.script(DB1).obey()
+    save(pyxc, "db1", file)
+    other = sim.Hypervisor(sim.named("sim:xen-4.17"), with_guests=False)
+    monkeypatch.setattr("pyxc.opening.open_link", lambda target, gate="auto": other.connect("sim:xen-4.17"))
+    outcome = pyxc("restore", "--json", "-p", file)
+    assert outcome.err == ""
+    made = outcome.json
+    assert (made["kind"], other.domains[made["domid"]].tot_pages) == ("pvh", 32_776)
+    assert pyxc("domname", str(made["domid"])).out == "db1\n"
