@@ -187,9 +187,9 @@ WITHOUT_PEER = (Skip("tests.real.test_peer_*", "no xl: Debian 12 has only the to
 NOT_RECORDED = tuple(
     Skip(f"tests.real.test_callscripts::*{script}*", "not recorded under a security policy")
     for script in (
-        "[[]attributes]", "[[]claims]", "[[]device_model]", "[[]devices]", "[[]hvm_context]", "[[]log_dirty]",
-        "[[]memory_map]", "[[]nodes]", "[[]permissions]", "[[]pools]", "_last_script", "[[]scheduling]",
-        "[[]vnuma]",
+        "[[]attributes]", "[[]building]", "[[]claims]", "[[]cpu_policies]", "[[]device_model]", "[[]devices]",
+        "[[]hvm_context]", "[[]log_dirty]", "[[]memory_map]", "[[]nodes]", "[[]permissions]", "[[]pools]",
+        "_last_script", "[[]scheduling]", "[[]vnuma]",
     )
 )  # fmt: skip
 OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are for 64 bits"),)

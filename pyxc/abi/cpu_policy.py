@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.flags import Flags
 from pyxc.abi.layout import HANDLE, U32, U64, Row, Table, pad
 from pyxc.abi.operation import DOMCTL, SYSCTL, Operation, Stride
@@ -123,3 +124,11 @@ GET_HOST_CPU_POLICY = Operation(
 GET_DOMAIN_CPU_POLICY = Operation(
     DOMCTL, "get_domain_cpu_policy", 82, DOMAIN_POLICY_STRUCT, changes=False, strides=_STRIDES
 )
+SET_DOMAIN_CPU_POLICY = Operation(
+    DOMCTL, "set_domain_cpu_policy", 83, DOMAIN_POLICY_STRUCT, changes=True, start=(0x12, (4, 13)),
+    hints={
+        XenErrno.EINVAL: "the host's cpus, or this Xen, cannot show what is wanted",
+        XenErrno.ERANGE: "there is no such leaf or MSR in a policy",
+        XenErrno.EEXIST: "it was unpaused already",
+    },
+)  # fmt: skip

@@ -484,6 +484,17 @@ class Domain(Identity):
 
         return domain_policy(self.xen, self.domid)
 
+    def set_cpu_policy(self, policy: CpuPolicy) -> None:
+        """Change that, before it is unpaused the first time (domctl set_cpu_policy, Xen 4.13).
+
+        `domain.set_cpu_policy(domain.cpu_policy().with_(avx2=False))`. EINVAL: the host cannot show that.
+        Xen leaves out features that need one that is not shown.
+        """
+        from pyxc.host.cpu_policy import setting
+
+        operation, fields = setting(self.xen, policy)
+        self.change(operation, **fields)
+
     def label(self) -> str:
         """Its label in the security policy (xsm_op sid_to_context). Unsupported without FLASK."""
         from pyxc.host.flask import Flask

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the rest is imported when a domain is wanted: most programs
     from pyxc.guest.contents import Source
     from pyxc.guest.guest_memory import Progress
     from pyxc.guest.images import Kind
+    from pyxc.host.cpu_policy import CpuPolicy
     from pyxc.host.pools import Pool
 
 _ROOM = 8
@@ -161,6 +162,7 @@ class Domains(Mapping[int, "Domain"]):
         pool: Pool | int | None = None,
         cpus: Iterable[int] | None = None,
         nodes: Iterable[int] | None = None,
+        cpu_policy: CpuPolicy | None = None,
         ssidref: int | None = None,
         iommu: bool = False,
         max_evtchn_port: int = 1023,
@@ -175,8 +177,9 @@ class Domains(Mapping[int, "Domain"]):
         pyxc.guest.images.Kernel. `kind` is "pvh" or "pv"; None takes PVH if the kernel's notes allow it.
         It may grow up to `max_memory_kb`: a PVH guest believes to have that and must give back what is more
         than `memory_kb` before it touches it, as Linux does by its balloon.
-        `cpus` are those on which its vcpus may run, `nodes` those from which it gets memory; for `ssidref`,
-        `iommu` and the limits see create(). `paging_kb` is for Xen's own tables of a PVH guest, by
+        `cpus` are those on which its vcpus may run, `nodes` those from which it gets memory;
+        `cpu_policy` is what cpus show to it, None is what they show to its kind. For `ssidref`, `iommu` and
+        the limits see create(). `paging_kb` is for Xen's own tables of a PVH guest, by
         default as much as xl gives. `progress` is called with the number of pages given, and of all pages.
 
         What the guest finds is known to Xen alone: nothing is written to xenstore. Nothing stays behind when
@@ -191,7 +194,8 @@ class Domains(Mapping[int, "Domain"]):
 
         wanted = build.Wanted(
             kernel, memory_kb, max_memory_kb, ramdisk, command_line, kind, vcpus, uuid, pool, cpus, nodes,
-            ssidref, iommu, max_evtchn_port, max_grant_frames, max_maptrack_frames, paging_kb, progress,
+            cpu_policy, ssidref, iommu, max_evtchn_port, max_grant_frames, max_maptrack_frames, paging_kb,
+            progress,
         )  # fmt: skip
         making = build.Making(self.xen, self.create, self.just_made)
         return build.build(making, wanted)

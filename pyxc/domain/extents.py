@@ -35,6 +35,8 @@ class Extents:
         self._order = arguments.natural("order", order, _ORDER_MAX)
         self.done = array("Q")
         self.doubtful = array("Q")
+        self.short = False
+        """Whether Xen did fewer than it was asked for."""
         self._pages_before = 0
 
     def reserve(self, operation: Operation, frames: array[int]) -> None:
@@ -44,6 +46,7 @@ class Extents:
             for start in range(0, len(frames), self._batch):
                 part = frames[start : start + self._batch]
                 if self._issue(call, operation, part) < len(part):
+                    self.short = True
                     raise self._short(operation, len(frames))
 
     def _issue(self, call: HeldCall, operation: Operation, part: array[int]) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
-from pyxc import arguments, errors, undoing
+from pyxc import answers, arguments, errors, undoing
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, memory, mmuext
 from pyxc.abi.hvm import HvmParam
@@ -28,6 +28,7 @@ from pyxc.guest.contents import Contents, Source
 from pyxc.guest.guest_memory import Progress
 from pyxc.guest.images import Kernel, Kind
 from pyxc.guest.placing import ORDERS, Piece
+from pyxc.host.cpu_policy import CpuPolicy
 from pyxc.host.host import Host
 from pyxc.host.pools import Pool
 
@@ -53,6 +54,7 @@ class Wanted(NamedTuple):
     pool: Pool | int | None
     cpus: Iterable[int] | None
     nodes: Iterable[int] | None
+    cpu_policy: CpuPolicy | None
     ssidref: int | None
     iommu: bool
     max_evtchn_port: int
@@ -86,6 +88,7 @@ def build(making: Making, wanted: Wanted) -> BuiltDomain:
     """See Domains.build()."""
     xen = making.xen
     xen.check_writable("building a domain")
+    wanted = _checked(xen, wanted)
     with _understood(wanted) as guest:
         _refuse_older(xen, guest.kind)
         return _made(making, wanted, guest, _planned(xen, guest))
@@ -113,6 +116,19 @@ def _planned(xen: Host, guest: _Guest) -> PvhPlan | PvPlan:
     if guest.kind == "pvh":
         return build_pvh.plan(xen.interface, kernel, guest.max_pages, *files, guest.vcpus)
     return build_pv.plan(kernel, guest.pages, *files)
+
+
+def _checked(xen: Host, wanted: Wanted) -> Wanted:
+    """What is said of the host and of Xen's own tables, while nothing is done yet."""
+    if wanted.paging_kb is not None:
+        arguments.natural("paging_kb", wanted.paging_kb, _MEMORY_MOST_KB)
+        if wanted.paging_kb % PAGE_KB:
+            raise ValueError(f"paging_kb is {wanted.paging_kb}: it must be a multiple of {PAGE_KB}")
+    cpus = None if wanted.cpus is None else arguments.cpus("cpus", wanted.cpus, xen.nr_cpus)
+    if cpus is not None and not cpus:
+        raise ValueError("cpus names no cpu")
+    nodes = None if wanted.nodes is None else arguments.nodes(wanted.nodes, answers.MOST_NODES)
+    return wanted._replace(cpus=cpus, nodes=nodes)
 
 
 @contextmanager
@@ -162,16 +178,17 @@ def _destroy(domain: Domain) -> None:
 
 
 def _place(domain: Domain, wanted: Wanted, guest: _Guest) -> None:
-    """Where it runs, and how much it may own: from there its memory comes."""
+    """Where it runs, what it sees of the cpus, and how much it may own."""
     if wanted.pool is not None:
         pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
         pool.add_domain(domain)
     if wanted.cpus is not None:
-        hard = frozenset(wanted.cpus)
         for vcpu in domain.vcpus:
-            vcpu.set_affinity(hard=hard)
+            vcpu.set_affinity(hard=wanted.cpus)
     if wanted.nodes is not None:
         domain.set_node_affinity(wanted.nodes)
+    if wanted.cpu_policy is not None:
+        domain.set_cpu_policy(wanted.cpu_policy)
     domain.set_max_memory(guest.max_pages * PAGE_KB + _SLACK_KB)
 
 

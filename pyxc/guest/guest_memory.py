@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -56,8 +55,8 @@ def _give(given: Extents, wanted: array[int], order: int) -> bool:
     """Whether Xen has not so many extents of this size, but perhaps as much memory in smaller ones."""
     try:
         given.reserve(memory.POPULATE_PHYSMAP, wanted)
-    except errors.HypercallError as error:
-        if error.errno != errno.ENOMEM or not order:
+    except errors.HypercallError:
+        if not given.short or not order:
             raise
         return True
     return False

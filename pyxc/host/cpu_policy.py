@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import difflib
+import errno
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from pyxc import errors
 from pyxc.abi import cpu_policy
-from pyxc.abi.cpu_policy import Featureset, LevellingCap, Policy
+from pyxc.abi.cpu_features import CPU_FEATURES, Bit
+from pyxc.abi.cpu_policy import SET_DOMAIN_CPU_POLICY, Featureset, LevellingCap, Policy
 from pyxc.abi.operation import Operation
 from pyxc.call.records import Record
 from pyxc.host.host import Host
@@ -44,6 +49,54 @@ class CpuPolicy(NamedTuple):
         """What one leaf answers, None where the policy has none."""
         wanted = cpu_policy.XEN_CPUID_NO_SUBLEAF if subleaf is None else subleaf
         return next((found for found in self.leaves if (found.leaf, found.subleaf) == (leaf, wanted)), None)
+
+    def has(self, feature: str) -> bool:
+        """Whether it shows a feature, by Xen's name in lower case. ValueError for an unknown one.
+
+        >>> xen.cpu_policies.host(Policy.HVM_DEFAULT).has("sse2")
+        True
+        """
+        place, bit = _place_of(feature)
+        if isinstance(place, int):
+            return any(msr.idx == place and msr.val >> bit & 1 for msr in self.msrs)
+        leaf = self.leaf(place.leaf, place.subleaf)
+        return leaf is not None and bool(getattr(leaf, place.name) >> bit & 1)
+
+    def with_(self, features: Mapping[str, bool] | None = None, /, **more: bool) -> CpuPolicy:
+        """A copy that shows some features, or does not: `policy.with_(avx2=False)`.
+
+        Names are those of Xen's cpufeatureset.h in lower case; a mapping takes those that are no words of
+        Python, such as "3dnow". ValueError for an unknown name, and for a feature to be shown in a leaf or
+        MSR that the policy does not have.
+        """
+        policy = self
+        for name, shown in {**(features or {}), **more}.items():
+            policy = policy._with(name, bool(shown))
+        return policy
+
+    def _with(self, name: str, shown: bool) -> CpuPolicy:
+        if self.has(name) == shown:
+            return self
+        place, bit = _place_of(name)
+        flip = 1 << bit
+        if isinstance(place, int):
+            msrs = tuple(msr._replace(val=msr.val ^ flip) if msr.idx == place else msr for msr in self.msrs)
+            changed = self._replace(msrs=msrs)
+        else:
+            old = self.leaf(place.leaf, place.subleaf)
+            new = old and old._replace(**{place.name: getattr(old, place.name) ^ flip})
+            leaves = tuple(new if new and leaf is old else leaf for leaf in self.leaves)
+            changed = self._replace(leaves=leaves)
+        if changed.has(name) != shown:
+            raise ValueError(f"the policy has no leaf or MSR that could show {name}")
+        return changed
+
+
+def _place_of(feature: str) -> Bit:
+    if feature not in CPU_FEATURES:
+        near = ", ".join(difflib.get_close_matches(feature, CPU_FEATURES)) or "see cpufeatureset.h of Xen"
+        raise ValueError(f"there is no cpu feature {feature!r}: {near}")
+    return CPU_FEATURES[feature]
 
 
 _LEAVES_MOST = 1 << 12
@@ -86,6 +139,19 @@ class CpuPolicies:
 def domain_policy(xen: Host, domid: int) -> CpuPolicy:
     """What cpus show to a domain (domctl get_cpu_policy, Xen 4.12)."""
     return _read(xen, cpu_policy.GET_DOMAIN_CPU_POLICY, domid)
+
+
+def setting(xen: Host, policy: CpuPolicy) -> tuple[Operation, dict[str, int | bytes]]:
+    """The operation and fields that make a policy a domain's. Unsupported before Xen 4.13."""
+    if not xen.caller.supports(SET_DOMAIN_CPU_POLICY):
+        hint = "a toolstack says what cpus show to a domain since Xen 4.13"
+        operation = SET_DOMAIN_CPU_POLICY.full_name
+        raise errors.Unsupported(errno.ENOSYS, operation, hint=hint)
+    leaf, msr = cpu_policy.LEAF_STRUCT.at(xen.interface), cpu_policy.MSR_STRUCT.at(xen.interface)
+    leaves = b"".join(leaf.pack(found._asdict()) for found in policy.leaves)
+    msrs = b"".join(msr.pack(found._asdict()) for found in policy.msrs)
+    counts = {"nr_leaves": len(policy.leaves), "nr_msrs": len(policy.msrs)}
+    return SET_DOMAIN_CPU_POLICY, {**counts, "leaves": leaves or 0, "msrs": msrs or 0}
 
 
 def _read(xen: Host, operation: Operation, domid: int | None, **fields: int) -> CpuPolicy:

@@ -56,6 +56,7 @@ COMMAND_OF = {
     "pm_op_get_max_cstate": "pm_op",
     "get_host_cpu_policy": "get_cpu_policy",
     "get_domain_cpu_policy": "get_cpu_policy",
+    "set_domain_cpu_policy": "set_cpu_policy",
     **{
         asked.name: asked.name[: asked.name.index("_op_") + 3]
         for asked in goldens.operations().values()

@@ -28,8 +28,31 @@ def run(script: Script) -> None:
     script.step("success", domain, script.pv(), **ROOM)
     script.step("sizes", domain, 0)
     script.step("pvh", domain, script.pvh(), **ROOM)
+    setting(script)
     features(script)
     script.step("success", cpu_policy.GET_CPU_LEVELLING_CAPS)
+
+
+def setting(script: Script) -> None:
+    """A domain's own policy is one that it can have; nothing changes once it ran."""
+    operation = cpu_policy.SET_DOMAIN_CPU_POLICY
+    if not script.xen.caller.supports(operation):
+        return
+    leaf, msr = (table.at(script.xen.interface) for table in (cpu_policy.LEAF_STRUCT, cpu_policy.MSR_STRUCT))
+    for name, domid in (("success", script.pv()), ("pvh", script.pvh())):
+        own = script.xen.domains[domid].cpu_policy()
+        leaves = b"".join(leaf.pack(row._asdict()) for row in own.leaves)
+        msrs = b"".join(msr.pack(row._asdict()) for row in own.msrs)
+        rows = {"nr_leaves": len(own.leaves), "nr_msrs": len(own.msrs)}
+        script.step(name, operation, domid, **rows, leaves=leaves, msrs=msrs)
+        script.step(f"nothing, {name}", operation, domid)
+    domid = script.pv()
+    script.step("unknown leaf", operation, domid, nr_leaves=1, leaves=leaf.pack({"leaf": 0x12345}))
+    script.step("unknown msr", operation, domid, nr_msrs=1, msrs=msr.pack({"idx": 0x12345}))
+    script.step("flags of an msr", operation, domid, nr_msrs=1, msrs=msr.pack({"idx": 0xCE, "flags": 1}))
+    script.step("too many", operation, domid, nr_leaves=10000, leaves=240000)
+    script.xen.domains[domid].unpause()
+    script.step("after it ran", operation, domid, nr_leaves=1, leaves=leaf.pack({"leaf": 0}))
 
 
 def features(script: Script) -> None:

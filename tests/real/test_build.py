@@ -8,6 +8,7 @@ from builds import PATIENCE_S, PATTERN, PATTERN_AT, Build, printed, wait_for_tex
 
 import pyxc
 from pyxc import PageType, ShutdownReason
+from pyxc.abi.cpu_policy import Policy
 from pyxc.abi.domctl import PAGE_PINNED
 
 pytestmark = pytest.mark.needs_xen(4, 10)
@@ -56,6 +57,17 @@ def test_many_guests_one_after_the_other_leave_nothing(xen: pyxc.Xen, build: Bui
     for _ in range(ROUNDS):
         build(kind, "q", memory_kb=16 << 10).destroy()
     assert xen.physinfo().free_memory_kb >= free - 64
+
+
+@pytest.mark.needs_xen(4, 13)
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_a_guest_that_sees_fewer_features(xen: pyxc.Xen, build: Build, kind: str) -> None:
+    policy = xen.cpu_policies.host(Policy.HVM_DEFAULT if kind == "pvh" else Policy.PV_DEFAULT)
+    assert policy.has("sse3")
+    guest = build(kind, "pq", memory_kb=16 << 10, cpu_policy=policy.with_(sse3=False))
+    assert not guest.cpu_policy().has("sse3")
+    guest.unpause()
+    assert wait_for_the_end(guest) is ShutdownReason.POWEROFF
 
 
 def test_a_pvh_guest_that_gets_its_memory_when_it_needs_it(build: Build) -> None:

@@ -127,6 +127,7 @@ class Domain:
     frames of devices. `leaving` are frames that it has given back, but that are mapped from outside. `dirty`
     are the frames that it wrote, None while nobody wants to know. `triggered` are triggers with their vcpus,
     `hvm_records` the contents of records by type and instance. `share` is what credit and credit2 keep of it;
+    `started`: it was unpaused once; `policy` is what cpus show to it alone, None: what they show to all.
     `nodes` is its node affinity as a bit mask, None when that follows from its vcpus. `rings` are known of
     the guests that a host boots with.
     """
@@ -147,6 +148,8 @@ class Domain:
         self.nodes: int | None = None
         self.share = domain_share()
         self.shutdown_code: int | None = None
+        self.started = False
+        self.policy: dict[tuple[int, int | None], tuple[int, ...]] | None = None
         self.dying = False
         self.debugged = False
         self.tot_pages = 0

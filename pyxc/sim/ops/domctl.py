@@ -52,6 +52,7 @@ def unpausedomain(call: Call) -> None:
     if call.domain.pauses == 0 and call.xen.profile.since(4, 5):
         raise Refusal(XenErrno.EINVAL)
     call.domain.pauses = max(0, call.domain.pauses - 1)
+    call.domain.started = True
     call.xen.schedule()
 
 

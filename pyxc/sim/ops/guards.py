@@ -40,6 +40,7 @@ GUARDS: Final[dict[Operation, tuple[str, str]]] = {
     domctl_paging.GET_PAGING_MEMPOOL_SIZE: ("domain", "getpagingmempool"),
     domctl_tsc.GETTSCINFO: ("domain2", "gettsc"),
     domctl_tsc.SETTSCINFO: ("domain2", "settsc"),
+    cpu_policy.SET_DOMAIN_CPU_POLICY: ("domain2", "set_cpu_policy"),
     cpu_policy.GET_DOMAIN_CPU_POLICY: ("domain2", "get_cpu_policy"),
 }
 

@@ -16,6 +16,7 @@ from hosts import Boot, Host
 import pyxc
 from pyxc import DecodeError, DomainFlag, HvmParam, PageType, ReadOnlyError, Unsupported, sim
 from pyxc.abi import memory
+from pyxc.abi.cpu_policy import Policy
 from pyxc.abi.domctl import PAGE_PINNED
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.hvm_save import HvmRecordType
@@ -175,6 +176,12 @@ def test_where_it_runs(host: Host) -> None:
     assert web.node_affinity() == frozenset([0])
 
 
+def test_what_its_cpus_show(host: Host) -> None:
+    policy = host.xen.cpu_policies.host(Policy.HVM_DEFAULT)
+    assert build(host).cpu_policy().has("avx")
+    assert not build(host, cpu_policy=policy.with_(avx=False)).cpu_policy().has("avx")
+
+
 def test_the_files_of_a_guest(host: Host, tmp_path: Path) -> None:
     (tmp_path / "kernel").write_bytes(sim.kernel("pvh"))
     (tmp_path / "ramdisk").write_bytes(b"ramdisk")
@@ -209,6 +216,10 @@ def test_smaller_extents_where_xen_has_no_larger_ones(host: Host) -> None:
         ({"memory_kb": 0}, ValueError, "memory_kb is 0"),
         ({"memory_kb": 64}, ValueError, "larger than the memory|memory is too small"),
         ({"max_memory_kb": 1024}, ValueError, "max_memory_kb is 1024"),
+        ({"paging_kb": 4097}, ValueError, "paging_kb is 4097"),
+        ({"cpus": [99]}, ValueError, "cpu in cpus is 99"),
+        ({"cpus": []}, ValueError, "cpus names no cpu"),
+        ({"nodes": []}, ValueError, "no NUMA node is given"),
         ({"vcpus": 0}, ValueError, "vcpus is 0"),
         ({"kind": "pv"}, ValueError, "cannot start as pv"),
         ({"ramdisk": bytes(17 << 20)}, ValueError, "the ramdisk is larger than the memory"),
@@ -219,6 +230,7 @@ def test_smaller_extents_where_xen_has_no_larger_ones(host: Host) -> None:
 def test_what_is_refused_before_anything_is_done(
     host: Host, options: dict[str, object], error: type[Exception], message: str
 ) -> None:
+    assert host.xen.nr_cpus == 2
     before = host.link.hypercalls
     with pytest.raises(error, match=message):
         build(host, "pvh", **{"memory_kb": 16 << 10, **options})
