@@ -54,7 +54,11 @@ COMMANDS: dict[str, str] = {
     "run": "run {config}", "block-attach": "block-attach web1 phy:/dev/a,xvda,w",
     "block-detach": "block-detach --timeout 0.01 web1 xvda", "block-list": "block-list web1 db1",
     "network-attach": "network-attach web1", "network-detach": "network-detach --timeout 0.01 web1 0",
-    "network-list": "network-list web1 db1",
+    "network-list": "network-list web1 db1", "stats": "stats -i 1 -d 0.001", "exporter": "exporter --once",
+    "trace record": "trace record --seconds 0.001 {out}", "trace report": "trace report {file}",
+    "trace perfetto": "trace perfetto {file} {out}", "trace off": "trace off",
+    "store features": "store features", "store quota": "store quota nodes", "save": "save web1 {out}",
+    "restore": "restore {file}",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
