@@ -41,14 +41,15 @@ class Actions(NamedTuple):
 class GuestConfig(NamedTuple):
     """A guest to be built. Memory is in KiB; None leaves it to the default of whoever builds it.
 
+    `kernel` and `ramdisk` are paths, or the bytes of the files.
     `cpus` and `cpus_soft` are lists of cpus as xl writes them, one for all vcpus or one for each.
     """
 
     name: str
-    kernel: str
+    kernel: str | bytes
     kind: Kind | None = None
     uuid: uuids.UUID | None = None
-    ramdisk: str | None = None
+    ramdisk: str | bytes | None = None
     command_line: str = ""
     memory_kb: int = _DEFAULT_MIB << 10
     max_memory_kb: int = _DEFAULT_MIB << 10

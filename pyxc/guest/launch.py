@@ -115,6 +115,6 @@ def _facts(config: GuestConfig) -> nodes.Facts:
         config.max_memory_kb,
         config.vcpus,
         config.max_vcpus,
-        config.kernel,
+        config.kernel if isinstance(config.kernel, str) else "",
         config.command_line,
     )

@@ -13,15 +13,20 @@ import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pyxc
+from pyxc import sim
 from pyxc.cli import output
 from pyxc.cli.parser import Program
 from pyxc.cli.status import UsageError
+from pyxc.guest.config import GuestConfig
+from pyxc.guest.launch import launch
 from pyxc.opening import SIMULATED
 
 _TARGETS = ("sim:xen-4.22", "sim:xen-4.14", "sim:ppc64")
 _WIDTH = 100
+_BUILDS = (4, 10)
 
 
 def add(program: Program) -> None:
@@ -69,6 +74,37 @@ def _frames(xen: pyxc.Xen) -> Any:
     return [hex(frame) for frame in xen.domains["web1"].memory.frames().frames[:6]]
 
 
+def _guest(xen: Any) -> Any:
+    """What the kernel of a simulated guest does: it prints, and obeys requests."""
+    return xen.link.hypervisor.when_started(lambda guest: (guest.print("shop is up"), guest.obey()))
+
+
+def _launch(xen: pyxc.Xen) -> Any:
+    """Build a guest with a kernel, and make it known to xenstore; GuestConfig.read() reads xl's files."""
+    return launch(xen, GuestConfig("shop", sim.kernel("pvh"), uuid=UUID(int=7), memory_kb=16 << 10)).kind
+
+
+def _start(xen: pyxc.Xen) -> Any:
+    """Start it ..."""
+    return xen.domains["shop"].unpause()
+
+
+def _console(xen: pyxc.Xen) -> Any:
+    """... and read its console."""
+    return xen.domains["shop"].console.last()
+
+
+def _ask(xen: pyxc.Xen) -> Any:
+    """Ask it to power off ..."""
+    return xen.domains["shop"].ask.poweroff(timeout=10)
+
+
+def _ended(xen: pyxc.Xen) -> Any:
+    """... and it does."""
+    return xen.domains["shop"].wait_shut_down(timeout=10)
+
+
+_OF_A_GUEST = (_guest, _launch, _start, _console, _ask, _ended)
 _STEPS = {
     "x86_64": (_interface, _domains, _pause, _paused, _registers, _source, _frames),
     "ppc64": (_interface, _domains, _pause, _paused, _powerpc_registers, _source, _frames),
@@ -84,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     stories = []
     for target in targets:
         with pyxc.open(target) as xen:
-            steps = [_take(step, xen) for step in _STEPS[xen.interface.arch]]
+            steps = [_take(step, xen) for step in (*_STEPS[xen.interface.arch], *_of_a_guest(xen))]
         stories.append({"target": target, "steps": steps})
         if not args.json:
             _print(target, steps)
@@ -93,6 +129,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         output.lines(_next(f"{sys.executable} -m pyxc"))
     return 0
+
+
+def _of_a_guest(xen: pyxc.Xen) -> tuple[Callable[[pyxc.Xen], Any], ...]:
+    """Where guests are built, and where a link leads to the simulated host itself, whose guest acts."""
+    builds = xen.interface.arch == "x86_64" and xen.interface.xen >= _BUILDS
+    return _OF_A_GUEST if builds and hasattr(xen.link, "hypervisor") else ()
 
 
 def _next(program: str) -> list[str]:
