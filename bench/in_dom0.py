@@ -116,7 +116,7 @@ def single_calls(xen: pyxc.Xen, xc: Any, peer: Peer) -> Iterator[Operation]:
 
 
 def describe(xen: pyxc.Xen) -> None:
-    """Everything that xeninfo() tells; pyxc would keep it."""
+    """Everything that xeninfo() returns; pyxc would cache it."""
     for name in ("version", "capabilities", "commandline", "virt_start", "build"):
         xen.__dict__.pop(name, None)
     xen.read_facts()

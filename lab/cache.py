@@ -38,7 +38,7 @@ def entry(name: str, recipe: object, make: Callable[[Path], None]) -> Path:
     """The directory of an entry. If it does not exist, `make` fills an empty directory.
 
     That one is renamed when it is complete, so an interrupted run leaves no incomplete entry. A lock keeps
-    other threads and processes from making the same entry meanwhile.
+    other threads and processes from creating the same entry at the same time.
     """
     final = directory() / f"{name}-{key(recipe)}"
     with locked(final.name):

@@ -17,7 +17,7 @@ RECIPE = Path(__file__).read_text()
 def build(kind: Python, usr: Path, source: Path, into: Path) -> None:
     """Build the project in `source` for the Python installed in `usr`, into the directory `into`.
 
-    setup.py reads that Python's record of how it was built, in place of its own Python's.
+    setup.py reads that Python's build configuration instead of its own Python's.
     """
     with tempfile.TemporaryDirectory(prefix="pyxc-build-") as name:
         record = next(usr.glob(f"lib/python3.*/_sysconfigdata_*{kind.triplet}.py"))

@@ -5,12 +5,16 @@
 >>> with pyxc.open() as xen:          # or pyxc.open("sim:xen-4.17"): simulated, no Xen needed
 ...     for info in xen.domains.infos():
 ...         print(info.domid, info.memory_kb, info.flags)
+0 1228800 RUNNING
+1 65536 BLOCKED
+2 131104 HVM_GUEST|RUNNING|HAP
+3 32768 PAUSED
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
-"""As in typing, which takes longer to import than all that is done here: names are imported on first use."""
+"""As in typing, whose import takes longer than everything here: names are imported on first use."""
 
 if TYPE_CHECKING:
     from pyxc._core import PAGE_SIZE
@@ -275,7 +279,7 @@ _MODULES = {
     "store.names": "readable",
     "xen": "Xen",
 }
-"""Where the names of __all__ are, to be imported on first use."""
+"""The modules of the names in __all__, which are imported on first use."""
 
 _OTHERWISE = {
     "ChannelStatus": "Status",
@@ -286,13 +290,13 @@ _OTHERWISE = {
     "PerfCounter": "Counter",
     "open": "open_xen",
 }
-"""Names that are others in their modules."""
+"""Names that differ from those in their modules."""
 
 _PACKAGES = frozenset("abi call compat domain errors files guest host link metrics sim store".split())
 
 _HOME = {name: f"pyxc.{module}" for module, names in _MODULES.items() for name in names.split()}
 
-if not TYPE_CHECKING:  # or every name would be there for a type checker
+if not TYPE_CHECKING:  # or a type checker would accept every name
 
     def __getattr__(name: str) -> object:
         """A public name on first use (PEP 562)."""

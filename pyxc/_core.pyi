@@ -39,17 +39,17 @@ rules, from structures of explicit 64-bit members: "privcmd_hypercall", "privcmd
 "evtchn_restrict_domid", "gntdev_map_grant_ref", "gntalloc_alloc_gref"."""
 
 def has_64bit_code_segment() -> bool:
-    """Whether a 32-bit x86 process can enter 64-bit code (`lar` on selector 0x33); False everywhere else."""
+    """Whether a 32-bit x86 process can enter 64-bit code (`lar` on selector 0x33); False elsewhere."""
 
 def fork_count() -> int:
-    """How many forks lie between the process that loaded this module and this one."""
+    """The number of forks between the process that loaded this module and this one."""
 
 def device_ioctl(fd: int, request: int, argument: Buffer, gate: bool = False) -> int:
     """One ioctl on any of Xen's devices, the GIL released; through the 64-bit gate where asked.
 
     `argument` is the structure, writable, read and written in place. Returns the result, or -errno. Raises
-    ValueError when it is shorter than the number of the request tells, and when the gate is asked for where
-    there is none. The descriptor must stay open until it returns: see Privcmd.ioctl().
+    ValueError if it is shorter than the request requires, or if the gate is requested but not available. The
+    descriptor must remain open until this returns: see Privcmd.ioctl().
     """
 
 def byteswap64(words: Buffer) -> None:
@@ -64,7 +64,7 @@ def select_frames(entries: Buffer, frames: Buffer, at: int) -> tuple[int, int, i
 
 @final
 class RecordReader:
-    """Makes records of one NamedTuple class from packed structures of `size` bytes. Safe in any thread.
+    """Makes records of one NamedTuple class from packed structures of `size` bytes. Threads: safe to share.
 
     `fields`, one for each of the class's and in their order: (offset, code, length) with the codes of the
     struct module (B H I Q b h i q ?), or None for one that this layout does not have, which becomes None.
@@ -81,9 +81,9 @@ class RecordReader:
         swapped: bool = False,
     ) -> Self: ...
     def one(self, data: Buffer, offset: int = 0) -> Any:
-        """The record at an offset. ValueError when it does not fit."""
+        """The record at an offset. ValueError if it does not fit."""
     def all(self, data: Buffer) -> list[Any]:
-        """The records that fill a buffer. ValueError when they do not fill it."""
+        """The records that fill a buffer. ValueError if they do not fill it exactly."""
 
 def lay_batch(
     arena: Arena,
@@ -107,8 +107,8 @@ class Arena:
     """One piece of hypercall-safe memory: page-aligned, resident, zero when taken. Writable buffer protocol.
 
     The page behind it can be neither read nor written: a hypervisor that writes too far gets EFAULT. One that
-    is lost without release() gives its memory back to the system. A released one raises ValueError. Threads:
-    an arena belongs to the call that took it.
+    is lost without release() returns its memory to the system. A released one raises ValueError. An arena
+    belongs to the call that took it. Threads: one at a time.
     """
 
     def __init__(self, *args: object, **kwargs: object) -> NoReturn:
@@ -123,13 +123,14 @@ class Arena:
         """The whole of it, format 'B'; always the same object, which Arena.release() releases. Memory that
         slices of it still reach then does not go to another call; it is unmapped with the last of them."""
     def release(self, used: int = -1) -> None:
-        """Zero the first `used` bytes (all by default) and return it to its pool. Whoever wrote further, the
-        hypervisor included, must say so in `used`. In a forked child it does nothing to the memory."""
+        """Zero the first `used` bytes (by default all) and return it to its pool. `used` must include
+        everything that was written, also by the hypervisor. In a forked child this does not change the
+        memory."""
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Pool:
-    """A supply of arenas. Threads: one pool may be used by many.
+    """A supply of arenas. Threads: safe to share; in a child after fork it refuses.
 
     `device` is an open /dev/xen/hypercall, which must stay open until close(), or -1: then anonymous memory,
     locked if `locked`.
@@ -145,16 +146,16 @@ class Pool:
     def live(self) -> list[tuple[int, int]]:
         """(address, size) of every arena that is taken."""
     def arena_at(self, address: int) -> Arena | None:
-        """The arena that is taken and has this address, None where there is none."""
+        """The taken arena with this address, None if there is none."""
     def close(self) -> None:
-        """Unmap what lies in the pool; arenas still out are unmapped when they come back."""
+        """Unmap the memory of the pool; arenas in use are unmapped when they are released."""
 
 @final
 class ForeignMap:
     """Frames of a domain in this process's memory. Buffer protocol (bytes), read-only unless asked for.
 
     Unmapped by close() or when collected. Exported memoryviews keep it alive: close() then raises
-    BufferError. Use after close raises ValueError. Threads: may be read by many.
+    BufferError. Use after close raises ValueError. Threads: safe to share.
     """
 
     def __init__(self, *args: object, **kwargs: object) -> NoReturn:
@@ -169,13 +170,13 @@ class ForeignMap:
     def closed(self) -> bool: ...
     @property
     def exports(self) -> int:
-        """How many memoryviews hold it."""
+        """The number of memoryviews that hold it."""
     @property
     def errors(self) -> tuple[int, ...]:
         """Per frame: 0, or the errno with which it could not be mapped. Empty when all went well. Touching
         such a page would be a fault: a map with any error hands out no buffer but raises OSError."""
     def close(self) -> None:
-        """Unmap. More than once is allowed."""
+        """Unmap it. May be called again."""
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, key: int, /) -> int: ...
@@ -190,8 +191,9 @@ class ForeignMap:
 class Privcmd:
     """An open privcmd device. The GIL is released around every ioctl.
 
-    Threads: one may be used by many, and closed by any: calls under way keep the device open until they
-    return, and a map that is complete only then is unmapped again (ValueError).
+    Any thread may close it: calls in progress keep the device open until they return, and a map that is
+    complete only then is unmapped again (ValueError). Threads: safe to share; in a child after fork it
+    refuses.
 
     `path` None: /dev/xen/privcmd, else /proc/xen/privcmd (only on ENOENT, ENXIO, ENODEV). gate is "auto" or
     "never". Raises OSError with the errno and the path of the device that could not be opened: the first one
@@ -262,7 +264,8 @@ class Privcmd:
 
 @final
 class PreparedCall:
-    """One question to one device, from a domid to a record with nothing between. Threads: as its Privcmd.
+    """One query of one device, from a domid directly to a record. Threads: safe to share; in a child after
+    fork it refuses.
 
     The call puts the domid at a place in a structure (-1: nowhere) and reads a record where its body begins.
     ValueError for places outside the structure.
@@ -278,8 +281,8 @@ class PreparedCall:
 class SharedMemory:
     """Sparse memory of a simulated machine, from which frames are mapped just as foreign frames are.
 
-    `frames` is how many pages of 4096 bytes it has; what lies beyond them raises ValueError. Threads: one may
-    be used by many, and closed by any, as a Privcmd.
+    `frames` is the number of its pages of 4096 bytes; beyond them is a ValueError. Threads: safe to share; in
+    a child after fork it refuses.
     """
 
     def __new__(cls, frames: int) -> Self: ...

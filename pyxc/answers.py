@@ -10,9 +10,9 @@ from pyxc.abi.page import MOST_FRAME
 from pyxc.errors import DecodeError
 
 MOST_CPUS = 1 << 14
-"""Physical cpus; Xen can be built for 16383."""
+"""The most physical cpus; Xen can be built for 16383."""
 MOST_NODES = 1 << 10
-"""NUMA nodes; Xen can be built for 64."""
+"""The most NUMA nodes; Xen can be built for 64."""
 E = TypeVar("E", bound=Enum)
 
 

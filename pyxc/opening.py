@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIMULATED = "sim:"
 REPLAYED = "replay:"
 ELSEWHERE = (SIMULATED, REPLAYED)
-"""What targets begin with that are not the machine of this process."""
+"""Prefixes of targets other than the real hypervisor."""
 
 
 def open_xen(
@@ -38,17 +38,24 @@ def open_xen(
     """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default
     profile), or with "replay:FILE" a recorded one.
 
-    `target` None takes the environment's PYXC_TARGET, else the real one. `readonly` refuses every operation
-    that changes something before it is issued. `gate`: "never" forbids a 32-bit process to enter a 64-bit
-    kernel as 64-bit code. `names` False never asks xenstore for names. `assume` is a Xen release, (4, 22) or
-    "4.22", whose structures are used for a hypervisor that is newer than pyxc, with whatever newer interface
-    numbers it takes; None takes the environment's PYXC_ASSUME, if any. `record` is a file into which
-    everything is recorded; it has its name once the hypervisor is closed, in place of another recording of
-    that name; with `replace` in place of any regular file, else FileExistsError. `provenance` says how the
-    file tells where it comes from: "attributes", "required", "sidecar" or "none", see pyxc.files.writer.
-    PYXC_TRACE=1 in the environment prints each call, decoded, to standard error. Raises NotXenError,
+    `target` None takes the environment variable PYXC_TARGET, else the real hypervisor. `readonly` refuses
+    every operation that makes changes, before the hypercall. `gate` "never" forbids a 32-bit process to enter
+    a 64-bit kernel as 64-bit code. `names` False never looks up names in xenstore. `assume` is a Xen release,
+    (4, 22) or "4.22", whose structures are used for a hypervisor newer than pyxc, with any newer interface
+    numbers that it accepts; None takes the environment variable PYXC_ASSUME, if set. `record` is a file in
+    which everything is recorded; it gets its name when the hypervisor is closed. It replaces another
+    recording, with `replace` any regular file, otherwise FileExistsError. `provenance` says how to record the
+    provenance of the file: "attributes", "required", "sidecar" or "none", see pyxc.files.writer. The
+    environment variable PYXC_TRACE=1 prints each call, decoded, to standard error. Raises NotXenError,
     VersionMismatch, Unsupported on another architecture than x86-64, and ValueError for an unknown target or
     release.
+
+    Example:
+
+    >>> with pyxc.open("sim:xen-4.17") as xen:       # on a real host: pyxc.open()
+    ...     xen.domains["web1"].pause()
+    ...     xen.domains["web1"].info().paused
+    True
     """
     if gate not in ("auto", "never"):
         raise ValueError(f'gate is {gate!r}: expected "auto" or "never"')
@@ -72,14 +79,21 @@ def open_xen(
 
 
 def open_store(target: str | None = None, *, readonly: bool = False) -> StoreClient:
-    """xenstore alone, without its hypervisor: works in a guest, too. The target is as for open()."""
+    """Open xenstore without a hypervisor; this also works in a guest. The target is that of open().
+
+    Example:
+
+    >>> with pyxc.open_store("sim:xen-4.17") as store:
+    ...     store.read("/local/domain/1/name")
+    b'web1'
+    """
     wanted = chosen(target)
     connect = connect_store if wanted is None else open_link(wanted).connect_store
     return StoreClient(connect, readonly=readonly)
 
 
 def chosen(target: str | None) -> str | None:
-    """A target, or the one that PYXC_TARGET of the environment names; None for the real hypervisor."""
+    """A target, or the one in the environment variable PYXC_TARGET; None for the real hypervisor."""
     return target or os.environ.get("PYXC_TARGET") or None
 
 
@@ -88,7 +102,7 @@ def _meant(target: str) -> str:
 
 
 def open_link(target: str | None, gate: Gate = "auto") -> Link:
-    """The link to a target. What only some targets need is loaded only for them."""
+    """The link to a target. Modules that only some targets need are loaded only for them."""
     if target is None:
         from pyxc.link.privcmd import PrivcmdLink
 
@@ -127,9 +141,9 @@ def connect(
     assume: Release | None = None,
     known: Interface | None = None,
 ) -> Xen:
-    """A Xen on a link that is open: for wrapped links (recorded, replayed, with faults).
+    """A Xen on an open link: for wrapped links (recorded, replayed, with faults).
 
-    `known` is the interface of another handle on the same hypervisor, which need not be found out again.
+    `known` is the interface of another handle on the same hypervisor, which then is not probed again.
     """
     text = os.environ.get("PYXC_ASSUME")
     if assume is None and text:

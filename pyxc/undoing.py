@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Undoing what was begun, when a later step fails or is interrupted.
+"""Undoing earlier steps when a later step fails or is interrupted.
 
-A step can be interrupted after it took effect and before the program knows: so an undo finds out by itself
-what there is to undo, and begins before the step that it undoes.
+A step can be interrupted after it took effect and before the program knows: so an undo must itself find out
+what to undo, and is set up before the step that it undoes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _TRIES = 3
 T = TypeVar("T")
 
 Undo = Callable[[], object]
-"""May be carried out several times, and when there is nothing to undo."""
+"""Can be called several times, and when there is nothing to undo."""
 
 
 class _Outcome(NamedTuple):
-    """How an undo ended: by which error, if it never succeeded, and what interrupted it, if anything did."""
+    """The outcome of an undo: its error, if it never succeeded, and the interrupt, if there was one."""
 
     failure: BaseException | None
     interrupt: BaseException | None
@@ -29,7 +29,7 @@ class _Outcome(NamedTuple):
 
 @contextmanager
 def on_failure(undo: Undo, left: str) -> Iterator[None]:
-    """Undo when the block fails or is interrupted; the error gets a note of what is `left` if that fails."""
+    """Undo if the block fails or is interrupted; if the undo fails, the error gets the note `left`."""
     try:
         yield
     except BaseException as error:
@@ -41,7 +41,7 @@ def on_failure(undo: Undo, left: str) -> Iterator[None]:
 
 @contextmanager
 def on_interrupt(undo: Undo, left: str) -> Iterator[None]:
-    """The same for a block of one step: what was refused has not been done."""
+    """The same for a block of one step: a refused step was not done."""
     refused = False
 
     def unless_refused() -> None:
@@ -71,7 +71,7 @@ def always(undo: Undo, left: str) -> Iterator[None]:
 
 @contextmanager
 def during(begin: Callable[[], object], end: Undo, left: str) -> Iterator[None]:
-    """Begin something before the block and end it after the block. What was refused has not begun."""
+    """Begin something before the block and end it after the block. If it is refused, it has not begun."""
     refused = False
 
     def undo() -> None:
@@ -91,9 +91,9 @@ def during(begin: Callable[[], object], end: Undo, left: str) -> Iterator[None]:
 def made(
     make: Callable[[], T], unmake: Callable[[T], object], find: Callable[[], Iterable[T]], left: str
 ) -> Iterator[T]:
-    """Make something for the block, and unmake it when the block fails.
+    """Make something for the block, and remove it if the block fails.
 
-    `find` looks for it where an interrupt came after it was made and took away what make() returned.
+    `find` searches for it if an interrupt after its creation lost the result of make().
     """
     results: list[T] = []
     refused = False
@@ -112,7 +112,7 @@ def made(
 
 
 def _undone(undo: Undo, left: str, error: BaseException) -> BaseException | None:
-    """Undo after an error, which says what is left; returns what interrupted that."""
+    """Undo after an error, which gets a note of what is left; returns an interrupt of the undo."""
     failure, interrupt = _carry_out(undo)
     if failure is not None:
         for told in {id(one): one for one in (error, interrupt) if one is not None}.values():
@@ -121,7 +121,7 @@ def _undone(undo: Undo, left: str, error: BaseException) -> BaseException | None
 
 
 def _carry_out(undo: Undo) -> _Outcome:
-    """Neither one error nor one more Ctrl-C ends it."""
+    """Carry out an undo in spite of one error or one more Ctrl-C."""
     failure: BaseException | None = None
     interrupt: BaseException | None = None
     for _ in range(_TRIES):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def until_readable(descriptor: int | None, seconds: float | None) -> None:
-    """Return when it is readable or the time is over (None: never); without a descriptor just sleep."""
+    """Return when it is readable or after `seconds` (None: no limit); without a descriptor just sleep."""
     if descriptor is None:
         time.sleep(seconds or 0)
         return
@@ -25,7 +25,7 @@ def until_readable(descriptor: int | None, seconds: float | None) -> None:
 
 async def until_readable_async(descriptor: int | None, seconds: float | None) -> None:
     """The same, while the event loop does other things. One coroutine may wait on a descriptor at a time."""
-    import asyncio  # a large module, which a program without an event loop can do without
+    import asyncio  # a large module, which programs without an event loop do not need
 
     if descriptor is None:
         await asyncio.sleep(seconds or 0)

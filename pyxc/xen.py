@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An open hypervisor, the roof: a Host with everything that it hands out."""
+"""An open hypervisor: a Host with access to its domains, pools and all other parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyxc.domain.info import DomainInfo
 from pyxc.host.host import Host
 from pyxc.link import Link
 
-if TYPE_CHECKING:  # each is imported by what hands it out: most programs use few
+if TYPE_CHECKING:  # imported on first use: most programs use few
     from uuid import UUID
 
     from pyxc.domain.affinity import Affinity
@@ -47,7 +47,13 @@ _DEBUG_KEYS_MOST = 1024
 class Xen(Host):
     """An open hypervisor. `with pyxc.open() as xen:`; see pyxc.open().
 
-    Threads: may be shared. After a fork only the parent may use it.
+    Threads: safe to share; in a child after fork it refuses.
+
+    Example:
+
+    >>> with pyxc.open("sim:xen-4.17") as xen:
+    ...     print(xen, xen.version, len(xen.domains))
+    <Xen 4.17 at sim:xen-4.17> 4.17.7 4
     """
 
     def __init__(self, link: Link, caller: Caller, names: bool = True) -> None:
@@ -111,7 +117,7 @@ class Xen(Host):
     def topology(self) -> list[CpuTopology]:
         """Core, socket and node of each physical cpu (sysctl cputopoinfo; before Xen 4.6 topologyinfo).
 
-        Before 4.1 only the nodes are told, before 3.2 nothing but how many cpus there are.
+        Before 4.1 only the nodes are reported, before 3.2 only the number of cpus.
         """
         from pyxc.host import topology
 
@@ -120,7 +126,7 @@ class Xen(Host):
     def numa(self) -> list[NumaNode]:
         """Memory of each node and distances between them (sysctl numainfo).
 
-        Before 4.1 only free memory is told (sysctl availheap), before 3.2 it is Unsupported.
+        Before 4.1 only free memory is reported (sysctl availheap), before 3.2 it is Unsupported.
         """
         from pyxc.host import topology
 
@@ -140,19 +146,23 @@ class Xen(Host):
         paging_kb: int | None = None,
         progress: Restored | None = None,
     ) -> BuiltDomain:
-        """A new domain that continues where a guest stopped that Domain.save() or `xl save` wrote.
+        """A new domain that continues a guest saved by Domain.save() or `xl save`.
 
         `source` is a path, an open file or pipe, or a socket, compressed or not; "-" is the standard input.
-        Name and UUID are those of the saved guest unless others are given, and so are the number of vcpus and
-        the memory that it may own: ValueError where the stream does not say these, as libxc's alone, and for
-        a name or UUID that a living domain has. For the others see Domains.build(). `progress` is called with
-        the number of pages restored, and of all pages. With `paused` it does not run yet.
+        The name, the UUID, the number of vcpus and the memory limit default to those of the saved guest:
+        ValueError if the stream does not have them, like that of libxc alone, and for a name or UUID that a
+        living domain has. For the other arguments see Domains.build(). `progress` is called with the number
+        of restored pages, and the total. With `paused` it does not run yet.
 
-        A guest with a name gets its nodes in xenstore and is introduced there. The domain is all there, or
-        nothing of it: DecodeError where the stream is damaged or cut off; HypercallError ENOMEM, before any
-        of its memory is read, where the host has not so much. Unsupported for a guest with a device model.
+        A guest with a name gets its nodes in xenstore and is introduced there. The domain is complete, or
+        nothing remains: DecodeError if the stream is damaged or truncated; HypercallError ENOMEM, before its
+        memory is read, if the host has not enough. Unsupported for a guest with a device model.
 
-        >>> xen.restore("web1.save").info().paused
+        Example:
+
+        >>> saved = db1.save("db1.save", suspend="force")
+        >>> db1.destroy()
+        >>> xen.restore("db1.save", vcpus=1, memory_kb=131104).info().paused
         False
         """
         from pyxc.guest import build, restore
@@ -162,23 +172,23 @@ class Xen(Host):
         return restore.restore(making, source, wanted)
 
     def idle_ns(self) -> list[int]:
-        """Nanoseconds since the boot that each physical cpu was idle (sysctl getcpuinfo, from 3.2 on)."""
+        """Nanoseconds since the boot that each physical cpu was idle (sysctl getcpuinfo, since Xen 3.2)."""
         from pyxc.host import topology
 
         return topology.idle_ns(self)
 
     def available_bytes(self, node: int | None = None, *, least_bits: int = 0, most_bits: int = 0) -> int:
-        """Free memory, of all nodes unless one is named (sysctl availheap, from 3.2 on).
+        """Free memory in bytes, of all nodes or of one (sysctl availheap, since Xen 3.2).
 
-        With `least_bits` or `most_bits` only that whose addresses have no fewer or no more bits: 32 at most
-        are what a device can reach that knows 4 GiB.
+        `least_bits` and `most_bits` limit it to addresses with at least or at most as many bits: a device
+        that can address 4 GiB needs memory with at most 32 bits.
         """
         from pyxc.host import topology
 
         return topology.available_bytes(self, node, least_bits, most_bits)
 
     def debug_keys(self, keys: str) -> None:
-        """Press debug keys (sysctl debug_keys): what they print is in the console ring. "h" lists them."""
+        """Send debug keys (sysctl debug_keys): their output is in the console ring. "h" lists all keys."""
         if not isinstance(keys, str):
             raise TypeError(f"keys must be a string such as 'q', not {type(keys).__name__}")
         pressed = keys.encode("ascii")
@@ -205,12 +215,12 @@ class Xen(Host):
         return [domid for domid, _ in pairs], [vcpu for _, vcpu in pairs]
 
     def sample(self, *, full: bool = False) -> Sample:
-        """All domains and vcpus with the time: two of them tell what each used, `now.since(before)`.
+        """All domains and vcpus with the time: two samples show their usage, `now.since(before)`.
 
-        With the counters of disks and networks where this domain's kernel has them. `full` adds the host
-        and more of each domain, in `details`: names, targets, paging pools, memory on demand, grant tables.
+        This includes counters of disks and networks if this domain's kernel has them. `full` adds, in
+        `details`, the host and more of each domain: names, targets, paging pools, memory on demand, grants.
 
-        >>> xen = pyxc.open("sim:xen-4.17")
+        Example:
         >>> xen.sample(full=True).details.domains[1].name
         'web1'
         """
@@ -219,32 +229,31 @@ class Xen(Host):
         return usage.sample(self.domains, full=full)
 
     def events(self) -> EventChannels:
-        """Event channels of this domain, to bind, ring and wait for. Close them, or use them in a `with`."""
+        """Event channels of this domain. Close them, or use them in a `with` statement; see EventChannels."""
         from pyxc.host.events import EventChannels
 
         return EventChannels(self)
 
     def watch_domains(self, source: Source | None = None, interval: float = 1.0) -> DomainWatcher:
-        """Domains that come, shut down, die and go from now on, as a stream of events; see DomainWatcher.
+        """A stream of events: domains that are created, shut down, start to die or die; see DomainWatcher.
 
-        `source` says when to look: "xenstore", the word of xenstored, for domains that use it; "poll",
-        nothing but time; "virq", the hypervisor's word (VIRQ_DOM_EXC) at the moment when a domain shuts down,
-        dies or goes, which has one holder: xenstored does not start while somebody else is that. None takes
-        "xenstore" where one runs, else "poll". Whatever it is, the domains are listed every `interval`
-        seconds as well, since Xen does not say when one is created.
+        `source` says what triggers a check: "xenstore", xenstored's events for domains that use it; "poll",
+        only time; "virq", the hypervisor's VIRQ_DOM_EXC when a domain shuts down, starts to die or dies,
+        which only one process can bind: xenstored does not start without it. None takes "xenstore" if a
+        xenstored runs, else "poll". With every source the domains are also listed every `interval` seconds,
+        because Xen does not report creations.
         """
         from pyxc.domain.watcher import DomainWatcher
 
         return DomainWatcher(self, source, interval)
 
     def leftovers(self) -> list[Leftover]:
-        """What programs that were killed have left here, each with how to remove it; see Leftover.
+        """What killed programs may have left behind, and how to remove it; see Leftover.
 
         Domains that are paused, unknown to xenstore, dying or in log-dirty mode; cpu pools without a name, or
-        with the time slice of one that loses its last cpu; nodes of domains and pools that are gone; open
-        transactions of guests (not through a read-only handle). Changes nothing, and waits for nobody longer
-        than for xenstore. Each may be meant: Xen does not say who paused a guest, nor whether that one has
-        ended.
+        with the time slice used for the removal of the last cpu; nodes of domains and pools that have gone;
+        open transactions of guests (not through a read-only handle). It changes nothing. Each finding may be
+        intended: Xen does not record who paused a guest, nor whether that program still runs.
 
         Example:
 
@@ -256,7 +265,7 @@ class Xen(Host):
         return leftovers.find(self)
 
     def pci_group(self, device: PciAddress | str) -> list[PciAddress]:
-        """dom0's other devices that the IOMMU cannot tell from this one (domctl get_device_group).
+        """dom0's devices that the IOMMU cannot distinguish from this one (domctl get_device_group).
 
         They can only be assigned together.
         """
@@ -265,21 +274,21 @@ class Xen(Host):
     def domctl(
         self, operation: str | Operation, domid: SupportsIndex | None = None, /, **fields: Any
     ) -> Reply:
-        """A domctl by name and fields, for what pyxc has no method for; see Caller.call() for fields.
+        """A domctl by name and fields, for operations without a method; see Caller.call() for fields.
 
-        `xen.domctl("max_mem", 5, max_memkb=1 << 20)`. A program may declare an Operation of its own, as for
-        a vendor's command. Names and structures are in pyxc.abi.domctl. ValueError for an unknown name.
+        `xen.domctl("max_mem", 5, max_memkb=1 << 20)`. A program may declare its own Operation, such as a
+        vendor's. Names and structures are in pyxc.abi.domctl. ValueError for an unknown name.
         """
         return self._raw(DOMCTL, operation, domid, fields)
 
     def sysctl(self, operation: str | Operation, /, **fields: Any) -> Reply:
-        """A sysctl by name and fields, as domctl(); names are in pyxc.abi.sysctl."""
+        """A sysctl by name and fields, like domctl(); names are in pyxc.abi.sysctl."""
         return self._raw(SYSCTL, operation, None, fields)
 
     def dom0_op(
         self, operation: str | Operation, domid: SupportsIndex | None = None, /, **fields: Any
     ) -> Reply:
-        """A dom0_op by name and fields, as domctl(), on a Xen of 2006; names are in pyxc.abi.dom0_ops."""
+        """A dom0_op by name and fields, like domctl(), on a Xen of 2006; names are in pyxc.abi.dom0_ops."""
         return self._raw(DOM0_OP, operation, domid, fields)
 
     def dm_op(
@@ -287,9 +296,9 @@ class Xen(Host):
     ) -> Reply:
         """A device model operation on an HVM or PVH domain by name and fields; names are in pyxc.abi.dm_op.
 
-        `xen.dm_op("inject_msi", 5, addr=0xFEE00000, data=0x41)`. Buffers behind the structure are given by
-        position, and come back in Reply.buffers as "1", "2". The kernel takes 16 buffers of up to 4096 bytes.
-        Xen trusts a device model: on a domain without those devices some have brought down the whole host.
+        `xen.dm_op("inject_msi", 5, addr=0xFEE00000, data=0x41)`. Buffers after the structure are positional
+        arguments, and are returned in Reply.buffers as "1", "2". The kernel accepts 16 buffers of up to 4096
+        bytes. Xen trusts device models: on a domain without the devices some operations crash the host.
         """
         asked = self._asked(DM_OP, operation)
         return self.caller.dm_op(asked, arguments.domid(domid), *buffers, **fields)

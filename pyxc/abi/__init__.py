@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What the hypervisor's memory looks like: structures, operations and constants. No module here does I/O."""
+"""Structures, operations and constants of the hypervisor's interface. No module here does I/O."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sets of cpus and of nodes, as xenctl_bitmap has them (public/xen.h).
+"""Sets of cpus and of nodes in the form of xenctl_bitmap (public/xen.h).
 
 The lowest members are in the lowest bits of the first byte, whatever the byte order.
 """
@@ -22,7 +22,7 @@ def bits(members: Iterable[int]) -> int:
 
 
 def pack(members: Iterable[int], count: int) -> bytes:
-    """A set as bytes, with room for `count` members."""
+    """A set as bytes, with space for `count` members."""
     return bits(members).to_bytes(room(count), "little")
 
 

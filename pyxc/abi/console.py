@@ -22,7 +22,7 @@ RING_STRUCT = Table(
     Row("out_cons",   U32),
     Row("out_prod",   U32),
 )  # fmt: skip
-"""Indices count bytes and wrap at 2**32; the place of a byte is its index modulo the size."""
+"""Indices count bytes and wrap at 2**32; the offset of a byte is its index modulo the size."""
 
 CONNECTION_OFFSET: Final = 3088
-"""Where `connection` is, one byte behind the indices."""
+"""The offset of `connection`, one byte after the indices."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What cpus show of themselves (public/sysctl.h, domctl.h, arch-x86/xen.h): CPUID leaves, MSRs, features.
+"""Cpu policies (public/sysctl.h, domctl.h, arch-x86/xen.h): CPUID leaves, MSRs, features.
 
-sysctl get_cpu_policy and domctl get_cpu_policy are of Xen 4.12 and later, get_cpu_featureset of 4.7 and
-later, get_cpu_levelling_caps of 4.7 to 4.21.
+sysctl get_cpu_policy and domctl get_cpu_policy exist since Xen 4.12, get_cpu_featureset since 4.7,
+get_cpu_levelling_caps from 4.7 to 4.21.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pyxc.abi.operation import DOMCTL, SYSCTL, Operation, Stride
 
 
 class Policy(IntEnum):
-    """Policies of a host (XEN_SYSCTL_cpu_policy_*): what a kind of domain may at most have, and has."""
+    """Policies of a host (XEN_SYSCTL_cpu_policy_*): maxima and defaults for kinds of domains."""
 
     RAW = 0
-    """What the processor says."""
+    """The processor's own values."""
     HOST = 1
-    """What Xen makes of it for itself."""
+    """Xen's own view of them."""
     PV_MAX = 2
     HVM_MAX = 3
     PV_DEFAULT = 4
@@ -41,7 +41,7 @@ class Featureset(IntEnum):
 
 
 class LevellingCap(Flags):
-    """What the processor lets Xen hide of CPUID (XEN_SYSCTL_CPU_LEVELCAP_*)."""
+    """The parts of CPUID that the processor lets Xen hide (XEN_SYSCTL_CPU_LEVELCAP_*)."""
 
     FAULTING = 1 << 0
     ECX = 1 << 1
@@ -55,7 +55,7 @@ class LevellingCap(Flags):
 
 
 XEN_CPUID_NO_SUBLEAF: Final = 0xFFFFFFFF
-"""The subleaf of a leaf that has none."""
+"""The subleaf of a leaf without subleaves."""
 
 LEAF_STRUCT = Table(
     "xen_cpuid_leaf", "sysctl",

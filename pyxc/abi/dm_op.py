@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dm_op (public/hvm/dm_op.h): what a device model asks for one HVM or PVH domain. Stable since Xen 4.9."""
+"""dm_op (public/hvm/dm_op.h): a device model's operations on one HVM or PVH domain. Stable since Xen 4.9."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ TRACK_DIRTY_VRAM_STRUCT = Table(
     Row("first_pfn", U64),
     start=(4, 9),
 )  # fmt: skip
-"""Buffer 1 takes a bitmap of `nr` bits: which pages were written since it was asked last."""
+"""Buffer 1 receives a bitmap of `nr` bits: the pages written since the last call."""
 
 SET_PCI_INTX_LEVEL_STRUCT = Table(
     "xen_dm_op.u.set_pci_intx_level", "xen",

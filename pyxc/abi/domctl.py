@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""domctl (public/domctl.h): what the toolstack does to one domain. Bounds are domctl interface numbers."""
+"""domctl (public/domctl.h): the toolstack's operations on one domain. Bounds are domctl interface numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def former_flags(bits: int) -> DomainFlag:
     """getdomaininfo.flags as Xen 4.4 to 4.8 (domctl 9 to 0xc) numbered them.
 
     Bit 7 was a domain of the first kind of PVH, translated like every HVM domain, and so is HVM_GUEST here;
-    XS_DOMAIN (since 4.7) and HAP (since 4.8) stood one higher.
+    XS_DOMAIN (since 4.7) and HAP (since 4.8) were one bit higher.
     """
     moved = ((7, DomainFlag.HVM_GUEST), (8, DomainFlag.XS_DOMAIN), (9, DomainFlag.HAP))
     return DomainFlag(bits & 0x7F | sum(flag for bit, flag in moved if bits >> bit & 1))
@@ -94,7 +94,8 @@ class AffinityFlag(Flags):
 
 
 class PageType(IntEnum):
-    """What getpageframeinfo3 says of a frame (XEN_DOMCTL_PFINFO_*); page tables may be PAGE_PINNED too."""
+    """The type of a frame from getpageframeinfo3 (XEN_DOMCTL_PFINFO_*); page tables may also be
+    PAGE_PINNED."""
 
     NOTAB = 0x0 << 28
     L1TAB = 0x1 << 28
@@ -164,7 +165,7 @@ CREATEDOMAIN_STRUCT = Table(
     Row("max_evtchn_port",     U32, start=0x11),
     Row("max_grant_frames",    U32, start=0x11, stop=0x12),
     Row("max_maptrack_frames", U32, start=0x11, stop=0x12),
-    Row("max_grant_frames",    S32, start=0x12),  # signed since -1 asks for the host's default
+    Row("max_grant_frames",    S32, start=0x12),  # signed because -1 is the host's default
     Row("max_maptrack_frames", S32, start=0x12),
     Row("grant_opts",          U32, start=0x14),
     Row("altp2m_opts",         U32, start=0x17, stop=(0x17, (4, 21))),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""domctl shadow_op and paging_mempool (public/domctl.h): Xen's own page tables, and which pages are written.
+"""domctl shadow_op and paging_mempool (public/domctl.h): Xen's own page tables, and log-dirty mode.
 
-shadow_op is one command for several things, each of which is an operation of its own here.
+shadow_op is one command for several things, each of which is a separate operation here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ShadowMode(Flags):
 
 
 LOGDIRTY_FINAL: Final = 1 << 0
-"""shadow_op.mode of CLEAN and PEEK, since 4.7: the domain stops here; its device model's pages count too."""
+"""shadow_op.mode of CLEAN and PEEK, since 4.7: the domain has stopped; includes its device model's pages."""
 
 SHADOW_OP_STATS_STRUCT = Table(
     "xen_domctl_shadow_op_stats", "domctl",
@@ -78,7 +78,9 @@ SHADOW_OP_ENABLE_TEST = _shadow_op("enable_test", ShadowOp.ENABLE_TEST)
 SHADOW_OP_ENABLE_LOGDIRTY = _shadow_op(
     "enable_logdirty",
     ShadowOp.ENABLE_LOGDIRTY,
-    hints={XenErrno.EINVAL: "log-dirty mode is on already (disable() ends it), or it has a PCI device"},
+    hints={
+        XenErrno.EINVAL: "log-dirty mode is already on (disable() ends it), or the domain has a PCI device"
+    },
 )
 SHADOW_OP_CLEAN = _shadow_op("clean", ShadowOp.CLEAN)
 SHADOW_OP_PEEK = _shadow_op("peek", ShadowOp.PEEK, changes=False)

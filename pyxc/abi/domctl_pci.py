@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""domctl *assign_device (public/domctl.h): PCI devices that are given to a domain.
+"""domctl *assign_device (public/domctl.h): PCI devices that are assigned to a domain.
 
 A device is one number: bus << 16 | device << 11 | function << 8 in `machine_bdf` up to 4.1, since then
-segment << 16 | bus << 8 | device << 3 | function in `machine_sbdf`. `sdev_array` has the former to this day.
+segment << 16 | bus << 8 | device << 3 | function in `machine_sbdf`. `sdev_array` still has the former.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pyxc.abi.layout import HANDLE, U32, Row, Table, pad
 from pyxc.abi.operation import DOMCTL, Operation
 
 DEV_PCI: Final = 0
-"""`dev`: a PCI device is meant, not one of a device tree (Arm)."""
+"""`dev`: a PCI device, not one of a device tree (Arm)."""
 DEV_RDM_RELAXED: Final = 1
-"""`flags`: a device whose reserved memory the guest does not keep free is taken nonetheless."""
+"""`flags`: accept a device even if the guest has memory in its reserved ranges."""
 
 ASSIGN_DEVICE_STRUCT = Table(
     "xen_domctl_assign_device", "domctl",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""domctl *_permission and memory_mapping (public/domctl.h): which hardware a domain may use."""
+"""domctl *_permission and memory_mapping (public/domctl.h): the hardware that a domain may use."""
 
 from __future__ import annotations
 

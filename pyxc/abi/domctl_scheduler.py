@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """domctl scheduler_op (public/domctl.h): a domain's and its vcpus' share of the cpus.
 
-Each scheduler has parameters of its own in the same place, so that each has operations of its own here.
+Each scheduler has its own parameters in the same place, so each has separate operations here.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class RtdsFlag(Flags):
     EXTRA = 1 << 0
 
 
-# The operation is `op` here, since the envelope has a `cmd`, too.
+# The operation is `op` here, because the envelope also has a `cmd`.
 _WHICH = (Row("sched_id", U32), Row("op", U32))
 _WITH_VCPUS = (0xB, (4, 7))
-"""4.6 and 4.7 have one interface number; 4.7 made room for arrays of vcpus."""
+"""4.6 and 4.7 have the same interface number; 4.7 added space for arrays of vcpus."""
 
 SCHEDULER_OP_CREDIT_STRUCT = Table(
     "xen_domctl_scheduler_op", "domctl",

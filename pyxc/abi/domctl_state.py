@@ -19,7 +19,7 @@ class StateFlag(Flags):
 
 
 class StateCap(Flags):
-    """get_domain_state.caps (XEN_DOMCTL_GETDOMSTATE_CAP_*): what a domain is for the host."""
+    """get_domain_state.caps (XEN_DOMCTL_GETDOMSTATE_CAP_*): the role of a domain on the host."""
 
     CONTROL = 1 << 0
     HARDWARE = 1 << 1
@@ -42,4 +42,4 @@ GET_DOMAIN_STATE = Operation(
         XenErrno.ENOENT: "no domain has changed",
     },
 )  # fmt: skip
-"""Of one domain. Asked for DOMID_INVALID it takes the next change from xenstored, which waits for it."""
+"""For one domain. With DOMID_INVALID it would take the next change from xenstored, which waits for it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""domctl tscinfo (public/domctl.h): the time stamp counter that a domain sees."""
+"""domctl tscinfo (public/domctl.h): the time stamp counter of a domain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TscMode(IntEnum):
     """tsc_info.tsc_mode (TSC_MODE_*, which no public header has; xen-tscmode(7) explains them)."""
 
     DEFAULT = 0
-    """Native where that is safe and the host is as fast as told, else emulated."""
+    """Native if that is safe and the host has the given frequency, else emulated."""
     ALWAYS_EMULATE = 1
     NEVER_EMULATE = 2
     PVRDTSCP = 3

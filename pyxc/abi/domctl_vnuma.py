@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""domctl setvnumainfo (public/domctl.h): the NUMA nodes that a domain sees."""
+"""domctl setvnumainfo (public/domctl.h): the virtual NUMA nodes of a domain."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ VNUMA_STRUCT = Table(
     Row("vmemrange",     HANDLE),
     start=0xA,
 )  # fmt: skip
-"""All arrays but `vmemrange` are of u32; `vdistance` has nr_vnodes rows of as many."""
+"""All arrays but `vmemrange` consist of u32; `vdistance` has nr_vnodes rows and columns."""
 
 SETVNUMAINFO = Operation(DOMCTL, "setvnumainfo", 74, VNUMA_STRUCT, changes=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Domain ids with a meaning of their own (public/xen.h). Real domains have ids below DOMID_FIRST_RESERVED."""
+"""Special domain ids (public/xen.h). Real domains have ids below DOMID_FIRST_RESERVED."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ DOMID_XEN: Final = 0x7FF2
 DOMID_COW: Final = 0x7FF3
 """Owner of shared pages."""
 DOMID_INVALID: Final = 0x7FF4
-"""Never a domain: what a question without a domain carries."""
+"""Never a domain: the domid of operations without a domain."""
 DOMID_ANY: Final = 0x7FF5
-"""Asks createdomain for any free id: the only way from 4.22, and taken by every release before."""
+"""Any free id for createdomain: the only value since 4.22, and accepted by every earlier release."""
 DOMID_IDLE: Final = 0x7FFF
 DOMID_MASK: Final = 0x7FFF

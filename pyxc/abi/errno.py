@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Xen's own errno numbers (public/errno.h), handed through by privcmd on every architecture."""
+"""Xen's own errno numbers (public/errno.h), which privcmd passes through on every architecture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class XenErrno(IntEnum):
-    """An errno of the hypervisor, with a description of what it means there."""
+    """An errno of the hypervisor, with its meaning there."""
 
     description: str
 
@@ -72,12 +72,12 @@ _KNOWN = {int(member): member for member in XenErrno}
 
 
 def name_of(number: int) -> str:
-    """The name of a positive errno, "errno N" where Xen has none."""
+    """The name of a positive errno, "errno N" if Xen has none."""
     known = _KNOWN.get(number)
     return known.name if known else f"errno {number}"
 
 
 def describe(number: int) -> str:
-    """What a positive errno means, in a few words."""
+    """The meaning of a positive errno, in a few words."""
     known = _KNOWN.get(number)
     return known.description if known else "unknown error"

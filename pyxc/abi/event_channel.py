@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""event_channel_op (public/event_channel.h): the doorbells between domains."""
+"""event_channel_op (public/event_channel.h): events between domains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyxc.abi.operation import EVENT_CHANNEL_OP, Operation
 
 
 class Status(IntEnum):
-    """What a port is bound to (EVTCHNSTAT_*), which says what STATUS_*_STRUCT reads status' `u`."""
+    """What a port is bound to (EVTCHNSTAT_*), which selects the STATUS_*_STRUCT for status' `u`."""
 
     CLOSED = 0
     UNBOUND = 1
@@ -27,7 +27,7 @@ class Virq(IntEnum):
     DEBUG = 1
     CONSOLE = 2
     DOM_EXC = 3
-    """A domain shut down or went. One holder: xenstored, where there is one."""
+    """A domain has shut down or gone. Only one port can have it: that of xenstored, if there is one."""
     TBUF = 4
     DEBUGGER = 6
     XENOPROF = 7

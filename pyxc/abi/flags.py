@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Words of flags that print as the names of what is set."""
+"""Flags that print as the names of the set bits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """xsm_op (public/xsm/flask_op.h): the security policy of a hypervisor with FLASK. Its interface number is 1.
 
-Up to Xen 4.1 the same hypercall spoke in text; those releases have none of these operations.
+Up to Xen 4.1 the same hypercall used text; those releases have none of these operations.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pyxc.abi.operation import XSM_OP, Operation
 BOOL_BY_NAME: Final = 0xFFFFFFFF
 """boolean.bool_id of a boolean that is looked up by its name."""
 POLICY_BYTES_MOST: Final = 0x4000000
-"""The largest policy that a hypervisor loads."""
+"""The largest policy that a hypervisor accepts."""
 CONTEXT_BYTES_MOST: Final = 4096
-"""The longest context that it looks at."""
+"""The longest context that it accepts."""
 
 
 def default_ssidref(release: Release) -> int:
-    """The label of a new domain for which none was chosen: the policy's initial one of guests, "domU".
+    """The default label of a new domain: the policy's initial label for guests, "domU".
 
-    Up to 4.5 there was none, and 0 stands for what the policy does with unlabelled ones.
+    Up to 4.5 there was none, and 0 is the policy's treatment of unlabelled domains.
     """
     if release < (4, 6):
         return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""grant_table_op (public/grant_table.h): pages that domains lend each other."""
+"""grant_table_op (public/grant_table.h): pages that domains share with each other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reserved(IntEnum):
 PERMIT_ACCESS: Final = 1
 """Flags of an entry: its page may be mapped."""
 READONLY: Final = 4
-"""Flags of an entry: but not to be written."""
+"""Flags of an entry: but only for reading."""
 
 ENTRY_V1_STRUCT = Table(
     "grant_entry_v1", "xen",
@@ -47,7 +47,7 @@ ENTRY_V1_STRUCT = Table(
     Row("domid", U16),
     Row("frame", U32),
 )  # fmt: skip
-"""An entry of a table of version 1: to whom which frame is lent."""
+"""An entry of a table of version 1: the frame, and the domain to which it is granted."""
 
 SETUP_TABLE_STRUCT = Table(
     "gnttab_setup_table", "xen",

@@ -52,7 +52,7 @@ class HvmParam(IntEnum):
 
 
 HVM_NR_PARAMS: Final = 39
-"""The first number that is no parameter, since Xen 4.10; nr_params() tells of all releases."""
+"""The first number that is not a parameter, since Xen 4.10; see nr_params() for other releases."""
 
 _NR_PARAMS: Final = (
     ((3, 1), 7),
@@ -71,7 +71,7 @@ _NR_PARAMS: Final = (
 
 
 def nr_params(xen: Release) -> int:
-    """The first number that is no parameter in a release."""
+    """The first number that is not a parameter in a release."""
     return [count for since, count in _NR_PARAMS if since <= xen][-1]
 
 PARAM_STRUCT = Table(

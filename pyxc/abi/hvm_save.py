@@ -10,7 +10,7 @@ from pyxc.abi.layout import U8, U16, U32, U64, Row, Table, pad
 
 
 class HvmRecordType(IntEnum):
-    """Which part of the hardware a record is about (HVM_SAVE_CODE)."""
+    """The part of the hardware that a record describes (HVM_SAVE_CODE)."""
 
     END = 0
     HEADER = 1
@@ -45,7 +45,7 @@ DESCRIPTOR_STRUCT = Table(
     Row("instance", U16),
     Row("length",   U32),
 )  # fmt: skip
-"""Stands before the `length` bytes of each record."""
+"""The head before the `length` bytes of each record."""
 
 HEADER_STRUCT = Table(
     "hvm_save_header", "xen",
@@ -142,7 +142,7 @@ CPU_STRUCT = Table(
     pad(4),
     start=(4, 10),
 )  # fmt: skip
-"""A CPU record: the registers of a vcpu, and what the processor keeps of its segments."""
+"""A CPU record: the registers of a vcpu, and the processor's cached segments."""
 
 MTRR_STRUCT = Table(
     "hvm_hw_mtrr", "xen",
@@ -152,4 +152,4 @@ MTRR_STRUCT = Table(
     Row("msr_mtrr_cap",      U64),
     Row("msr_mtrr_def_type", U64),
 )  # fmt: skip
-"""An MTRR record: how a vcpu's memory is cached."""
+"""An MTRR record: the memory types of a vcpu."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""hypfs_op (public/hypfs.h): a tree of values that a hypervisor from 4.14 on shows, some to be written."""
+"""hypfs_op (public/hypfs.h): a tree of values, some of them writable, since Xen 4.14."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyxc.abi.operation import HYPFS_OP, Operation
 
 
 class Type(IntEnum):
-    """What an entry holds (XEN_HYPFS_TYPE_*)."""
+    """The type of an entry (XEN_HYPFS_TYPE_*)."""
 
     DIR = 0
     BLOB = 1
@@ -23,7 +23,7 @@ class Type(IntEnum):
 
 
 class Encoding(IntEnum):
-    """How its contents are packed (XEN_HYPFS_ENC_*)."""
+    """The encoding of its contents (XEN_HYPFS_ENC_*)."""
 
     PLAIN = 0
     GZIP = 1
@@ -51,7 +51,7 @@ DIRLISTENTRY_STRUCT = Table(
     start=(4, 14),
 )  # fmt: skip
 
-# No structure of the header, which has them as arguments of the hypercall.
+# Not a structure of the header, where these are arguments of the hypercall.
 CONTENT_STRUCT = Table(
     "hypfs_op_arguments", "xen",
     Row("path",      HANDLE),

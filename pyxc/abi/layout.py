@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The language in which structures of the hypervisor are written down, and its compiler.
+"""The description language for structures of the hypervisor, and its compiler.
 
 A Table lists the rows of one Xen structure, for every interface version at once. Table.at() compiles it,
 for one Interface, to a Layout: a struct.Struct of explicit width, order and padding, which never follows the
@@ -13,15 +13,15 @@ from typing import Any, Literal, NamedTuple
 U8, U16, U32, U64 = "B", "H", "I", "Q"
 S8, S16, S32, S64 = "b", "h", "i", "q"
 BOOL = "?"
-"""A u8 that is a truth value: any byte but 0 is true."""
+"""A boolean u8: any byte but 0 is true."""
 HANDLE = "P"
 """A guest handle: an address, zero-extended to u64."""
 
 Release = tuple[int, int]
 Version = tuple[int, Release]
-"""An interface number (0 in families without one), and the Xen release that tells its two layouts apart."""
+"""An interface number (0 in families without one), and the Xen release that distinguishes its two layouts."""
 Bound = int | Release | Version | None
-"""How a row says it: an interface number, a release (families without numbers), both, or None: no bound."""
+"""A bound in a row: an interface number, a release (families without numbers), both, or None: no bound."""
 
 
 class NotInInterface(LookupError):
@@ -29,11 +29,11 @@ class NotInInterface(LookupError):
 
 
 class Interface(NamedTuple):
-    """What decides the layout of every structure of one running hypervisor.
+    """Everything that determines the layouts of one running hypervisor.
 
-    A number is 0 where the hypervisor has no such hypercall: domctl and sysctl in 2006, dom0_op ever since.
-    `assumed`: the layouts are those of an older release, which the user assumes to fit; `taken` are the
-    numbers of domctl and sysctl that such a hypervisor takes, 0 for that of the layouts.
+    A number is 0 if the hypervisor has no such hypercall: domctl and sysctl in 2006, dom0_op since then.
+    `assumed`: the layouts are those of an older release, chosen by the user; `taken` are the numbers of
+    domctl and sysctl that such a hypervisor accepts, 0 for that of the layouts.
     """
 
     xen: Release
@@ -46,17 +46,17 @@ class Interface(NamedTuple):
     taken: tuple[int, int] = (0, 0)
 
     def number(self, family: str) -> int | None:
-        """The interface number that is sent in calls of a family; None of those that have none."""
+        """The interface number that is sent in calls of a family; None for families without one."""
         taken = dict(zip(("domctl", "sysctl"), self.taken))
         return taken.get(family) or self.layout_number(family)
 
     def layout_number(self, family: str) -> int | None:
-        """The number that the layouts of a family have; None of those that have none."""
+        """The number of the layouts of a family; None for families without one."""
         numbers = {"domctl": self.domctl, "sysctl": self.sysctl, "dom0_op": self.dom0_op}
         return numbers.get(family)
 
     def version(self, family: str) -> Version:
-        """What the bounds of a family are compared with. NotInInterface where the family is absent."""
+        """The version to compare with the bounds of a family. NotInInterface if the family is absent."""
         number = self.layout_number(family)
         if number == 0:
             raise NotInInterface(f"Xen {self.xen[0]}.{self.xen[1]} has no {family}")
@@ -112,9 +112,9 @@ def pad(size: int, start: Bound = None, stop: Bound = None) -> Row:
 class Table:
     """The rows of one structure for all versions of its family.
 
-    `name` is the C name of the structure; `family` says what its bounds count: "domctl", "sysctl" and
-    "dom0_op" interface numbers, "xen" releases. `start` and `stop` bound the versions in which the structure
-    exists. `before` gives the structure that dom0_op had for the same.
+    `name` is the C name of the structure; `family` is the unit of its bounds: "domctl", "sysctl" and
+    "dom0_op" interface numbers, or "xen" releases. `start` and `stop` bound the versions with this structure.
+    `before` returns the corresponding structure of dom0_op.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Table:
         self._compiled: dict[tuple[Version, str], Layout] = {}
 
     def at(self, interface: Interface) -> "Layout":
-        """The layout in one interface, compiled on first use. NotInInterface where it is absent."""
+        """The layout in one interface, compiled on first use. NotInInterface if it is absent."""
         if self.before and interface.dom0_op:
             return self.before().at(interface)
         key = interface.version(self.family), interface.byteorder
@@ -149,7 +149,8 @@ class Table:
 
 
 def nested(prefix: str, table: Table, start: Bound = None, stop: Bound = None) -> list[Row]:
-    """The rows of a structure inside another, named PREFIX.FIELD; own bounds and those given both hold."""
+    """The rows of a structure inside another, named PREFIX.FIELD; the bounds of the rows and the given ones
+    both apply."""
     outer = Span.of(start, stop)
     return [
         row._replace(name=row.name and f"{prefix}.{row.name}", start=span.start, stop=span.stop)
@@ -184,7 +185,7 @@ class Layout:
         self.index = {field: index for index, field in enumerate(self.names)}
 
     def _add(self, row: Row) -> str:
-        """Place a row; answers its struct code."""
+        """Place a row; returns its struct code."""
         code = U64 if row.code == HANDLE else row.code
         unit = struct.calcsize(self.order + code)
         size = unit * row.length
@@ -207,7 +208,7 @@ class Layout:
         return code if row.length == 1 else f"{size}s"
 
     def values(self, fields: Mapping[str, Any]) -> list[Any]:
-        """What codec.pack() takes; fields not given are zero, unknown ones a TypeError."""
+        """The arguments of codec.pack(); missing fields are zero, unknown ones a TypeError."""
         values = self._zero.copy()
         for name, value in fields.items():
             position = self.index.get(name)
@@ -218,13 +219,13 @@ class Layout:
         return values
 
     def pack(self, fields: Mapping[str, Any]) -> bytes:
-        """The structure as bytes. struct.error when a value does not fit its field."""
+        """The structure as bytes. struct.error if a value does not fit its field."""
         return self.codec.pack(*self.values(fields))
 
     def item(self, position: int, value: Any) -> Any:
-        """What codec.pack() takes for one field. struct.error when it is no array, or one of another size.
+        """The argument of codec.pack() for one field. struct.error for a wrong number of items.
 
-        Bytes may be fewer than there are in the field: the rest is zero, as behind a string.
+        Bytes may be shorter than the field: the rest is zero, as after a string.
         """
         array, size = self.arrays.get(position), self.bytewise.get(position)
         if array is not None:
@@ -234,7 +235,7 @@ class Layout:
         return value
 
     def decode(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What codec.unpack() gave, arrays of words as tuples."""
+        """The result of codec.unpack(), with arrays of words as tuples."""
         if not self.arrays:
             return values
         decoded = list(values)
@@ -243,7 +244,7 @@ class Layout:
         return tuple(decoded)
 
     def unpack(self, data: Any, offset: int = 0) -> dict[str, Any]:
-        """All fields by name. struct.error when the buffer is too short."""
+        """All fields by name. struct.error if the buffer is too short."""
         return dict(zip(self.names, self.decode(self.codec.unpack_from(data, offset)), strict=True))
 
     def __repr__(self) -> str:

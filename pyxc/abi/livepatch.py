@@ -21,7 +21,7 @@ class LivepatchOp(IntEnum):
 
 
 class State(IntEnum):
-    """What became of a patch (LIVEPATCH_STATE_*)."""
+    """The state of a patch (LIVEPATCH_STATE_*)."""
 
     CHECKED = 1
     APPLIED = 2
@@ -37,7 +37,7 @@ STATUS_STRUCT = Table(
     start=0xD,
 )  # fmt: skip
 
-# `op` is the header's `cmd`: the envelope has one of that name.
+# `op` is the header's `cmd`, because the envelope also has a `cmd`.
 _HEAD = (
     Row("op",    U32),
     pad(4, stop=(0x15, (4, 19))),

@@ -20,7 +20,7 @@ class MemFlag(Flags):
 
 
 class MapSpace(IntEnum):
-    """What add_to_physmap puts into a guest (XENMAPSPACE_*)."""
+    """The kinds of pages for add_to_physmap (XENMAPSPACE_*)."""
 
     SHARED_INFO = 0
     GRANT_TABLE = 1
@@ -31,7 +31,7 @@ class MapSpace(IntEnum):
 
 
 class Resource(IntEnum):
-    """What acquire_resource maps (XENMEM_resource_*)."""
+    """The resources for acquire_resource (XENMEM_resource_*)."""
 
     IOREQ_SERVER = 0
     GRANT_TABLE = 1

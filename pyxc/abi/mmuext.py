@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""mmuext_op (public/xen.h): what Xen does to the page tables of PV domains."""
+"""mmuext_op (public/xen.h): operations on the page tables of PV domains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MMUEXT_STRUCT = Table(
     Row("arg2", U64),
 )  # fmt: skip
 
-# No structure of the header, which has them as arguments of the hypercall.
+# Not a structure of the header, where these are arguments of the hypercall.
 ARGUMENTS_STRUCT = Table(
     "mmuext_op_arguments", "xen",
     Row("ops",   HANDLE),
@@ -27,10 +27,6 @@ ARGUMENTS_STRUCT = Table(
 _REFUSED: dict[int, str] = {
     XenErrno.EINVAL: "a page table that is mapped writable, or has an entry that Xen forbids"
 }
-PIN_L3_TABLE = Operation(
-    MMUEXT_OP, "pin_l3_table", 2, ARGUMENTS_STRUCT, changes=True, hints=_REFUSED
-)
-PIN_L4_TABLE = Operation(
-    MMUEXT_OP, "pin_l4_table", 3, ARGUMENTS_STRUCT, changes=True, hints=_REFUSED
-)
+PIN_L3_TABLE = Operation(MMUEXT_OP, "pin_l3_table", 2, ARGUMENTS_STRUCT, changes=True, hints=_REFUSED)
+PIN_L4_TABLE = Operation(MMUEXT_OP, "pin_l4_table", 3, ARGUMENTS_STRUCT, changes=True, hints=_REFUSED)
 """The list has one entry, whose `cmd` is the operation's command."""

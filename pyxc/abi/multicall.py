@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""multicall (public/xen.h): many hypercalls in one, and results wider than an int."""
+"""multicall (public/xen.h): many hypercalls in one, and 64-bit results."""
 
 from __future__ import annotations
 

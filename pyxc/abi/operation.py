@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Operations: what a hypervisor can be asked, one row each, and the envelopes in which the asking travels."""
+"""Operations of the hypervisor, one row each, and the envelopes of their hypercalls."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from pyxc.abi.layout import U16, U32, Bound, Interface, Layout, NotInInterface, 
 class Family(NamedTuple):
     """A hypercall with many commands.
 
-    `envelope` stands before the body of every command, in one structure of `size` bytes (0: no fixed size).
+    `envelope` precedes the body of every command, in one structure of `size` bytes (0: no fixed size).
     `command_argument`: the command is the hypercall's first argument and the structure's address the second;
-    otherwise the command is a field of the envelope. `extra` arguments follow the address.
-    `fixed_width`: the layout is the same for 32- and 64-bit kernels; the others exist in the kernel's width.
-    `interface`: the interface number of a family that only ever had one. `by_value`: the fields of the
-    structure are themselves the arguments that follow the command.
+    otherwise the command is a field of the envelope. `extra` arguments follow the address. `fixed_width`: the
+    layout is the same for 32-bit and 64-bit kernels; other families have the kernel's width. `interface` is
+    the interface number of a family that always had the same. `by_value`: the fields of the structure are
+    themselves the arguments after the command.
     """
 
     name: str
@@ -30,18 +30,18 @@ class Family(NamedTuple):
 
     @property
     def versions(self) -> str:
-        """Which interface number counts its layouts: its own, or none ("xen": the release)."""
+        """The interface number that its layouts depend on: its own, or none ("xen": the release)."""
         return self.name if self.name in ("domctl", "sysctl", "dom0_op") else "xen"
 
 
 _NUMBERED = (Row("cmd", U32), Row("interface_version", U32))
 
 DOM0_OP = Family("dom0_op", 7, _NUMBERED, 136, command_argument=False, fixed_width=True)
-"""All of the toolstack's operations until August 2006; the number is platform_op's since."""
+"""All operations of the toolstack until August 2006; the number is now that of platform_op."""
 DOMCTL = Family(
     "domctl", 36, (*_NUMBERED, Row("domid", U16), pad(6)), 144, command_argument=False, fixed_width=True
 )
-"""Its domain is `domid` here, since the body of getdomaininfo has a `domain` too."""
+"""Its domain is `domid` here, because the body of getdomaininfo also has a `domain`."""
 SYSCTL = Family("sysctl", 35, _NUMBERED, 136, command_argument=False, fixed_width=True)
 MEMORY_OP = Family("memory_op", 12)
 XEN_VERSION = Family("xen_version", 17)
@@ -54,7 +54,7 @@ EVENT_CHANNEL_OP = Family("event_channel_op", 32, fixed_width=True)
 PHYSDEV_OP = Family("physdev_op", 33)
 HVM_OP = Family("hvm_op", 34, fixed_width=True)
 DM_OP = Family("dm_op", 41, (Row("op", U32), pad(4)), command_argument=False)
-"""Its structure is the first of several buffers; the domain is no part of it."""
+"""Its structure is the first of several buffers, and does not include the domain."""
 HYPFS_OP = Family("hypfs_op", 42, fixed_width=True, by_value=True)
 MMUEXT_OP = Family("mmuext_op", 26, command_argument=False, by_value=True)
 """Its commands are in a list that is one of its arguments."""
@@ -69,25 +69,25 @@ class Listing(NamedTuple):
 
 
 class Stride(NamedTuple):
-    """What fills a buffer: structures, as many as a field says ("": the result of the call)."""
+    """A buffer of structures, whose number is in a field ("": in the result of the call)."""
 
     item: Table
     filled: str
 
 
 class Operation:
-    """One thing that a hypervisor can be asked.
+    """One operation of the hypervisor.
 
-    `changes` says whether it alters the hypervisor or a domain; read-only handles refuse those, and a domain
-    that is changed is looked at first. `populates`: it gives memory to frames that are populated on demand,
-    so where a guest has such it changes something, too. `wide`: its result may need more than an int, so it
-    is sent as a multicall of one entry. `body` is the structure of its fields; `fixed` those that make it
-    this operation where one command does several things. It exists in the versions [start, stop) that have
-    its structure.
-    `before` gives the dom0_op that did the same when there was neither domctl nor sysctl. `retry_on`: after
-    which errnos it is issued again, and how often at most (None: without limit). `listing`: its fields, if it
-    fills a list. `strides`: its buffers that are filled with structures. `hints`: what an errno of this
-    operation means, for people. `stable`: its interface number is 0 in every release.
+    `changes` says whether it makes changes to the hypervisor or a domain; read-only handles refuse those, and
+    the identity of a domain is checked before. `populates`: it populates frames on demand, so it also makes
+    changes to a guest with such memory. `wide`: its result may need 64 bits, so it is sent as a multicall of
+    one entry. `body` is the structure of its fields; `fixed` are the fields that select this operation if one
+    command does several things. It exists in the versions [start, stop) that have its structure.
+
+    `before` returns the dom0_op for the same before domctl and sysctl. `retry_on`: the errnos after which it
+    is repeated, and how often at most (None: no limit). `listing`: its fields, if it fills a list. `strides`:
+    its buffers of structures. `hints`: explanations of errnos of this operation. `stable`: its interface
+    number is 0 in every release.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Operation:
         self._layouts: dict[Interface, Layout] = {}
 
     def spoken(self, interface: Interface) -> "Operation":
-        """The operation by which one interface asks for this: itself, or its dom0_op."""
+        """The operation of one interface for this: itself, or its dom0_op."""
         return self.before() if self.before and interface.dom0_op else self
 
     @property
@@ -125,7 +125,7 @@ class Operation:
         return f"{self.family.name}.{self.name}"
 
     def at(self, interface: Interface) -> Layout:
-        """Envelope, body and tail padding as one structure. NotInInterface where this Xen has none."""
+        """Envelope, body and tail padding as one structure. NotInInterface if this Xen does not have it."""
         layout = self._layouts.get(interface)
         if layout is None:
             layout = self._layouts[interface] = self._made(interface)

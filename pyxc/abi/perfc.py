@@ -16,7 +16,7 @@ class PerfcOp(IntEnum):
     QUERY = 2
 
 
-# `op` is the header's `cmd`: the envelope has one of that name.
+# `op` is the header's `cmd`, because the envelope also has a `cmd`.
 PERFC_OP_STRUCT = Table(
     "xen_sysctl_perfc_op", "sysctl",
     Row("op",          U32),

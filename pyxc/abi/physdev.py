@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""physdev_op (public/physdev.h): interrupts of devices. Its structures follow the kernel's width."""
+"""physdev_op (public/physdev.h): interrupts of devices. Its structures depend on the kernel's word size."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """sysctl get_pmstat and pm_op (public/sysctl.h): performance and idle states of physical cpus.
 
-Bounds are sysctl interface numbers; 6 is that of Xen 3.2 to 3.4, of which 3.3 is the first with get_pmstat
-and 3.4 the first with pm_op.
+Bounds are sysctl interface numbers; 6 is that of Xen 3.2 to 3.4: get_pmstat exists since 3.3, pm_op since
+3.4.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GET_CPUFREQ_PARA: Final = 0x11
 """pm_op.cmd of the cpufreq governor's parameters."""
 XEN_SYSCTL_PM_OP_GET_MAX_CSTATE: Final = 0x22
 XEN_SYSCTL_CX_UNLIMITED: Final = 0xFFFFFFFF
-"""The deepest C-state that may be used when there is no limit."""
+"""The deepest allowed C-state if there is no limit."""
 CPUFREQ_NAME_LEN: Final = 16
 """Bytes for the name of a governor or driver."""
 
@@ -86,10 +86,10 @@ CX_STRUCT = Table(
     start=_XEN_3_3,
 )  # fmt: skip
 
-# `op` is the header's `cmd`: the envelope has one of that name.
+# `op` is the header's `cmd`, because the envelope also has a `cmd`.
 _OP_HEAD = (Row("op", U32), Row("cpuid", U32))
 
-# The parameters of the governor "ondemand" are zero when there is another one.
+# The parameters of the governor "ondemand" are zero under another governor.
 PARA_STRUCT = Table(
     "xen_sysctl_pm_op", "sysctl",
     *_OP_HEAD,

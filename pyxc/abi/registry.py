@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Operations by the name of their hypercall and their own: what raw calls are looked up by."""
+"""Operations by the name of their hypercall and their own name, for raw calls."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def of_family(family: Family) -> dict[str, Operation]:
 
 
 def named(family: Family, name: str) -> Operation:
-    """The operation of a hypercall with a name. ValueError, with the nearest names, when there is none."""
+    """The operation of a hypercall with a name. ValueError, with similar names, if there is none."""
     known = of_family(family)
     if name not in known:
         near = ", ".join(difflib.get_close_matches(name, known)) or ", ".join(sorted(known))

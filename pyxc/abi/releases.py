@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which interface numbers each Xen release speaks."""
+"""The interface numbers of each Xen release."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ RELEASES: Final[tuple[Interface, ...]] = (
     Interface((4, 22), 0x18, 0x16),
     Interface((4, 23), 0x18, 0x16),  # UNRELEASED
 )
-"""Every known interface, oldest first. No point release changed it but 4.10.1.
+"""Every known interface, oldest first. The only point release that changed it is 4.10.1.
 
-Before 3.1 structures were as wide as the kernel that asked; they are the same for all since.
+Before 3.1 structures depended on the calling kernel's word size; since then they are the same for all.
 """
 
 BEFORE_DOMCTL: Final[tuple[Interface, ...]] = (
@@ -52,19 +52,19 @@ BEFORE_DOMCTL: Final[tuple[Interface, ...]] = (
 """The interfaces of the time when the toolstack had one hypercall, dom0_op. That Xen ran on PowerPC, too."""
 
 UNRELEASED: Final[Release] = (4, 23)
-"""What Xen's development tree calls itself: its row is the tree of 2026-08-20, whose public headers have the
-structures of 4.22. They can change until it is released, under the same numbers."""
+"""The version of Xen's development tree: its row is for the tree of 2026-08-20, whose public headers have the
+structures of 4.22. They can change until the release, under the same numbers."""
 
 OLDEST: Final[Release] = RELEASES[0].xen
 NEWEST: Final[Release] = max(interface.xen for interface in RELEASES if interface.xen != UNRELEASED)
-"""The newest that is released."""
+"""The newest release."""
 _RANGE: Final = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
 
 
 def numbers(release: Release) -> tuple[int, int]:
-    """The (domctl, sysctl) numbers that a release should speak.
+    """The expected (domctl, sysctl) numbers of a release.
 
-    Of an unknown release those of the nearest known one below (or the oldest): a first guess for probing.
+    For an unknown release those of the nearest older one (or the oldest): a first guess for probing.
     """
     known = [interface for interface in RELEASES if interface.xen <= release] or RELEASES[:1]
     return known[-1].domctl, known[-1].sysctl
@@ -76,7 +76,7 @@ def candidates(family: str) -> tuple[int, ...]:
 
 
 def known(release: Sequence[int]) -> Release:
-    """A release whose structures are known. ValueError for any other."""
+    """A release with known structures. ValueError for any other."""
     found = next((interface.xen for interface in RELEASES if interface.xen == tuple(release)), None)
     if found is None:
         text = ".".join(map(str, release))
@@ -85,7 +85,7 @@ def known(release: Sequence[int]) -> Release:
 
 
 def parsed(text: str) -> Release:
-    """A known release as text, "4.22". ValueError."""
+    """A known release from a string like "4.22". ValueError."""
     parts = text.split(".")
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
         raise ValueError(f"{text!r} is not a Xen release such as 4.22")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The way of a call: how an operation becomes a hypercall, and an answer a record."""
+"""The path of a call: from an operation to a hypercall, and from its result to a record."""

@@ -22,9 +22,9 @@ Column = Sequence[int] | int
 
 
 class Batch(NamedTuple):
-    """What came back: for each call its result (or -errno), its structure, and its buffers by name.
+    """The results: for each call its result (or -errno), its structure, and its buffers by name.
 
-    The structures are bytes in `answers`, or what a reader made of them in `records`.
+    The structures are bytes in `answers`, or records of a reader in `records`.
     """
 
     results: list[int]
@@ -42,9 +42,9 @@ def run(
     reader: Reader[Any] | None,
     refuse: Callable[[int], Exception],
 ) -> Batch:
-    """Issue `count` calls, AT_ONCE in a multicall. `refuse` makes the exception for one that fails.
+    """Issue `count` calls, AT_ONCE in a multicall. `refuse` creates the exception for a failed multicall.
 
-    `reader` makes records of whole structures, where the hypervisor wrote them.
+    `reader` creates records directly from the memory of whole structures.
     """
     whole = Batch([], [], [], plan.layout, {name: [] for name in columns if name in plan.layout.handles})
     for start in range(0, count, AT_ONCE):
@@ -97,7 +97,7 @@ class _Part:
             arena.release(total)
 
     def _fill(self, arena: Arena) -> None:
-        """One int for all goes into the structure that the others are copies of."""
+        """An int for all calls goes into the structure that is copied for each."""
         plan, at = self._plan, arena.address + self._tail
         same = dict[str, Any]()
         columns = []
@@ -121,7 +121,7 @@ class _Part:
             raise ValueError(f"{plan.operation.full_name}: {self._misfits()}: {error}") from error
 
     def _misfits(self) -> str:
-        """Names of the columns with values that their fields cannot hold."""
+        """Names of the columns with values that do not fit their fields."""
         sizes = self._plan.layout.sizes
         return ", ".join(
             name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one place where operations become hypercalls: picks the layout, packs, traces, retries, raises."""
+"""The one place that turns operations into hypercalls: it selects layouts, packs, traces, retries, raises."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SPACE = 4096
 _NOTHING: Final[Mapping[str, bytes]] = {}
 
 Trace = Callable[[Operation, Mapping[str, Any], int, Mapping[str, Any], float], None]
-"""Told of every call: operation, fields that went in, result, fields that came out, seconds."""
+"""Called for every call: operation, input fields, result, output fields, seconds."""
 
 
 class Reply(NamedTuple):
-    """What came back: the hypercall's result, the structure as bytes, and the buffers' contents by name."""
+    """The hypercall's result, the returned structure as bytes, and the contents of buffers by name."""
 
     result: int
     answer: bytes
@@ -47,15 +47,15 @@ class Reply(NamedTuple):
         return value if array is None else array.unpack(value)
 
     def buffer(self, name: str) -> bytes:
-        """What a buffer holds; of one of no bytes Xen got the null handle."""
+        """The contents of a buffer; for an empty buffer Xen got the null handle."""
         return self.buffers.get(name, b"")
 
     def reported(self, name: str, most: int, least: int = 0) -> int:
-        """A field that says how much there is. DecodeError where that makes no sense."""
+        """A field with a reported number or size. DecodeError if it is out of range."""
         return answers.number(name, self.field(name), most, least)
 
     def __getitem__(self, name: Any) -> Any:
-        """A field by its name; by a number or a slice what is there in the tuple."""
+        """A field by its name; with a number or a slice an item of the tuple."""
         return self.field(name) if isinstance(name, str) else tuple.__getitem__(self, name)
 
     def fields(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Reply(NamedTuple):
         return f"<Reply {self.layout.name}: result={self.result}{shown}>"
 
     def record(self, reader: Reader[R]) -> R:
-        """The structure behind the envelope as a record."""
+        """The structure after the envelope as a record."""
         return reader.one(self.answer, self.layout.body)
 
 
@@ -77,7 +77,7 @@ _reply: Callable[[tuple[int, bytes, Layout, Mapping[str, bytes]]], Reply] = part
 
 
 class Caller:
-    """Issues operations on one link with one interface. Threads: may be used by many."""
+    """Issues operations on one link with one interface. Threads: safe to share."""
 
     def __init__(
         self, link: Link, interface: Interface, readonly: bool = False, trace: Trace | None = None
@@ -97,12 +97,12 @@ class Caller:
         return f"<Caller of {self.link.target}>"
 
     def call(self, operation: Operation, domid: int | None = None, /, **fields: Any) -> Reply:
-        """Ask the hypervisor for one operation.
+        """Issue one operation.
 
-        Fields carry their C names (nested ones, as "arch.flags", through **{...}). A field that is a guest
-        handle takes bytes (the buffer's contents), an int (a buffer of so many zero bytes; 0 is the null
-        handle), or an Address. Raises ReadOnlyError, TypeError for an unknown field, ValueError for a value
-        that does not fit, and a HypercallError when the hypervisor refuses.
+        Fields have their C names (nested ones, such as "arch.flags", through **{...}). A field that is a
+        guest handle takes bytes (the buffer's contents), an int (a buffer of that many zero bytes; 0 is the
+        null handle), or an Address. Raises ReadOnlyError, TypeError for an unknown field, ValueError for a
+        value that does not fit, and HypercallError if the hypervisor refuses.
         """
         plan = self._plans.get(operation)
         if plan is None or plan.refused:
@@ -141,7 +141,7 @@ class Caller:
         return result
 
     def dm_op(self, operation: Operation, domid: int, /, *buffers: bytes, **fields: Any) -> Reply:
-        """Ask for a device model operation. Buffers behind its structure come back as "1", "2" and so on."""
+        """Issue a device model operation. Buffers after its structure are returned as "1", "2" and so on."""
         plan = self._ready(operation)
         values = plan.zero.copy()
         plan.fill(values, fields)
@@ -156,7 +156,7 @@ class Caller:
         return Reply(result, answer, plan.layout, named)
 
     def refuse_to_populate(self, what: str, domid: int) -> None:
-        """ReadOnlyError on a read-only handle where a domain has memory that is populated when read."""
+        """ReadOnlyError on a read-only handle if a domain has memory that reading would populate."""
         from pyxc.abi import memory
 
         if not self.readonly or not self.supports(memory.GET_POD_TARGET):
@@ -173,7 +173,7 @@ class Caller:
             )
 
     def restrict(self, domid: int) -> None:
-        """Leave the link nothing but the memory and the device model operations of one domain, for good."""
+        """Permanently restrict the link to the memory and the device model operations of one domain."""
         result = self.link.restrict(domid)
         if result < 0:
             hint = "it is already restricted to another domain" if result == -errno.EINVAL else ""
@@ -199,7 +199,7 @@ class Caller:
     def _issue(
         self, plan: Plan, values: list[Any], placements: tuple[Placement, ...]
     ) -> tuple[int, bytes, Sequence[bytes]]:
-        """Call until there is an answer, each time from the same bytes: Xen leaves progress in its copy."""
+        """Call until there is a result, each time with the same bytes: Xen keeps its progress in its copy."""
         request = plan.request(values)
         tries = 0
         while True:
@@ -220,14 +220,14 @@ class Caller:
                 return result, answer, buffers
 
     def _multicall_of_one(self, plan: Plan, request: bytes) -> tuple[int, bytes, Sequence[bytes]]:
-        """A call whose result needs 64 bits: the entry of a multicall holds them."""
+        """A call with a 64-bit result: the entry of a multicall has space for it."""
         failed, found = together.issue(self._exchange, self.interface, [(plan, request)])
         return (*found[0], ()) if found else (failed, b"", ())
 
     def _measure(self, plan: Plan, values: list[Any], placements: Mapping[str, Placement]) -> None:
-        """Under assumed layouts: ask once with more space than it takes, and see how much is written to it.
+        """For assumed layouts: call once with too much space, and measure how much of it is written.
 
-        VersionMismatch where that is not what the layouts say.
+        VersionMismatch if that differs from the layouts.
         """
         unmeasured = {
             name: stride
@@ -242,7 +242,7 @@ class Caller:
             roomy = tuple((at, _with_space(content, filler)) for at, content in placements.values())
             result, answer, buffers = self._issue(plan, values.copy(), roomy)
             if result < 0:
-                return  # it is asked again as it is wanted, and fails as it fails
+                return  # the real call follows, and reports the failure
             for name, content in zip(placements, buffers):
                 written[name] = max(written[name], len(content.rstrip(filler)))
         for name, (item, filled) in unmeasured.items():
@@ -260,7 +260,7 @@ class Caller:
         return errors.VersionMismatch(errno.EINVAL, operation.full_name, interface_version=version, hint=hint)
 
     def read(self, operation: Operation, record: Record[R], domid: int | None = None) -> R:
-        """Ask for an operation that takes no more than a domain, and answer a record of its body."""
+        """Issue an operation that needs at most a domain, and return a record of its body."""
         answer: R | int = (self._questions.get(operation) or self._question(operation, record))(domid)
         if isinstance(answer, int):
             raise self.error(operation, -answer, domid)
@@ -269,7 +269,7 @@ class Caller:
     def read_list(
         self, operation: Operation, record: Record[R], size: int, most: int, **fields: Any
     ) -> list[R]:
-        """Ask for a list of at most `most` records of `size` bytes; decode them where they were written."""
+        """Read a list of at most `most` records of `size` bytes; decode them in place."""
         buffer, filled = _listing(operation)
         with self.held(operation, None, buffer, most * size) as call:
             return record.at(self.interface).all(call.items(filled, size, most, fields))
@@ -278,19 +278,20 @@ class Caller:
     def listing(
         self, operation: Operation, domid: int | None, size: int, most: int
     ) -> Iterator[Callable[..., memoryview]]:
-        """A way to ask for lists of at most `most` items of `size` bytes, each time into the same memory.
+        """A function that reads lists of at most `most` items of `size` bytes, each time into the same
+        memory.
 
-        `ask(**fields)` returns the items as bytes, where the hypervisor wrote them, until it is asked again.
+        `ask(**fields)` returns the items as bytes, in place, valid until the next call.
         """
         buffer, filled = _listing(operation)
         with self.held(operation, domid, buffer, most * size) as call:
             yield lambda **fields: call.items(filled, size, most, fields)
 
     def held(self, operation: Operation, domid: int | None, buffer: str, size: int) -> HeldCall:
-        """An operation to be issued again and again with the same buffer of `size` bytes for one handle.
+        """An operation that is issued repeatedly with the same buffer of `size` bytes for one handle.
 
-        It can be read and written between the calls, and after one that was interrupted: what the hypervisor
-        had done by then is not lost with the result.
+        The buffer can be read and written between calls, and after an interrupted call, so that the
+        hypervisor's progress is not lost with the result.
         """
         return HeldCall(self, self._ready(operation), domid, buffer, size)
 
@@ -313,11 +314,11 @@ class Caller:
     def batch(
         self, operation: Operation, count: int, record: Record[R] | None = None, /, **columns: Column
     ) -> Batch:
-        """Ask for one operation many times, in as few hypercalls as possible (multicall).
+        """Issue one operation many times, in as few hypercalls as possible (multicall).
 
         A column is a sequence of `count` ints, or one int for all. For a guest handle it is the size in bytes
-        of the zeroed buffer that each call gets. With `record`, which binds the operation itself, the answers
-        come as records. Failures are in the results; nothing is raised for them.
+        of the zeroed buffer of each call. With `record`, which binds the operation itself, the results are
+        records. Failures are in the results; they raise nothing.
         """
         plan = self._ready(operation)
         if self.readonly and operation.populates:
@@ -375,7 +376,7 @@ class Caller:
             return error
 
     def supports(self, operation: Operation) -> bool:
-        """Whether this hypervisor's interface, and the kernel between, have an operation."""
+        """Whether this hypervisor's interface, and the kernel in between, have an operation."""
         if operation in self._plans:
             return True
         if operation not in self._absent:
@@ -386,11 +387,11 @@ class Caller:
         return False
 
     def has_field(self, operation: Operation, field: str) -> bool:
-        """Whether an operation has a field in this interface. Unsupported where there is no operation."""
+        """Whether an operation has a field in this interface. Unsupported if there is no such operation."""
         return field in (self._plans.get(operation) or self._plan(operation)).layout.index
 
     def _ready(self, operation: Operation) -> Plan:
-        """An operation's plan; ReadOnlyError when it changes something and the handle may not."""
+        """An operation's plan; ReadOnlyError if it makes changes and the handle is read-only."""
         plan = self._plans.get(operation) or self._plan(operation)
         if plan.refused:
             raise errors.ReadOnlyError(f"{operation.full_name} makes changes, and this handle is read-only")
@@ -411,7 +412,7 @@ class Caller:
             raise errors.Unsupported(errno.ENOSYS, operation.full_name, hint=hint)
 
     def error(self, operation: Operation, number: int, domid: int | None) -> errors.HypercallError:
-        """The exception for an errno that an operation came back with."""
+        """The exception for the errno of an operation."""
         spoken = operation.spoken(self.interface)
         version = 0 if spoken.stable else self.interface.number(spoken.family.name)
         hint = (self.restriction if number == errno.EPERM else "") or operation.hints.get(number, "")
@@ -419,7 +420,7 @@ class Caller:
 
     @property
     def restriction(self) -> str:
-        """Why a restricted handle is refused things, "" for one that is not."""
+        """The hint for refusals of a restricted handle, "" for other handles."""
         if self.restricted_to is None:
             return ""
         return (
@@ -429,7 +430,7 @@ class Caller:
 
 
 def _with_space(content: bytes | int, filler: bytes) -> bytes:
-    """A buffer with space behind it for structures that are up to four times as large, all of it marked."""
+    """A buffer with space for structures up to four times as large, filled with a pattern."""
     start = b"" if isinstance(content, int) else content
     size = content if isinstance(content, int) else len(content)
     return start.ljust(4 * size + _SPACE, filler)
@@ -480,7 +481,7 @@ class HeldCall:
         return self.view[: found * size]
 
     def __call__(self, **fields: Any) -> Reply:
-        """Issue it. HypercallError when the hypervisor refuses."""
+        """Issue it. HypercallError if the hypervisor refuses."""
         caller, plan = self._caller, self._plan
         values = plan.begin(self._domid, fields)
         plan.fill(values, {**fields, **self._given})
@@ -501,7 +502,7 @@ class HeldCall:
 
 
 def _again(operation: Operation, number: int, tries: int) -> bool:
-    """Whether an errno asks for the same call once more, as the row of the operation says."""
+    """Whether to repeat the call after an errno, according to the row of the operation."""
     if number != ERESTART and number not in operation.retry_on:
         return False
     limit = operation.retry_on.get(number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An operation made ready for one interface: its structure, constant fields, and places of arguments."""
+"""An operation prepared for one interface: its structure, constant fields, and positions of arguments."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _DOMAIN_FIELDS = frozenset(("domid", "domain", "dom", "domain_id"))
 
 
 class Address(int):
-    """A value for a guest handle that is to be passed on as it is: for raw calls, and to see them refused."""
+    """A value for a guest handle that is passed on unchanged: for raw calls, and for tests of refusals."""
 
 
 class Plan:
-    """Threads: never changes, may be used by many."""
+    """An immutable, prepared operation. Threads: safe to share."""
 
     def __init__(self, asked: Operation, interface: Interface, refused: bool) -> None:
         operation = asked.spoken(interface)
@@ -57,19 +57,19 @@ class Plan:
         self._single = frozenset(range(len(self.layout.names))) - arrays
 
     def begin(self, domid: int | None, fields: Mapping[str, Any]) -> list[Any]:
-        """The values to fill, with the domain in its place. TypeError for a call that forgot its domain."""
+        """The initial values, with the domain filled in. TypeError for a call without its domain."""
         values = self.zero.copy()
         if self.domain is None:
             return values
         if domid is not None:
             values[self.domain] = domid
         elif self.operation.family is not SYSCTL and self.layout.names[self.domain] not in fields:
-            # Zero is dom0. A sysctl names a domain only where that is what it is about.
+            # Zero is dom0. A sysctl has a domid only if it is about a domain.
             raise TypeError(f"{self.operation.full_name} needs the domid of a domain")
         return values
 
     def fill(self, values: list[Any], fields: Mapping[str, Any]) -> tuple[Placement, ...]:
-        """Put fields in their places; answers those that are buffers, in the order given."""
+        """Fill in fields; returns those that are buffers, in the given order."""
         placements = []
         for name, value in fields.items():
             position = self.layout.index.get(name)
@@ -85,14 +85,14 @@ class Plan:
         return tuple(placements)
 
     def _array(self, name: str, position: int, value: Any) -> Any:
-        """What goes into a field that is an array. ValueError for another number of items, or no items."""
+        """The value for an array field. ValueError for a wrong number of items, or no sequence."""
         try:
             return self.layout.item(position, value)
         except (struct.error, TypeError) as error:
             raise ValueError(f"{self.operation.full_name}: {name} is an array ({error})") from error
 
     def buffer_size(self, name: str, value: Any) -> int:
-        """How many zero bytes a handle's buffer has. ValueError for a size out of range."""
+        """The number of zero bytes in a handle's buffer. ValueError for a size out of range."""
         return arguments.natural(f"{self.operation.full_name}: the size of {name}", value, _BUFFER_MOST)
 
     def request(self, values: list[Any]) -> bytes:
@@ -105,7 +105,7 @@ class Plan:
             ) from error
 
     def buffer_names(self, fields: Mapping[str, Any]) -> list[str]:
-        """Names of the fields that fill() took for buffers."""
+        """Names of the fields that fill() treats as buffers."""
         return [
             name
             for name, value in fields.items()
@@ -113,6 +113,6 @@ class Plan:
         ]
 
     def body(self, answer: bytes) -> dict[str, Any]:
-        """The fields behind the envelope, by name."""
+        """The fields after the envelope, by name."""
         fields = self.layout.unpack(answer)
         return {name: fields[name] for name in self.layout.names[self.body_at :]}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finds out, with harmless calls, which interface a hypervisor speaks."""
+"""Detects, with harmless calls, the interface versions of a hypervisor."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pyxc.link import Link, unrecorded
 
 _RECORD_SPACE, _UNKNOWN_RECORD_SPACE = 256, 4096
 _AHEAD = 64
-"""How many numbers after the newest known one are tried under an assumed release; a release takes one."""
+"""How many numbers after the newest known one to try for an assumed release; a release uses one."""
 _ELSEWHERE = {"aarch64": "64-bit Arm", "armv": "Arm", "riscv": "RISC-V", "powerpc": "PowerPC", "ppc": "Power"}
-"""Architectures with other structures, by how the kinds of guests that a hypervisor runs are called."""
+"""Architectures with other structures, by the names of a hypervisor's kinds of guests."""
 
 
 def interface_of(link: Link, assume: Release | None = None) -> Interface:
     """The interface of the hypervisor behind a link.
 
-    `assume` names a Xen release whose structures are used, for an expert before a hypervisor that is newer
-    than pyxc; see _assumed(). Raises VersionMismatch when no known version is accepted or structures have
-    another size, Unsupported on another architecture than x86-64, NotXenError outside dom0.
+    `assume` is a Xen release whose structures are used, for experts with a hypervisor newer than pyxc; see
+    _assumed(). Raises VersionMismatch if no known version is accepted or structures have a different size,
+    Unsupported on another architecture than x86-64, NotXenError outside dom0.
     """
     xen = _release(link)
     if assume is not None:
@@ -46,10 +46,11 @@ def interface_of(link: Link, assume: Release | None = None) -> Interface:
 
 
 def _assumed(link: Link, xen: Release, assume: Release) -> Interface:
-    """The structures of a known release with the numbers that this hypervisor takes: its own, or newer ones.
+    """The structures of a known release with the numbers that this hypervisor accepts: its own, or newer
+    ones.
 
-    What can be measured is: the size of a domain's record here, and that of others where they are first asked
-    for. A number that is known to have other structures is refused.
+    The size of a domain's record is measured here, and that of other records on first use. A number with
+    known different structures is refused.
     """
     interface = Interface(assume, *releases.numbers(assume), byteorder=link.byteorder, assumed=True)
     _check_architecture(link, interface._replace(xen=xen))
@@ -63,7 +64,7 @@ def _assumed(link: Link, xen: Release, assume: Release) -> Interface:
 
 
 def _number_taken(link: Link, interface: Interface, family: str, answers: Callable[[Caller], bool]) -> int:
-    """The number of a family that a hypervisor takes from callers with these structures."""
+    """The number of a family that a hypervisor accepts with these structures."""
     own = interface.version(family)[0]
     newest = releases.candidates(family)[0]
     tries: list[int] = [own, *range(newest + 1, newest + 1 + _AHEAD), *releases.candidates(family)]
@@ -81,9 +82,9 @@ def _number_taken(link: Link, interface: Interface, family: str, answers: Callab
 
 
 def _check_architecture(link: Link, interface: Interface) -> None:
-    """Unsupported on another architecture than x86-64: records of some have the same size, and other fields.
+    """Unsupported on another architecture than x86-64: some have records of the same size with other fields.
 
-    A recording is of a hypervisor that was opened: it is not asked.
+    A recording is of a supported hypervisor: it is not checked.
     """
     asked = unrecorded(link)
     if asked is None:
@@ -101,7 +102,7 @@ def _check_architecture(link: Link, interface: Interface) -> None:
 
 
 def _foreign(kinds: list[str]) -> str:
-    """The architecture that kinds of guests tell of, "" for x86-64 and where they tell nothing."""
+    """The architecture according to the kinds of guests, "" for x86-64 and if they do not say."""
     for kind in kinds:
         for part, name in _ELSEWHERE.items():
             if part in kind:
@@ -115,9 +116,10 @@ def _text(release: Release) -> str:
 
 
 def _before_domctl(link: Link) -> Interface:
-    """A Xen without domctl and sysctl: the newest dom0_op that it takes, as its last took two numbers.
+    """A Xen without domctl and sysctl: the newest dom0_op that it accepts, as the last one accepted two
+    numbers.
 
-    The only big-endian Xen was PowerPC's.
+    The only big-endian Xen was that for PowerPC.
     """
     arch = "ppc64" if link.byteorder == "big" else "x86_64"
     for interface in reversed(releases.BEFORE_DOMCTL):
@@ -137,7 +139,7 @@ def _release(link: Link) -> Release:
 
 
 def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Caller], bool]) -> Interface:
-    """The first candidate that it takes: the one its release should have, then newest to oldest."""
+    """The first candidate that it accepts: that of its release, then newest to oldest."""
     for number in _candidates(guess, family):
         candidate = guess._replace(domctl=number) if family == "domctl" else guess._replace(sysctl=number)
         if answers(Caller(link, candidate)):
@@ -146,7 +148,7 @@ def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Call
 
 
 def _why_none(xen: Release, family: str) -> str:
-    """Why a hypervisor takes no known version."""
+    """Why a hypervisor accepts no known version."""
     refused = f"Xen {_text(xen)} accepted none of the known {family} versions"
     if xen < releases.OLDEST:
         return (
@@ -179,7 +181,7 @@ def _sysctl_answers(caller: Caller) -> bool:
 
 
 def _domctl_answers(caller: Caller) -> bool:
-    """Asks about a domain that cannot exist: every answer but EACCES proves that the version was taken."""
+    """Query a domain that cannot exist: every result but EACCES proves that the version was accepted."""
     try:
         caller.call(domctl.GETDOMAININFO, DOMID_INVALID)
     except errors.HypercallError as error:
@@ -188,7 +190,7 @@ def _domctl_answers(caller: Caller) -> bool:
 
 
 def _dom0_op_answers(caller: Caller) -> bool:
-    """The same question. Here EPERM comes before the number is looked at."""
+    """The same query. Here EPERM is returned before the number is checked."""
     try:
         caller.call(domctl.GETDOMAININFO, DOMID_INVALID)
     except errors.HypercallError as error:
@@ -199,10 +201,9 @@ def _dom0_op_answers(caller: Caller) -> bool:
 
 
 def _check_record_size(caller: Caller, space: int = _RECORD_SPACE) -> None:
-    """Compare the size of a getdomaininfo record with what this hypervisor really writes (dom0's, always
-    there).
+    """Compare the size of a getdomaininfo record with the size that this hypervisor writes for dom0.
 
-    The highest byte that changes in a buffer filled with either of two patterns is the record's last.
+    The highest byte that changes in a buffer filled with one of two patterns is the last of the record.
     """
     written = 0
     for filler in (b"\xa5", b"\x5a"):

@@ -19,7 +19,7 @@ _SIGNALLED = 128
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; answers its exit status. Only a fault in pyxc itself raises."""
+    """Run one command; returns its exit status. Only a bug in pyxc itself raises."""
     words = sys.argv[1:] if argv is None else list(argv)
     with warnings.catch_warnings():
         warnings.simplefilter("always", RuntimeWarning)

@@ -50,12 +50,12 @@ def seconds(text: str) -> float:
 
 
 def cpu_list(cpus: Iterable[int] | None, count: int) -> list[int] | None:
-    """A set of cpus for JSON, on a host of `count`; None for one that is not told."""
+    """A set of cpus for JSON, on a host of `count`; None for an unknown set."""
     return None if cpus is None else sorted(cpu for cpu in cpus if cpu < count)
 
 
 def cpu_text(cpus: Iterable[int] | None, count: int) -> str:
-    """A set of cpus as xl prints it on a host of `count`: "all", "none", "0-2,5"; "-" for one not told."""
+    """A set of cpus as xl prints it on a host of `count`: "all", "none", "0-2,5"; "-" for an unknown set."""
     if cpus is None:
         return "-"
     wanted = {cpu for cpu in cpus if cpu < count}

@@ -129,7 +129,7 @@ def _unmistakable(names: dict[int, str | None]) -> list[str]:
 
 
 def _asked(target: str | None, question: Callable[[pyxc.Xen], list[str]]) -> list[str]:
-    """What a hypervisor answers; nothing where none can be asked."""
+    """Candidates from the hypervisor; none if it is not available."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

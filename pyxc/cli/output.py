@@ -19,11 +19,11 @@ SCHEMA = 1
 
 
 class Closed(Exception):
-    """Nobody reads standard output any more."""
+    """The reader of standard output has gone."""
 
 
 def lines(texts: Iterable[str]) -> None:
-    """For people: each stays one line, whatever guests and files have in their names."""
+    """Text output: each item remains one line, whatever the names of guests and files."""
     for text in texts:
         write(f"{harmless(text)}\n")
 
@@ -93,7 +93,7 @@ def give_up() -> None:
 
 
 def remark(text: str) -> None:
-    """One line on standard error that is no complaint, after what was printed before.
+    """One informational line on standard error, after earlier output.
 
     If that cannot be printed, flush() says it later.
     """

@@ -83,7 +83,7 @@ class Program:
         self._groups[name] = (parser, _adder(parser))
 
     def add(self, name: str, run: Run, purpose: str) -> Parser:
-        """A new command that `run` carries out; it answers the exit status. "label get" is one of a group."""
+        """Add a command with its function `run`, which returns the exit status. "label get" is in a group."""
         group, _, word = name.rpartition(" ")
         parser = self._add_parser(group, word, purpose)
         parser.set_defaults(run=run)

@@ -23,12 +23,12 @@ def shown(name: str | None) -> str:
 
 
 def name_of(xen: pyxc.Xen, info: pyxc.DomainInfo) -> str | None:
-    """A domain's name to be shown; None, after a warning, also where xenstore cannot be asked."""
+    """A domain's name for display; None, after a warning, if xenstore is not available."""
     return pyxc.readable(xen.names.domain_name(info.domid, info.handle))
 
 
 def opened(args: argparse.Namespace) -> pyxc.Xen:
-    """The hypervisor that the options name; recorded, if they say so."""
+    """Open the hypervisor that the options select, with a recording if requested."""
     return pyxc.open(
         args.target,
         readonly=args.read_only,
@@ -43,8 +43,8 @@ def opened(args: argparse.Namespace) -> pyxc.Xen:
 def find(xen: pyxc.Xen, text: str) -> pyxc.Domain:
     """The domain with an id, a name or a UUID.
 
-    NoSuchDomain; ValueError for a number that is no id; Ambiguous when several have the name; StoreError when
-    xenstore cannot be asked for names.
+    NoSuchDomain; ValueError for an invalid id; Ambiguous if several have the name; StoreError if names cannot
+    be looked up.
     """
     try:
         return xen.domains[text]
@@ -66,7 +66,7 @@ def _meant(xen: pyxc.Xen, text: str) -> str:
 
 
 def infos(xen: pyxc.Xen, wanted: list[str]) -> tuple[list[pyxc.DomainInfo], Status]:
-    """Domains that are named, or all of them; complains of those that are not there."""
+    """The given domains, or all; reports those that do not exist."""
     if not wanted:
         return xen.domains.infos(), Status.OK
     attempt = Attempt(wanted, lambda text: find(xen, text).info())
@@ -74,7 +74,7 @@ def infos(xen: pyxc.Xen, wanted: list[str]) -> tuple[list[pyxc.DomainInfo], Stat
 
 
 class Attempt(Generic[K, T]):
-    """The same done to several things; an expected failure of one is told and does not stop the others."""
+    """An action on several things; an expected failure of one is reported and does not stop the others."""
 
     def __init__(self, things: Iterable[K], action: Callable[[K], T]) -> None:
         self.results: list[T] = []
@@ -95,7 +95,7 @@ class Attempt(Generic[K, T]):
 
     @property
     def status(self) -> Status:
-        """OK; PARTIAL when some failed; when all did, what they failed of if that is the same."""
+        """OK; PARTIAL if some failed; if all failed in the same way, the status for that failure."""
         if not self.failures:
             return Status.OK
         if self.results:

@@ -37,7 +37,7 @@ class Status(IntEnum):
 
 
 class UsageError(Exception):
-    """The command line makes no sense."""
+    """The command line is invalid."""
 
 
 class NoSuchDomain(Exception):
@@ -45,7 +45,7 @@ class NoSuchDomain(Exception):
 
 
 class Failed(Exception):
-    """The operation cannot be done, for a reason that is no error of the library."""
+    """The operation is impossible, for a reason that is not an error of the library."""
 
 
 _MEANING: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Status], ...] = (

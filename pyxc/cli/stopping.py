@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was told to end, by a signal other than SIGINT."""
+    """A signal other than SIGINT requested the end of the process."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

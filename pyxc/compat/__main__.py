@@ -15,7 +15,7 @@ _USAGE = "usage: python3 -m pyxc.compat run PROGRAM [ARGUMENT...]"
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the program that the words name. SystemExit with a message where there is none."""
+    """Run the program given by the words. SystemExit with a message if there is none."""
     if len(words) < 2 or words[0] != "run":
         raise SystemExit(_USAGE)
     program = words[1] if os.path.exists(words[1]) else shutil.which(words[1])

@@ -41,7 +41,7 @@ class Error(RuntimeError):
 
 
 class _Watched:
-    """What watch() was told; the events have this very object as their token."""
+    """The token of watch(); events have the same object."""
 
     def __init__(self, path: str, token: object) -> None:
         self.path = path
@@ -96,11 +96,11 @@ class xs:
         _told(self._nodes(transaction).write, path, value)
 
     def ls(self, transaction: str, path: str, /) -> list[str] | None:
-        """Names of the nodes below, None where there is no node."""
+        """Names of the children, None if there is no such node."""
         return _told(self._nodes(transaction).list, _text(2, path))
 
     def mkdir(self, transaction: str, path: str, /) -> None:
-        """Make a node, if there is none."""
+        """Create a node, if it does not exist."""
         _told(self._nodes(transaction).mkdir, _text(2, path))
 
     def rm(self, transaction: str, path: str, /) -> None:
@@ -155,7 +155,7 @@ class xs:
                 return _shown(event)
 
     def check_watch(self) -> tuple[str, object] | None:
-        """The same, without waiting: None when there is no event."""
+        """The same, without waiting: None if there is no event."""
         event = _told(self._watch.get, 0)
         return None if event is None else _shown(event)
 
@@ -211,7 +211,7 @@ class xs:
 
 
 def _told(action: Callable[..., T], *arguments: object) -> T:
-    """What an action answers; what it raises as the original tells it."""
+    """The result of an action, with errors in the form of the original."""
     try:
         return action(*arguments)
     except StoreError as error:
@@ -234,7 +234,7 @@ def _text(place: int, value: str) -> str:
 
 
 def _number(transaction: str) -> int:
-    """A transaction's number: hexadecimal, and 0, for none, where there is no number."""
+    """A transaction's number: hexadecimal, and 0 for none if there is no number."""
     match = _HEX.match(_text(1, transaction))
     return int(match[1], 16) & _U32 if match else 0
 

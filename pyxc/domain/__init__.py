@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Domains: who they are, and what can be asked of and done to each."""
+"""Domains: their identity, and everything that can be read from and done to each."""

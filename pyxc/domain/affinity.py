@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""On which physical cpus vcpus may and prefer to run, as each Xen says it."""
+"""On which physical cpus vcpus may and prefer to run, in the form of each Xen release."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ Cpus = frozenset[int]
 
 
 class Affinity(NamedTuple):
-    """Physical cpus on which a vcpu may run (hard) and prefers to run (soft: None before Xen 4.5)."""
+    """Physical cpus on which a vcpu may run (hard) and prefers to run (soft: None before Xen 4.5).
+
+    Example:
+
+    >>> web.vcpu(0).affinity()
+    Affinity(hard=frozenset({0, 1}), soft=frozenset({0, 1}))
+    """
 
     hard: Cpus
     soft: Cpus | None
 
 
 def read(xen: Host, domid: int, vcpu: int) -> Affinity:
-    """Of one vcpu (domctl getvcpuaffinity)."""
+    """The affinity of one vcpu (domctl getvcpuaffinity)."""
     if xen.interface.dom0_op:
         reply = xen.call(domctl.GETVCPUINFO, domid, vcpu=vcpu)
         return Affinity(_members(reply.field("cpumap"), xen.nr_cpus), None)
@@ -36,7 +42,7 @@ def read(xen: Host, domid: int, vcpu: int) -> Affinity:
 
 
 def read_many(xen: Host, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tuple[int, int], Affinity]:
-    """Of many vcpus in one multicall, by (domid, vcpu); those that vanished are left out."""
+    """The affinities of many vcpus in one multicall, by (domid, vcpu), without those that have gone."""
     if xen.interface.dom0_op:
         return _read_many_words(xen, domids, vcpus)
     maps = _Maps(xen)
@@ -53,7 +59,7 @@ def read_many(xen: Host, domids: Sequence[int], vcpus: Sequence[int]) -> dict[tu
 def _read_many_words(
     xen: Host, domids: Sequence[int], vcpus: Sequence[int]
 ) -> dict[tuple[int, int], Affinity]:
-    """In 2006 getvcpuinfo told the affinity, in one word."""
+    """In 2006 getvcpuinfo returned the affinity, in one word."""
     batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), domid=domids, vcpu=vcpus)
     words = (batch.layout.unpack(answer)["cpumap"] for answer in batch.answers)
     return {
@@ -78,7 +84,7 @@ def _has_soft(xen: Host) -> bool:
 
 
 class _Maps:
-    """The cpumaps of vcpuaffinity: two and flags that choose, or before Xen 4.5 only the hard one.
+    """The cpumaps of vcpuaffinity: two maps with flags that select them, or before Xen 4.5 only the hard one.
 
     `names` are the fields of their buffers.
     """
@@ -93,22 +99,22 @@ class _Maps:
         }
 
     def wanted(self) -> dict[str, int]:
-        """Fields that ask for all maps: enough room for every cpu of the host, in whole u64."""
+        """Fields that request all maps: enough space for every cpu of the host, in whole u64."""
         flags = {"flags": sum(_BOTH)} if self._chosen else {}
         return {**flags, **self._wanted}
 
     def given(self, hard: Cpus | None, soft: Cpus | None) -> dict[str, int | bytes]:
-        """Fields that set what is not None. A map has its cpus in order of bytes, lowest bit first."""
+        """Fields that set those that are not None. A map has its cpus in order of bytes, lowest bit first."""
         flags = {"flags": sum(flag for flag, cpus in zip(_BOTH, (hard, soft)) if cpus is not None)}
         maps = {name: bitmap.pack(cpus or (), self._nr_cpus) for name, cpus in zip(self.names, (hard, soft))}
         return {**(flags if self._chosen else {}), **self._wanted, **maps}
 
     def affinity(self, maps: Iterable[bytes]) -> Affinity:
-        """What came back in the buffers."""
+        """The affinity from the returned buffers."""
         hard, *soft = (_members(int.from_bytes(data, "little"), self._nr_cpus) for data in maps)
         return Affinity(hard, soft[0] if soft else None)
 
 
 def _members(bits: int, nr_cpus: int) -> Cpus:
-    """The cpus that there are: up to Xen 4.1 a set may have all that Xen was built for."""
+    """The existing cpus: up to Xen 4.1 a set may have all cpus that Xen was built for."""
     return frozenset(cpu for cpu in range(nr_cpus) if bits >> cpu & 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a guest is asked to do by itself: to power off, to reboot, to use less memory or fewer vcpus."""
+"""Requests that the guest itself carries out: to power off, to reboot, to use less memory or fewer vcpus."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pyxc.store.transaction import Transaction
 
 Request = Literal["poweroff", "reboot", "suspend"]
 Progress = Callable[[int, int], object]
-"""Called with the KiB that the domain owns, and with what it shall own."""
+"""Called with the KiB that the domain owns, and with the requested KiB."""
 
 ACKNOWLEDGED_S = 10.0
-"""How long a guest may take to notice a request before a fallback is tried."""
+"""How long a guest may take to accept a request before the fallback is used."""
 _SLACK_KB = 1 << 10
-"""What a domain may own above its target, as libxl has it, and how close to a target is close enough."""
+"""What a domain may own above its target, as with libxl, and how close to a target is close enough."""
 _LOOK_S = 0.1
 _GLANCE_S = 0.005
 """A guest is down while it is looked whether it has suspended."""
@@ -38,9 +38,11 @@ _STOPS_S = 10.0
 class Ask:
     """Requests to the guest of one domain, through its nodes in xenstore: `domain.ask`.
 
-    The guest decides whether it does what it is asked; Domain.shutdown() and destroy() do not ask. A request
-    needs a guest with drivers for xenstore: GuestUnable where it has none or says that it does not do this.
-    Threads: may be shared.
+    The guest decides whether it does what it is asked to; Domain.shutdown() and destroy() do not ask. A
+    request needs a guest with drivers for xenstore: GuestUnable if it has none or does not support the
+    request. Threads: safe to share.
+
+    Example:
 
     >>> web.ask.poweroff()
     >>> web.wait_shut_down(timeout=60)
@@ -55,18 +57,18 @@ class Ask:
     def poweroff(self, *, timeout: float | None = None, fallback: bool = False) -> None:
         """Ask it to shut down and power off (control/shutdown).
 
-        It returns when the request is written; with `timeout` when the guest has taken it, and when it has
-        not within so many seconds the request is withdrawn: GuestSilent. `fallback` presses the power button
-        of an HVM or PVH domain (domctl sendtrigger) instead of raising GuestUnable or GuestSilent.
-        wait_shut_down() waits for the end.
+        It returns when the request is written; with a `timeout` in seconds, when the guest has accepted it. A
+        guest that does not accept it in time raises GuestSilent, and the request is withdrawn. `fallback`
+        presses the power button of an HVM or PVH domain (domctl sendtrigger) instead of raising GuestUnable
+        or GuestSilent. wait_shut_down() waits until the domain has shut down.
         """
         self._request("poweroff", Trigger.POWER, timeout, fallback)
 
     def reboot(self, *, timeout: float | None = None, fallback: bool = False) -> None:
         """Ask it to shut down and reboot; see poweroff().
 
-        `fallback` presses the reset button, which no Xen for x86 has (Unsupported). What
-        shuts down to reboot stays, with ShutdownReason.REBOOT, until a toolstack builds it anew.
+        `fallback` presses the reset button, which no Xen for x86 has (Unsupported). A domain that shuts down
+        to reboot remains, with ShutdownReason.REBOOT, until a toolstack builds it again.
         """
         self._request("reboot", Trigger.RESET, timeout, fallback)
 
@@ -110,9 +112,10 @@ class Ask:
             return
 
     def sysrq(self, key: str) -> None:
-        """Press a key of its kernel's magic SysRq (control/sysrq): "s" syncs, "b" boots, "h" lists them."""
+        """Send a magic SysRq key to its kernel (control/sysrq): "s" syncs, "b" reboots, "h" lists all
+        keys."""
         if len(key) != 1 or not key.isascii() or not key.isprintable():
-            raise ValueError(f"key is {key!r}: it must be one printable ASCII character")
+            raise ValueError(f"key is {key!r}: expected one printable ASCII character")
         self._check_drivers(self._domain.info())
         self._xen.store.write(f"{self._home}/control/sysrq", key)
 
@@ -132,9 +135,9 @@ class Ask:
             self._domain.change(domctl.SENDTRIGGER, trigger=int(button), vcpu=0)
 
     def _check_able(self, what: Request) -> None:
-        """GuestUnable where the guest says that it does not do this, or cannot say anything.
+        """GuestUnable if the guest reports that it does not support this, or cannot report anything.
 
-        "0" in the feature's node is no, "1" is yes; old kernels leave it empty and may still do it.
+        "0" in the feature's node is no, "1" is yes; old kernels leave it empty and may still support it.
         """
         info = self._domain.info()
         feature = self._xen.store.read(f"{self._home}/control/feature-{what}")
@@ -146,9 +149,9 @@ class Ask:
             raise errors.GuestUnable(f"domain {info.domid} has shut down: there is no guest to ask")
 
     def _check_drivers(self, info: DomainInfo) -> None:
-        """GuestUnable for an HVM or PVH guest without drivers for Xen, which hears nothing.
+        """GuestUnable for an HVM or PVH guest without Xen drivers, which sees no requests.
 
-        They set the way in which it is interrupted before they use xenstore.
+        The drivers set the guest's callback interrupt before they use xenstore.
         """
         if not self._xen.store.is_introduced(info.domid):
             raise errors.GuestUnable(f"domain {info.domid} does not use xenstore: its guest cannot be asked")
@@ -157,7 +160,7 @@ class Ask:
             raise errors.GuestUnable(text)
 
     def _wait_taken(self, what: Request, timeout: float) -> None:
-        """Until the guest empties or removes the node; GuestSilent when it does not in time."""
+        """Wait until the guest empties or removes the node; GuestSilent if it does not in time."""
         path = f"{self._home}/control/shutdown"
         deadline = time.monotonic() + timeout
         with self._xen.store.watch(path) as watch:
@@ -165,7 +168,7 @@ class Ask:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise errors.GuestSilent(
-                        f"the guest of domain {self._domain.domid} has not taken the request to {what}"
+                        f"the guest of domain {self._domain.domid} has not accepted the request to {what}"
                         f" within {timeout:g} s"
                     )
                 if self._domain.info().shutdown_reason is not None:
@@ -185,11 +188,11 @@ class Ask:
         return self._xen.store.transact(clear)
 
     def set_memory(self, kb: int, *, timeout: float | None = None, progress: Progress | None = None) -> None:
-        """Ask its balloon driver to own that much memory (memory/target), and let Xen give no more.
+        """Ask its balloon driver to change its memory (memory/target), and adjust Xen's limit.
 
-        ValueError above what it was built for (memory/static-max). It returns when the request is written;
-        with `timeout` when the domain owns so much, to 1 MiB: GuestSilent when it does not in time. The
-        request stays. `progress` is called with the KiB that it owns and shall own.
+        ValueError for more than it was built with (memory/static-max). It returns when the request is
+        written; with a `timeout` in seconds, when the domain owns that much, to 1 MiB, else it raises
+        GuestSilent, and the request remains. `progress` is called with the owned and the requested KiB.
         """
         arguments.natural("kb", kb, 2**53, 1)
         info = self._domain.info()
@@ -201,7 +204,7 @@ class Ask:
             self._wait_memory(kb, timeout, progress)
 
     def _write_target(self, info: DomainInfo, kb: int) -> None:
-        """Xen's limit keeps its distance from the target. dom0 has none: its own memory is not limited."""
+        """Xen's limit keeps its distance from the target. dom0's memory has no limit."""
         target = self._number("memory/target")
         above = max(_SLACK_KB, info.max_memory_kb - target) if target else _SLACK_KB
         path = f"{self._home}/memory/target"
@@ -223,7 +226,8 @@ class Ask:
             self._xen.store.write(path, str(kb))
 
     def _populate_on_demand(self, info: DomainInfo, kb: int) -> None:
-        """A guest that was built with less memory than it believes to have gets so much at most."""
+        """The target is also the limit of a guest that was built with less memory than it believes to
+        have."""
         if info.is_hvm and Memory(self._domain).pod_target().pod_entries:
             Memory(self._domain).set_pod_target(kb)
 
@@ -242,9 +246,9 @@ class Ask:
             time.sleep(_LOOK_S)
 
     def set_vcpus(self, count: int) -> None:
-        """Ask a PV or PVH guest to use its first vcpus, so many of them (cpu/N/availability).
+        """Ask a PV or PVH guest to use its first `count` vcpus (cpu/N/availability).
 
-        ValueError for more than the domain has. GuestUnable for an HVM guest, whose device model has them.
+        ValueError for more than the domain has. GuestUnable for an HVM guest, whose device model plugs vcpus.
         """
         info = self._domain.info()
         arguments.natural("count", count, max(1, info.nr_vcpus), 1)
@@ -259,7 +263,7 @@ class Ask:
         self._xen.store.transact(write)
 
     def _number(self, path: str) -> int | None:
-        """A number that a toolstack wrote; None where there is none. DecodeError for anything else."""
+        """A number that a toolstack wrote; None if there is none. DecodeError for anything else."""
         text = self._xen.store.read(f"{self._home}/{path}")
         if not text:
             return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How much a guest's word may cost dom0: never more than in proportion to what Xen says that it owns.
+"""Limits for what a guest's own claims may cost dom0, in proportion to what it owns according to Xen.
 
-What a guest says of itself (the size of its p2m, its highest frame) is free of charge for the guest. So it is
-believed only as far as an honest guest of this size can go.
+Claims (the size of its p2m, its highest frame) cost the guest nothing. So they are accepted only up to what a
+well-behaved guest of this size can have.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from pyxc import errors
 from pyxc.domain.info import DomainInfo
 
 SLACK_PAGES = 1 << 10
-"""Pages that a guest may list beyond those that it owns: it goes on allocating while it is read."""
+"""Pages that a guest may list beyond those that it owns: it can allocate more during the reading."""
 _HOLE_PAGES = 1 << 20
-"""Frame numbers below 4 GiB, of which any guest may leave out what it likes."""
+"""Frame numbers below 4 GiB, where any guest may have holes of any size."""
 _NUMBERS_PER_PAGE = 64
-"""A kernel keeps at least 64 bytes for each number that can have memory (Linux: struct page), in memory."""
+"""A kernel needs at least 64 bytes of memory for each frame number that can have memory (struct page)."""
 _APART_PAGES = 1 << 17
-"""Entries of a p2m that are not the guest's own memory: devices, and pages of other domains."""
+"""Entries of a p2m for memory that is not the guest's: devices, and pages of other domains."""
 _LAST = 1 << 32
 
 
 def frame_numbers(info: DomainInfo) -> int:
-    """How many frame numbers, from 0 on, the address space of an honest guest can have."""
+    """How many frame numbers, from 0, the address space of a well-behaved guest can have."""
     return min(_HOLE_PAGES + _NUMBERS_PER_PAGE * info.tot_pages, _LAST)
 
 
@@ -35,7 +35,7 @@ def check_listed(what: str, pages: int, info: DomainInfo) -> None:
 
 
 def check_apart(entries: int, info: DomainInfo) -> None:
-    """DecodeError for a p2m with more entries of other kinds than an honest guest has."""
+    """DecodeError for a p2m with more entries of other kinds than a well-behaved guest has."""
     most = _APART_PAGES + _NUMBERS_PER_PAGE * info.tot_pages
     if entries > most:
         raise errors.DecodeError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Event channels of a domain as the hypervisor has them: which ports there are, and making some for it."""
+"""Event channels of a domain from the hypervisor's view: listing its ports, and creating ports for it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ _DETAILS = {
     Status.PIRQ: (event_channel.STATUS_PIRQ_STRUCT, {"pirq": "pirq"}),
     Status.VIRQ: (event_channel.STATUS_VIRQ_STRUCT, {"virq": "virq"}),
 }
-"""What status' `u` holds for a kind of port, and what it is called in a Channel."""
+"""The contents of status' `u` for each kind of port, and their names in a Channel."""
 
 
 class Channel(NamedTuple):
-    """A port at one moment (EVTCHNOP_status, public/event_channel.h). None: not what this kind of port has.
+    """A port at one moment (EVTCHNOP_status, public/event_channel.h). None: this kind of port has no such
+    field.
 
-    `vcpu` is the one that is told. `remote_domid` is who is, or may be (UNBOUND), at the other end.
+    `vcpu` is the one that is notified. `remote_domid` is the domain that is, or may be (UNBOUND), connected.
+
+    Example:
+
+    >>> channel = web.channels.status(1)
+    >>> channel.port, channel.status.name, channel.remote_domid, channel.remote_port
+    (1, 'INTERDOMAIN', 0, 5)
     """
 
     port: int
@@ -41,9 +48,14 @@ class Channel(NamedTuple):
 
 
 class Channels:
-    """The event channels of one domain. Threads: may be used by many.
+    """The event channels of one domain. Threads: safe to share.
 
-    To ring, and to wait for a ring, takes ports of one's own domain: see EventChannels.
+    To send events and to wait for them, use ports of the own domain: see EventChannels.
+
+    Example:
+
+    >>> [(channel.port, channel.status.name) for channel in build.channels.ports()]
+    [(1, 'INTERDOMAIN'), (2, 'INTERDOMAIN')]
     """
 
     def __init__(self, domain: Identity) -> None:
@@ -51,7 +63,7 @@ class Channels:
         self._xen = domain.xen
 
     def status(self, port: int) -> Channel:
-        """What a port is bound to (EVTCHNOP_status). EINVAL for a number that its table does not reach."""
+        """What a port is bound to (EVTCHNOP_status). EINVAL for a port beyond its table."""
         number = arguments.natural("port", port, _PORT_MAX)
         reply = self._domain.call(event_channel.STATUS, port=number)
         return self._channel(number, reply.fields())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A guest's console: what it prints is read, and what it reads is typed."""
+"""A guest's console: reading its output and typing its input."""
 
 from __future__ import annotations
 
@@ -23,35 +23,40 @@ from pyxc.waiting import until_readable, until_readable_async
 
 Way = Literal["ring", "pty"]
 _LOOK_S = 0.05
-"""How often a ring is looked at that nothing rings for."""
+"""How often to check a ring without an event channel."""
 _ALIVE_S = 0.5
-"""How often to look whether the domain still runs."""
+"""How often to check whether the domain still runs."""
 _UNREAD_MOST = 1 << 16
 _SHOWN = 200
 
 
 class Place(NamedTuple):
-    """Where the ring of a console is: a frame as the domain's kind names it, and the guest's port."""
+    """Where the ring of a console is: a frame (mfn of a PV domain, else gfn), and the guest's port."""
 
     frame: int
     port: int
 
 
 class Console:
-    """The console of a PV or PVH guest, or of an HVM guest with drivers for Xen: `domain.console`.
+    """The console of a PV or PVH guest, or of an HVM guest with Xen drivers: `domain.console`.
 
-    It opens when it is first used, until close() or the end of a `with`. Where xenconsoled serves the guest,
-    it goes through xenconsoled's terminal, which xenstore names; else this process maps the ring of the guest
-    and serves it itself, from the first byte on where that is done before the guest starts. `way` chooses one
-    of the two. What the guest printed before it shut down can be read until the domain is destroyed.
+    It is opened on first use, and closed by close() or at the end of a `with` statement. If xenconsoled
+    serves the guest, it uses xenconsoled's terminal, which xenstore names; otherwise this process maps the
+    ring of the guest and serves it itself, without missing output if it is opened before the guest starts.
+    `way` chooses one of the two. The output of a guest that has shut down can be read until the domain is
+    destroyed.
 
-    Iterating, also with `async for`, gives what is printed until the domain has shut down. `copy` is called
-    with all that is read, as RotatingLog.write. What a guest prints is hostile to a terminal: see
-    pyxc.cli.terminal. Threads: one at a time. Open it keeps a destroyed domain from going away.
+    Iteration, also with `async for`, yields output until the domain has shut down. `copy` is a function that
+    is called with all output, such as RotatingLog.write. Output may contain control characters for the
+    terminal: see pyxc.cli.terminal. An open console keeps a destroyed domain from disappearing. Threads: one
+    at a time.
+
+    Example:
 
     >>> with web.console as console:
-    ...     console.expect(b"login: ", timeout=60)
+    ...     console.expect(b"login: ", timeout=60)[0]
     ...     console.write(b"root\\n")
+    b'login: '
     """
 
     def __init__(self, domain: Identity, place: Place | None = None, way: Way | None = None) -> None:
@@ -65,7 +70,7 @@ class Console:
 
     @property
     def place(self) -> Place:
-        """Where its ring is. GuestUnable for a domain of which that is not known."""
+        """Where its ring is. GuestUnable if that is unknown."""
         if self._place is None:
             self._place = self._from_params() if self._domain.info().is_hvm else self._from_store()
         return self._place
@@ -84,16 +89,16 @@ class Console:
         return Place(int(frame), int(port))
 
     def _without(self) -> errors.GuestUnable:
-        return errors.GuestUnable(f"domain {self._domain.domid} has no console that is known")
+        return errors.GuestUnable(f"domain {self._domain.domid} has no known console")
 
     def _node(self, name: str) -> str:
         value = self._domain.xen.store.read(f"/local/domain/{self._domain.domid}/console/{name}")
         return (value or b"").decode("ascii", "replace")
 
     def open(self) -> Console:
-        """Attach to it now, as before the guest starts, so that nothing is missed.
+        """Open it now, for example before the guest starts, so that no output is missed.
 
-        OSError EBUSY where another process serves it without a terminal in xenstore.
+        OSError EBUSY if another process serves it without a terminal in xenstore.
         """
         self._opened()
         return self
@@ -112,17 +117,17 @@ class Console:
             raise errors.GuestUnable(f"xenconsoled does not serve domain {self._domain.domid}")
         place = self.place
         if self._way is None and self._served(place.port):
-            hint = "another process serves this console; way=\"ring\" takes what it leaves"
+            hint = 'another process serves this console; way="ring" reads what it leaves'
             operation = event_channel.STATUS.full_name
             raise errors.from_errno(errno.EBUSY, operation, self._domain.domid, hint=hint)
         return Ring(self._domain, *place)
 
     def _terminal_path(self) -> str:
-        """The terminal of xenconsoled; that of one that has ended may be another program's by now."""
+        """xenconsoled's terminal; if xenconsoled has ended, that may now belong to another program."""
         return self._node("tty") if self._served(self.place.port) else ""
 
     def _served(self, port: int) -> bool:
-        """Whether somebody in dom0 has bound the guest's port."""
+        """Whether a program in dom0 has bound the guest's port."""
         try:
             status = Channels(self._domain).status(port)
         except errors.HypercallError:
@@ -130,17 +135,17 @@ class Console:
         return status.status is Status.INTERDOMAIN and status.remote_domid == self._domain.xen.own_domid
 
     def last(self) -> bytes:
-        """The last that the guest printed, read by anybody or not: up to 2048 bytes that its ring still has.
+        """The last output of the guest, already read or not: up to 2048 bytes that its ring still has.
 
-        Nothing is attached or changed: it also works on a read-only handle, and beside xenconsoled.
+        Nothing is opened or changed: this also works on a read-only handle, and while xenconsoled runs.
         """
         return last(self._domain, self.place.frame)
 
     def read(self, timeout: float | None = None) -> bytes:
-        """What the guest has printed since, as soon as there is anything.
+        """The new output of the guest, as soon as there is any.
 
-        b"" when there was nothing for `timeout` seconds (0: look once), and when nothing comes any more since
-        the domain has shut down. DecodeError when the ring makes no sense.
+        b"" if there is none within `timeout` seconds (0: check once), or if the domain has shut down and
+        there is no more. DecodeError if the ring is malformed.
         """
         if not self._unread:
             self._fill(timeout)
@@ -149,7 +154,7 @@ class Console:
         return data
 
     def _fill(self, timeout: float | None) -> bool:
-        """Read until something has come; False where nothing did, or will any more."""
+        """Read until there is new output; False if there is none in time, or can be no more."""
         line = self._opened()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -171,7 +176,7 @@ class Console:
         return bool(data)
 
     def ended(self) -> bool:
-        """Whether the domain has shut down or gone, looked at twice a second: what it printed then is all."""
+        """Whether the domain has shut down or gone, checked twice a second: then there is no more output."""
         if time.monotonic() - self._looked < _ALIVE_S:
             return False
         try:
@@ -184,7 +189,7 @@ class Console:
         return False
 
     def write(self, data: bytes | str, timeout: float = 10.0) -> None:
-        """Type something. GuestSilent when the guest does not take it within `timeout` seconds."""
+        """Type something. GuestSilent if the guest does not read it within `timeout` seconds."""
         left = memoryview(data.encode() if isinstance(data, str) else data)
         deadline = time.monotonic() + timeout
         while left:
@@ -196,18 +201,18 @@ class Console:
                 time.sleep(_LOOK_S)
 
     def write_some(self, data: bytes) -> int:
-        """Type as much as the guest takes now; returns how many bytes that was."""
+        """Type as much as there is space for; returns the number of bytes."""
         return self._opened().write(data)
 
     def fileno(self) -> int | None:
-        """What to wait on with select and the like before read(0); None: look from time to time."""
+        """A descriptor to wait on with select() before read(0); None: poll read(0)."""
         return self._opened().fileno()
 
     def expect(self, pattern: bytes | str | re.Pattern[bytes], timeout: float = 30.0) -> re.Match[bytes]:
-        """Read until a regular expression matches; returns the match. What comes after it stays to be read.
+        """Read until a regular expression matches; returns the match. Output after it can still be read.
 
-        GuestSilent when it does not come within `timeout` seconds, or the domain ends before; nothing is lost
-        then: read() returns it.
+        GuestSilent if it does not match within `timeout` seconds, or before the domain ends; then no output
+        is lost: read() returns it.
         """
         text = pattern.encode() if isinstance(pattern, str) else pattern
         wanted = text if isinstance(text, re.Pattern) else re.compile(text)
@@ -223,10 +228,11 @@ class Console:
     def _missed(self, wanted: re.Pattern[bytes], timeout: float) -> str:
         when = "before it ended" if self.ended() else f"within {timeout:g} s"
         shown = bytes(self._unread[-_SHOWN:])
-        return f"domain {self._domain.domid} did not print {wanted.pattern!r} {when}; the last was {shown!r}"
+        who = f"domain {self._domain.domid}"
+        return f"{who} did not print {wanted.pattern!r} {when}; its last output was {shown!r}"
 
     def __iter__(self) -> Iterator[bytes]:
-        """What is printed, until the domain has shut down."""
+        """The output, until the domain has shut down."""
         while data := self.read():
             yield data
 
@@ -244,7 +250,7 @@ class Console:
                 await until_readable_async(descriptor, _LOOK_S if descriptor is None else _ALIVE_S)
 
     def close(self) -> None:
-        """Detach from it; what was not read stays with the guest. May be called again."""
+        """Close it; unread output remains in the ring. May be called again."""
         line, self._line = self._line, None
         if line is not None:
             line.close()

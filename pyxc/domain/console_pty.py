@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A guest's console through the terminal that xenconsoled serves it with."""
+"""A guest's console through xenconsoled's terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READ_MOST = 4096
 class Terminal:
     """xenconsoled's pseudo-terminal for one guest, open. Threads: one at a time.
 
-    StoreError where the name that xenstore has for it is not that of a pseudo-terminal.
+    StoreError if its name in xenstore is not that of a pseudo-terminal.
     """
 
     def __init__(self, path: str) -> None:
@@ -39,10 +39,10 @@ class Terminal:
         return None if self._ended else self._descriptor
 
     def hush(self) -> None:
-        """What is readable stays so until it is read."""
+        """Do nothing: output remains readable until it is read."""
 
     def read(self) -> bytes:
-        """What has come, b"" for nothing, also at the end."""
+        """The new output, b"" if there is none or at the end."""
         try:
             return os.read(self._descriptor, _READ_MOST)
         except BlockingIOError:
@@ -54,7 +54,7 @@ class Terminal:
             return b""
 
     def write(self, data: bytes) -> int:
-        """How many bytes it took."""
+        """Type data; returns the number of bytes accepted."""
         try:
             return os.write(self._descriptor, data)
         except BlockingIOError:

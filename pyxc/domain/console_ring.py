@@ -40,13 +40,14 @@ class Ring:
             raise
 
     def _bind(self, port: int) -> None:
-        """A guest whose port is gone, as one that died, can still be read."""
+        """A guest without a port, such as a dead one, can still be read."""
         events = self._events = EventChannels(self._domain.xen)
         with suppress(errors.HypercallError):
             self._local = events.bind_interdomain(self._domain.domid, port)
 
     def _connect(self) -> None:
-        """Since Xen 4.21 a guest may look whether anybody is there. Older ones do not use that byte."""
+        """Since Xen 4.21 a guest may check whether its console is connected. Older ones do not use that
+        byte."""
         with memoryview(self._mapped) as view:
             self._was_disconnected = view[CONNECTION_OFFSET] == DISCONNECTED
             if self._was_disconnected:
@@ -54,19 +55,19 @@ class Ring:
         self._notify()
 
     def fileno(self) -> int | None:
-        """Readable when the guest has rung; None where nothing can ring."""
+        """Readable after an event of the guest; None without an event channel."""
         return self._events.fileno() if self._events and self._local else None
 
     def hush(self) -> None:
-        """Forget that the guest has rung."""
+        """Clear the guest's event."""
         if self._events is not None:
             while self._events.wait(0) is not None:
                 pass
 
     def read(self) -> bytes:
-        """What the guest has printed and nobody has read, at most 2048 bytes.
+        """The unread output of the guest, at most 2048 bytes.
 
-        DecodeError when the ring says that it holds more; all that it says is skipped then.
+        DecodeError if the ring claims more; then everything in it is skipped.
         """
         with memoryview(self._mapped) as view:
             cons, prod = self._index(view, _OUT_CONS), self._index(view, _OUT_PROD)
@@ -82,7 +83,7 @@ class Ring:
         return data
 
     def write(self, data: bytes) -> int:
-        """Type as much as the ring takes; returns how many bytes that was. DecodeError as for read()."""
+        """Type as much as fits in the ring; returns the number of bytes. DecodeError as for read()."""
         with memoryview(self._mapped) as view:
             cons, prod = self._index(view, _IN_CONS), self._index(view, _IN_PROD)
             waiting = (prod - cons) % _U32
@@ -105,12 +106,12 @@ class Ring:
         return self._swapped(value)
 
     def _put(self, view: memoryview, which: int, value: int) -> None:
-        """In one store, so that the guest never sees half of it."""
+        """Write in one store, so that the guest never sees half of it."""
         with view[_INDICES] as some, some.cast("I") as indices:
             indices[which] = self._swapped(value)
 
     def _swapped(self, value: int) -> int:
-        """Between the machine's byte order and this process's."""
+        """Convert between the machine's byte order and this process's."""
         return int.from_bytes(value.to_bytes(4, sys.byteorder), self._domain.xen.interface.byteorder)
 
     def _notify(self) -> None:
@@ -119,7 +120,7 @@ class Ring:
                 self._events.notify(self._local)
 
     def close(self) -> None:
-        """Leave it to somebody else. May be called again."""
+        """Unmap it, so that another program can serve it. May be called again."""
         if self._was_disconnected and not self._mapped.closed:
             with memoryview(self._mapped) as view:
                 view[CONNECTION_OFFSET] = DISCONNECTED
@@ -129,7 +130,7 @@ class Ring:
 
 
 def last(domain: Identity, frame: int) -> bytes:
-    """The last that a guest printed, read or not, as far as its ring still has it; nothing is changed."""
+    """The last output of a guest that its ring still has, read or not; changes nothing."""
     page = Mapping(domain).read(frame)
     start = IN_BYTES + OUT_BYTES + 4 * _OUT_PROD
     prod = int.from_bytes(page[start : start + 4], domain.xen.interface.byteorder)
@@ -138,7 +139,7 @@ def last(domain: Identity, frame: int) -> bytes:
 
 
 def _taken(ring: memoryview, start: int, count: int) -> bytes:
-    """Bytes from an index on, once around at most."""
+    """Bytes from an index, at most one round."""
     with ring:
         place = start % len(ring)
         first = min(count, len(ring) - place)

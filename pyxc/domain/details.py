@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a sample says of domains beside what the list of them has: who they are, and more of their memory."""
+"""The part of a sample that the list of domains does not have: names, and more about memory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,18 @@ _KB_PER_MB = 1024
 
 
 class DomainDetails(NamedTuple):
-    """More of one domain; None where it is not known. Frozen: safe in any thread.
+    """More facts about one domain; None if unknown. Threads: safe to share.
 
-    `unique_id` is Xen's own number of it (since 4.21), `target_kb` what its balloon driver is asked for
-    (xenstore memory/target). Of HVM and PVH domains `paging_pool_kb` is what Xen keeps for their page tables,
-    and `pod` their memory on demand. `grant_frames` are pages of its grant table, of at most
-    `max_grant_frames`.
+    `unique_id` is Xen's own number of it (since 4.21), `target_kb` the target of its balloon driver (xenstore
+    memory/target). For HVM and PVH domains `paging_pool_kb` is the memory that Xen keeps for their page
+    tables, and `pod` their memory populated on demand. `grant_frames` is the number of pages of its grant
+    table, at most `max_grant_frames`.
+
+    Example:
+
+    >>> details = xen.sample(full=True).details.domains[1]
+    >>> details.name, details.target_kb, details.grant_frames
+    ('web1', 65536, 1)
     """
 
     name: str | None
@@ -40,7 +46,13 @@ class DomainDetails(NamedTuple):
 
 
 class Details(NamedTuple):
-    """The host, and domains by id, at the moment of a sample. Frozen: safe in any thread."""
+    """The host, and domains by id, at the moment of a sample. Threads: safe to share.
+
+    Example:
+
+    >>> xen.sample(full=True).details.domains[1].name
+    'web1'
+    """
 
     host: HostUsage
     domains: dict[int, DomainDetails]
@@ -98,7 +110,7 @@ def read(xen: Host, infos: Sequence[DomainInfo]) -> Details:
 def _of_each(
     xen: Host, operation: Operation, record: Record[R], ids: Sequence[int], domain: str = "domid"
 ) -> dict[int, R]:
-    """One operation about each domain; without those of which Xen does not say it."""
+    """One operation for each domain, without the domains for which it fails."""
     if not ids or not xen.caller.supports(operation):
         return {}
     try:
@@ -109,7 +121,7 @@ def _of_each(
 
 
 def _paging_pools_kb(xen: Host, ids: Sequence[int]) -> dict[int, int]:
-    """Before Xen 4.17 in whole MiB."""
+    """In whole MiB before Xen 4.17."""
     if xen.caller.supports(domctl_paging.GET_PAGING_MEMPOOL_SIZE):
         sizes = _of_each(xen, domctl_paging.GET_PAGING_MEMPOOL_SIZE, _SIZE, ids)
         return {domid: size.bytes // 1024 for domid, size in sizes.items()}
@@ -118,7 +130,7 @@ def _paging_pools_kb(xen: Host, ids: Sequence[int]) -> dict[int, int]:
 
 
 def _target_kb(xen: Host, domid: int) -> int | None:
-    """What the toolstack asks of the balloon driver; None where it wrote nothing, or no number."""
+    """The balloon driver's target; None if the toolstack wrote none, or not a number."""
     if not xen.names.use:
         return None
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A domain, the roof: how it stops, continues and ends, and the way to everything else about it."""
+"""A domain: how it pauses, shuts down and ends, and access to everything else about it."""
 
 from __future__ import annotations
 
@@ -48,11 +48,13 @@ _LOOK_S = 0.1
 
 
 class Domain(Identity):
-    """One domain, known by (domid, uuid): domids are reused, so every change first checks whose it is.
+    """One domain, identified by (domid, uuid): Xen reuses domids, so every change first checks both.
 
-    Between that check and the change a domain can still be replaced; the window is microseconds. DomainGone
-    where another domain has the id by now, DomainNotFound where none has. Properties are known; what a method
-    returns is asked of the hypervisor. Threads: may be shared.
+    A domain can still be replaced between that check and the change; the window is microseconds. DomainGone
+    if another domain now has the id, DomainNotFound if none has. Properties are known or cached; methods ask
+    the hypervisor. Threads: safe to share.
+
+    Example:
 
     >>> web = xen.domains["web1"]
     >>> web.pause()
@@ -62,18 +64,18 @@ class Domain(Identity):
 
     @property
     def name(self) -> str | None:
-        """Its name in xenstore, kept once it is known.
+        """Its name in xenstore, cached once it is known.
 
-        None where it has none, and where xenstore cannot be asked at the moment, of which a warning tells.
+        None if it has none, or, with a warning, if xenstore is not available at the moment.
         """
         if self._name is None:
             self._name = self.xen.names.domain_name(self.domid, self.uuid)
         return self._name
 
     def set_name(self, name: str) -> None:
-        """Give it another name in xenstore, which no other living domain has.
+        """Set its name in xenstore; no other living domain may have it.
 
-        ValueError for a name that is taken, or that could not be told from an id or a UUID.
+        ValueError for a name that is in use, or that reads as an id or a UUID.
         """
         from pyxc.domain import naming
 
@@ -152,36 +154,55 @@ class Domain(Identity):
         return Vcpu(self, arguments.natural("vcpu", index, MOST_VCPUS - 1))
 
     def state(self) -> DomainState:
-        """Its state, what it is for the host, and its unique id (domctl get_domain_state).
+        """Its state, its role on the host, and its unique id (domctl get_domain_state).
 
-        Whoever has the id now answers. Unsupported before Xen 4.21.
+        The state is that of whichever domain has the id now. Unsupported before Xen 4.21.
         """
         from pyxc.domain.state import read_state
 
         return read_state(self.xen, self.domid)
 
     def pause(self) -> None:
-        """Take all vcpus off the cpus (domctl pausedomain).
+        """Pause it: its vcpus do not run (domctl pausedomain).
 
-        Pauses nest, each needs its unpause; before Xen 4.5 a second one changes nothing.
+        Pauses nest, and each needs its unpause; before Xen 4.5 a second pause has no effect.
+
+        Example:
+
+        >>> web.pause()
+        >>> web.info().paused
+        True
         """
         self.change(domctl.PAUSEDOMAIN)
 
     def unpause(self) -> None:
-        """Undo one pause (domctl unpausedomain). From Xen 4.5 on EINVAL when it was not paused from here."""
+        """Undo one pause (domctl unpausedomain). Since Xen 4.5 EINVAL if no toolstack has paused it.
+
+        Example:
+
+        >>> build.unpause()
+        >>> build.info().paused
+        False
+        """
         self.change(domctl.UNPAUSEDOMAIN)
 
     def shutdown(self, reason: ShutdownReason | int | str = ShutdownReason.POWEROFF) -> None:
-        """Stop it from outside, without asking the guest (sched_op remote_shutdown): it stays, shut down.
+        """Shut it down without asking the guest (sched_op remote_shutdown); the domain remains, shut down.
 
         ask.poweroff() asks the guest.
+
+        Example:
+
+        >>> web.shutdown("crash")
+        >>> web.info().shutdown_reason
+        <ShutdownReason.CRASH: 3>
         """
         self.change(sched.REMOTE_SHUTDOWN, reason=arguments.member("reason", ShutdownReason, reason))
 
     def wait_shut_down(self, timeout: float | None = None) -> ShutdownReason | int | None:
-        """Wait until it has shut down, and return why; None when it has gone instead.
+        """Wait until it has shut down, and return the reason, or None if it has gone instead.
 
-        TimeoutError after `timeout` seconds. It looks ten times a second (domctl getdomaininfo).
+        TimeoutError after `timeout` seconds. It checks ten times a second (domctl getdomaininfo).
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -196,26 +217,32 @@ class Domain(Identity):
             time.sleep(_LOOK_S)
 
     def resume(self, fast: bool | None = None) -> None:
-        """Let a domain that shut down go on (domctl resumedomain).
+        """Resume a domain that has shut down (domctl resumedomain).
 
-        A guest that suspended itself asks whether it went on in a new domain (its call returns 0) or not (1).
-        `fast=True` tells it that the suspend was cancelled, by 1 in its registers; the guest must know that
-        answer. `fast=False` makes it believe in a new domain, as every guest can: of a PV domain start_info
-        is rewritten and all vcpus but the first are reset. With neither nothing is changed in the guest.
-        ValueError for either unless it is suspended.
+        To a guest that suspended itself, the result of its call says whether it continues in a new domain (0)
+        or not (1). `fast=True` writes 1 to its registers, for a cancelled suspend, which the guest must
+        support. `fast=False` works for every guest, and makes it believe that it is in a new domain: for a PV
+        domain this rewrites start_info and resets all vcpus but the first. With None nothing is changed in
+        the guest. ValueError for True and False unless it is suspended.
         """
         from pyxc.domain.resume import resume
 
         resume(self, fast)
 
     def destroy(self, timeout: float = 30.0) -> None:
-        """End it and free its memory (domctl destroydomain); returns when no domain has its id.
+        """Destroy it and free its memory (domctl destroydomain); returns when it has gone.
 
-        The id can then be given to another domain: domains.create() waits the moment for which Xen keeps it
-        since 4.21. `timeout` in seconds. DomainStuck names what holds a domain that stays dying.
+        Its id can then be reused: since 4.21 Xen keeps it for a moment, for which domains.create() waits.
+        `timeout` is in seconds. DomainStuck says what holds a domain that remains dying.
 
-        What pyxc wrote to xenstore for a guest that it launched is removed, and its devices are; what another
-        toolstack wrote stays.
+        For a guest that pyxc launched this also removes its nodes in xenstore and its devices; nodes of
+        another toolstack remain.
+
+        Example:
+
+        >>> web.destroy()
+        >>> web.exists()
+        False
         """
         from pyxc.guest import remains
 
@@ -255,18 +282,23 @@ class Domain(Identity):
         progress: Progress | None = None,
         provenance: Kept = "attributes",
     ) -> CoreDump:
-        """Write its memory and registers into a file, as `xl dump-core` does (dump-core-format.txt of Xen).
+        """Write its memory and registers to a file, as `xl dump-core` does (Xen's dump-core-format.txt).
 
-        `pause` False lets it run during the dump: the pages are then from different moments. `progress` is
-        called with the number of pages done and of all pages. `provenance` says how the file records where it
-        comes from, see pyxc.files.writer; the file gets its name when it is complete, in place of another
-        core dump of that name; with `replace` in place of any regular file, else FileExistsError.
+        `pause` False lets it run during the dump: the pages are then not consistent. `progress` is called
+        with the number of pages done and in total. `provenance` says how to record the provenance of the
+        file, see pyxc.files.writer. The file gets its name when it is complete. It replaces another core
+        dump, with `replace` any regular file; otherwise FileExistsError.
 
-        Unsupported for a PV domain whose p2m cannot be read and, unless `force`, for an HVM domain that has
-        memory on demand, which that populates, or whose memory is not where it is looked for: see
-        Memory.frames(). DomainGone when another domain gets its id before the end: the file stays partial.
-        DecodeError when the guest lists more memory than it owns. OSError (ENOSPC) before the domain is
-        paused where there is not enough space. ValueError for the domain that this process runs in.
+        Unsupported for a PV domain whose p2m cannot be read and, unless `force`, for an HVM domain with
+        memory populated on demand, which this populates, or with memory far above the usual addresses: see
+        Memory.frames(). DomainGone if another domain gets its id during the dump: the file remains
+        incomplete. DecodeError if the guest lists more memory than it owns. OSError (ENOSPC), before the
+        domain is paused, if there is not enough space. ValueError for the domain that this process runs in.
+
+        Example:
+
+        >>> build.dump_core("build.core")
+        CoreDump(nr_pages=8192, nr_missing=0, nr_vcpus=1)
         """
         from pyxc.guest import core_dump
 
@@ -289,19 +321,23 @@ class Domain(Identity):
     ) -> Saved:
         """Write it, with its memory and registers, as the stream that `xl restore` and Xen.restore() read.
 
-        `target` is a path, an open file or pipe, or a socket. A file that is named gets its name when it is
-        complete, as one of dump_core() does. `live` sends the memory while the guest runs, and again what it
-        writes meanwhile; a Live says when it is stopped. It is then asked to suspend itself, for `timeout`
-        seconds; `suspend="force"` stops a PVH guest from outside, wherever it is. `compress` is "gzip",
-        "zstd" (the package zstandard) or "lz4" (the package lz4). `progress` is called with a SaveProgress.
+        `target` is a path, an open file or pipe, or a socket. A file gets its name when it is complete, like
+        that of dump_core(). `live` sends the memory while the guest runs, and sends pages again that it
+        writes meanwhile; a Live object says when to stop the guest. Then the guest is asked to suspend
+        itself, for `timeout` seconds; `suspend="force"` stops a PVH guest from outside, at any instruction.
+        `compress` is "gzip", "zstd" (the package zstandard) or "lz4" (the package lz4). `progress` is called
+        with a SaveProgress.
 
-        In the end the domain is suspended: destroy() it, or resume() it (fast=True, after "force" without);
-        `resume` lets it run on. When anything fails, also under Ctrl-C, it runs on where it was, out of
+        Afterwards the domain is suspended: destroy() it, or resume() it (with fast=True unless "force");
+        `resume` does that. If anything fails, also under Ctrl-C, the domain continues to run, without
         log-dirty mode. GuestUnable, GuestSilent: see Ask.suspend(). Unsupported for a guest with a device
-        model, or with memory on demand. Not more than some MiB are held in memory.
+        model, or with memory on demand. At most some MiB are held in memory.
 
-        >>> web.save("web1.save", live=True)
-        Saved(pages=65536, rounds=3, sent_bytes=268968704, downtime_s=0.21, total_s=2.4)
+        Example:
+
+        >>> saved = db1.save("db1.save", suspend="force")
+        >>> saved.pages, saved.rounds
+        (32776, 0)
         """
         from pyxc.guest import save
 
@@ -309,23 +345,23 @@ class Domain(Identity):
         return save.save(self, target, wanted)
 
     def set_max_memory(self, kb: int) -> None:
-        """The KiB that it may own (domctl max_mem).
+        """Set the KiB that it may own (domctl max_mem).
 
-        Below what it owns now it just cannot grow; before Xen 4.1 that is EINVAL.
+        With less than it owns now it cannot grow; before Xen 4.1 that is EINVAL.
         """
         arguments.natural("kb", kb, 2**54)
         self.change(domctl.MAX_MEM, max_memkb=kb)
 
     def set_max_vcpus(self, count: int) -> None:
-        """How many vcpus it has (domctl max_vcpus): from Xen 4.12 on exactly what it was created with.
+        """Set the number of its vcpus (domctl max_vcpus); since Xen 4.12 it must equal that of its creation.
 
-        Before, from 4.0 on, it is set once; before that the number can grow, up to 32.
+        From 4.0 to 4.11 it can be set once; before 4.0 it can grow, up to 32.
         """
         arguments.natural("count", count, MOST_VCPUS)
         self.change(domctl.MAX_VCPUS, max=count)
 
     def set_uuid(self, handle: uuid.UUID | str | bytes) -> None:
-        """Give it another handle (domctl setdomainhandle); this object stands for it from then on."""
+        """Change its UUID (domctl setdomainhandle); this object then has the new one."""
         new, old = arguments.handle(handle), self.uuid
 
         def restore() -> None:
@@ -338,64 +374,66 @@ class Domain(Identity):
             self.uuid = new
 
     def set_guest_bits(self, bits: int) -> None:
-        """Make a PV domain one for 32- or 64-bit guests (domctl set_address_size), before it has memory.
+        """Prepare a PV domain for a 32-bit or 64-bit guest (domctl set_address_size), before it has memory.
 
-        PermissionDenied (EACCES) once it has; Unsupported by a Xen without 32-bit PV guests.
+        PermissionDenied (EACCES) once it has memory; Unsupported by a Xen without 32-bit PV guests.
         """
         if bits not in (32, 64):
             raise ValueError(f"bits is {bits}: expected 32 or 64")
         self.change(domctl.SET_ADDRESS_SIZE, size=bits)
 
     def set_time_offset(self, seconds: int) -> None:
-        """How far its wall clock is from that of the host, in seconds (domctl settimeoffset).
+        """Set the difference of its wall clock from the host's, in seconds (domctl settimeoffset).
 
-        32 bits up to Xen 4.5. The guest sees it when it next reads the time.
+        32 bits up to Xen 4.5. The guest sees the change when it next reads the time.
         """
         self.change(domctl.SETTIMEOFFSET, time_offset_seconds=seconds)
 
     def tsc_info(self) -> TscInfo:
-        """How its time stamp counter runs (domctl gettscinfo). Unsupported before Xen 4.0."""
+        """The mode of its time stamp counter (domctl gettscinfo). Unsupported before Xen 4.0."""
         from pyxc.domain import tsc
 
         return tsc.read(self)
 
     def set_tsc(self, mode: TscMode, khz: int = 0, *, incarnation: int = 0, elapsed_ns: int = 0) -> None:
-        """How its time stamp counter is to run (domctl settscinfo), before the guest starts.
+        """Set the mode of its time stamp counter (domctl settscinfo), before the guest starts.
 
-        `khz` 0 is as fast as the host's. `incarnation` and `elapsed_ns` are those of a domain that goes on
-        here. EINVAL for a mode that this Xen does not have; nobody sets it for himself.
+        `khz` 0 is the host's frequency. `incarnation` and `elapsed_ns` are for a restored domain. EINVAL for
+        a mode that this Xen does not have, and for the calling domain.
         """
         from pyxc.domain import tsc
 
         tsc.write(self, mode, khz, incarnation, elapsed_ns)
 
     def send_trigger(self, trigger: Trigger | int | str, vcpu: int = 0) -> None:
-        """Press a button of its virtual machine (domctl sendtrigger).
+        """Send it a trigger, such as a button press (domctl sendtrigger).
 
-        NMI for one vcpu of any domain; POWER and SLEEP for an HVM domain, EINVAL for PV; no x86 Xen does the
-        others (Unsupported).
+        NMI for one vcpu of any domain; POWER and SLEEP for an HVM domain, EINVAL for PV; no Xen for x86 has
+        the others (Unsupported).
         """
         number = arguments.member("trigger", Trigger, trigger)
         arguments.natural("vcpu", vcpu, MOST_VCPUS - 1)
         self.change(domctl.SENDTRIGGER, trigger=number, vcpu=vcpu)
 
     def set_target(self, domain: Domain) -> None:
-        """Make it the device model of an HVM domain (domctl set_target): it may act on that one's memory.
+        """Make it the device model of an HVM domain (domctl set_target): it may access that domain's memory.
 
-        Once; the other domain's id is not free before this one is gone. EINVAL when it has a target already.
+        This works once; EINVAL if it already has a target. The other domain's id becomes free only after this
+        domain has gone.
         """
         domain.look()
         self.change(domctl.SET_TARGET, target=domain.domid)
 
     def set_debugging(self, enabled: bool) -> None:
-        """Whether a debugger in dom0 gets its exceptions (domctl setdebugging): it stops at each of them."""
+        """Set whether a debugger in dom0 gets its exceptions (domctl setdebugging); it pauses at each of
+        them."""
         self.change(domctl.SETDEBUGGING, enable=bool(enabled))
 
     def map_pirq(self, gsi: int, pirq: int | None = None) -> int:
-        """Give it an interrupt line of the host (physdev_op map_pirq); answers its number in the domain.
+        """Give it an interrupt line of the host (physdev_op map_pirq); returns the domain's number for it.
 
-        Xen chooses the number unless `pirq` does. A line that the domain has already keeps its number, and is
-        EPERM up to Xen 4.16. Unsupported before 3.3, and in a dom0 with a 32-bit kernel.
+        Xen chooses the number unless `pirq` is given. A line that the domain already has keeps its number; up
+        to Xen 4.16 it is EPERM. Unsupported before 3.3, and in a dom0 with a 32-bit kernel.
         """
         from pyxc.domain import pirq as pirqs
 
@@ -408,41 +446,42 @@ class Domain(Identity):
         pirqs.unmap(self, pirq)
 
     def vnuma(self) -> Vnuma | None:
-        """The NUMA topology that it sees (memory_op get_vnumainfo). None: just one node."""
+        """Its virtual NUMA topology (memory_op get_vnumainfo); None if it has a single node."""
         from pyxc.domain import vnuma
 
         return vnuma.read(self)
 
     def set_vnuma(self, topology: Vnuma) -> None:
-        """The NUMA topology that it sees (domctl setvnumainfo), before it starts. Unsupported before 4.5."""
+        """Set its virtual NUMA topology (domctl setvnumainfo), before it starts. Unsupported before Xen
+        4.5."""
         from pyxc.domain import vnuma
 
         vnuma.write(self, topology)
 
     def node_affinity(self) -> frozenset[int]:
-        """The NUMA nodes from which it gets memory at first (domctl getnodeaffinity, from Xen 4.3 on)."""
+        """The NUMA nodes from which it preferably gets memory (domctl getnodeaffinity, since Xen 4.3)."""
         from pyxc.domain import node_affinity
 
         return node_affinity.read(self)
 
     def set_node_affinity(self, nodes: Iterable[int] | None) -> None:
-        """Change them (domctl setnodeaffinity). None: those of the cpus on which its vcpus may run.
+        """Change these nodes (domctl setnodeaffinity). None: those of the cpus on which its vcpus may run.
 
-        ValueError for no node. OSError EINVAL when none of them is online.
+        ValueError for an empty set. OSError EINVAL if none of the nodes is online.
         """
         from pyxc.domain import node_affinity
 
         node_affinity.write(self, nodes)
 
     def pool(self) -> Pool | None:
-        """The cpu pool that it is in; None before Xen 4.1, which has none (domctl getdomaininfo)."""
+        """Its cpu pool (domctl getdomaininfo); None before Xen 4.1, which has no pools."""
         from pyxc.host.pools import Pool
 
         pool_id = self.info().cpupool
         return None if pool_id is None else Pool(self.xen, pool_id)
 
     def scheduler(self) -> Scheduler | int:
-        """The scheduler of its pool, a plain int where pyxc has no name for it (sysctl cpupool_op info)."""
+        """The scheduler of its pool, a plain int if pyxc has no name for it (sysctl cpupool_op info)."""
         from pyxc.domain import scheduling
 
         return scheduling.scheduler_of(self)
@@ -450,8 +489,13 @@ class Domain(Identity):
     def scheduling(self) -> DomainParams | None:
         """Its share of the cpus (domctl scheduler_op getinfo): see the records in pyxc.host.scheduling.
 
-        None under a scheduler without such parameters. Under rtds it is what a new vcpu gets; what each has
-        is in vcpus.scheduling().
+        None under a scheduler without such parameters. Under rtds these are the parameters of a new vcpu;
+        vcpus.scheduling() returns those of each vcpu.
+
+        Example:
+
+        >>> web.scheduling()
+        Credit2Params(weight=256, cap=0)
         """
         from pyxc.domain import scheduling
 
@@ -466,11 +510,11 @@ class Domain(Identity):
         budget_us: int | None = None,
         extratime: bool | None = None,
     ) -> None:
-        """Change its share of the cpus; None leaves as it is (domctl scheduler_op putinfo, putvcpuinfo).
+        """Change its share of the cpus; None keeps a value (domctl scheduler_op putinfo, putvcpuinfo).
 
         credit and credit2 have `weight` and `cap`, in percent of a cpu, 0: no limit. rtds has the others, and
-        gives them to all vcpus. ValueError for one that its scheduler does not have, and for values that make
-        no sense, of which Xen would keep some: a cap of more than 100 for each vcpu, more budget than period.
+        sets them for all vcpus. ValueError for a parameter that its scheduler does not have, and for invalid
+        values that Xen may accept: a cap of more than 100 for each vcpu, more budget than period.
         """
         from pyxc.domain import scheduling
 
@@ -479,7 +523,7 @@ class Domain(Identity):
         )
 
     def cpu_policy(self) -> CpuPolicy:
-        """What cpus show to it: CPUID leaves and MSRs (domctl get_cpu_policy, Xen 4.12)."""
+        """The CPUID leaves and MSRs that it sees (domctl get_cpu_policy, since Xen 4.12)."""
         from pyxc.host.cpu_policy import domain_policy
 
         return domain_policy(self.xen, self.domid)
@@ -502,7 +546,7 @@ class Domain(Identity):
         return Flask(self.xen).context(self.info().ssidref)
 
     def set_label(self, label: str) -> None:
-        """Give it another label, where the policy lets dom0 (xsm_op relabel_domain, since Xen 4.3)."""
+        """Change its label, if the policy allows dom0 to do so (xsm_op relabel_domain, since Xen 4.3)."""
         from pyxc.abi import flask
         from pyxc.host.flask import Flask
 

@@ -32,16 +32,16 @@ _ROOM = 8
 _U32_MAX = 2**32 - 1
 _DEFAULT_LIMITS = (1023, -1, -1)
 _LAPIC_ALONE = (4, 8)
-"""Since when an HVM domain may have a local APIC and nothing else emulated; 4.7 takes all devices or none."""
+"""The first release that can emulate only a local APIC; 4.7 has all emulated devices or none."""
 _DEFAULT_GRANTS = {"max_grant_frames": -1, "max_maptrack_frames": -1}
 _FIELDS = frozenset(row.name for row in domctl.CREATEDOMAIN_STRUCT.rows if row.name)
 _HAS_DEFAULT = frozenset((
     "max_vcpus", "max_evtchn_port", "max_grant_frames", "max_maptrack_frames", "grant_opts",
     "arch.emulation_flags",
 ))  # fmt: skip
-"""Fields of createdomain that a release without them decides itself, or has another operation for."""
+"""Fields of createdomain that older releases decide themselves, or have another operation for."""
 _IDS_APART = (4, 21)
-"""Since when the id of a domain that is gone is free only a moment later."""
+"""The first release in which the id of a domain that has gone becomes free only a moment later."""
 _IDS_PATIENCE_S, _IDS_POLL_S = 2.0, 0.005
 _OLD_DEFAULT_GRANTS = {"max_grant_frames": 64, "max_maptrack_frames": 1024}
 
@@ -49,9 +49,15 @@ _OLD_DEFAULT_GRANTS = {"max_grant_frames": 64, "max_maptrack_frames": 1024}
 class Domains(Mapping[int, "Domain"]):
     """All domains: `xen.domains[3]`, `xen.domains["web1"]`, `xen.domains[UUID]`. Iterates over ids, in order.
 
-    A text of digits is an id, too; and a Domain is found again, if it still is the same one.
+    A string of digits is an id, too; and a Domain finds itself, if it is still the same one. Threads: safe to
+    share.
 
-    Threads: may be used by many.
+    Example:
+
+    >>> xen.domains["web1"] == xen.domains[1]
+    True
+    >>> list(xen.domains), 99 in xen.domains
+    ([0, 1, 2, 3], False)
     """
 
     def __init__(self, xen: Host) -> None:
@@ -61,7 +67,12 @@ class Domains(Mapping[int, "Domain"]):
     def infos(self, first: int = 0, most: int = DOMID_FIRST_RESERVED) -> list[DomainInfo]:
         """All domains at one moment, in order of their ids (sysctl getdomaininfolist, public/sysctl.h).
 
-        Or at most so many of them, from an id on.
+        Or at most `most` of them, starting with the id `first`.
+
+        Example:
+
+        >>> [(info.domid, info.memory_kb) for info in xen.domains.infos(first=1)]
+        [(1, 65536), (2, 131104), (3, 32768)]
         """
         arguments.natural("most", most, DOMID_FIRST_RESERVED)
         first = arguments.domid(first)
@@ -80,10 +91,10 @@ class Domains(Mapping[int, "Domain"]):
             self._room = room * 4
 
     def __getitem__(self, key: Key) -> Domain:
-        """DomainNotFound, a KeyError, when there is none; Ambiguous when several living ones are meant.
+        """DomainNotFound, a KeyError, if there is none; Ambiguous if several living domains match.
 
-        What is dying is found by its id, and by a name or UUID that nothing living has. StoreError when
-        xenstore cannot be asked for a name; ValueError, TypeError for an invalid key.
+        A dying domain is found by its id, and by a name or UUID that no living domain has. StoreError if
+        a name cannot be looked up; ValueError, TypeError for an invalid key.
         """
         from pyxc.domain.domain import Domain
         from pyxc.domain.lookup import lookup
@@ -118,14 +129,19 @@ class Domains(Mapping[int, "Domain"]):
     ) -> Domain:
         """A new domain with its vcpus, paused, without memory (domctl createdomain, max_vcpus).
 
-        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. `iommu` is for one that gets PCI devices:
-        Unsupported before Xen 4.13, where every domain can get them. -1 takes the host's default. The UUID is
-        random unless given. The hypervisor chooses the id unless `domid` names a free one (EEXIST where it is
-        taken, EINVAL before Xen 4.14); since Xen 4.21 an id is lost if a creation with it is refused.
-        `ssidref` is the number of its label (xen.flask.sid()), the one that guests have by default when None;
-        a hypervisor without FLASK ignores it. Nothing stays behind when a step fails or is
-        interrupted. Unsupported
-        also: limits before Xen 4.12, `hap` before 3.3, and `hvm` before 3.1.
+        PV unless `hvm`; `hvm=True, hap=True` makes a PVH domain. `iommu` is for a domain that gets PCI
+        devices: Unsupported before Xen 4.13, where every domain can get them. A limit of -1 is the host's
+        default. The UUID is random by default. The hypervisor chooses the id unless `domid` names a free one
+        (EEXIST if it is in use, EINVAL before Xen 4.14); since Xen 4.21 an id becomes unusable if a creation
+        with it is refused. `ssidref` is the number of its label (xen.flask.sid()), by default that of guests;
+        a hypervisor without FLASK ignores it. If a step fails or is interrupted, nothing remains. Also
+        Unsupported: limits before Xen 4.12, `hap` before 3.3, and `hvm` before 3.1.
+
+        Example:
+
+        >>> pvh = xen.domains.create(hvm=True, hap=True, max_vcpus=2)
+        >>> pvh.info().paused, pvh.info().nr_vcpus, pvh.info().memory_kb
+        (True, 2, 0)
         """
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
@@ -174,23 +190,26 @@ class Domains(Mapping[int, "Domain"]):
         """A new guest with a kernel in its memory, paused before its first instruction.
 
         `kernel` and `ramdisk` are paths, or the bytes of the files: an ELF file or a bzImage, see
-        pyxc.guest.images.Kernel. `kind` is "pvh" or "pv"; None takes PVH if the kernel's notes allow it.
-        It may grow up to `max_memory_kb`: a PVH guest believes to have that and must give back what is more
-        than `memory_kb` before it touches it, as Linux does by its balloon.
-        `cpus` are those on which its vcpus may run, `nodes` those from which it gets memory;
-        `cpu_policy` is what cpus show to it, None is what they show to its kind. For `ssidref`, `iommu` and
-        the limits see create(). `paging_kb` is for Xen's own tables of a PVH guest, by
-        default as much as xl gives. `progress` is called with the number of pages given, and of all pages.
+        pyxc.guest.images.Kernel. `kind` is "pvh" or "pv"; None takes PVH if the kernel's notes allow it. The
+        guest may grow up to `max_memory_kb`: a PVH guest sees that much memory, and must give back the part
+        above `memory_kb` before it uses it, as Linux's balloon driver does. `cpus` are those on which its
+        vcpus may run, `nodes` those from which it gets memory; `cpu_policy` None is the default of its kind.
+        For `ssidref`, `iommu` and the limits see create(). `paging_kb` is for Xen's own tables of a PVH
+        guest, by default as much as with xl. `progress` is called with the number of pages that the domain
+        has received, and the total.
 
-        What the guest finds is known to Xen alone: nothing is written to xenstore. Nothing stays behind when
-        a step fails or is interrupted. ValueError: this kernel cannot be such a guest, or not in so little
-        memory; DecodeError: it is damaged. HypercallError ENOMEM: the host has not so much free memory.
+        Nothing is written to xenstore. If a step fails or is interrupted, nothing remains. ValueError: this
+        kernel cannot be such a guest, or needs more memory; DecodeError: it is damaged. HypercallError
+        ENOMEM: the host has not enough free memory.
 
-        >>> web = xen.domains.build("/boot/vmlinuz", ramdisk="/boot/initrd.img", memory_kb=512 << 10)
+        Example:
+
+        >>> kernel = pyxc.sim.kernel("pvh")     # on a real host: "/boot/vmlinuz"
+        >>> web = xen.domains.build(kernel, command_line="console=hvc0", memory_kb=64 << 10)
         >>> web.kind, web.info().paused
         ('pvh', True)
         """
-        from pyxc.guest import build  # what is needed to build is needed by few programs
+        from pyxc.guest import build  # few programs build guests
 
         wanted = build.Wanted(
             kernel, memory_kb, max_memory_kb, ramdisk, command_line, kind, vcpus, uuid, pool, cpus, nodes,
@@ -201,7 +220,7 @@ class Domains(Mapping[int, "Domain"]):
         return build.build(making, wanted)
 
     def _refuse_newer(self, hvm: bool, hap: bool, iommu: bool, limits: bool) -> None:
-        """Unsupported for what this Xen cannot make a domain with."""
+        """Unsupported for options that this Xen does not have."""
         newer = (
             (hvm, (3, 1), "createdomain can make HVM domains"),
             (hap, (3, 3), "createdomain can choose hap"),
@@ -226,7 +245,7 @@ class Domains(Mapping[int, "Domain"]):
 
     @property
     def _default_limits(self) -> dict[str, int]:
-        """Limits of grants that are the host's defaults: -1, which has to be spelled out before Xen 4.14."""
+        """The host's default limits of grants: -1, which older releases than Xen 4.14 do not know."""
         return _DEFAULT_GRANTS if self.xen.interface.xen >= (4, 14) else _OLD_DEFAULT_GRANTS
 
     def _create(self, handle: uuids.UUID, wanted: int, fields: dict[str, Any], max_vcpus: int) -> Domain:
@@ -250,7 +269,7 @@ class Domains(Mapping[int, "Domain"]):
             self.xen.call(domctl.DESTROYDOMAIN, domid)
 
     def just_made(self, handle: uuids.UUID) -> list[int]:
-        """A domain of which nothing is known but its UUID, which others may have: it is still empty."""
+        """The new domains with this UUID, which other domains may have, too: those that are still empty."""
         return [
             info.domid
             for info in self.infos()
@@ -258,13 +277,12 @@ class Domains(Mapping[int, "Domain"]):
         ]
 
     def create_bare(self, domid: int = DOMID_ANY, /, **fields: Any) -> int:
-        """A new domain as the fields of createdomain say, and nothing more: it has no vcpus; answers its id.
+        """Make a domain with these fields of createdomain and nothing more, without vcpus; returns its id.
 
-        For toolstacks that take the other steps themselves. Limits of grants that are not given are the
-        host's defaults. TypeError for a field that no release has; of those that this interface does not have
-        0 is left out, as are limits and `arch.emulation_flags`, for which each release has its own; any other
-        is Unsupported. An id that no domain has any more, but that Xen has not freed yet, is waited for, 2
-        seconds at most.
+        For toolstacks that do the other steps themselves. Limits of grants default to the host's. TypeError
+        for a field that no release has. A field that this interface does not have is omitted if its value is
+        0, or if it is a limit or `arch.emulation_flags`, which each release handles in its own way; otherwise
+        it is Unsupported. If no domain has the id but Xen has not freed it yet, this waits up to 2 seconds.
         """
         known = self._known({**self._default_limits, **fields})
         deadline = time.monotonic() + _IDS_PATIENCE_S
@@ -278,7 +296,7 @@ class Domains(Mapping[int, "Domain"]):
             time.sleep(_IDS_POLL_S)
 
     def _known(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """The fields that this interface has. Unsupported: one that it has not would change the domain."""
+        """The fields that this interface has. Unsupported if a missing one would change the domain."""
         operation = domctl.CREATEDOMAIN
         layout = operation.at(self.xen.interface)
         unknown = {name: value for name, value in fields.items() if name not in layout.index}
@@ -291,5 +309,5 @@ class Domains(Mapping[int, "Domain"]):
         return {name: value for name, value in fields.items() if name in layout.index}
 
     def _may_be_freed(self, domid: int) -> bool:
-        """Whether an id that is not free belongs to no domain: its last one may just be gone."""
+        """Whether an id that is not free belongs to no domain: its last domain may have just gone."""
         return self.xen.interface.xen >= _IDS_APART and domid < DOMID_FIRST_RESERVED and domid not in self

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Giving a domain extents of memory and taking them, in batches, and how far that went."""
+"""Adding extents of memory to a domain and removing them, in batches, with a record of what was done."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ORDER_MAX = 18
 
 
 class Extents:
-    """Extents of 2**order pages that one call after the other gives to a domain, or takes from it.
+    """Extents of 2**order pages that are added to a domain, or removed from it, by a series of calls.
 
     At most `batch` in each call, with `flags` (mem_flags: a MemFlag, and the bits that an address may have).
-    `done` are those that were done, as the hypervisor names them. When a call
-    was interrupted and its result is lost, `doubtful` are those of which nothing is known. Of one thread.
+    `done` are the completed extents, as the hypervisor numbers them. If a call was interrupted and its result
+    is lost, `doubtful` are the extents in an unknown state. Threads: one at a time.
     """
 
     def __init__(self, mapping: Mapping, order: int, batch: int, flags: int = 0) -> None:
@@ -40,7 +40,7 @@ class Extents:
         self._pages_before = 0
 
     def reserve(self, operation: Operation, frames: array[int]) -> None:
-        """Run a reservation operation on frames. HypercallError ENOMEM when not all were done."""
+        """Run a reservation operation on frames. HypercallError ENOMEM if some were not done."""
         size = 8 * min(len(frames), self._batch)
         with self._xen.caller.held(operation, self._domain.domid, "extent_start", size) as call:
             for start in range(0, len(frames), self._batch):
@@ -67,7 +67,7 @@ class Extents:
         return count
 
     def _look_what_was_done(self, call: HeldCall, part: array[int]) -> None:
-        """Xen writes the frames that it gives to a PV domain over the pfns, or zeros, that it got."""
+        """For a PV domain Xen overwrites the pfns, or zeros, in the list with the new frames."""
         written = self._written(call, len(part))
         self.done.extend(compress(written, map(ne, written, part)))
 
@@ -75,7 +75,7 @@ class Extents:
         return self._xen.words(bytes(call.view[: 8 * count]))
 
     def take_back(self) -> None:
-        """Take from the domain what was given. May be called again after an error."""
+        """Remove the added extents from the domain. May be called again after an error."""
         if self.doubtful and self._domain.exists():
             self._find_doubtful()
         while self.done:
@@ -88,7 +88,7 @@ class Extents:
                 raise self._short(memory.DECREASE_RESERVATION, len(part), taken)
 
     def _find_doubtful(self) -> None:
-        """Take back, one by one, what the interrupted call may have given: as much as the domain has more."""
+        """Remove, one by one, what the interrupted call may have added: the excess of the domain's memory."""
         pages = self._domain.info().tot_pages - self._pages_before
         while self.doubtful and pages > 0:
             taken = self._take(self.doubtful[: self._batch]) or 0
@@ -97,7 +97,7 @@ class Extents:
         self.doubtful = array("Q")
 
     def _take(self, part: array[int]) -> int | None:
-        """How many were taken, from the first on; None where the domain has gone."""
+        """How many were removed, from the first on; None if the domain has gone."""
         extents = self._xen.words(part.tobytes()).tobytes()
         reply = self._domain.undo(
             memory.DECREASE_RESERVATION,
@@ -109,12 +109,12 @@ class Extents:
 
     @contextmanager
     def counted(self, wanted: int) -> Iterator[None]:
-        """An error of the block gets a note of how many extents were done."""
+        """An error of the block gets a note with the number of removed extents."""
         try:
             yield
         except BaseException as error:
             perhaps = f", and perhaps some of {len(self.doubtful)} more" if self.doubtful else ""
-            error.add_note(f"{len(self.done)} of {wanted} extents were taken{perhaps}")
+            error.add_note(f"{len(self.done)} of {wanted} extents were removed{perhaps}")
             raise
 
     def _short(self, operation: Operation, wanted: int, done: int | None = None) -> errors.HypercallError:

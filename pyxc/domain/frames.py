@@ -25,16 +25,16 @@ from pyxc.host.host import Host
 TYPES_AT_ONCE = 1024
 _TYPE_MOST = 15
 _PIECE = (1 << 20) // 8 - 512
-"""Entries of a list to ask for at once: with the structure beside them they take 1 MiB."""
+"""Entries of a list in one request: with the structure they need 1 MiB."""
 _TYPE_SHIFT = 28
 _NEVER_PINNED = (PageType.BROKEN, PageType.XALLOC, PageType.XTAB)
-"""They have the bit of a pin in their numbers."""
+"""Types whose numbers include the bit of a pin."""
 _FRAME_MASK = 2**28 - 1
 """The frame in a word of getpageframeinfo2; the rest is its type."""
 
 
 Which = Callable[[Mapping, range], Iterable[int]]
-"""Tells which of a few frames are the domain's."""
+"""Returns which of some frames are the domain's."""
 
 Source = Literal[
     "getmemlist2", "getmemlist", "p2m", "p2m_vaddr", "frame_list_list", "getpageframeinfo3", "map"
@@ -44,11 +44,16 @@ Source = Literal[
 class FrameList(Numbers):
     """The frames that a domain owns, as a sequence of their numbers.
 
-    `frames`: the same as an array of u64: machine frames (mfn) of a PV domain, in no order; guest
-    frames (gfn) of a translated one, in order.
-    `source`: where they come from: "getmemlist2", "getmemlist", "p2m_vaddr", "frame_list_list",
-    "getpageframeinfo3" or "map", and "" for a domain without memory. `types`: on request, for each frame its
-    PageType >> 28.
+    `frames` is the same as an array of u64: machine frames (mfn) of a PV domain, in no particular order, or
+    guest frames (gfn) of an HVM or PVH domain, sorted. `source` is where they come from: "getmemlist2",
+    "getmemlist", "p2m_vaddr", "frame_list_list", "getpageframeinfo3" or "map", or "" for a domain without
+    memory. `types` is None, or on request the PageType >> 28 of each frame. Threads: safe to share.
+
+    Example:
+
+    >>> found = web.memory.frames()
+    >>> found, len(found), found.source
+    (<FrameList of 16384 mfns from p2m_vaddr>, 16384, 'p2m_vaddr')
     """
 
     __slots__ = ("frames", "source", "translated", "types")
@@ -65,14 +70,14 @@ class FrameList(Numbers):
         return self.frames
 
     def kinds(self) -> Iterator[tuple[PageType, bool]]:
-        """`types` in words: the PageType of each frame, and whether it is a page table that is pinned."""
+        """`types` as enum members: the PageType of each frame, and whether it is a pinned page table."""
         for word in (kind << _TYPE_SHIFT for kind in self.types or ()):
             pinned = bool(word & domctl.PAGE_PINNED) and word not in _NEVER_PINNED
             yield PageType(word & ~domctl.PAGE_PINNED if pinned else word), pinned
 
     @staticmethod
     def sources() -> tuple[str, ...]:
-        """Where frames can be taken from, as Memory.frames() takes them for `source`."""
+        """The values of `source` that Memory.frames() accepts."""
         return tuple(SOURCES)
 
     def __repr__(self) -> str:
@@ -88,16 +93,18 @@ def list_frames(
     *,
     everywhere: bool | None = None,
 ) -> FrameList:
-    """The frames that a domain owns, from the best source that its hypervisor has; `source` names another.
+    """The frames that a domain owns, from the best available source, or from `source`.
 
-    On a Xen of 2006 the hypervisor's own list: GETMEMLIST2, else GETMEMLIST. Later of a PV guest its p2m;
-    where that cannot be read, getmemlist, which Xen had up to 4.10. Of a translated guest getpageframeinfo3
-    for every gfn; before Xen 4.0, which knew types of machine frames only, those that can be mapped. That
-    call, which `types` needs too, populates the on-demand entries of a guest: Unsupported on a guest that has
-    any, unless `force`. So is one whose memory is not where that of an honest guest would be: `everywhere`
-    (as `force` unless given) then asks for every gfn up to the highest, which can take hours. `force` also
-    finds the frames of a PV guest without p2m on a newer Xen by asking for every frame of the host: slow, and
-    Xen logs each that is not the guest's.
+    On a Xen of 2006 that is the hypervisor's own list: GETMEMLIST2, else GETMEMLIST. On later releases it is
+    the p2m of a PV guest or, if that cannot be read, getmemlist, which Xen had up to 4.10. For an HVM or PVH
+    guest it is getpageframeinfo3 for every gfn; before Xen 4.0, where only machine frames have types, the
+    frames that can be mapped.
+
+    getpageframeinfo3, which `types` also needs, populates memory on demand, so it is Unsupported for a guest
+    with such memory, unless `force`. It is also Unsupported for a guest with memory far above the usual
+    addresses; `everywhere` (by default equal to `force`) then queries every gfn up to the highest, which can
+    take hours. `force` also finds the frames of a PV guest without a p2m on a newer Xen, by querying every
+    frame of the host: this is slow, and Xen logs each frame that is not the guest's.
     """
     info = mapping.domain.info()
     if (types or info.is_hvm) and not force:
@@ -118,7 +125,7 @@ def _known(source: Source) -> Source:
 
 
 def _sources(mapping: Mapping, info: DomainInfo, force: bool) -> tuple[str, ...]:
-    """What to try, the best first."""
+    """The sources to try, best first."""
     if info.is_hvm:
         return ("getpageframeinfo3",) if mapping.xen.caller.supports(domctl.GETPAGEFRAMEINFO3) else ("map",)
     if mapping.xen.interface.dom0_op:
@@ -127,7 +134,7 @@ def _sources(mapping: Mapping, info: DomainInfo, force: bool) -> tuple[str, ...]
 
 
 def _owned(mapping: Mapping, info: DomainInfo, everywhere: bool, sources: tuple[str, ...]) -> FrameList:
-    """From the first source that there is; the first refusal is the one that tells why when there is none."""
+    """From the first available source; if none is available, the first refusal is raised."""
     if info.tot_pages == 0:
         return FrameList(array("Q"), "", info.is_hvm)
     refused = None
@@ -146,7 +153,7 @@ def _from_p2m(form: Form | None, mapping: Mapping, info: DomainInfo, everywhere:
 
 
 def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
-    """The plain entries of a p2m, piece by piece. A guest that lists more than it owns is not believed."""
+    """The plain entries of a p2m, piece by piece. DecodeError for a guest that lists more than it owns."""
     frames = array("Q")
     window = array("Q", (0,)) * PIECE_WORDS
     window_bytes = memoryview(window).cast("B")
@@ -158,7 +165,7 @@ def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
 
 
 def _getmemlist2(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
-    """In pieces through one bounded buffer; no Python integer is made for a frame."""
+    """In pieces through one bounded buffer, without a Python integer for each frame."""
     frames = array("Q")
     with mapping.xen.caller.listing(dom0_ops.GETMEMLIST2, mapping.domain.domid, 8, _PIECE) as ask:
         while True:
@@ -172,13 +179,13 @@ def _getmemlist2(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameL
 
 
 def _getmemlist(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
-    """One call: start_pfn means nothing on x86, so the list cannot be had in pieces."""
+    """In one call: x86 ignores start_pfn, so the list cannot be read in pieces."""
     with mapping.xen.caller.listing(domctl.GETMEMLIST, mapping.domain.domid, 8, info.tot_pages) as ask:
         return FrameList(mapping.xen.words(ask(max_pfns=info.tot_pages)), "getmemlist", False)
 
 
 def _by_type(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
-    """By asking for the type of every frame: of a translated guest its own, else of the whole host."""
+    """By the type of every frame: the guest's own for HVM and PVH, else all frames of the host."""
     if info.is_hvm:
         found = _search(mapping, info, everywhere, _with_type)
     else:
@@ -191,9 +198,9 @@ def _last_of_the_host(xen: Host) -> int:
 
 
 def _by_mapping(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
-    """By mapping every frame of a translated guest, as Xen's own tools did to save one.
+    """By mapping every frame of an HVM or PVH guest, as Xen's own tools did to save one.
 
-    Machine frames of a PV guest are anywhere on the host, those that it shares with Xen among them.
+    The machine frames of a PV guest can be anywhere on the host, with frames that it shares with Xen.
     """
     if not info.is_hvm:
         hint = "frames can be found by mapping only in HVM and PVH guests, and this is a PV domain"
@@ -210,15 +217,15 @@ SOURCES: Final[dict[str, Callable[[Mapping, DomainInfo, bool], FrameList]]] = {
     "getpageframeinfo3": _by_type,
     "map": _by_mapping,
 }
-"""Where frames come from: the hypervisor's list in either form, the guest's p2m in its better or in a given
-form, the types of all frames, and which can be mapped."""
+"""The sources of frames: the two forms of the hypervisor's list, the guest's p2m in its better or in a given
+form, the types of all frames, and mapping."""
 
 
 def _search(mapping: Mapping, info: DomainInfo, everywhere: bool, which: Which) -> array[int]:
-    """The frames of a translated guest, in order: from 0 to its highest, which the guest itself can choose.
+    """The frames of an HVM or PVH guest, in order: from 0 to its highest, which the guest itself can choose.
 
-    The topmost are asked for first: a guest has its special pages there, far above its memory, and the search
-    ends when as many frames are found as it owns.
+    The topmost are queried first: a guest has its special pages there, far above its memory. The search ends
+    when it has found as many frames as the guest owns.
     """
     last = mapping.maximum_gpfn()
     start_of_top = last - last % TYPES_AT_ONCE
@@ -237,7 +244,7 @@ def _search(mapping: Mapping, info: DomainInfo, everywhere: bool, which: Which) 
 
 
 def _scan(mapping: Mapping, frames: range, wanted: int, which: Which) -> array[int]:
-    """Those of some frames that are the domain's, until as many are found as are wanted."""
+    """The frames among some that are the domain's, until `wanted` are found."""
     found = array("Q")
     for start in frames[::TYPES_AT_ONCE]:
         if len(found) >= wanted:
@@ -247,7 +254,7 @@ def _scan(mapping: Mapping, frames: range, wanted: int, which: Which) -> array[i
 
 
 def _with_type(mapping: Mapping, frames: range) -> Iterable[int]:
-    """Frames of which a type is told."""
+    """Frames with a type."""
     words = type_words(mapping, array("Q", frames))
     none = words.count(PageType.XTAB) == len(words)
     return () if none else compress(frames, map(ne, words, repeat(int(PageType.XTAB))))
@@ -281,7 +288,7 @@ def type_words(mapping: Mapping, frames: array[int]) -> array[int]:
 
 
 def _former_type_words(mapping: Mapping, frames: array[int]) -> array[int]:
-    """The same before Xen 4.0: types come in the upper bits of 32-bit machine frames (of 64 bits in 2006)."""
+    """The same before Xen 4.0: types are the upper bits of 32-bit machine frames (of 64-bit ones in 2006)."""
     hint = ""
     if mapping.domain.info().is_hvm:
         hint = "before Xen 4.0 only machine frames have types, and this domain has guest frames"
@@ -299,7 +306,7 @@ def _former_type_words(mapping: Mapping, frames: array[int]) -> array[int]:
 
 
 def refuse_on_demand(mapping: Mapping) -> None:
-    """Asking for the type of a populate-on-demand entry populates it. Before Xen 3.4 there were none."""
+    """Reading the type of a populate-on-demand entry populates it. Before Xen 3.4 there are none."""
     if not mapping.domain.info().is_hvm or not mapping.xen.caller.supports(memory.GET_POD_TARGET):
         return
     entries = mapping.domain.call(memory.GET_POD_TARGET).field("pod_entries")

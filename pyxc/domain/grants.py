@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Grants: pages that domains lend each other, which both then have in their memory."""
+"""Grants: pages that one domain shares with another."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ _PAGES_MOST = 1 << 16
 _SHARED = 0
 """The id of the table itself among the resources of a domain."""
 _TABLES_MAPPED = (4, 12)
-"""Since when the grant table of another domain is a resource that can be mapped."""
+"""The first release in which the grant table of another domain can be mapped."""
 
 
 class GrantInfo(NamedTuple):
-    """A domain's grant table: frames that it has and may have, and the version of its entries.
+    """A domain's grant table: its frames, their limit, and the version of its entries.
 
     (GNTTABOP_query_size, GNTTABOP_get_version)
+
+    Example:
+
+    >>> web.grants.info()
+    GrantInfo(nr_frames=1, max_nr_frames=64, version=1)
     """
 
     nr_frames: int
@@ -39,7 +44,16 @@ class GrantInfo(NamedTuple):
 class Lent(NamedTuple):
     """Pages of this process that another domain may map by `refs`, one reference for each page.
 
-    `pages` is their memory here, writable; closing it ends the loan, once nobody has them mapped any more.
+    `pages` is their memory here, writable; closing it ends the grants when the other domain has unmapped
+    them.
+
+    Example:
+
+    >>> lent = web.grants.lend(2, writable=True)
+    >>> with lent.pages as pages:
+    ...     memoryview(pages)[:5] = b"hello"
+    >>> lent.refs
+    (8, 9)
     """
 
     refs: tuple[int, ...]
@@ -47,7 +61,14 @@ class Lent(NamedTuple):
 
 
 class Grants:
-    """What one domain lends to this one, and this one to it. Threads: may be used by many."""
+    """Pages that one domain grants to this one, and this one to it. Threads: safe to share.
+
+    Example:
+
+    >>> granted = web.grants.lend(2, writable=True)
+    >>> granted.refs, granted.pages.close()
+    ((8, 9), None)
+    """
 
     def __init__(self, domain: Identity) -> None:
         self._domain = domain
@@ -63,11 +84,11 @@ class Grants:
         return GrantInfo(reply.field("nr_frames"), reply.field("max_nr_frames"), version)
 
     def map(self, refs: int | Iterable[int], writable: bool = False) -> ForeignMap:
-        """Pages that the domain lends to this one, one after the other, without a copy: memoryview(map).
+        """Map pages that the domain grants to this one, contiguously and without a copy: memoryview(map).
 
-        By their references, through the kernel's grant device. Close it, or use it in a `with`; an open
-        mapping keeps a destroyed domain from going away. EINVAL when one of them is not lent to this domain,
-        or not to be written.
+        `refs` are their references; the kernel's grant device maps them. Close the mapping, or use it in a
+        `with` statement; an open mapping keeps a destroyed domain from disappearing. EINVAL if one of the
+        pages is not granted to this domain, or is granted read-only.
         """
         wanted = _refs(refs)
         if writable:
@@ -77,7 +98,8 @@ class Grants:
             return self._xen.link.map_grants(self._domain.domid, wanted, writable)
 
     def lend(self, count: int = 1, writable: bool = False) -> Lent:
-        """New pages of zeros for the domain to map, and to write when `writable` (the kernel's gntalloc)."""
+        """Grant new pages of zeros to the domain, with `writable` also for writing (the kernel's
+        gntalloc)."""
         self._xen.check_writable("lending pages")
         arguments.natural("count", count, _PAGES_MOST, 1)
         self._domain.look()
@@ -92,11 +114,11 @@ class Grants:
         console_domid: SupportsIndex = 0,
         store_domid: SupportsIndex = 0,
     ) -> None:
-        """Lend the console's and xenstore's ring of a new domain to those that serve them.
+        """Grant the console ring and the xenstore ring of a new domain to the domains that serve them.
 
-        `console` and `store` are frames of the domain, None leaves a ring alone; who serves them is dom0
-        unless told. The references are Reserved's. It writes into the domain's grant table, which is of
-        version 1 until the guest changes that (acquire_resource: Unsupported before Xen 4.12).
+        `console` and `store` are frames of the domain; None omits a ring. By default dom0 serves both. The
+        references are those of Reserved. This writes to the domain's grant table, which has version 1 until
+        the guest changes that (acquire_resource: Unsupported before Xen 4.12).
         """
         self._xen.check_writable("writing a grant table")
         if self._xen.interface.xen < _TABLES_MAPPED:
@@ -123,14 +145,14 @@ class Grants:
                     view[ref * layout.size : (ref + 1) * layout.size] = entry
 
     def _table(self) -> ForeignMap:
-        """The first frame of the domain's table, to be written."""
+        """The first frame of the domain's table, mapped writable."""
         domid, kind = self._domain.domid, int(Resource.GRANT_TABLE)
         with self._named(memory.ACQUIRE_RESOURCE.full_name):
             return self._xen.link.map_resource(domid, kind, _SHARED, 0, 1, writable=True)
 
     @contextmanager
     def _named(self, operation: str, hint: str = "") -> Iterator[None]:
-        """Errors of devices with what they were about."""
+        """Turn errors of the devices into errors that name the operation."""
         try:
             yield
         except errors.Error:

@@ -16,13 +16,18 @@ from pyxc.domain.identity import Identity
 _U16_MAX = 2**16 - 1
 _TRIES = 3
 _SIZE_MOST = 1 << 26
-"""Bytes of a context; that of 8192 vcpus has a quarter of it."""
+"""The largest context in bytes; that of 8192 vcpus has a quarter of it."""
 
 
 class HvmRecord(NamedTuple):
-    """One record of an HVM context: which part of the hardware, of which vcpu or device, and its bytes.
+    """One record of an HVM context: the part of the hardware, its vcpu or device, and its bytes.
 
-    `type` is a plain int for a type that pyxc has no name for. `data` is a view into the context.
+    `type` is a plain int if pyxc has no name for it. `data` is a view into the context.
+
+    Example:
+
+    >>> list(db1.hvm_context.read())[1]
+    <HvmRecord CPU 0, 1032 bytes>
     """
 
     type: HvmRecordType | int
@@ -37,8 +42,14 @@ class HvmRecord(NamedTuple):
 class HvmContext:
     """A whole HVM context (public/hvm/save.h). Iterates over its records, from HEADER to END.
 
-    `bytes(context)` is the stream as Xen made it. Frozen: safe in any thread. DecodeError for bytes that are
-    none: no record reaches beyond them, the first is a HEADER of Xen's, the last an END.
+    `bytes(context)` is the original stream. DecodeError for malformed bytes: the first record must be Xen's
+    HEADER, the last one END, and no record may reach beyond the end. Threads: safe to share.
+
+    Example:
+
+    >>> context = db1.hvm_context.read()
+    >>> list(context)[:2]
+    [<HvmRecord HEADER 0, 24 bytes>, <HvmRecord CPU 0, 1032 bytes>]
     """
 
     def __init__(self, data: bytes, interface: Interface) -> None:
@@ -55,7 +66,7 @@ class HvmContext:
             raise errors.DecodeError("the HVM context does not end with an END record")
 
     def __iter__(self) -> Iterator[HvmRecord]:
-        """Made as they are asked for: a stranger's context may be nothing but empty records."""
+        """Lazily: a malicious context may consist of empty records only."""
         return iter_records(memoryview(self._data), self._interface)
 
     def __len__(self) -> int:
@@ -66,7 +77,7 @@ class HvmContext:
         return self._data
 
     def record(self, type: HvmRecordType | int, instance: int = 0) -> memoryview:
-        """The bytes of one record. KeyError when there is none."""
+        """The bytes of one record. KeyError if there is none."""
         for found in self:
             if (found.type, found.instance) == (type, instance):
                 return found.data
@@ -77,7 +88,7 @@ class HvmContext:
 
 
 def iter_records(data: memoryview, interface: Interface) -> Iterator[HvmRecord]:
-    """The records of a context up to its END, or up to where one is cut off: DecodeError."""
+    """The records of a context up to its END. DecodeError at a truncated record."""
     layout = hvm_save.DESCRIPTOR_STRUCT.at(interface)
     place, kind = 0, None
     while place < len(data) and kind is not HvmRecordType.END:
@@ -107,14 +118,14 @@ def _is_header(data: memoryview, interface: Interface) -> bool:
 
 
 class HvmContexts:
-    """The state of the virtual hardware of an HVM or PVH domain. Threads: may be shared."""
+    """The state of the virtual hardware of an HVM or PVH domain. Threads: safe to share."""
 
     def __init__(self, domain: Identity) -> None:
         self._domain = domain
 
     def read(self) -> HvmContext:
-        """All of it (domctl gethvmcontext). The domain is held for the moment. EINVAL for a PV domain."""
-        # The size can grow between the question for it and the one for the context.
+        """All records (domctl gethvmcontext). Xen stops the domain meanwhile. EINVAL for a PV domain."""
+        # The size can grow between the query of the size and that of the context.
         for left in reversed(range(_TRIES)):
             size = self._domain.call(domctl_hvm.GETHVMCONTEXT).reported("size", _SIZE_MOST)
             try:
@@ -130,15 +141,15 @@ class HvmContexts:
     def load(self, context: HvmContext | bytes) -> None:
         """Replace it (domctl sethvmcontext). DecodeError for bytes that are not a context.
 
-        All its vcpus are offline afterwards but those that have a CPU record. A record that Xen refuses
-        (EINVAL, ENODATA) may leave some loaded before Xen 4.20.
+        Afterwards only vcpus with a CPU record are online. If Xen refuses a record (EINVAL, ENODATA), earlier
+        records may remain loaded before Xen 4.20.
         """
         data = bytes(context)
         HvmContext(data, self._domain.xen.interface)
         self._domain.change(domctl_hvm.SETHVMCONTEXT, size=len(data), buffer=data)
 
     def record(self, type: HvmRecordType | int, instance: int = 0) -> bytes:
-        """One record alone (domctl gethvmcontext_partial). KeyError where it has no such record.
+        """A single record (domctl gethvmcontext_partial). KeyError if there is no such record.
 
         EINVAL for a type that this Xen does not save.
         """

@@ -13,27 +13,32 @@ _VALUE_MAX = 2**64 - 1
 
 
 class HvmParams:
-    """The parameters of one HVM or PVH domain (hvm_op, public/hvm/params.h). Threads: may be shared.
+    """The parameters of one HVM or PVH domain (hvm_op, public/hvm/params.h). Threads: safe to share.
 
     EINVAL for a PV domain, and for a parameter that this Xen does not have or does not disclose.
+
+    Example:
+
+    >>> hex(db1.hvm_params.read("CONSOLE_PFN"))
+    '0xfefff'
     """
 
     def __init__(self, domain: Identity) -> None:
         self._domain = domain
 
     def read(self, param: HvmParam | int | str) -> int:
-        """The value of one (hvm_op get_param)."""
+        """The value of one parameter (hvm_op get_param)."""
         index = arguments.member("param", HvmParam, param, _PARAM_MAX)
         return int(self._domain.call(hvm.GET_PARAM, index=index).field("value"))
 
     def write(self, param: HvmParam | int | str, value: int) -> None:
-        """Set one (hvm_op set_param)."""
+        """Set one parameter (hvm_op set_param)."""
         index = arguments.member("param", HvmParam, param, _PARAM_MAX)
         arguments.natural("value", value, _VALUE_MAX)
         self._domain.change(hvm.SET_PARAM, index=index, value=value)
 
     def all(self) -> dict[HvmParam, int]:
-        """All that this Xen discloses, in one multicall (hvm_op get_param)."""
+        """All parameters that this Xen discloses, in one multicall (hvm_op get_param)."""
         caller, domid = self._domain.xen.caller, self._domain.domid
         batch = caller.batch(hvm.GET_PARAM, len(HvmParam), domid=domid, index=list(HvmParam))
         if all(batch.results):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which domain is meant: its id and UUID on one host, and the way to ask and change it and no other."""
+"""The identity of a domain: its id and UUID on one host, and calls that read and change only this domain."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Identity:
-    """One domain, known by (domid, uuid): domids are reused, so every change first looks whose id it is now.
+    """One domain, identified by (domid, uuid): Xen reuses domids, so every change first checks both.
 
-    Since Xen 4.21 it is known by its unique id, too, from the first look on: that tells domains of one UUID
-    apart. Between a look and the change a domain can still be replaced; the window is microseconds.
-    Threads: may be shared.
+    Since Xen 4.21 its unique id, recorded by the first check, also distinguishes domains with the same UUID.
+    A domain can still be replaced between a check and the change; the window is microseconds. Threads: safe
+    to share.
     """
 
     def __init__(self, xen: Host, domid: int, handle: uuid.UUID, number: int | None = None) -> None:
@@ -33,7 +33,7 @@ class Identity:
         self._handle = handle.bytes
         self._name: str | None = None
         self.number = number
-        """Its unique id, None while it is not known: see unique_id."""
+        """Its unique id, None while it is unknown: see unique_id."""
 
     @property
     def uuid(self) -> uuid.UUID:
@@ -46,10 +46,12 @@ class Identity:
 
     @property
     def unique_id(self) -> int | None:
-        """Xen's own number of this domain, which no other ever has (domctl get_domain_state); kept.
+        """Xen's own number of this domain, which is never reused (domctl get_domain_state); cached.
 
-        None where there is none: before Xen 4.21, and where the security policy (FLASK) forbids to ask.
-        DomainNotFound and DomainGone as of info().
+        None before Xen 4.21, and if the security policy (FLASK) forbids the query. DomainNotFound and
+        DomainGone as for info().
+
+        Example:
 
         >>> pyxc.open("sim:xen-4.22").domains[1].unique_id
         4189234530075310365
@@ -59,7 +61,7 @@ class Identity:
         return self.number
 
     def recognise(self) -> None:
-        """Learn its unique id as soon as it was found; without one, or without the domain, do nothing."""
+        """Record its unique id when it is found; do nothing if it has none, or has gone."""
         number = unique_id(self.xen, self.domid)
         if number is not None:
             with suppress(errors.DomainNotFound, errors.DomainGone):
@@ -67,7 +69,7 @@ class Identity:
                 self.number = number
 
     def look(self) -> None:
-        """Make sure that it still has its id: by its unique id where that is known, else by its UUID.
+        """Check that it still has its id: by its unique id if that is known, else by its UUID.
 
         DomainNotFound: no domain has the id; DomainGone: another domain has it.
         """
@@ -81,7 +83,8 @@ class Identity:
     def call(self, operation: Operation, /, **fields: Any) -> Reply:
         """Ask the hypervisor about this domain; see Caller.call() for fields.
 
-        Whoever has the id now answers. TypeError for an operation that changes something: see change().
+        This reads from whichever domain has the id now. TypeError for an operation that makes changes: see
+        change().
         """
         if operation.changes:
             raise TypeError(f"{operation.full_name} makes changes: call it through change()")
@@ -90,15 +93,15 @@ class Identity:
     def change(self, operation: Operation, /, **fields: Any) -> Reply:
         """Change this domain, if it still has its id.
 
-        DomainNotFound: nobody has the id; DomainGone: another domain has it.
+        DomainNotFound: no domain has the id; DomainGone: another domain has it.
         """
         self.look()
         return self.xen.call(operation, self.domid, **fields)
 
     def undo(self, operation: Operation, /, **fields: Any) -> Reply | None:
-        """Take back a change of this domain: None where it has gone, for then there is nothing to undo.
+        """Undo a change of this domain; returns None if it has gone, because then there is nothing to undo.
 
-        A look that fails is no reason to leave things half done.
+        The undo is done even if the check fails.
         """
         try:
             self.look()
@@ -109,9 +112,14 @@ class Identity:
         return self.xen.call(operation, self.domid, **fields)
 
     def info(self) -> DomainInfo:
-        """What it is now (domctl getdomaininfo, and get_domain_state where its unique id is known).
+        """Its present state (domctl getdomaininfo, and get_domain_state if its unique id is known).
 
         DomainNotFound: no domain has the id; DomainGone: another domain has it.
+
+        Example:
+
+        >>> web.info().memory_kb, web.info().nr_vcpus
+        (65536, 2)
         """
         info = self.xen.caller.read(domctl.GETDOMAININFO, INFO, self.domid)
         if info.handle != self._handle or info.domid != self.domid:
@@ -126,7 +134,7 @@ class Identity:
             raise errors.DomainGone(f"domain {self.domid} is now another domain; {self.uuid} has gone")
 
     def exists(self) -> bool:
-        """Whether this very domain is still there, dying or not."""
+        """Whether this domain still exists, dying or not."""
         try:
             self.look()
         except (errors.DomainNotFound, errors.DomainGone):
@@ -136,7 +144,7 @@ class Identity:
     def guest_bits(self) -> int:
         """32 for a 32-bit PV guest, else 64 (domctl get_address_size).
 
-        Since Xen 4.14 refused (EINVAL) for HVM guests; before 3.1 there were 64-bit guests only.
+        Since Xen 4.14 EINVAL for HVM guests; before 3.1 all guests are 64-bit.
         """
         try:
             bits = int(self.call(domctl.GET_ADDRESS_SIZE).field("size"))
@@ -157,7 +165,7 @@ class Identity:
         return hash((self.domid, self.uuid))
 
     def __index__(self) -> int:
-        """Its id: a domain is accepted wherever a domid is."""
+        """Its id, so that a domain is accepted wherever a domid is."""
         return self.domid
 
     def __lt__(self, other: Identity) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a domain is at one moment."""
+"""The state of a domain at one moment."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     import uuid
 
 MOST_VCPUS = 8192
-"""More than that no domain has."""
+"""No domain has more vcpus."""
 
 
 class DomainInfo(NamedTuple):
-    """A domain at one moment (domctl getdomaininfo, public/domctl.h). Frozen: safe in any thread.
+    """A domain at one moment (domctl getdomaininfo, public/domctl.h). Threads: safe to share.
 
-    `*_pages` count pages of 4096 bytes, `cpu_time_ns` is nanoseconds on all vcpus together. None: this
-    hypervisor does not tell.
+    `*_pages` count pages of 4096 bytes, `cpu_time_ns` is in nanoseconds, of all vcpus together. None: this
+    hypervisor does not report the value.
+
+    Example:
+
+    >>> info = web.info()
+    >>> info.domid, info.memory_kb, info.paused, info.flags
+    (1, 65536, False, <DomainFlag.BLOCKED: 16>)
     """
 
     domid: int
@@ -59,7 +65,7 @@ class DomainInfo(NamedTuple):
 
     @property
     def shutdown_reason(self) -> ShutdownReason | int | None:
-        """Why it shut down, None while it has not; a plain int for a reason that pyxc has no name for."""
+        """Why it shut down, None if it has not; a plain int if pyxc has no name for the reason."""
         if not self.flag_bits & DomainFlag.SHUTDOWN:
             return None
         reason = self.flag_bits >> 16 & 0xFF
@@ -79,7 +85,7 @@ class DomainInfo(NamedTuple):
 
     @property
     def running(self) -> bool:
-        """A vcpu of it is running on a cpu."""
+        """One of its vcpus is running on a cpu."""
         return bool(self.flags & DomainFlag.RUNNING)
 
     @property
@@ -89,7 +95,7 @@ class DomainInfo(NamedTuple):
 
     @property
     def shut_down(self) -> bool:
-        """It has shut down, for `shutdown_reason`, and is still there."""
+        """It has shut down, for `shutdown_reason`, and still exists."""
         return bool(self.flags & DomainFlag.SHUTDOWN)
 
     @property
@@ -113,20 +119,20 @@ class DomainInfo(NamedTuple):
 
     @property
     def outstanding_memory_kb(self) -> int | None:
-        """KiB that it has claimed and not got yet; None where that is not told."""
+        """KiB that it has claimed and not yet received; None if not reported."""
         return pages_kb(self.outstanding_pages)
 
     @property
     def nr_vcpus(self) -> int:
-        """Vcpus that it has, online or not.
+        """The number of its vcpus, online or not.
 
-        Before Xen 4.5 `max_vcpu_id` of a domain without vcpus is anything, and this at most MOST_VCPUS.
+        Before Xen 4.5 `max_vcpu_id` of a domain without vcpus is undefined, and this at most MOST_VCPUS.
         """
         return self.max_vcpu_id + 1 if self.max_vcpu_id < MOST_VCPUS else 0
 
     @staticmethod
     def shown_as() -> dict[str, tuple[str, ...]]:
-        """What repr() and asdict() show instead of a field: its meaning."""
+        """The attributes that repr() and asdict() show instead of a raw field."""
         return {"flag_bits": ("flags", "shutdown_reason"), "handle": ("uuid",)}
 
     def __repr__(self) -> str:
@@ -139,7 +145,7 @@ _SHOWN_FIRST = ("domid", *DomainInfo.shown_as())
 
 
 class FormerDomainInfo(DomainInfo):
-    """The same of Xen 4.4 to 4.8, whose `flag_bits` are numbered otherwise."""
+    """The same for Xen 4.4 to 4.8, whose `flag_bits` have different numbers."""
 
     __slots__ = ()
 
@@ -162,7 +168,7 @@ INFO = Record(
 
 
 def read_info(xen: Host, domid: int) -> DomainInfo:
-    """One domain (domctl getdomaininfo). Up to 4.17 Xen answers with the next one when the id is free."""
+    """One domain (domctl getdomaininfo). Up to 4.17 Xen returns the next domain if the id is free."""
     info = xen.caller.read(domctl.GETDOMAININFO, INFO, domid)
     check_id(xen, info, domid)
     return info

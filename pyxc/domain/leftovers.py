@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What programs that were killed have left on a host, as far as that can be seen."""
+"""What killed programs have left behind on a host, as far as it can be detected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pyxc.host.scheduling import CreditPoolParams
 from pyxc.store.names import readable
 
 Kind = Literal["paused", "orphan", "dying", "log-dirty", "pool", "node", "transaction", "file", "unknown"]
-"""What a leftover is; "unknown" is what could not be looked at."""
+"""The kind of a leftover; "unknown" is something that could not be checked."""
 
 _HOME, _POOLS = "/local/domain", "/local/pool"
 _TRANSACTIONS = re.compile(r"^transactions\s*:\s*(\d{1,9})\s*$", re.MULTILINE)
@@ -30,9 +30,9 @@ _NOT_IN_THAT_MODE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESRCH)
 
 
 class Leftover(NamedTuple):
-    """Something that may be left. `subject` names it, `found` says what was seen, `remedy` how to remove it.
+    """A possible leftover. `subject` names it, `found` says what was found, `remedy` how to remove it.
 
-    `domid` is the domain's, where it is about one.
+    `domid` is the id of the domain that it concerns, if any.
     """
 
     kind: Kind
@@ -43,7 +43,7 @@ class Leftover(NamedTuple):
 
 
 def find(xen: Host) -> list[Leftover]:
-    """Everything that is left on a host. What cannot be looked at hides nothing else: it is "unknown"."""
+    """All leftovers on a host. A check that fails does not hide others: it is reported as "unknown"."""
     return list(_found(xen))
 
 
@@ -61,12 +61,12 @@ def _found(xen: Host) -> Iterator[Leftover]:
     yield from _looked_at("the cpu pools", partial(_pools, xen, homes is not None))
     if homes is not None:
         yield from _stale(_HOME, homes - {info.domid for info in infos}, "domain")
-        if not xen.readonly:  # xenstored is given a command
+        if not xen.readonly:  # this sends a command to xenstored
             yield from _looked_at("the transactions of xenstore", partial(_transactions, xen, infos))
 
 
 def _looked_at(what: str, look: Callable[[], Iterable[Leftover]]) -> Iterator[Leftover]:
-    """What a look finds; nothing where this Xen has no such thing, or the domain has ended meanwhile."""
+    """The results of a check; none if this Xen lacks the feature, or if the domain has just gone."""
     try:
         yield from look()
     except (errors.Unsupported, errors.DomainNotFound, errors.DomainGone):
@@ -76,30 +76,32 @@ def _looked_at(what: str, look: Callable[[], Iterable[Leftover]]) -> Iterator[Le
 
 
 def _unknown(what: str, error: errors.Error) -> Leftover:
-    return Leftover("unknown", what, f"it cannot be looked at: {error}", "try again")
+    return Leftover("unknown", what, f"it cannot be checked: {error}", "try again")
 
 
 def _domain(xen: Host, info: DomainInfo, homes: set[int] | None) -> Iterator[Leftover]:
     name = readable(xen.names.domain_name(info.domid, info.uuid)) if homes is not None else None
     subject = f"domain {info.domid}" + (f" ({name})" if name else "")
     if info.dying:
-        text = "it has ended, and something still maps its memory"
+        text = "it is dying, and a process still maps its memory"
         yield Leftover("dying", subject, text, "end the program that maps it", info.domid)
         return
     if homes is not None and info.domid not in homes:
-        text = f"xenstore does not know it (UUID {info.uuid}): it is being built, or its builder has ended"
+        text = (
+            f"it is not in xenstore (UUID {info.uuid}): a program is building it, or that program has ended"
+        )
         yield Leftover("orphan", subject, text, f"pyxc destroy {info.domid}", info.domid)
     elif info.paused:
-        text = "it is paused, by somebody who may have ended"
+        text = "it is paused, by a program that may have ended"
         yield Leftover("paused", subject, text, f"pyxc unpause {info.domid}", info.domid)
     if info.tot_pages and _is_logged(Identity(xen, info.domid, info.uuid)):
-        text = "what it writes is logged (log-dirty mode), for somebody who may have ended"
+        text = "it is in log-dirty mode, for a program that may have ended"
         remedy = f"xen.domains[{info.domid}].log_dirty.disable(), unless it is being saved or migrated"
         yield Leftover("log-dirty", subject, text, remedy, info.domid)
 
 
 def _is_logged(domain: Identity) -> bool:
-    """Whether a page is known to be dirty: Xen does not say otherwise that a domain is in that mode."""
+    """Whether a page is dirty: Xen has no other indication of log-dirty mode."""
     try:
         return any(LogDirty(domain).peek().bitmap)
     except errors.DomainNotFound:
@@ -118,7 +120,7 @@ def _pools(xen: Host, names: bool) -> Iterator[Leftover]:
             remedy = f"pyxc cpupool-destroy {info.pool_id}, or pyxc cpupool-rename {info.pool_id} NAME"
             yield Leftover("pool", subject, "it has no name", remedy)
         if _is_slow(Pool(xen, info.pool_id)):
-            text = f"its time slice is {TSLICE_MAX} ms, as while its last cpu is removed"
+            text = f"its time slice is {TSLICE_MAX} ms, as during the removal of its last cpu"
             yield Leftover("pool", subject, text, f"xen.pools[{info.pool_id}].set_scheduling(tslice_ms=30)")
     if names:
         yield from _stale(_POOLS, _numbers(xen, _POOLS) - {info.pool_id for info in infos}, "cpu pool")
@@ -130,20 +132,20 @@ def _is_slow(pool: Pool) -> bool:
 
 
 def _numbers(xen: Host, top: str) -> set[int]:
-    """The ids for which there are nodes."""
+    """The ids with nodes."""
     return {int(name) for name in xen.store.list(top) or () if name.isascii() and name.isdigit()}
 
 
 def _stale(top: str, numbers: set[int], what: str) -> Iterator[Leftover]:
-    """Nodes of what is not there any more."""
+    """Nodes of domains or pools that have gone."""
     for number in sorted(numbers):
         path = f"{top}/{number}"
-        text = f"no {what} has this id; the next one would have these nodes"
+        text = f"no {what} has this id; the next one would inherit these nodes"
         yield Leftover("node", path, text, f"pyxc store rm {path}")
 
 
 def _transactions(xen: Host, infos: list[DomainInfo]) -> Iterator[Leftover]:
-    """Those of guests, where xenstored counts them: those of programs in dom0 end with their connections."""
+    """Transactions of guests, if xenstored counts them: those of dom0 end with their connections."""
     for info in infos:
         try:
             told = xen.store.control("quota", str(info.domid))
@@ -153,5 +155,7 @@ def _transactions(xen: Host, infos: list[DomainInfo]) -> Iterator[Leftover]:
             raise
         count = int(match[1]) if (match := _TRANSACTIONS.search(told)) else 0
         if count:
-            text = f"{count} of its transactions in xenstore are open"
-            yield Leftover("transaction", f"domain {info.domid}", text, "end what began them", info.domid)
+            text = f"it has {count} open transactions in xenstore"
+            yield Leftover(
+                "transaction", f"domain {info.domid}", text, "end the program that started them", info.domid
+            )

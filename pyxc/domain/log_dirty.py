@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which pages a domain writes: log-dirty mode, on which live migration rests."""
+"""Log-dirty mode: tracking the pages that a domain writes, as live migration does."""
 
 from __future__ import annotations
 
@@ -21,11 +21,19 @@ _BITS_IN_BYTE = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(
 
 
 class DirtyPages(Numbers):
-    """Pages that were written, as a sequence of their numbers, in order (domctl shadow_op, public/domctl.h).
+    """Written pages, as a sequence of their numbers, sorted (domctl shadow_op, public/domctl.h).
 
     They are pfns of a PV domain, gfns of an HVM or PVH domain. `bitmap` has a bit for each of `pages` frames,
-    in the order of their numbers, the lowest bit of a byte first. `fault_count` and `dirty_count` are
-    Xen's own statistics since the bits were last cleared.
+    sorted by number, the lowest bit of a byte first. `fault_count` and `dirty_count` are Xen's own statistics
+    since the bits were last cleared. Threads: safe to share.
+
+    Example:
+
+    >>> with db1.log_dirty as log:
+    ...     hypervisor.write_as_guest(db1.domid, 0x123, 0, b"what a guest would do")
+    ...     pages = log.clean()
+    >>> pages, list(pages)
+    (<DirtyPages: 1 of 1044480>, [291])
     """
 
     __slots__ = ("_frames", "bitmap", "dirty_count", "fault_count", "pages")
@@ -39,7 +47,7 @@ class DirtyPages(Numbers):
 
     @property
     def dirty(self) -> int:
-        """How many of the pages are dirty."""
+        """The number of dirty pages."""
         return int.from_bytes(self.bitmap, "little").bit_count()
 
     def frames(self) -> array[int]:
@@ -66,10 +74,16 @@ class DirtyPages(Numbers):
 
 
 class LogDirty:
-    """Log-dirty mode of one domain: `with domain.log_dirty as log: ... log.clean()`. Threads: used by one.
+    """Log-dirty mode of one domain: `with domain.log_dirty as log: ... log.clean()`. Threads: one at a time.
 
-    A PV domain gets shadow page tables for it, which Xen may be built without (Unsupported). The domain runs
-    slower meanwhile. What dom0 writes through a mapping is not seen.
+    A PV domain needs shadow page tables for it, which Xen may be built without (Unsupported). The mode slows
+    the domain down. Writes by dom0 through a mapping are not recorded.
+
+    Example:
+
+    >>> with db1.log_dirty as log:
+    ...     log.clean().dirty
+    0
     """
 
     def __init__(self, domain: Identity) -> None:
@@ -78,26 +92,26 @@ class LogDirty:
         self._block = ExitStack()
 
     def enable(self) -> None:
-        """Begin (ENABLE_LOGDIRTY): no page is dirty. EINVAL when it is on already, or with a PCI device."""
+        """Enable the mode (ENABLE_LOGDIRTY); no page is dirty. EINVAL if it is on, or with a PCI device."""
         self._domain.change(operations.SHADOW_OP_ENABLE_LOGDIRTY)
 
     def disable(self) -> None:
-        """End it (OFF)."""
+        """Disable the mode (OFF)."""
         self._domain.change(operations.SHADOW_OP_OFF)
 
     def peek(self, pages: int | None = None) -> DirtyPages:
-        """The pages written since the last clean(), which stay dirty (PEEK).
+        """The pages written since the last clean(); they remain dirty (PEEK).
 
-        `pages`: how many from frame 0 on, up to the highest that the domain has unless given; DecodeError
-        where it claims to have one that no guest of its size has. No page is dirty while the mode is off.
+        `pages` is the number of frames from 0, by default up to the highest of the domain; DecodeError if the
+        domain claims a frame that no guest of its size has. While the mode is off no page is dirty.
         """
         return self._read(operations.SHADOW_OP_PEEK, pages, 0)
 
     def clean(self, pages: int | None = None, *, final: bool = False) -> DirtyPages:
-        """The pages written since the last clean(), and begin anew (CLEAN).
+        """The pages written since the last clean(), and clear them (CLEAN).
 
-        `final`: for a domain that has stopped; counts pages that its device model may write any time (Xen 4.7
-        on).
+        `final` is for a domain that has stopped: it includes pages that its device model may write at any
+        time (since Xen 4.7).
         """
         mode = LOGDIRTY_FINAL if final and self._xen.interface.xen >= (4, 7) else 0
         return self._read(operations.SHADOW_OP_CLEAN, pages, mode)
@@ -113,7 +127,7 @@ class LogDirty:
         return DirtyPages(bitmap, told, reply.field("stats.fault_count"), reply.field("stats.dirty_count"))
 
     def _pages(self) -> int:
-        """As many as the domain has, unless its highest frame is where that of no honest guest can be."""
+        """The number of the domain's frames, if its highest frame is plausible."""
         pages = Mapping(self._domain).maximum_gpfn() + 1
         most = bounds.frame_numbers(self._domain.info())
         if pages > most:
@@ -143,6 +157,6 @@ class LogDirty:
 
 
 def _first_bits(bitmap: bytes, count: int) -> bytes:
-    """Xen writes whole bytes: the last one may tell of more pages than were asked for."""
+    """Xen writes whole bytes: the last one may include more pages than requested."""
     whole, rest = divmod(count, 8)
     return bitmap[:whole] + (bytes((bitmap[whole] & (1 << rest) - 1,)) if rest else b"")

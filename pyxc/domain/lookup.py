@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which domain is meant by an id, a name or a UUID."""
+"""Finding a domain by an id, a name or a UUID."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pyxc.domain.info import DomainInfo, read_info
 from pyxc.host.host import Host
 
 Key = SupportsIndex | str | uuids.UUID | Identity
-"""An id, a name, a UUID or its text, or a domain."""
+"""An id, a name, a UUID or its string, or a domain."""
 
 Listing = Callable[[], list[DomainInfo]]
 
 
 def lookup(xen: Host, key: Key, infos: Listing) -> DomainInfo:
-    """The domain that a key means; `infos` lists all.
+    """The domain for a key; `infos` lists all.
 
-    A text of digits is an id. One that spells a UUID is a UUID, and a name where no domain has that UUID.
-    What is dying is found by a name or UUID only when nothing that lives has it. DomainNotFound; Ambiguous;
-    StoreError when a name cannot be looked up; TypeError and ValueError for an invalid key.
+    A string of digits is an id. A string in the form of a UUID is a UUID, or a name if no domain has that
+    UUID. A dying domain is found by a name or UUID only if no living domain matches. DomainNotFound;
+    Ambiguous; StoreError if a name cannot be looked up; TypeError and ValueError for an invalid key.
     """
     if isinstance(key, Identity):
         return _same(xen, key)
@@ -51,7 +51,7 @@ def _same(xen: Host, domain: Identity) -> DomainInfo:
 
 def _number(key: SupportsIndex) -> int:
     if isinstance(key, bool) or not hasattr(key, "__index__"):
-        raise TypeError(f"a domain is found by id (int), name or UUID, not by {type(key).__name__}")
+        raise TypeError(f"expected an id (int), a name or a UUID, not {type(key).__name__}")
     return operator.index(key)
 
 
@@ -66,9 +66,9 @@ def _by_text(xen: Host, key: str, infos: list[DomainInfo]) -> DomainInfo:
 
 
 def _is_called(xen: Host, name: str, is_uuid: bool, info: DomainInfo) -> bool:
-    """Whether it has this name now. StoreError when that cannot be asked: that is not the same as no.
+    """Whether it has this name now. StoreError if that cannot be looked up, which does not mean no.
 
-    Where there is no xenstore to ask, what looks like a UUID is one and nothing else.
+    Without xenstore, a string in the form of a UUID is only a UUID.
     """
     try:
         return xen.names.domain_name(info.domid, info.uuid, strictly=True) == name

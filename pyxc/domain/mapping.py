@@ -16,10 +16,9 @@ from pyxc.domain.identity import Identity
 
 
 class Mapping:
-    """Access to the frames of one domain. Threads: may be shared.
+    """Access to the frames of one domain. Threads: safe to share.
 
-    Frames are named as the domain's kind names them: machine frames (mfn) of a PV domain, guest frames (gfn)
-    of an HVM or PVH domain.
+    Frame numbers are machine frames (mfn) for a PV domain, guest frames (gfn) for an HVM or PVH domain.
     """
 
     def __init__(self, domain: Identity) -> None:
@@ -27,15 +26,21 @@ class Mapping:
         self.xen = domain.xen
 
     def map(self, frames: int | Iterable[int], writable: bool = False) -> ForeignMap:
-        """Frames in this process's memory, one after the other, without a copy: memoryview(map).
+        """Map frames into this process's memory, contiguously and without a copy: memoryview(map).
 
-        Close it, or use it in a `with`; an open mapping keeps a destroyed domain from going away. OSError
-        names the first frame that could not be mapped. To map writable, the domain must still be the one it
-        was (DomainGone).
+        Close the mapping, or use it in a `with` statement; an open mapping keeps a destroyed domain from
+        disappearing. OSError names the first frame that could not be mapped. A writable mapping requires that
+        the domain is still the same one (DomainGone).
+
+        Example:
+
+        >>> with db1.memory.map([0x100, 0x101]) as pages, memoryview(pages) as view:
+        ...     len(view), bytes(view[:3])
+        (8192, b'db1')
         """
         wanted = frame_numbers(frames)
         if not wanted:
-            raise ValueError("no frame is given")
+            raise ValueError("frames is empty: expected at least one frame")
         if writable:
             self.xen.check_writable("mapping memory writable")
         self._check_same(writable)
@@ -52,19 +57,32 @@ class Mapping:
         return mapped
 
     def read(self, frame: int, offset: int = 0, size: int = PAGE_SIZE) -> bytes:
-        """A copy of bytes that start in a frame; more than a page goes on in the next frames."""
+        """A copy of bytes that start in a frame and may continue in the next frames.
+
+        Example:
+
+        >>> db1.memory.read(0x100, size=25)
+        b'db1: simulated PVH kernel'
+        """
         with self.map(_span(frame, offset, size)) as mapped:
             return bytes(memoryview(mapped)[offset : offset + size])
 
     def write(self, frame: int, data: bytes, offset: int = 0) -> None:
-        """Write bytes that start in a frame; more than a page goes on in the next frames."""
+        """Write bytes that start in a frame and may continue in the next frames.
+
+        Example:
+
+        >>> db1.memory.write(0x123, b"hello", offset=8)
+        >>> db1.memory.read(0x123, offset=8, size=5)
+        b'hello'
+        """
         with self.map(_span(frame, offset, len(data)), writable=True) as mapped, memoryview(mapped) as view:
             view[offset : offset + len(data)] = data
 
     def maximum_gpfn(self) -> int:
-        """The highest guest frame in use (memory_op maximum_gpfn); of a PV guest what it says of itself.
+        """The highest guest frame in use (memory_op maximum_gpfn); a PV guest reports its own.
 
-        0 where it says nothing; before Xen 4.3 the answer then was -1, which reads as EPERM.
+        0 if a PV guest has not reported it; before Xen 4.3 that is -1, which reads as EPERM.
         """
         try:
             highest = self.domain.call(memory.MAXIMUM_GPFN).result
@@ -75,7 +93,8 @@ class Mapping:
         return answers.frame("maximum_gpfn", highest)
 
     def _check_same(self, writable: bool) -> None:
-        """Before a mapping. A restricted handle cannot ask which domain has the id, but may map only one."""
+        """Check before a mapping. A restricted handle cannot check the identity, but can map only one
+        domain."""
         only = self.xen.caller.restricted_to
         if only not in (None, self.domain.domid):
             hint = self.xen.caller.restriction
@@ -86,9 +105,9 @@ class Mapping:
             self.refuse_to_populate()
 
     def refuse_to_populate(self) -> None:
-        """ReadOnlyError on a read-only handle where mapping changes the domain: for each mapping by itself.
+        """ReadOnlyError on a read-only handle if the mapping would change the domain.
 
-        That is so where it has memory that is populated on demand, or paged out.
+        That is so if it has memory that is populated on demand, or paged out.
         """
         if not self.xen.readonly:
             return
@@ -100,12 +119,12 @@ class Mapping:
             raise errors.ReadOnlyError(f"{text}, and this handle is read-only")
 
     def _mapping_domid(self) -> int:
-        """Xen lets nobody name himself as foreign; dom0's own memory is mapped as DOMID_SELF."""
+        """A domain cannot map itself as a foreign domain; dom0's own memory is mapped as DOMID_SELF."""
         return DOMID_SELF if self.domain.domid == self.xen.own_domid else self.domain.domid
 
 
 def frame_numbers(frames: int | Iterable[int]) -> array[int]:
-    """Frame numbers as u64. Those of an array of u64 are not looked at: what is none fails by itself."""
+    """Frame numbers as u64. An array of u64 is not checked: Xen refuses invalid numbers."""
     if isinstance(frames, array) and frames.typecode == "Q":
         return frames
     if isinstance(frames, int):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory of a domain: how much, mapping it, giving and taking it, and which frames it is."""
+"""Memory of a domain: its size, mapping it, adding and removing it, and its frames."""
 
 from __future__ import annotations
 
@@ -25,11 +25,17 @@ _BATCH = 1 << 16
 _PAGING_LEAST_KB = 4096
 _MMIO_AT_ONCE = 64
 _SPACES = (MapSpace.SHARED_INFO, MapSpace.GRANT_TABLE, MapSpace.GMFN)
-"""What one index names a page in."""
+"""The spaces in which one index identifies a page."""
 
 
 class MemoryInfo(NamedTuple):
-    """How much memory a domain has, in pages of 4096 bytes (domctl getdomaininfo). None: not told."""
+    """The memory of a domain, in pages of 4096 bytes (domctl getdomaininfo). None: not reported.
+
+    Example:
+
+    >>> web.memory.info()
+    MemoryInfo(tot_pages=16384, max_pages=16640, outstanding_pages=0, shr_pages=0, paged_pages=0)
+    """
 
     tot_pages: int
     max_pages: int
@@ -39,10 +45,15 @@ class MemoryInfo(NamedTuple):
 
 
 class PodTarget(NamedTuple):
-    """Memory that is populated on demand, in pages of 4096 bytes (memory_op get_pod_target). Frozen.
+    """Memory that is populated on demand, in pages of 4096 bytes (memory_op get_pod_target).
 
-    The domain owns `tot_pages`, of which `pod_cache_pages` wait to be needed; `pod_entries` pages of its
-    address space have none yet.
+    The domain owns `tot_pages`, of which `pod_cache_pages` are still unused; `pod_entries` pages of its
+    address space have no memory yet. Threads: safe to share.
+
+    Example:
+
+    >>> db1.memory.pod_target()
+    PodTarget(tot_pages=32776, pod_cache_pages=0, pod_entries=0)
     """
 
     tot_pages: int
@@ -51,7 +62,13 @@ class PodTarget(NamedTuple):
 
 
 class E820Entry(NamedTuple):
-    """A range of a guest's address space: its first address and its size in bytes, and what it is."""
+    """A range of a guest's address space: its first address, its size in bytes, and its type.
+
+    Example:
+
+    >>> guest = xen.domains.create(hvm=True, hap=True)
+    >>> guest.memory.set_e820([pyxc.E820Entry(0, 8 << 20)])
+    """
 
     start: int
     size: int
@@ -59,10 +76,14 @@ class E820Entry(NamedTuple):
 
 
 class Memory(Mapping):
-    """The memory of one domain. Threads: may be shared.
+    """The memory of one domain. Threads: safe to share.
 
-    Frames are named as the domain's kind names them: machine frames (mfn) of a PV domain, guest frames (gfn)
-    of an HVM or PVH domain.
+    Frame numbers are machine frames (mfn) for a PV domain, guest frames (gfn) for an HVM or PVH domain.
+
+    Example:
+
+    >>> web.memory.info().tot_pages
+    16384
     """
 
     def info(self) -> MemoryInfo:
@@ -72,25 +93,33 @@ class Memory(Mapping):
         )
 
     def populate(self, frames: Iterable[int], order: int = 0) -> array[int]:
-        """Give the domain memory at guest frames (memory_op populate_physmap): one extent of 2**order pages
-        each.
+        """Add memory to the domain at guest frames: an extent of 2**order pages at each (memory_op
+        populate_physmap).
 
         The frames are pfns of a PV domain, gfns of an HVM or PVH domain. Returns the first machine frame of
-        each extent of a PV domain, the gfns otherwise. All or an error: extents that were given are taken
-        back, also when it is interrupted.
+        each extent for a PV domain, the gfns otherwise. All or nothing: after an error or an interrupt the
+        new extents are removed again.
+
+        Example:
+
+        >>> guest = xen.domains.create(hvm=True, hap=True)
+        >>> guest.set_max_memory(1 << 10)
+        >>> guest.memory.set_paging_pool(1 << 10)
+        >>> len(guest.memory.populate(range(64))), guest.info().memory_kb
+        (64, 256)
         """
         wanted = frame_numbers(frames)
         return self._all_or_none(memory.POPULATE_PHYSMAP, wanted, order)
 
     def increase(self, count: int, order: int = 0) -> array[int]:
-        """Give a PV domain `count` extents without a place (memory_op increase_reservation); returns them."""
+        """Add `count` extents without pfns to a PV domain (memory_op increase_reservation); returns them."""
         wanted = array("Q", bytes(8 * arguments.natural("count", count, 2**40)))
         return self._all_or_none(memory.INCREASE_RESERVATION, wanted, order)
 
     def decrease(self, frames: Iterable[int], order: int = 0) -> None:
-        """Take extents away (memory_op decrease_reservation).
+        """Remove extents (memory_op decrease_reservation).
 
-        What is taken is gone: an error has a note of how many extents were taken before it.
+        This cannot be undone: an error has a note with the number of extents that were already removed.
         """
         wanted = frame_numbers(frames)
         self.domain.look()
@@ -99,18 +128,18 @@ class Memory(Mapping):
             given.reserve(memory.DECREASE_RESERVATION, wanted)
 
     def _all_or_none(self, operation: Operation, wanted: array[int], order: int) -> array[int]:
-        """Give the domain extents; take back what was given when not all can be."""
+        """Add extents to the domain, all or none."""
         given = Extents(self, order, _BATCH)
         with undoing.on_failure(given.take_back, f"domain {self.domain.domid} keeps some of the new memory"):
             given.reserve(operation, wanted)
         return given.done
 
     def claim(self, kb: int) -> None:
-        """Set free memory of the host aside, until the domain owns `kb` KiB in all (memory_op claim_pages).
+        """Reserve free memory of the host for the domain, up to `kb` KiB in total (memory_op claim_pages).
 
-        What is claimed and not yet given is `info().outstanding_pages`. 0 gives up what is left of a claim;
-        without that a second claim is EINVAL, as is one for less than it owns or more than its max_mem;
-        ENOMEM: the host has not so much. Unsupported before Xen 4.3.
+        `info().outstanding_pages` is the claimed memory that the domain has not received yet. 0 ends the
+        claim. EINVAL if the domain already has a claim, or for less than it owns or more than its max_mem;
+        ENOMEM: the host has not enough free memory. Unsupported before Xen 4.3.
         """
         arguments.natural("kb", kb, 2**54)
         self.domain.change(memory.CLAIM_PAGES, nr_extents=-(-kb // PAGE_KB))
@@ -120,9 +149,9 @@ class Memory(Mapping):
         return self._pod_target(self.domain.call(memory.GET_POD_TARGET))
 
     def set_pod_target(self, kb: int) -> PodTarget:
-        """How much memory it shall have of what it believes to have (memory_op set_pod_target).
+        """Set the memory of an HVM domain that was built with memory on demand (memory_op set_pod_target).
 
-        For an HVM domain that was built with memory on demand; one that has none is left as it is.
+        A domain without memory on demand is not changed.
         """
         arguments.natural("kb", kb, 2**54)
         self.domain.look()
@@ -140,10 +169,10 @@ class Memory(Mapping):
         return int(reply.field("mb")) * 1024
 
     def set_paging_pool(self, kb: int) -> None:
-        """Change it, before the domain gets its memory (domctl set_paging_mempool_size).
+        """Set this pool, before the domain gets its memory (domctl set_paging_mempool_size).
 
-        A multiple of 4; before Xen 4.17 rounded up to whole MiB (domctl shadow_op SET_ALLOCATION). ENOMEM:
-        less than what is in use. default_paging_kb() is what xl gives.
+        `kb` is a multiple of 4; before Xen 4.17 it is rounded up to whole MiB (domctl shadow_op
+        SET_ALLOCATION). ENOMEM: less than is in use. default_paging_kb() is the size that xl uses.
         """
         arguments.natural("kb", kb, 2**42)
         if kb % PAGE_KB:
@@ -154,10 +183,10 @@ class Memory(Mapping):
             self.domain.change(domctl_paging.SHADOW_OP_SET_ALLOCATION, mb=-(-kb // 1024))
 
     def set_e820(self, entries: Iterable[E820Entry]) -> None:
-        """The memory map that the guest is told when it asks Xen (memory_op set_memory_map).
+        """Set the memory map that the guest reads from Xen (memory_op set_memory_map).
 
-        At most 1024 entries (128 before Xen 4.9), else EINVAL. It is a word, no limit: that is
-        Domain.set_max_memory().
+        At most 1024 entries (128 before Xen 4.9), else EINVAL. It does not limit the domain's memory;
+        Domain.set_max_memory() does.
         """
         layout = memory.MEMORY_MAP_ENTRY_STRUCT.at(self.xen.interface)
         packed = [layout.pack(_e820_fields(entry)) for entry in entries]
@@ -167,11 +196,11 @@ class Memory(Mapping):
         )
 
     def add_to_physmap(self, space: MapSpace, index: int, gfn: int) -> None:
-        """Put a page that is not its own memory at a guest frame (memory_op add_to_physmap).
+        """Map a special page at a guest frame of an HVM or PVH domain (memory_op add_to_physmap).
 
-        Of an HVM or PVH domain: its shared_info or grant table frame `index`, or the page at its own frame
-        `index` (GMFN), which moves. ValueError for the other spaces, which take more than an index. A PV
-        domain gets such pages through its page tables.
+        The page is its shared_info or its grant table frame `index`, or (GMFN) the page at its own frame
+        `index`, which moves. ValueError for the other spaces, which need more than an index. A PV domain
+        gets such pages through its page tables.
         """
         if space not in _SPACES:
             raise ValueError(f"space is {space!r}: expected {' or '.join(one.name for one in _SPACES)}")
@@ -180,48 +209,58 @@ class Memory(Mapping):
         self.domain.change(memory.ADD_TO_PHYSMAP, **fields, gpfn=gfn)
 
     def remove_from_physmap(self, gfn: int) -> None:
-        """Take the page away that is at a guest frame (memory_op remove_from_physmap, Xen 4.2 on)."""
+        """Remove the page at a guest frame (memory_op remove_from_physmap, since Xen 4.2)."""
         arguments.frame("gfn", gfn)
         self.domain.change(memory.REMOVE_FROM_PHYSMAP, gpfn=gfn)
 
     def map_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
-        """Let guest frames be machine frames of a device (domctl memory_mapping): all, or none and an error.
+        """Map machine frames of a device at guest frames (domctl memory_mapping): all or none.
 
-        Permissions.allow_memory() comes first, else EPERM. Nothing happens to a PV domain.
+        EPERM without Permissions.allow_memory(). This has no effect on a PV domain.
         """
         _check_mmio(gfn, mfn, count)
         try:
             self._memory_mapping(gfn, mfn, count, 1)
         except BaseException:
-            with suppress(errors.Error):  # it ends at the first frame that was not mapped
+            with suppress(errors.Error):  # it stops at the first frame that is not mapped
                 self._memory_mapping(gfn, mfn, count, 0)
             raise
 
     def unmap_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
-        """Undo map_mmio(). EINVAL when a frame was not so mapped; others may be unmapped then."""
+        """Undo map_mmio(). EINVAL if a frame is not mapped like this; then others may be unmapped already."""
         _check_mmio(gfn, mfn, count)
         self._memory_mapping(gfn, mfn, count, 0)
 
     def set_sharing(self, enabled: bool) -> None:
-        """Whether its pages may be shared with other domains' (domctl mem_sharing_op CONTROL).
+        """Set whether its pages may be shared with other domains (domctl mem_sharing_op CONTROL).
 
         HVM domains with hardware-assisted paging only. Unsupported by most builds of Xen.
         """
         self.domain.change(domctl_sharing.MEM_SHARING_OP_CONTROL, **{"u.enable": bool(enabled)})
 
     def frames(self, types: bool = False, force: bool = False, source: Source | None = None) -> FrameList:
-        """The frames that the domain owns; see FrameList. Pause it for a list that is of one moment.
+        """The frames that the domain owns; see FrameList. Pause it to get a consistent list.
 
-        `source` takes them from there and nowhere else: one of pyxc.domain.frames.SOURCES, else ValueError;
-        Unsupported where this hypervisor or guest does not have it.
+        `source` selects the only source: one of FrameList.sources(), else ValueError; Unsupported if this
+        hypervisor or guest does not have it. `types` adds the type of each frame. `force` continues where
+        the query populates memory on demand, or takes long: see pyxc.domain.frames.list_frames().
+
+        Example:
+
+        >>> db1.memory.frames()
+        <FrameList of 32776 gfns from getpageframeinfo3>
         """
         return list_frames(self, types, force, source)
 
     def p2m(self, source: Form | None = None) -> P2m:
-        """The map from pfn to machine frame of a PV domain, as the guest keeps it; see P2m.
+        """The map from pfns to machine frames of a PV domain, as published by the guest; see P2m.
 
-        `source` forces one of its two forms, "p2m_vaddr" or "frame_list_list"; Unsupported where there is
-        none.
+        `source` selects one of its two forms, "p2m_vaddr" or "frame_list_list"; Unsupported if there is none.
+
+        Example:
+
+        >>> web.memory.p2m()
+        <P2m of 16494 pfns from p2m_vaddr>
         """
         return read_p2m(self, source)
 
@@ -229,7 +268,7 @@ class Memory(Mapping):
         return PodTarget(*(reply.field(name) for name in PodTarget._fields))
 
     def _memory_mapping(self, gfn: int, mfn: int, count: int, add: int) -> None:
-        """In pieces: since Xen 4.7 it says how many frames it has done, 4.6 refuses more than 64."""
+        """In pieces: since Xen 4.7 it reports the number of frames done, and 4.6 refuses more than 64."""
         done, most = 0, count
         while done < count:
             some = min(most, count - done)

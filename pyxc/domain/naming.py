@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Names of domains: which can be given, and giving one."""
+"""Names of domains: checking and setting them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def check(name: str) -> str:
 
 
 def check_free(xen: Host, store: Nodes, name: str, domid: int | None = None) -> None:
-    """ValueError when another domain that lives has the name, as `store`, a transaction, has it.
+    """ValueError if another living domain has the name, according to `store`, a transaction.
 
-    What a domain that has gone left there does not count.
+    Nodes that a domain left behind do not count.
     """
     for home in store.list("/local/domain") or []:
         taken = store.read(f"/local/domain/{home}/name") == name.encode()
@@ -41,7 +41,7 @@ def _lives(xen: Host, domid: int) -> bool:
 
 
 def write(domain: Identity, name: str) -> None:
-    """Give a domain a name, where it has its home in xenstore and in /vm/UUID, as xl does."""
+    """Write a domain's name to its home in xenstore and to /vm/UUID, as xl does."""
     check(name)
     domain.info()
 

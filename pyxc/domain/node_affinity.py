@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The NUMA nodes that a domain gets its memory from."""
+"""The NUMA nodes from which a domain gets its memory."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def read(domain: Identity) -> frozenset[int]:
 def write(domain: Identity, wanted: Iterable[SupportsIndex] | None) -> None:
     """See Domain.set_node_affinity()."""
     count = node_places(domain.xen)
-    # A set of all possible nodes tells Xen to choose by itself.
+    # With the set of all possible nodes Xen chooses by itself.
     chosen = range(8 * bitmap.room(count)) if wanted is None else arguments.nodes(wanted, count)
     domain.change(domctl.SETNODEAFFINITY, **bitmap.given("nodemap", chosen, count))

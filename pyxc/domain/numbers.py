@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sequences of frame numbers that know more than the numbers."""
+"""Sequences of frame numbers with further attributes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import overload
 
 
 class Numbers(Sequence[int]):
-    """What is listed is the sequence; attributes say where it comes from. Never changes."""
+    """An immutable sequence of frame numbers; attributes have further facts, such as their source."""
 
     __slots__: tuple[str, ...] = ()
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The p2m of a PV guest: the map from pfn to machine frame that the guest itself keeps and publishes.
+"""The p2m of a PV guest: the map from pfns to machine frames that the guest itself keeps and publishes.
 
 shared_info.arch (public/arch-x86/xen.h) says where: a linear list at p2m_vaddr in the page tables of p2m_cr3,
-or, in older guests, a tree of frames under pfn_to_mfn_frame_list_list. Whatever is read there is the guest's
-word.
+or, in older guests, a tree of frames under pfn_to_mfn_frame_list_list. The guest controls all of this data.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ _WINDOW = 256
 PIECE_WORDS = _WINDOW * _WORDS
 """The most entries in a piece."""
 _PLACED_WORDS = 1 << 22
-"""Entries for which there is memory before they are read: to grow a list of up to 32 MiB may copy it."""
+"""Entries whose memory is allocated before the reading: growing a list of up to 32 MiB may copy it."""
 _TRIES = 5
 _SINCE_4_6 = {"p2m_cr3": 0, "p2m_vaddr": 0, "p2m_generation": 0}
-"""Fields of shared_info.arch that were padding before: no list there, and no count of its changes."""
+"""Fields of shared_info.arch that were padding before Xen 4.6: no list, and no counter of changes."""
 T = TypeVar("T")
 
 
 Form = Literal["p2m_vaddr", "frame_list_list"]
-"""How a guest publishes its p2m."""
+"""The form in which a guest publishes its p2m."""
 
 
 class Pages(NamedTuple):
@@ -50,11 +49,17 @@ class Pages(NamedTuple):
 
 
 class P2m(Numbers):
-    """Where a PV domain believes its memory to be: p2m[pfn] is its machine frame, or 2**64-1 for none.
+    """The p2m of a PV domain: p2m[pfn] is the machine frame of a pfn, or 2**64-1 for none.
 
-    `entries`: the same as an array of u64. `identity`: array of pfns that Linux maps one to one (its bit 62);
-    `foreign`: pages that are frames of other domains (its bit 63); both are absent in `entries`. `source` is
-    "p2m_vaddr" or "frame_list_list".
+    `entries` is the same as an array of u64. `identity` is an array of pfns that Linux maps one to one (its
+    bit 62); `foreign` has pages with frames of other domains (its bit 63); both are absent in `entries`.
+    `source` is "p2m_vaddr" or "frame_list_list". Threads: safe to share.
+
+    Example:
+
+    >>> p2m = web.memory.p2m()
+    >>> p2m, len(p2m), p2m.foreign
+    (<P2m of 16494 pfns from p2m_vaddr>, 16494, Pages(pfns=array('Q', [777]), frames=array('Q', [309249])))
     """
 
     __slots__ = ("entries", "foreign", "identity", "source")
@@ -69,7 +74,7 @@ class P2m(Numbers):
         return self.entries
 
     def frames(self) -> Iterator[int | None]:
-        """`entries` with None where there is no frame."""
+        """`entries`, with None for no frame."""
         return (None if entry == ABSENT else entry for entry in self.entries)
 
     def __repr__(self) -> str:
@@ -77,7 +82,7 @@ class P2m(Numbers):
 
 
 class P2mReader:
-    """Reads the p2m of one domain in pieces of bounded size. Of one thread."""
+    """Reads the p2m of one domain in pieces of bounded size. Threads: one at a time."""
 
     def __init__(
         self, mapping: Mapping, info: DomainInfo, shared_info: ForeignMap, source: Form | None
@@ -102,18 +107,19 @@ class P2mReader:
         self.source: Form = names[0]
 
     def steadily(self, read: Callable[[], T]) -> T:
-        """Run `read` until the guest left its list alone meanwhile (p2m_generation, odd during a change)."""
+        """Run `read` until the guest does not change its list during a run (p2m_generation, odd during a
+        change)."""
         for _ in range(_TRIES):
             before = self._arch()["p2m_generation"]
             result = read()
             if before % 2 == 0 and before == self._arch()["p2m_generation"]:
                 return result
-            del result  # before the next is made: each can be as large as the guest
+            del result  # before the next one: each can be as large as the guest
         hint = "the guest keeps changing its p2m: pause it first"
         raise errors.from_errno(errno.EAGAIN, "p2m", self._mapping.domain.domid, hint=hint)
 
     def pieces(self) -> Iterator[Any]:
-        """The entries in order of pfn: buffers of native u64, each valid until the next is asked for."""
+        """The entries in order of pfn: buffers of native u64, each valid until the next one."""
         left = 8 * self.pfns
         for leaves in self._leaves():
             for start in range(0, len(leaves), _WINDOW):
@@ -132,7 +138,7 @@ class P2mReader:
             )
 
     def _with_holes(self, leaves: array[int], size: int) -> Iterator[Any]:
-        """The same, page by page, where some do not exist: their entries are all absent."""
+        """The same, page by page, if some pages do not exist: all their entries are absent."""
         present = array("Q", [leaf for leaf in leaves if leaf != ABSENT])
         blank = b"\xff" * PAGE_SIZE
         if not present:
@@ -201,9 +207,9 @@ class P2mReader:
 
 @contextmanager
 def open_p2m(mapping: Mapping, info: DomainInfo, source: Form | None = None) -> Iterator[P2mReader]:
-    """A reader of a PV domain's p2m, as long as its shared_info is mapped.
+    """A reader of a PV domain's p2m, while its shared_info is mapped.
 
-    `source` forces "p2m_vaddr" or "frame_list_list". Unsupported when there is no such p2m.
+    `source` selects "p2m_vaddr" or "frame_list_list". Unsupported if there is no such p2m.
     """
     if info.is_hvm:
         raise unreadable(mapping, "only PV domains have one")
@@ -228,7 +234,7 @@ def read_p2m(mapping: Mapping, source: Form | None = None) -> P2m:
 
 
 def read_pages(mapping: Mapping, info: DomainInfo) -> list[Pages]:
-    """The pages that a PV domain lists as its own, in order of their pfns, in pieces of bounded size."""
+    """The pages that a PV domain lists as its own, in order of pfns, in pieces of bounded size."""
     with open_p2m(mapping, info) as reader:
         return reader.steadily(lambda: _gather_pages(reader, info))
 
@@ -252,7 +258,7 @@ def _gather(reader: P2mReader, info: DomainInfo) -> P2m:
 
 
 def _set_apart(entries: array[int], pfns: range, identity: array[int], foreign: Pages) -> None:
-    """Move the entries that are not plain frames out of a piece."""
+    """Move entries that are not plain frames out of a piece."""
     for pfn in pfns:
         entry = entries[pfn]
         if entry == ABSENT or entry < IDENTITY_BIT:
@@ -266,7 +272,7 @@ def _set_apart(entries: array[int], pfns: range, identity: array[int], foreign: 
 
 
 def _gather_pages(reader: P2mReader, info: DomainInfo) -> list[Pages]:
-    """A guest that lists more than it owns is not believed."""
+    """DecodeError for a guest that lists more than it owns."""
     found: list[Pages] = []
     window = array("Q", (0,)) * PIECE_WORDS
     listed = start = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A domain that is paused for a while."""
+"""Pausing a domain for the duration of a block."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pyxc.domain.identity import Identity
 
 @contextmanager
 def paused(domain: Identity) -> Iterator[None]:
-    """Pause a domain, and let it run again whatever happens; one that is paused already is left alone.
+    """Pause a domain for a block, and unpause it whatever happens; a paused domain is not changed.
 
-    (Before Xen 4.5 pauses do not nest.) Only this very domain is let run: to unpause the one that has its id
-    by now would start a stranger.
+    (Before Xen 4.5 pauses do not nest.) Only this domain is unpaused: another domain that now has its id must
+    not be started.
     """
     if domain.info().paused:
         yield

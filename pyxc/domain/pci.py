@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PCI devices: giving them to domains, and their interrupts."""
+"""PCI devices: assigning them to domains."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ from pyxc.host.host import Host
 _ADDRESS = re.compile(r"(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
 _GROUP_ROOM = 64
 _GROUP_MOST = 1 << 16
-"""Functions of a segment."""
+"""The number of functions in a segment."""
 _FORMER = "machine_bdf"
-"""The field's name up to Xen 4.1, where a device is packed otherwise and has no segment."""
+"""The field's name up to Xen 4.1, which packs devices differently and has no segments."""
 _NAMES = ("u.pci.machine_sbdf", "machine_sbdf", _FORMER)
 
 
 class PciAddress(NamedTuple):
-    """Where a PCI device sits. str() is as lspci -D prints it: 0000:03:00.0."""
+    """The address of a PCI device. str() has the form of lspci -D: 0000:03:00.0.
+
+    Example:
+
+    >>> str(pyxc.PciAddress.parse("03:00.1"))
+    '0000:03:00.1'
+    """
 
     segment: int
     bus: int
@@ -42,7 +48,7 @@ class PciAddress(NamedTuple):
 
     @property
     def sbdf(self) -> int:
-        """As Xen packs it since 4.2."""
+        """The packed form of Xen since 4.2."""
         return self.segment << 16 | self.bus << 8 | self.device << 3 | self.function
 
     def __str__(self) -> str:
@@ -50,10 +56,17 @@ class PciAddress(NamedTuple):
 
 
 class Pci:
-    """The PCI devices of a domain. Threads: may be used by many.
+    """The PCI devices of a domain. Threads: safe to share.
 
-    A device must have been taken from its driver in dom0 (xen-pciback, `xl pci-assignable-add`), and the host
-    needs an IOMMU: Unsupported without one. From Xen 4.13 on a domain is made for it, see Domains.create().
+    A device must first be detached from its driver in dom0 (xen-pciback, `xl pci-assignable-add`), and the
+    host needs an IOMMU: Unsupported without one. Since Xen 4.13 the domain must be created for this, see
+    Domains.create().
+
+    Example:
+
+    >>> host = pyxc.open("sim:xen-4.17-pci")
+    >>> guest = host.domains.create(hvm=True, hap=True, iommu=True)
+    >>> guest.pci.assign("0000:03:00.0")
     """
 
     def __init__(self, domain: Identity) -> None:
@@ -61,10 +74,10 @@ class Pci:
         self._xen = domain.xen
 
     def assign(self, device: PciAddress | str, rdm_relaxed: bool = False) -> None:
-        """Give it a device (domctl assign_device). ENODEV: there is none; EBUSY: another domain has it.
+        """Assign a device (domctl assign_device). ENODEV: no such device; EBUSY: another domain has it.
 
-        `rdm_relaxed`: take a device even if the guest's memory is where the firmware says that it must not
-        be; ignored before Xen 4.6, which always did.
+        `rdm_relaxed` accepts a device even if the guest has memory in the device's reserved ranges; ignored
+        before Xen 4.6, which always does so.
         """
         fields = _device(self._xen, operations.ASSIGN_DEVICE, _address(device))
         if rdm_relaxed:
@@ -87,12 +100,12 @@ class Pci:
         return True
 
     def deassign(self, device: PciAddress | str) -> None:
-        """Take a device back (domctl deassign_device). ENODEV when the domain does not have it."""
+        """Remove a device (domctl deassign_device). ENODEV if the domain does not have it."""
         fields = _device(self._xen, operations.DEASSIGN_DEVICE, _address(device))
         self._domain.change(operations.DEASSIGN_DEVICE, **fields)
 
     def group(self, device: PciAddress | str) -> list[PciAddress]:
-        """The domain's other devices that the IOMMU cannot tell from this one (domctl get_device_group)."""
+        """The domain's devices that the IOMMU cannot distinguish from this one (domctl get_device_group)."""
         address = _address(device)
         fields = _device(self._xen, operations.GET_DEVICE_GROUP, address)
         room = _GROUP_ROOM
@@ -128,7 +141,7 @@ def _device(xen: Host, operation: Operation, address: PciAddress) -> dict[str, i
 
 
 def _group(found: array[int], segment: int) -> list[PciAddress]:
-    """Members are told as bus << 16 | device << 11 | function << 8 by every release."""
+    """Every release reports members as bus << 16 | device << 11 | function << 8."""
     return [
         PciAddress(segment, word >> 16 & 0xFF, word >> 11 & 0x1F, word >> 8 & 0x7) for word in sorted(found)
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which hardware of the host a domain may use itself."""
+"""The hardware of the host that a domain may use directly."""
 
 from __future__ import annotations
 
@@ -14,31 +14,35 @@ _U32_MAX = 2**32 - 1
 
 
 class Permissions:
-    """What a domain may use of the host's hardware. Threads: may be used by many.
+    """The hardware of the host that a domain may use. Threads: safe to share.
 
-    Nobody can give what he has not: each call is a PermissionDenied (EPERM) for what dom0 itself may not use,
-    such as Xen's own timer and console. Xen tells nobody what a domain may use.
+    dom0 can pass on only its own permissions: each call raises PermissionDenied (EPERM) for hardware that
+    dom0 may not use, such as Xen's own timer and console. Xen does not report what a domain may use.
+
+    Example:
+
+    >>> web.permissions.allow_io_ports(0x2F8, 8)
     """
 
     def __init__(self, domain: Identity) -> None:
         self._domain = domain
 
     def allow_io_ports(self, first: int, count: int = 1) -> None:
-        """Ports of x86's I/O space (domctl ioport_permission)."""
+        """Allow x86 I/O ports (domctl ioport_permission)."""
         self._io_ports(first, count, True)
 
     def deny_io_ports(self, first: int, count: int = 1) -> None:
         self._io_ports(first, count, False)
 
     def allow_memory(self, mfn: int, count: int = 1) -> None:
-        """Machine frames of devices (domctl iomem_permission). An HVM domain must also have them mapped."""
+        """Allow machine frames of devices (domctl iomem_permission); an HVM domain also needs map_mmio()."""
         self._memory(mfn, count, True)
 
     def deny_memory(self, mfn: int, count: int = 1) -> None:
         self._memory(mfn, count, False)
 
     def allow_irq(self, pirq: int) -> None:
-        """An interrupt, by dom0's number for it (domctl irq_permission). EINVAL: dom0 can have no such.
+        """Allow an interrupt by dom0's number for it (domctl irq_permission). EINVAL: beyond dom0's range.
 
         Numbers above 255 are a ValueError before Xen 4.16.
         """
@@ -48,7 +52,7 @@ class Permissions:
         self._irq(pirq, False)
 
     def allow_gsi(self, gsi: int) -> None:
-        """An interrupt by its number on the machine (domctl gsi_permission). Unsupported before Xen 4.20."""
+        """Allow an interrupt by the machine's number (domctl gsi_permission). Unsupported before Xen 4.20."""
         self._gsi(gsi, True)
 
     def deny_gsi(self, gsi: int) -> None:

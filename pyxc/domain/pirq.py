@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Interrupts of devices that reach a domain."""
+"""Interrupts of devices for a domain."""
 
 from __future__ import annotations
 

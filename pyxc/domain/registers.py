@@ -23,10 +23,18 @@ _BLOCKS = ("fpu_ctxt", "trap_ctxt", "gdt_frames")
 class VcpuContext(Mapping[str, int]):
     """All registers of a vcpu (struct vcpu_guest_context, public/arch-x86/xen.h and arch-powerpc.h).
 
-    `context["rip"]`: names are those of the guest's width: rax, rip, rflags, cs, cr3, dr7, fs_base ... or
-    eax, eip, eflags ...; on PowerPC gpr0 to gpr31, lr, ctr, pc, msr ... `block(NAME)` gives what is not a
-    register: "fpu_ctxt" and "trap_ctxt" as bytes, "gdt_frames" as a tuple.
-    Frozen: `replace()` makes a changed one. Safe in any thread.
+    `context["rip"]`: the names depend on the guest's width: rax, rip, rflags, cs, cr3, dr7, fs_base ... or
+    eax, eip, eflags ...; on PowerPC gpr0 to gpr31, lr, ctr, pc, msr ... `block(NAME)` returns data other than
+    registers: "fpu_ctxt" and "trap_ctxt" as bytes, "gdt_frames" as a tuple. It is immutable; `replace()`
+    returns a changed copy. Threads: safe to share.
+
+    Example:
+
+    >>> context = web.vcpu(0).context()
+    >>> context.width, hex(context["rip"])
+    (64, '0xffffffff810003aa')
+    >>> context.replace(rip=0)["rip"]
+    0
     """
 
     def __init__(self, width: int, layout: Layout, fields: Mapping[str, Any]) -> None:
@@ -49,7 +57,7 @@ class VcpuContext(Mapping[str, int]):
 
     @classmethod
     def zero(cls, width: int, interface: Interface) -> VcpuContext:
-        """One with all registers 0."""
+        """A context with all registers 0."""
         return cls.decode(bytes(cls.size(width, interface)), width, interface)
 
     def encode(self) -> bytes:
@@ -96,7 +104,7 @@ class VcpuContext(Mapping[str, int]):
 
 
 def _places(layout: Layout) -> Iterator[tuple[str, tuple[str, int | None]]]:
-    """Where each register lives: (name, (field, index in an array))."""
+    """The place of each register: (name, (field, index in an array))."""
     for field in layout.names:
         register = field.removeprefix(_GENERAL)
         if register in _ARRAYS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Letting a suspended guest go on where it is, and what it is told of that."""
+"""Resuming a suspended guest in place, and how the guest learns about it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def continue_here(domain: Identity, fast: bool | None) -> None:
 
 
 def _take_back(domain: Identity, back: list[Callable[[], object]]) -> None:
-    """Let the guest find what it left, unless it continues already: then all was done."""
+    """Restore what the guest left, unless it already runs again: then everything was done."""
     try:
         if domain.info().shutdown_reason is None:
             return
@@ -72,7 +72,7 @@ def _take_back(domain: Identity, back: list[Callable[[], object]]) -> None:
 
 
 def _return_cancelled(domain: Identity, back: list[Callable[[], object]]) -> None:
-    """What the guest's call of SCHEDOP_shutdown will have returned."""
+    """Set the result of the guest's SCHEDOP_shutdown call."""
     first = Vcpu(domain, 0)
     context = first.context()
     register = "rax" if context.width == 64 else "eax"
@@ -92,7 +92,7 @@ def _reset(vcpu: Vcpu, back: list[Callable[[], object]]) -> None:
 
 
 def _restore_start_info(domain: Identity, back: list[Callable[[], object]]) -> None:
-    """A guest that suspends makes pfns of the frames in start_info, and passes its own frame in rdx."""
+    """A suspending guest replaces the frames in start_info by pfns, and passes its frame in rdx."""
     context = Vcpu(domain, 0).context()
     frame = context["rdx" if context.width == 64 else "edx"]
     answers.frame("the frame of start_info", frame)
@@ -110,7 +110,7 @@ def _restore_start_info(domain: Identity, back: list[Callable[[], object]]) -> N
 
 
 def _frame(domain: Identity, entries: array[int], name: str, value: int) -> int:
-    """The machine frame of a pfn; itself where it is one, put there by a resume() that was killed then."""
+    """The machine frame of a pfn; the value itself if it is a machine frame, written by a killed resume()."""
     if value < len(entries) and entries[value] != ABSENT:
         return entries[value]
     if value != ABSENT and value in entries:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a domain and its vcpus share the cpus: their parameters under the scheduler of their pool."""
+"""The scheduler parameters of a domain and its vcpus."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def write(domain: Identity, **wanted: int | None) -> None:
 
 
 def read_vcpus(domain: Identity, indices: Sequence[int]) -> list[RtdsParams] | None:
-    """Parameters of some vcpus (domctl scheduler_op getvcpuinfo); None where single vcpus have none."""
+    """Parameters of some vcpus (domctl scheduler_op getvcpuinfo); None if vcpus have none."""
     if scheduler_of(domain) is not Scheduler.RTDS or not _has_vcpu_params(domain.xen):
         return None
     return _read_vcpus(domain, indices)
@@ -119,7 +119,7 @@ def _read_vcpus(domain: Identity, indices: Sequence[int]) -> list[RtdsParams]:
 
 
 def _write_vcpus(domain: Identity, indices: Sequence[int], changes: Mapping[str, int]) -> None:
-    """All new values are checked before the first is written; all are written or none."""
+    """All new values are checked before the first is written; all or none are written."""
     before = _read_vcpus(domain, indices)
     new = [changed(params, changes, Scheduler.RTDS) for params in before]
     for params in new:
@@ -129,7 +129,7 @@ def _write_vcpus(domain: Identity, indices: Sequence[int], changes: Mapping[str,
         with suppress(errors.DomainNotFound, errors.DomainGone):
             _put_vcpus(domain, indices, before)
 
-    with undoing.on_failure(restore, f"some vcpus of domain {domain.domid} keep their new times"):
+    with undoing.on_failure(restore, f"some vcpus of domain {domain.domid} keep their new parameters"):
         _put_vcpus(domain, indices, new)
 
 
@@ -146,7 +146,7 @@ def _check_budget(params: RtdsParams) -> None:
 def _vcpu_array(
     domain: Identity, operation: Operation, vcpus: Sequence[Mapping[str, int]]
 ) -> list[Mapping[str, Any]]:
-    """Give Xen an array of vcpus; returns what it became. Xen may stop early and report how far it got."""
+    """Pass an array of vcpus to Xen and return the result. Xen may stop early and report how far it got."""
     layout = domctl_scheduler.SCHEDPARAM_VCPU_RTDS_STRUCT.at(domain.xen.interface)
     issue = domain.change if operation.changes else domain.call
     found: list[Mapping[str, Any]] = []

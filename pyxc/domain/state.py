@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the hypervisor itself says of who a domain is: a number that no other domain ever has."""
+"""The hypervisor's own identification of a domain: a number that is never reused."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from pyxc.host.host import Host
 
 
 class DomainState(NamedTuple):
-    """A domain as the stable interface describes it (domctl get_domain_state, public/domctl.h). Frozen.
+    """A domain in the stable interface (domctl get_domain_state, public/domctl.h). Threads: safe to share.
 
-    `unique_id` is a 64-bit number that Xen gave this domain alone: ids are used again, and a domain that is
-    rebooted or comes back keeps its UUID, but never this number.
+    `unique_id` is a 64-bit number that only this domain has: Xen reuses ids, and a rebooted or restored
+    domain keeps its UUID, but gets a new number.
+
+    Example:
+
+    >>> pyxc.open("sim:xen-4.22").domains[0].state().caps
+    <StateCap.CONTROL|HARDWARE|XENSTORE: 7>
     """
 
     state_bits: int
@@ -24,7 +29,7 @@ class DomainState(NamedTuple):
 
     @staticmethod
     def shown_as() -> dict[str, tuple[str, ...]]:
-        """What asdict() shows instead of a field: its meaning."""
+        """The attributes that asdict() shows instead of a raw field."""
         return {"state_bits": ("flags",), "cap_bits": ("caps",)}
 
     @property
@@ -34,7 +39,7 @@ class DomainState(NamedTuple):
 
     @property
     def caps(self) -> StateCap:
-        """What it is for the host: its control, hardware or xenstore domain."""
+        """Its role: the host's control, hardware or xenstore domain."""
         return StateCap(self.cap_bits)
 
 
@@ -50,7 +55,7 @@ def read_state(xen: Host, domid: int) -> DomainState:
 
 
 def unique_id(xen: Host, domid: int) -> int | None:
-    """The number of the domain that has an id now: None where this Xen has none, or its policy forbids it."""
+    """The number of the domain that now has an id; None if this Xen has none, or its policy forbids it."""
     number = xen.interface.layout_number("domctl") or 0
     if not GET_DOMAIN_STATE.span.holds((number, xen.interface.xen)):
         return None

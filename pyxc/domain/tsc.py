@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The time stamp counter that a domain sees."""
+"""The time stamp counter of a domain."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ _U32_MAX = 2**32 - 1
 
 
 class TscInfo(NamedTuple):
-    """How a domain's time stamp counter runs (domctl gettscinfo, public/domctl.h). Frozen.
+    """The mode of a domain's time stamp counter (domctl gettscinfo, public/domctl.h).
 
-    `khz` is how fast, `elapsed_ns` how far it has come; both are 0 with NEVER_EMULATE. `incarnation` counts
-    how often it was set, as it is for each new domain and each that is restored.
+    `khz` is its frequency, `elapsed_ns` its value as time; both are 0 with NEVER_EMULATE. `incarnation`
+    counts how often it was set, as for each new and each restored domain. Threads: safe to share.
+
+    Example:
+
+    >>> web.tsc_info()
+    TscInfo(mode=<TscMode.DEFAULT: 0>, khz=2400000, incarnation=1, elapsed_ns=60000100000)
     """
 
     mode: TscMode
@@ -27,7 +32,7 @@ class TscInfo(NamedTuple):
 
 
 def read(domain: Identity) -> TscInfo:
-    """Up to Xen 4.5 the hypervisor writes the answer elsewhere than into the question."""
+    """Up to Xen 4.5 the hypervisor writes the result to a separate buffer."""
     xen = domain.xen
     if not xen.caller.has_field(domctl_tsc.GETTSCINFO, "out_info"):
         fields = domain.call(domctl_tsc.GETTSCINFO).fields()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How much of the physical cpus domains use: the difference of two samples."""
+"""The cpu usage of domains: the difference of two samples."""
 
 from __future__ import annotations
 
@@ -15,18 +15,34 @@ from pyxc.host.backends import DiskCounters, NetworkCounters
 
 
 class VcpuUsage(NamedTuple):
-    """What a vcpu did between two samples: percent of one physical cpu; None: it was not in the first."""
+    """The usage of a vcpu between two samples, in percent of one physical cpu; None: not in the first.
+
+    Example:
+
+    >>> before = xen.sample()
+    >>> info = xen.physinfo()               # on a real host: time.sleep(1)
+    >>> xen.sample().since(before)[2].vcpus[0].cpu_percent
+    100.0
+    """
 
     info: VcpuInfo
     cpu_percent: float | None
 
 
 class DomainUsage(NamedTuple):
-    """What a domain did between two samples.
+    """The usage of a domain between two samples.
 
-    `cpu_percent` is of one physical cpu: two vcpus that never stopped make 200. None: it was not in the first
-    sample, or another domain had its id. `disks` and `networks` are those of the later sample, None where
-    they are not known.
+    `cpu_percent` is in percent of one physical cpu: two busy vcpus make 200. None: the domain was not in the
+    first sample, or another domain had its id. `disks` and `networks` are those of the later sample, None if
+    they are unknown.
+
+    Example:
+
+    >>> before = xen.sample()
+    >>> info = xen.physinfo()               # on a real host: time.sleep(1)
+    >>> busy = xen.sample().since(before)[2]
+    >>> busy.info.domid, busy.cpu_percent, len(busy.vcpus)
+    (2, 100.0, 1)
     """
 
     info: DomainInfo
@@ -37,11 +53,18 @@ class DomainUsage(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """All domains and their vcpus at one moment; only differences of `time_ns` say something.
+    """All domains and their vcpus at one moment; only differences of `time_ns` are meaningful.
 
-    `disks` and `networks` are what this domain's kernel serves to others, by domain and device: None where it
-    is not at hand, as in a recording. `details` is the rest, None unless asked for. Frozen: safe in any
-    thread.
+    `disks` and `networks` are those that this domain's kernel serves to others, by domain and device: None if
+    it is not available, as in a recording. `details` has further facts, None unless requested. Threads: safe
+    to share.
+
+    Example:
+
+    >>> before = xen.sample()
+    >>> info = xen.physinfo()               # on a real host: time.sleep(1)
+    >>> [used.cpu_percent for used in xen.sample().since(before)]
+    [100.0, 0.0, 100.0, 0.0]
     """
 
     time_ns: int
@@ -52,7 +75,7 @@ class Sample(NamedTuple):
     details: Details | None = None
 
     def since(self, before: Sample) -> list[DomainUsage]:
-        """What each domain of this sample did since an earlier one. ValueError when it is not earlier."""
+        """The usage of each domain of this sample since an earlier one. ValueError if it is not earlier."""
         elapsed_ns = self.time_ns - before.time_ns
         if elapsed_ns <= 0:
             raise ValueError("the given sample must be older than this one")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Virtual cpus: where they run, where they may run, and what is in their registers."""
+"""Virtual cpus: where they run, where they may run, and their registers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from pyxc.host.scheduling import RtdsParams
 
 
 class VcpuInfo(NamedTuple):
-    """A vcpu at one moment (domctl getvcpuinfo). `cpu` is the physical cpu it runs or last ran on."""
+    """A vcpu at one moment (domctl getvcpuinfo). `cpu` is the physical cpu on which it runs or last ran.
+
+    Example:
+
+    >>> web.vcpu(0).info()
+    VcpuInfo(domid=1, vcpu=0, online=True, blocked=True, running=False, cpu_time_ns=5000000000, cpu=0)
+    """
 
     domid: int
     vcpu: int
@@ -33,19 +39,27 @@ INFO = Record(VcpuInfo, domctl.GETVCPUINFO, cpu_time_ns="cpu_time")
 
 
 class Vcpu:
-    """One vcpu of a domain. Threads: may be used by many."""
+    """One vcpu of a domain. Threads: safe to share.
+
+    Example:
+
+    >>> web.vcpu(0).info().cpu_time_ns
+    5000000000
+    >>> web.vcpu(1).set_affinity(hard=[1])
+    Affinity(hard=frozenset({1}), soft=frozenset({0, 1}))
+    """
 
     def __init__(self, domain: Identity, index: int) -> None:
         self.domain = domain
         self.index = index
 
     def info(self) -> VcpuInfo:
-        """What it does now (domctl getvcpuinfo). DomainNotFound when the domain or the vcpu is not there."""
+        """Its present state (domctl getvcpuinfo). DomainNotFound if the domain or the vcpu does not exist."""
         reply = self.domain.call(domctl.GETVCPUINFO, vcpu=self.index)
         return INFO.at(self._xen.interface).one(reply.answer)
 
     def online(self) -> bool:
-        """Whether the guest has brought it up (domctl getvcpuinfo)."""
+        """Whether the guest has it online (domctl getvcpuinfo)."""
         return self.info().online
 
     def affinity(self) -> Affinity:
@@ -53,11 +67,11 @@ class Vcpu:
         return affinity.read(self._xen, self.domain.domid, self.index)
 
     def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
-        """Change where it may and prefers to run; None leaves as it is (domctl setvcpuaffinity).
+        """Change where it may and prefers to run; None keeps a set (domctl setvcpuaffinity).
 
-        Answers both as the hypervisor keeps them then, also cpus outside the domain's pool, on which it does
-        not run. ValueError for a cpu that the host does not have and for an empty hard set; EINVAL when the
-        domain's pool has none of the hard set. Unsupported for soft before Xen 4.5.
+        Returns both sets as the hypervisor now has them, including cpus outside the domain's pool, on which
+        it does not run. ValueError for a cpu that the host does not have and for an empty hard set; EINVAL if
+        the domain's pool has none of the hard set. Unsupported for soft before Xen 4.5.
         """
         count = self._xen.nr_cpus
         sets = [
@@ -73,7 +87,7 @@ class Vcpu:
         return self.affinity()
 
     def scheduling(self) -> RtdsParams | None:
-        """Its time under rtds (domctl scheduler_op getvcpuinfo). None elsewhere, and before Xen 4.7."""
+        """Its rtds parameters (domctl scheduler_op getvcpuinfo). None without rtds, and before Xen 4.7."""
         found = scheduling.read_vcpus(self.domain, [self.index])
         return None if found is None else found[0]
 
@@ -84,7 +98,7 @@ class Vcpu:
         budget_us: int | None = None,
         extratime: bool | None = None,
     ) -> None:
-        """Change its time under rtds; None leaves as it is (domctl scheduler_op putvcpuinfo).
+        """Change its rtds parameters; None keeps a value (domctl scheduler_op putvcpuinfo).
 
         ValueError under another scheduler and before Xen 4.7, for less than 10 microseconds, and for more
         budget than period.
@@ -94,10 +108,15 @@ class Vcpu:
         )
 
     def context(self) -> VcpuContext:
-        """Its registers (domctl getvcpucontext): 32- or 64-bit, as the guest is. The vcpu is held for the
-        moment.
+        """Its registers (domctl getvcpucontext), 32-bit or 64-bit like the guest. Xen stops the vcpu
+        meanwhile.
 
-        OSError EINVAL for the vcpu that asks, ENODATA for one that was never initialised.
+        OSError EINVAL for the calling vcpu, ENODATA for one that was never initialised.
+
+        Example:
+
+        >>> hex(web.vcpu(0).context()["rip"])
+        '0xffffffff810003aa'
         """
         width = self.domain.guest_bits()
         size = VcpuContext.size(64, self._xen.interface)
@@ -107,8 +126,16 @@ class Vcpu:
     def set_context(self, context: VcpuContext) -> None:
         """Replace all its registers (domctl setvcpucontext). Pause the domain first.
 
-        A PV vcpu is so initialised, an HVM one by Domain.hvm_context.load(). It is online afterwards if
-        ContextFlag.ONLINE (pyxc.abi.arch.x86) is in the register "flags". EINVAL: Xen does not take them.
+        This initialises a PV vcpu; for an HVM vcpu use Domain.hvm_context.load(). It is then online if
+        ContextFlag.ONLINE (pyxc.abi.arch.x86) is in the register "flags". EINVAL: Xen rejects the registers.
+
+        Example:
+
+        >>> web.pause()
+        >>> context = web.vcpu(0).context()
+        >>> web.vcpu(0).set_context(context.replace(rax=1))
+        >>> web.vcpu(0).context()["rax"]
+        1
         """
         width = self.domain.guest_bits()
         if context.width != width:
@@ -116,7 +143,8 @@ class Vcpu:
         self.domain.change(domctl.SETVCPUCONTEXT, vcpu=self.index, ctxt=context.encode())
 
     def reset(self) -> None:
-        """Take it back to how it was made: offline, without registers (domctl setvcpucontext without one)."""
+        """Reset it to its initial state: offline, without registers (domctl setvcpucontext without a
+        context)."""
         self.domain.change(domctl.SETVCPUCONTEXT, vcpu=self.index)
 
     @property
@@ -139,7 +167,13 @@ class Vcpu:
 
 
 class Vcpus(Sequence[Vcpu]):
-    """The vcpus of a domain, online or not. Threads: may be used by many."""
+    """The vcpus of a domain, online or not. Threads: safe to share.
+
+    Example:
+
+    >>> [vcpu.cpu_time_ns for vcpu in web.vcpus.infos()]
+    [5000000000, 6000000000]
+    """
 
     def __init__(self, domain: Identity) -> None:
         self._domain = domain
@@ -161,7 +195,7 @@ class Vcpus(Sequence[Vcpu]):
         )
 
     def scheduling(self) -> list[RtdsParams] | None:
-        """Their times under rtds (domctl scheduler_op getvcpuinfo). None elsewhere, and before Xen 4.7."""
+        """Their rtds parameters (domctl scheduler_op getvcpuinfo). None without rtds, and before Xen 4.7."""
         return scheduling.read_vcpus(self._domain, range(len(self)))
 
     def infos(self) -> list[VcpuInfo]:
@@ -174,7 +208,7 @@ class Vcpus(Sequence[Vcpu]):
 
 
 def read_infos(xen: Host, domids: Sequence[int], vcpus: Sequence[int]) -> list[VcpuInfo]:
-    """Many vcpus in one multicall; those that vanished meanwhile are left out."""
+    """Many vcpus in one multicall, without those that have gone."""
     batch = xen.caller.batch(domctl.GETVCPUINFO, len(vcpus), INFO, domid=domids, vcpu=vcpus)
     if not any(batch.results):
         return batch.records

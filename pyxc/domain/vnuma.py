@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The NUMA nodes that a domain sees."""
+"""The virtual NUMA topology of a domain."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from pyxc.domain.identity import Identity
 from pyxc.host.host import Host
 
 _NODES, _VCPUS, _RANGES = 32, 8192, 170
-"""Xen takes no more: the distances and the ranges have a page each."""
+"""Xen's limit: the distances and the ranges have a page each."""
 _U32_MAX = 2**32 - 1
 
 
 class VnumaRange(NamedTuple):
-    """Guest addresses, in bytes, from `start` up to but without `end`, and the node that they are of."""
+    """Guest addresses in bytes, from `start` up to but not including `end`, and their node.
+
+    Example:
+
+    >>> pyxc.VnumaRange(0, 32 << 20, 0)
+    VnumaRange(start=0, end=33554432, node=0)
+    """
 
     start: int
     end: int
@@ -28,11 +34,18 @@ class VnumaRange(NamedTuple):
 
 
 class Vnuma(NamedTuple):
-    """The NUMA topology that a domain sees (domctl setvnumainfo, public/domctl.h). Frozen.
+    """The virtual NUMA topology of a domain (domctl setvnumainfo, public/domctl.h).
 
     `distances[a][b]` is the relative distance between nodes a and b, 10 to itself; `vcpu_nodes[v]` the node
-    of vcpu v, for each vcpu of the domain. `physical_nodes[n]` is the node of the host on which node n lives:
-    to be given, and None in what Xen tells.
+    of vcpu v, for each vcpu of the domain. `physical_nodes[n]` is the node of the host for node n: required
+    for set_vnuma(), and None in results, because Xen does not report it. Threads: safe to share.
+
+    Example:
+
+    >>> ranges = (pyxc.VnumaRange(0, 32 << 20, 0), pyxc.VnumaRange(32 << 20, 64 << 20, 1))
+    >>> web.set_vnuma(pyxc.Vnuma(((10, 20), (20, 10)), (0, 1), ranges, (0, 0)))
+    >>> web.vnuma().vcpu_nodes
+    (0, 1)
     """
 
     distances: tuple[tuple[int, ...], ...]
@@ -90,7 +103,7 @@ def write(domain: Identity, topology: Vnuma) -> None:
 
 
 def _range_layout(xen: Host) -> Layout:
-    """Unsupported where there is no such thing."""
+    """Unsupported if this Xen has none."""
     if not xen.caller.supports(domctl_vnuma.SETVNUMAINFO):
         hint = "domains have virtual NUMA nodes since Xen 4.5"
         raise errors.Unsupported(errno.ENOSYS, domctl_vnuma.SETVNUMAINFO.full_name, hint=hint)
@@ -98,7 +111,7 @@ def _range_layout(xen: Host) -> Layout:
 
 
 def _checked(topology: Vnuma) -> tuple[int, tuple[int, ...]]:
-    """How many nodes it has, and where they live. ValueError for what makes no sense."""
+    """The number of its nodes, and their physical nodes. ValueError if it is inconsistent."""
     nodes = arguments.natural("number of nodes", len(topology.distances), _NODES, 1)
     arguments.natural("number of ranges", len(topology.ranges), _RANGES)
     physical = topology.physical_nodes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Domains that come, shut down, die and go, as a stream of events."""
+"""A stream of events: domains that are created, shut down or die."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pyxc.store import StoreClient
 from pyxc.waiting import until_readable, until_readable_async
 
 _PATIENCE_S = 1.0
-"""How long to wait for a xenstored that may not be there."""
+"""How long to wait for a xenstored that may not exist."""
 
 
 class DomainChange(Enum):
     """What happened to a domain.
 
-    DYING: it was destroyed, and stays as long as somebody maps its memory; who does so should let go. One
-    that ends at once DIED without that.
+    DYING: it was destroyed, and remains while a process maps its memory; such a process should unmap it. A
+    domain that ends at once has DIED without that event.
     """
 
     CREATED = "created"
@@ -40,9 +40,16 @@ class DomainChange(Enum):
 
 
 class DomainEvent(NamedTuple):
-    """Something that happened to a domain. Frozen: safe in any thread.
+    """An event of a domain. Threads: safe to share.
 
-    `reason` is why it shut down; of a domain that is dying or died None when it was never seen shut down.
+    `reason` is why it shut down; None for a dying or dead domain that was never seen shut down.
+
+    Example:
+
+    >>> with xen.watch_domains() as watcher:
+    ...     web.destroy()
+    ...     [(event.change.name, event.domid) for event in watcher.events(timeout=0)]
+    [('DIED', 1)]
     """
 
     change: DomainChange
@@ -52,11 +59,11 @@ class DomainEvent(NamedTuple):
 
 
 Listing = Mapping[tuple[int, bytes], DomainInfo]
-"""All domains at one moment by (domid, handle): an id alone is used again."""
+"""All domains at one moment by (domid, handle), because Xen reuses ids."""
 
 
 def changes(before: Listing, after: Listing) -> list[DomainEvent]:
-    """What happened between two listings; the end of one domain comes before another one with its id."""
+    """The events between two listings; the end of a domain comes before a new domain with its id."""
     found = [_event(DomainChange.DIED, before[key]) for key in before if key not in after]
     for key, info in after.items():
         known = before.get(key)
@@ -74,25 +81,25 @@ def _event(change: DomainChange, info: DomainInfo) -> DomainEvent:
 
 
 Source = Literal["virq", "xenstore", "poll"]
-"""What says when to look."""
+"""The trigger of checks."""
 
 
 class _Source(Protocol):
-    """What says when to look."""
+    """The trigger of checks."""
 
     def fileno(self) -> int | None:
-        """What to wait on, None where nothing says anything."""
+        """A descriptor to wait on, or None."""
 
     def drain(self) -> None:
-        """Forget what it has said."""
+        """Clear the trigger."""
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
 
 
 class _VirqSource:
-    """The hypervisor's own word, VIRQ_DOM_EXC, on request: it has one holder, and xenstored does not start
-    where somebody else is that."""
+    """The hypervisor's VIRQ_DOM_EXC, on request only: only one process can bind it, and xenstored does not
+    start without it."""
 
     def __init__(self, xen: Host) -> None:
         self._channels = EventChannels(xen)
@@ -110,8 +117,8 @@ class _VirqSource:
 
 
 class _StoreSource:
-    """xenstored's word, where it has the hypervisor's: of domains that use xenstore, and only of the moment
-    when one begins to die, so that its end may be found an interval later."""
+    """xenstored's watches, if it has VIRQ_DOM_EXC: for domains that use xenstore, and only when one starts to
+    die, so that its end may be found an interval later."""
 
     def __init__(self, xen: Host) -> None:
         self._store = StoreClient(xen.link.connect_store, readonly=True, timeout=_PATIENCE_S)
@@ -129,7 +136,7 @@ class _StoreSource:
 
 
 class _PollSource:
-    """Nothing: it is time alone that says when to look."""
+    """No trigger: only the interval."""
 
     def __init__(self, xen: Host) -> None:
         pass
@@ -149,18 +156,27 @@ _SOURCES: dict[Source, Callable[[Host], _Source]] = {
     "xenstore": _StoreSource,
     "poll": _PollSource,
 }
-"""What can say when to look."""
+"""All triggers."""
 _TAKES_NOTHING: tuple[Source, ...] = ("xenstore", "poll")
-"""Those that take nothing from anybody, the best first."""
+"""Those that do not take VIRQ_DOM_EXC from another process, best first."""
 
 
 class DomainWatcher:
-    """Events of all domains from its making on: see Xen.watch_domains().
+    """Events of all domains since its creation: see Xen.watch_domains().
 
-    `for event in watcher`, `async for event in watcher`, or wait(). It lists the domains each time its source
-    says that something happened, and whenever nothing was said for the interval (sysctl getdomaininfolist):
-    what comes and goes in between is missed. Threads: may be used by many; each event goes to one. After a
-    fork only the parent may use it.
+    Use `for event in watcher`, `async for event in watcher`, or wait(). It lists the domains at each trigger
+    of its source, and after each interval without a trigger (sysctl getdomaininfolist); a domain that is
+    created and dies between two lists is missed. Each event goes to one thread. Threads: safe to share; in a
+    child after fork it refuses.
+
+    Example:
+
+    >>> watcher = xen.watch_domains()
+    >>> web.shutdown("crash")
+    >>> event = watcher.wait(timeout=10)
+    >>> event.change.value, event.domid, event.reason
+    ('shut down', 1, <ShutdownReason.CRASH: 3>)
+    >>> watcher.close()
     """
 
     def __init__(self, xen: Host, source: Source | None = None, interval: float = 1.0) -> None:
@@ -182,7 +198,7 @@ class DomainWatcher:
             raise
 
     def wait(self, timeout: float | None = None) -> DomainEvent | None:
-        """The next event; None when there is none for `timeout` seconds (0: look once)."""
+        """The next event; None if there is none within `timeout` seconds (0: check once)."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             event = self._take()
@@ -192,7 +208,7 @@ class DomainWatcher:
             until_readable(self._source.fileno(), min(left, self.interval))
 
     def events(self, timeout: float | None = None) -> Iterator[DomainEvent]:
-        """Events as they come, until none has come for `timeout` seconds."""
+        """Iterate over events, until there is none for `timeout` seconds."""
         while (event := self.wait(timeout)) is not None:
             yield event
 
@@ -211,9 +227,9 @@ class DomainWatcher:
                 yield event
 
     def _take(self) -> DomainEvent | None:
-        """An event that is known, or that a look finds.
+        """A queued event, or one that a check finds.
 
-        The source is drained first: what it says while the domains are listed calls for another look.
+        The source is cleared first: a trigger during the listing must cause another check.
         """
         if not self._open:
             raise ValueError("this watcher is closed")
@@ -229,7 +245,7 @@ class DomainWatcher:
         return {(info.domid, info.handle): info for info in self._domains.infos()}
 
     def close(self) -> None:
-        """Listen no more. More than once is allowed; not while another thread waits."""
+        """Stop watching. May be called again, but not while another thread waits."""
         self._open = False
         self._source.close()
 
@@ -246,7 +262,7 @@ class DomainWatcher:
 
 
 def _open_source(xen: Host, wanted: Source | None) -> tuple[Source, _Source]:
-    """The source that is wanted, or the best that takes VIRQ_DOM_EXC from no xenstored."""
+    """The requested source, or the best that does not take VIRQ_DOM_EXC from xenstored."""
     if wanted is not None:
         return wanted, _SOURCES[wanted](xen)
     for name in _TAKES_NOTHING:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where a file that pyxc wrote comes from, and whether it still is what was written.
+"""The provenance of a file that pyxc wrote, and whether it is unchanged.
 
-Two attributes of the file say so, user.pyxc.origin (JSON) and user.pyxc.digest, or a file beside it,
-NAME.pyxc.json. Whoever may write to the file may write these, too: they are no signature. What they hold is
-read as the word of a stranger. A file without them is unknown.
+It is in two attributes of the file, user.pyxc.origin (JSON) and user.pyxc.digest, or in a second file,
+NAME.pyxc.json. Anyone who may write to the file may also write these: they are not a signature, and their
+contents are not trusted. A file without them is unknown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pyxc.files.xattrs import Attributes
 
 ORIGIN, DIGEST = "user.pyxc.origin", "user.pyxc.digest"
 SIDECAR = ".pyxc.json"
-"""What the name of the file beside has more than the file's."""
+"""The suffix of the second file's name."""
 ORIGIN_MOST_BYTES = 1024
 
 _FORMAT = 1
@@ -34,21 +34,21 @@ _SIDECAR_MOST_BYTES = 4096
 _PIECE_BYTES = 1 << 20
 _LAST_S = 253402300799
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64}) ([0-9]{1,19}) (-?[0-9]{1,19})", re.ASCII)
-# What an origin can do without when it is too long, in this order.
+# The fields to omit from an origin that is too long, in this order.
 _OPTIONAL = (("dom", "label"), ("xen", "changeset"), ("dom", "name"), ("host",))
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
 
 class State(Enum):
-    """Whether the writer came to its end."""
+    """Whether the writer has finished."""
 
     PARTIAL = "partial"
     COMPLETE = "complete"
 
 
 class Verdict(Enum):
-    """What became of a file."""
+    """The result of a verification."""
 
     OK = "ok"
     UNKNOWN = "unknown"
@@ -75,7 +75,7 @@ class XenOrigin(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where a file comes from. Times are seconds since 1970; `size_bytes` is known when it is complete."""
+    """The origin of a file. Times are seconds since 1970; `size_bytes` is known when it is complete."""
 
     kind: str
     state: State
@@ -88,7 +88,8 @@ class Origin(NamedTuple):
     xen: XenOrigin | None = None
 
     def encode(self) -> bytes:
-        """Compact JSON of at most 1024 bytes: what makes it longer is left out, names and labels first."""
+        """Compact JSON of at most 1024 bytes: if it is too long, fields are omitted, names and labels
+        first."""
         content = {"v": _FORMAT, **_ORIGIN.encode(self)}
         for *group, key in _OPTIONAL:
             if len(_compact(content)) > ORIGIN_MOST_BYTES:
@@ -97,7 +98,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> Origin:
-        """DecodeError for what is no origin, or one of another format."""
+        """DecodeError for malformed data, or another format."""
         if len(data) > ORIGIN_MOST_BYTES:
             raise DecodeError(f"{len(data)} bytes: expected at most {ORIGIN_MOST_BYTES}")
         return _origin(_parsed(data))
@@ -115,7 +116,7 @@ class Digest(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> Digest:
-        """DecodeError for what is no digest."""
+        """DecodeError for malformed data."""
         return cls.of_text(data.decode("ascii", "replace"))
 
     @classmethod
@@ -127,9 +128,9 @@ class Digest(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """What is said of a file: by "attributes", by a "sidecar", or by nothing.
+    """The recorded facts about a file; `source` is "attributes", "sidecar" or None.
 
-    `problems` are sentences about what stands there and makes no sense; that is never in the other fields.
+    `problems` are sentences about malformed data, which is never in the other fields.
     """
 
     origin: Origin | None
@@ -139,7 +140,7 @@ class Provenance(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """The verdict on a file, why, and what is said of it."""
+    """The verdict on a file, the reason, and its provenance."""
 
     path: str
     verdict: Verdict
@@ -148,13 +149,13 @@ class Verification(NamedTuple):
 
 
 def read(path: str | os.PathLike[str]) -> Provenance:
-    """What is said of a file. OSError when it cannot be read."""
+    """The provenance of a file. OSError if it cannot be read."""
     with xattrs.opened(path) as attributes:
         return read_opened(attributes)
 
 
 def read_opened(attributes: Attributes) -> Provenance:
-    """The same for a file that is open."""
+    """The same for an open file."""
     own = attributes.own()
     decoders: dict[str, Callable[[bytes], Any]] = {ORIGIN: Origin.decode, DIGEST: Digest.decode}
     found = {name: partial(decode, own[name]) for name, decode in decoders.items() if name in own}
@@ -164,10 +165,10 @@ def read_opened(attributes: Attributes) -> Provenance:
 
 
 def verify(path: str | os.PathLike[str]) -> Verification:
-    """Read a file and compare it with its digest. OSError when it cannot be read.
+    """Read a file and compare it with its digest. OSError if it cannot be read.
 
-    STALE: it was changed, replaced or copied after it was written, as its size or modification time tells.
-    MISMATCH: its contents changed behind that. INCOMPLETE: its writer did not come to its end.
+    STALE: its size or modification time shows that it was changed, replaced or copied after it was written.
+    MISMATCH: its contents changed without that. INCOMPLETE: its writer did not finish.
     """
     with xattrs.opened(path) as attributes:
         provenance = read_opened(attributes)
@@ -192,8 +193,8 @@ def _judge(fd: int, said: Provenance) -> tuple[Verdict, str]:
 
 
 def sha256(fd: int) -> str:
-    """Of the contents of an open file."""
-    import hashlib  # it loads OpenSSL, which takes more time than most commands do
+    """The SHA-256 of the contents of an open file."""
+    import hashlib  # it loads OpenSSL, which is slower than most commands
 
     digest = hashlib.sha256()
     offset = 0
@@ -204,7 +205,7 @@ def sha256(fd: int) -> str:
 
 
 def sidecar(origin: Origin, digest: Digest) -> bytes:
-    """Contents of the file beside, for a file system without attributes."""
+    """The contents of the second file, for a file system without attributes."""
     content = {"origin": json.loads(origin.encode()), "digest": digest.encode().decode("ascii")}
     return json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -229,7 +230,7 @@ def _read_sidecar(path: str) -> Provenance:
 
 
 def _small_file(path: str) -> bytes:
-    """Of what is too long, one byte too many. OSError for what is not a regular file."""
+    """The contents, one byte too long if the file is too long. OSError if it is not a regular file."""
 
     def check(mode: int) -> None:
         if not stat.S_ISREG(mode):
@@ -241,7 +242,7 @@ def _small_file(path: str) -> bytes:
 
 
 def _provenance(source: str, said: Mapping[str, Callable[[], Any]]) -> Provenance:
-    """From the decoders of what is there, by name."""
+    """From the decoders of the existing records, by name."""
     problems = []
     decoded: list[Any] = []
     for name, decode in said.items():
@@ -255,9 +256,9 @@ def _provenance(source: str, said: Mapping[str, Callable[[], Any]]) -> Provenanc
 
 
 class _Shape(Generic[R]):
-    """How a record is written as a JSON object: its keys in the order of the fields, and what checks each.
+    """The JSON form of a record: its keys in the order of the fields, and the check for each.
 
-    Fields without a default must be there.
+    Fields without a default are required.
     """
 
     def __init__(self, record: Any, **checks: Callable[[Any], Any]) -> None:
@@ -283,7 +284,7 @@ class _Shape(Generic[R]):
 
 
 def _text(value: Any) -> str:
-    """Text that can be printed: on a terminal, control characters could do anything."""
+    """Printable text: control characters could manipulate a terminal."""
     if not (isinstance(value, str) and value.isprintable()):
         raise ValueError("not printable text")
     return value
@@ -321,7 +322,7 @@ def _origin(content: Any) -> Origin:
 
 
 def _plain(value: Any) -> Any:
-    """A field as JSON has it."""
+    """A field in JSON."""
     if isinstance(value, DomainOrigin):
         return _DOMAIN.encode(value)
     if isinstance(value, XenOrigin):

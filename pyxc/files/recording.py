@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Recordings as files: `pyxc.open(record="FILE")` writes one, `pyxc.open("replay:FILE")` plays it back.
+"""Recordings as files: `pyxc.open(record="FILE")` writes one, `pyxc.open("replay:FILE")` replays it.
 
-A recording holds what the hypervisor and xenstore were asked and what they said: also contents of guests'
-pages that were mapped. So only its owner may read it. It is a sequence: of a program in which several threads
-ask it cannot be played back.
+A recording contains the calls to the hypervisor and xenstore and their results, including the contents of
+mapped guest pages. So only its owner may read it. It is a sequence: the calls of several threads cannot be
+replayed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KIND = "recording"
 
 
 class Recorder(RecordLink):
-    """A link that records into a file, which is complete when the link is closed; see ProvenanceFile."""
+    """A link that records to a file, which is complete when the link is closed; see ProvenanceFile."""
 
     def __init__(
         self, inner: Link, path: str | os.PathLike[str], provenance: KeepName, replace: bool = False
@@ -33,12 +33,12 @@ class Recorder(RecordLink):
         super().__init__(inner, io.TextIOWrapper(self._file.stream, encoding="ascii", newline="\n"))
 
     def note(self, interface: Interface) -> None:
-        """Which hypervisor it is."""
+        """Record which hypervisor it is."""
         major, minor = interface.xen
         self._file.note(xen=XenOrigin(f"{major}.{minor}", domctl=interface.number("domctl") or None))
 
     def close(self) -> None:
-        """Complete the file. OSError, once all is closed, when a line could not be written: it is partial."""
+        """Complete the file. OSError, after everything is closed, if a line could not be written."""
         super().close()
         if self.failure is None:
             self._file.complete()
@@ -50,5 +50,5 @@ class Recorder(RecordLink):
 
 
 def is_recording(head: bytes) -> bool:
-    """Whether a file that begins like this is a recording."""
+    """Whether a file that begins with these bytes is a recording."""
     return head.startswith(BEGINNING)

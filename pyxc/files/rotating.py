@@ -13,11 +13,14 @@ _KEPT_MOST = 1000
 
 
 class RotatingLog:
-    """A file that write() appends to; before it grows beyond `most_bytes` it becomes FILE.1, up to `keep`.
+    """A file to which write() appends; before it exceeds `most_bytes` it is renamed to FILE.1, up to `keep`.
 
-    The file is made if it is not there, readable by its owner only. Threads: one at a time.
+    A new file is readable by its owner only. Threads: one at a time.
 
-    >>> console.copy = RotatingLog("/var/log/web1.log").write
+    >>> with RotatingLog("web1.log") as log, web.console as console:
+    ...     console.copy = log.write
+    ...     console.expect(b"login: ", timeout=60)[0]
+    b'login: '
     """
 
     def __init__(self, path: str | os.PathLike[str], most_bytes: int = 1 << 20, keep: int = 3) -> None:
@@ -32,7 +35,7 @@ class RotatingLog:
         return os.open(self.path, flags, 0o600)
 
     def write(self, data: bytes) -> None:
-        """Append; a write of more than `most_bytes` is cut into several files. OSError."""
+        """Append; a write of more than `most_bytes` is split into several files. OSError."""
         view = memoryview(data)
         while view:
             if self._size >= self._most:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes files that say where they come from: see pyxc.files.provenance for what they say."""
+"""Writes files with provenance: see pyxc.files.provenance."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from pyxc.files.provenance import DIGEST, ORIGIN, SIDECAR, Digest, Origin, State
 from pyxc.files.xattrs import Attributes
 
 PART = ".part"
-"""What the name of an unfinished file has more."""
+"""The suffix of an unfinished file's name."""
 _MODE = 0o600
 _HEAD_BYTES = 64
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a file system says that takes no more."""
+"""Errors of a full file system."""
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 Recognize = Callable[[bytes], bool]
-"""Whether a file of a kind can begin with these 64 bytes."""
+"""Whether a file of the kind can begin with these 64 bytes."""
 
 KeepName = Literal["attributes", "required", "sidecar", "none"]
-"""Values of Keep, as options name them."""
+"""The names of Keep in options."""
 
 
 class Keep(Enum):
-    """Where provenance goes: into attributes if that can be, or surely; beside the file; nowhere."""
+    """Where to record provenance: in attributes, optionally or required; in a second file; nowhere."""
 
     ATTRIBUTES = "attributes"
     REQUIRED = "required"
@@ -49,20 +49,19 @@ class Keep(Enum):
 
 
 class ProvenanceFile:
-    """A file that pyxc writes. It has its name only once it is complete; then it replaces one of that name.
+    """A file that pyxc writes. It gets its name when it is complete, and then replaces an existing file.
 
     with ProvenanceFile("web1.core", "core") as file:
         file.stream.write(data)
 
-    Until then it is NAME.part, marked as partial; it stays so when the block fails or the process dies, and
-    the next file of this name takes its place. Only its owner may read it. What is written and marked is the
-    open file, whatever becomes of its name. With ATTRIBUTES, a file system that cannot keep them is warned of
-    once (RuntimeWarning).
+    Until then it is NAME.part, marked as partial; it remains if the block fails or the process dies, and the
+    next file of this name replaces it. Only its owner may read it. The open file is written and marked, even
+    if its name changes. With ATTRIBUTES there is one RuntimeWarning if the file system does not support them.
 
-    A file of this name is replaced if it is of the same `kind`: it says so, or begins as `recognize` knows
-    it, or is empty; with `replace` whatever it holds. FileExistsError for another one, for what is not a
-    regular file, and while another process writes NAME.part. OSError; with REQUIRED also what
-    Attributes.set() raises. Threads: of one.
+    An existing file is replaced if it has the same `kind`, according to its attribute or to `recognize`, or
+    if it is empty; with `replace` whatever its contents. FileExistsError for another file, for a file that is
+    not regular, and while another process writes NAME.part. OSError; with REQUIRED also the errors of
+    Attributes.set(). Threads: one at a time.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class ProvenanceFile:
         replace: bool = False,
         **about: Any,
     ) -> None:
-        """`about` are more fields of Origin."""
+        """`about` are further fields of Origin."""
         self.path = os.fspath(path)
         self._keep = keep
         self._recognize = recognize
@@ -115,7 +114,7 @@ class ProvenanceFile:
         return raw
 
     def _check_replaceable(self, name: str, path: str) -> None:
-        """FileExistsError for something of another kind. Nothing but a regular file is opened."""
+        """FileExistsError for a file of another kind. Only a regular file is opened."""
         fd = self._open_regular(name, path)
         if fd is None:
             return
@@ -126,7 +125,7 @@ class ProvenanceFile:
             os.close(fd)
 
     def _remove_left(self, part: str, path: str) -> None:
-        """Remove what a writer left that came to no end. FileExistsError while one is at work."""
+        """Remove the unfinished file of a previous writer. FileExistsError while that still runs."""
         fd = self._open_regular(part, path)
         if fd is None:
             return
@@ -140,7 +139,7 @@ class ProvenanceFile:
             os.close(fd)
 
     def _open_regular(self, name: str, path: str) -> int | None:
-        """A regular file to be looked at; None where there is nothing of that name."""
+        """Open a regular file for checks; None if there is no file of that name."""
 
         def check(mode: int) -> None:
             if not stat.S_ISREG(mode):
@@ -154,7 +153,7 @@ class ProvenanceFile:
             raise _named(error, path) from error
 
     def _is_of_kind(self, fd: int, path: str) -> bool:
-        """Whether an open file is one of this kind: as its attribute says, or else its contents."""
+        """Whether an open file has this kind, according to its attribute, or else its contents."""
         with suppress(OSError, DecodeError):
             said = Attributes(fd, path).get(ORIGIN)
             if said is not None:
@@ -163,9 +162,9 @@ class ProvenanceFile:
         return not head or (self._recognize is not None and self._recognize(head))
 
     def _lock(self, fd: int, path: str) -> None:
-        """Until the file is closed or the process ends. A file system without locks goes without.
+        """Lock it until the file is closed or the process ends, if the file system has locks.
 
-        Between the creation of a file and its lock, another writer may have taken it for one that was left.
+        Between the creation of a file and its lock, another writer may have treated it as abandoned.
         """
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,7 +176,7 @@ class ProvenanceFile:
             raise _busy(path)
 
     def _is_called(self, name: str, fd: int) -> bool:
-        """Whether an open file still has a name."""
+        """Whether an open file still has this name."""
         try:
             named = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -185,7 +184,7 @@ class ProvenanceFile:
         return os.path.samestat(named, os.fstat(fd))
 
     def check_space(self, size: int) -> None:
-        """OSError (ENOSPC) where the file system has not so many bytes left."""
+        """OSError (ENOSPC) if the file system has fewer free bytes."""
         free = os.fstatvfs(self._raw.fileno())
         blocks = free.f_bfree if os.geteuid() == 0 else free.f_bavail
         if free.f_blocks and blocks * free.f_frsize < size:
@@ -193,11 +192,11 @@ class ProvenanceFile:
             raise OSError(errno.ENOSPC, text, self.path)
 
     def note(self, **about: Any) -> None:
-        """Fields of Origin that have become known."""
+        """Set further fields of Origin."""
         self.origin = self.origin._replace(**about)
 
     def complete(self) -> None:
-        """Bring it to the disk, mark it as complete and give it its name. Does nothing once it is closed."""
+        """Write it to the disk, mark it as complete and rename it. Does nothing after close()."""
         if self.stream.closed:
             return
         try:
@@ -224,7 +223,7 @@ class ProvenanceFile:
         os.rename(name, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def close(self) -> None:
-        """Leave it unfinished; remove a file in which nothing was written."""
+        """Close it unfinished; remove it if nothing was written."""
         if self._directory < 0:
             return
         with suppress(OSError):
@@ -251,7 +250,8 @@ class ProvenanceFile:
         self.close()
 
     def _mark(self, name: str, value: bytes, flags: int = 0) -> None:
-        """Set an attribute. Where that fails the file gets none, for half of them would be a lie."""
+        """Set an attribute. If that fails the file gets none, because some without the others would
+        mislead."""
         if self._keep not in (Keep.ATTRIBUTES, Keep.REQUIRED):
             return
         try:
@@ -267,7 +267,7 @@ class ProvenanceFile:
             warnings.warn(text, RuntimeWarning, stacklevel=4)
 
     def _place_sidecar(self, digest: Digest) -> None:
-        """Put provenance beside the file, or take away what is there, which is about the file replaced."""
+        """Write the second file, or remove an old one, which is about the replaced file."""
         name, part = self._name + SIDECAR, self._name + SIDECAR + PART
         if self._keep is not Keep.SIDECAR:
             self._unlink(name)
@@ -303,10 +303,10 @@ class ProvenanceFile:
 
 
 class _HashedFile(io.RawIOBase):
-    """An open file that is only written, from the beginning to the end, and its SHA-256.
+    """An open file that is written sequentially, with its SHA-256.
 
-    `failed` is the errno of the first write that failed, 0 while none has: what comes after would leave a
-    hole, so nothing is written any more.
+    `failed` is the errno of the first failed write, or 0: later writes would leave a gap, so they are
+    refused.
     """
 
     def __init__(self, fd: int) -> None:
@@ -344,7 +344,7 @@ class _HashedFile(io.RawIOBase):
 
 
 def _named(error: OSError, path: str) -> OSError:
-    """The same error, about a path that a person knows."""
+    """The same error with the path that the caller knows."""
     return OSError(error.errno or errno.EIO, error.strerror or "", path)
 
 

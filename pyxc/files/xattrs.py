@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Extended attributes of open files: the one place that uses pyxattr.
 
-There is another package whose module is called xattr (python3-xattr in Debian, "xattr" on the package index),
-with other functions. Where that one is installed it is told apart, a warning says so, and Python's own calls
-serve; they serve as well where there is neither.
+Another package also has a module xattr (python3-xattr in Debian, "xattr" on the package index), with other
+functions. If that one is installed it is recognised, a warning says so, and Python's own calls are used; they
+are also used if neither is installed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pyxc.errors import AttributeForbidden, AttributeUnsupported
 from pyxc.files.opened import open_checked
 
 CREATE, REPLACE = os.XATTR_CREATE, os.XATTR_REPLACE
-"""Flags of set(): there must be no such attribute yet; there must be one."""
+"""Flags of set(): the attribute must not exist; it must exist."""
 
 OWN = ("user.pyxc.", "trusted.pyxc.")
-"""What names of pyxc's own attributes start with."""
+"""The prefixes of pyxc's own attributes."""
 
 _TRUSTED = "trusted."
 _CAP_SYS_ADMIN = 21
@@ -35,7 +35,7 @@ _EVERY_USER = ["0", "0", str(2**32 - 1)]
 
 
 class Calls(NamedTuple):
-    """The system calls, of pyxattr or of Python itself. All take a file descriptor."""
+    """The functions of pyxattr or of Python. All take a file descriptor."""
 
     get: Callable[[int, str], bytes]
     set: Callable[[int, str, bytes, int], None]
@@ -45,7 +45,7 @@ class Calls(NamedTuple):
 
 @cache
 def calls() -> Calls:
-    """pyxattr's, or Python's own where pyxattr is not installed."""
+    """pyxattr's functions, or Python's own if pyxattr is not installed."""
     try:
         module: Any = importlib.import_module("xattr")
     except ImportError:
@@ -68,16 +68,16 @@ _PYTHONS_OWN = Calls(os.getxattr, os.setxattr, os.removexattr, _get_all)
 
 
 class Attributes:
-    """The extended attributes of an open file; `path` is for messages. Threads: may be used by many."""
+    """The extended attributes of an open file; `path` is for messages. Threads: safe to share."""
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
         self.path = path
 
     def get(self, name: str) -> bytes | None:
-        """A value, None where there is none or the file system has no attributes.
+        """A value, None if there is none or the file system has no attributes.
 
-        AttributeForbidden for a trusted one that may be there, but is hidden from this process.
+        AttributeForbidden for a trusted one, which may exist, but is hidden from this process.
         """
         try:
             return calls().get(self.fd, name)
@@ -89,9 +89,9 @@ class Attributes:
             raise self._error(error, name, "read") from error
 
     def set(self, name: str, value: bytes, flags: int = 0) -> None:
-        """FileExistsError with CREATE, and OSError ENODATA with REPLACE, where that is not so.
+        """Set a value. FileExistsError with CREATE if it exists, OSError ENODATA with REPLACE if it does not.
 
-        AttributeForbidden, AttributeUnsupported; OSError ENOSPC where the file system has no room for it.
+        AttributeForbidden, AttributeUnsupported; OSError ENOSPC if the file system has no space for it.
         """
         try:
             calls().set(self.fd, name, value, flags)
@@ -99,7 +99,7 @@ class Attributes:
             raise self._error(error, name, "set") from error
 
     def remove(self, name: str) -> bool:
-        """Whether there was one. AttributeForbidden."""
+        """Remove it; returns whether it existed. AttributeForbidden."""
         try:
             calls().remove(self.fd, name)
         except OSError as error:
@@ -109,7 +109,7 @@ class Attributes:
         return True
 
     def own(self) -> dict[str, bytes]:
-        """pyxc's attributes that this process may see, read together."""
+        """pyxc's attributes that this process may read, read together."""
         try:
             found = calls().all(self.fd)
         except OSError as error:
@@ -120,7 +120,7 @@ class Attributes:
         return {name: value for name, value in names if name.startswith(OWN)}
 
     def _error(self, error: OSError, name: str, done: str) -> OSError:
-        """What an OSError means for an attribute, with its name and the file's."""
+        """The exception for an OSError of an attribute, with the names of both."""
         number = error.errno or errno.EIO
         if number == errno.EOPNOTSUPP:
             kept = name.partition(".")[0]
@@ -140,7 +140,8 @@ class Attributes:
 def opened(path: str | os.PathLike[str]) -> Iterator[Attributes]:
     """The attributes of a file or of a block device's node; a symbolic link is followed.
 
-    Nothing else is opened, since that alone can do something: a watchdog starts. ValueError for such.
+    Nothing else is opened, because opening can have effects: it starts a watchdog. ValueError for other
+    types.
     """
     shown = os.fspath(path)
 
@@ -156,9 +157,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Attributes]:
 
 
 def sees_trusted() -> bool:
-    """Whether this process may see and set trusted attributes.
+    """Whether this process may read and set trusted attributes.
 
-    That takes CAP_SYS_ADMIN in the host's own user namespace. To others the kernel says there are none.
+    This needs CAP_SYS_ADMIN in the host's own user namespace. Other processes see no such attributes.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Staying with a guest: it is built, followed to its end, and built again if its configuration says so."""
+"""Attending a guest: building it, waiting for its end, and building it again if its configuration says so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyxc.guest.launch import launch
 from pyxc.host.host import Host
 
 Reason = ShutdownReason | int | None
-"""Why a guest ended; None: somebody destroyed it."""
+"""Why a guest ended; None: it was destroyed from outside."""
 Say = Callable[[str], object]
 
 _SETTLED_S = 60.0
@@ -47,12 +47,17 @@ class Ways(NamedTuple):
 
 
 def attend(xen: Host, config: GuestConfig, ways: Ways | None = None) -> Reason:
-    """Launch a guest and stay until it has ended for good; returns why.
+    """Launch a guest and wait until it has finally ended; returns why.
 
     An error or Ctrl-C ends the guest, too: it is destroyed. Only a guest that has ended by itself can remain,
     if its configuration says so ("preserve").
 
-    >>> attend(xen, GuestConfig.read("web.cfg"))
+    Example:
+
+    >>> hypervisor.when_started(lambda guest: guest.stop(ShutdownReason.POWEROFF))
+    >>> attend(xen, GuestConfig.read("mail.cfg"))
+    mail is domain 4
+    mail powered off: destroy
     <ShutdownReason.POWEROFF: 0>
     """
     ways = Ways() if ways is None else ways
@@ -108,7 +113,7 @@ def action_for(actions: Actions, reason: Reason) -> Action:
 def describe(reason: Reason) -> str:
     """How a guest ended, for people."""
     known: dict[Reason, str] = {
-        None: "was destroyed by somebody else",
+        None: "was destroyed from outside",
         ShutdownReason.POWEROFF: "powered off",
         ShutdownReason.REBOOT: "shut down to reboot",
         ShutdownReason.SUSPEND: "suspended itself",

@@ -77,7 +77,7 @@ class _Guest(NamedTuple):
 
 
 class Making(NamedTuple):
-    """How a domain is made on a host, and found by its UUID where nobody knows whether it was made."""
+    """How to create a domain on a host, and how to find it by its UUID after an interrupted creation."""
 
     xen: Host
     create: Callable[..., Domain]

@@ -57,7 +57,7 @@ _WRITE_BACK = 0x806
 class PvhPlan(NamedTuple):
     """A PVH guest before it is made. `ram` are the frames that are memory, `other` those that are used apart.
 
-    `pieces` are written there; `params` and `e820` are told to Xen; `start_info` is an address.
+    `pieces` are written there; `params` and `e820` are passed to Xen; `start_info` is an address.
     """
 
     ram: tuple[range, ...]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A domain that was built here, with what whoever serves it has to know."""
+"""A domain that was built here, with the facts that its servers need."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BuiltDomain(Domain):
 
     `kind` is "pv" or "pvh". `store_frame` and `console_frame` are the pages of its rings, machine frames of a
     PV domain, guest frames of a PVH domain; `store_port` and `console_port` its unbound ports for dom0.
-    Threads: may be shared.
+    Threads: safe to share.
     """
 
     def __init__(self, xen: Host, domid: int, handle: UUID, kind: Kind, rings: Rings) -> None:

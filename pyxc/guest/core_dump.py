@@ -106,7 +106,7 @@ def _quietly(done: int, total: int) -> None:
 
 
 class _Writer:
-    """Of one thread."""
+    """Threads: one at a time."""
 
     def __init__(
         self, domain: Identity, info: DomainInfo, force: bool, everywhere: bool | None = None

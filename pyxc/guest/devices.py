@@ -65,7 +65,11 @@ class Device(NamedTuple):
 class Devices:
     """The disks and network interfaces of one guest. Threads: one at a time.
 
+    Example:
+
+    >>> drivers = hypervisor.serve_devices()     # the drivers of a simulated dom0
     >>> Devices(web).attach_disk(Disk.parse("phy:/dev/vg/data,xvdb,w"))
+    51728
     """
 
     def __init__(self, domain: Identity) -> None:

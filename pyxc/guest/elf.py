@@ -132,7 +132,7 @@ def _part(data: bytes, what: str, offset: int, size: int) -> memoryview:
 def _notes(
     data: bytes, kind: _Class, programs: list[tuple[int, ...]], sections: list[tuple[int, ...]]
 ) -> Iterator[Note]:
-    """Those of the note segments; where there is none, those of the note sections."""
+    """Those of the note segments; without such segments, those of the note sections."""
     offset, _, _, in_file, _ = kind.program_order
     places = [(header[offset], header[in_file]) for header in programs if header[0] == _PT_NOTE]
     if not places:

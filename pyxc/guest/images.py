@@ -57,9 +57,9 @@ class Kernel(NamedTuple):
     `bits` are those of its code as a PV guest, 32 or 64. `kinds` are the kinds of guests that it can be, the
     preferred one first: not empty.
 
-    >>> kernel = Kernel.decode(Path("/boot/vmlinuz").read_bytes())
+    >>> kernel = Kernel.decode(pyxc.sim.kernel("pvh"))   # or the bytes of a file
     >>> kernel.kinds
-    ('pvh', 'pv')
+    ('pvh',)
     """
 
     elf: Elf

@@ -29,8 +29,8 @@ def launch(xen: Host, config: GuestConfig, *, progress: Progress | None = None) 
     All or nothing, also under Ctrl-C: when a step fails, no domain and no node stays. ValueError for a name
     that a living domain has; OSError for files that cannot be read; else as Domains.build().
 
-    >>> web = launch(xen, GuestConfig.read("web.cfg"))
-    >>> web.unpause()
+    >>> mail = launch(xen, GuestConfig.read("mail.cfg"))
+    >>> mail.unpause()
     """
     xen.check_writable("building a domain")
     naming.check_free(xen, xen.store, config.name)

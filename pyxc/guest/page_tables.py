@@ -57,7 +57,7 @@ def contents(
 ) -> Iterator[tuple[int, list[int]]]:
     """The pfn of each table, and its entries; `frames` names the machine frame of each pfn.
 
-    A page that is a table itself is mapped read-only: Xen lets nobody write it.
+    A page that is itself a table is mapped read-only: Xen forbids writing to it.
     """
     tables = frozenset(pfns.values())
     for table, pfn in pfns.items():

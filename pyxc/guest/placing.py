@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
 
 def pages(size: int) -> int:
-    """So many pages have room for so many bytes."""
+    """The number of pages for a number of bytes."""
     return -(-size // PAGE_SIZE)
 
 

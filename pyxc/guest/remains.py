@@ -63,7 +63,7 @@ def marker(domid: int) -> str:
 
 
 def remove(domain: Identity) -> None:
-    """All nodes of a guest that pyxc launched, unless another domain has its id by now."""
+    """All nodes of a guest that pyxc launched, unless another domain now has its id."""
 
     def clear(transaction: Transaction) -> None:
         if transaction.read(marker(domain.domid)) == str(domain.uuid).encode():

@@ -85,9 +85,7 @@ def restore(making: Making, source: Opened, wanted: Wanted) -> BuiltDomain:
         return receive(making, iter(lambda: file.read(_PIECE_BYTES), b""), stream.Reader(), wanted)
 
 
-def receive(
-    making: Making, pieces: Iterator[bytes], reader: stream.Reader, wanted: Wanted
-) -> BuiltDomain:
+def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, wanted: Wanted) -> BuiltDomain:
     """Restore a guest from the pieces of its stream as they come.
 
     Bytes behind its end are left in `reader`.
@@ -159,7 +157,7 @@ def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
     vcpus = head.settings.vcpus if wanted.vcpus is None else wanted.vcpus
     memory_kb = head.settings.memory_kb if wanted.memory_kb is None else wanted.memory_kb
     if vcpus is None or memory_kb is None:
-        raise ValueError("the stream does not say how large the guest is: vcpus and memory_kb must be given")
+        raise ValueError("the stream does not have the size of the guest: vcpus and memory_kb are required")
     arguments.natural("vcpus", vcpus, MOST_VCPUS, 1)
     arguments.natural("memory_kb", memory_kb, 1 << 40, PAGE_KB)
     name = head.settings.name if wanted.name is None else naming.check(wanted.name)
@@ -180,9 +178,7 @@ def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
 
 
 def _create(making: Making, plan: _Plan, wanted: Wanted) -> Domain:
-    return making.create(
-        hvm=True, hap=True, uuid=plan.uuid, max_vcpus=plan.vcpus, ssidref=wanted.ssidref
-    )
+    return making.create(hvm=True, hap=True, uuid=plan.uuid, max_vcpus=plan.vcpus, ssidref=wanted.ssidref)
 
 
 def _destroy(domain: Domain) -> None:
@@ -191,7 +187,7 @@ def _destroy(domain: Domain) -> None:
 
 
 def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
-    """What a domain is told before it gets memory."""
+    """Settings of a domain before it gets memory."""
     if wanted.pool is not None:
         pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
         pool.add_domain(domain)
@@ -210,7 +206,7 @@ def _claimed(domain: Domain, plan: _Plan) -> AbstractContextManager[None]:
 
 
 class _HvmGuest:
-    """A PVH guest that takes shape, event by event. Of one thread."""
+    """A PVH guest that is restored event by event. Threads: one at a time."""
 
     def __init__(self, domain: Domain, plan: _Plan, progress: Progress | None) -> None:
         self._domain = domain

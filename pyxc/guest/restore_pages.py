@@ -21,7 +21,7 @@ _NOT_GIVEN = (0xD, 0xF)
 
 
 class HvmMemory:
-    """Of one PVH guest, whose pages are named by guest frames. Of one thread."""
+    """The pages of one PVH guest, numbered by guest frames. Threads: one at a time."""
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
@@ -32,9 +32,7 @@ class HvmMemory:
 
         HypercallError ENOMEM: more than it may have, or than the host has.
         """
-        new = self._given.add(
-            pfn for pfn, kind in zip(listed.pfns, listed.types) if kind not in _NOT_GIVEN
-        )
+        new = self._given.add(pfn for pfn, kind in zip(listed.pfns, listed.types) if kind not in _NOT_GIVEN)
         small = array("Q")
         for frames in _consecutive(new):
             for run in runs(frames, (_LARGE, 0)):
@@ -78,9 +76,7 @@ class _FrameSet:
 
     def __contains__(self, frame: int) -> bool:
         chunk = self._chunks.get(frame >> _CHUNK_BITS)
-        return chunk is not None and bool(
-            chunk[frame >> 3 & (1 << _CHUNK_BITS - 3) - 1] >> (frame & 7) & 1
-        )
+        return chunk is not None and bool(chunk[frame >> 3 & (1 << _CHUNK_BITS - 3) - 1] >> (frame & 7) & 1)
 
 
 def _consecutive(frames: array[int]) -> Iterator[range]:

@@ -57,7 +57,7 @@ class Live(NamedTuple):
 
 
 class SaveProgress(NamedTuple):
-    """How far a save is: in `round` 0 all pages are sent, in later ones those that were written meanwhile.
+    """The progress of a save: `round` 0 sends all pages, later rounds those written in the round before.
 
     `dirty_pages` and `expected_downtime_s` are known between two rounds of a live save, else None.
     """
@@ -71,7 +71,7 @@ class SaveProgress(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a save took: `pages` sent, those again that were written meanwhile, in `rounds` while it ran.
+    """The statistics of a save: `pages` sent, including pages sent again, in `rounds` while it ran.
 
     `sent_bytes` as they left, compressed if so. The guest was stopped for `downtime_s`, of `total_s`.
     """
@@ -183,7 +183,7 @@ def is_saved(head: bytes) -> bool:
 
 
 class _Saver:
-    """Of one thread."""
+    """Threads: one at a time."""
 
     def __init__(self, domain: Identity, info: DomainInfo, sink: Sink, wanted: Wanted) -> None:
         self._domain = domain

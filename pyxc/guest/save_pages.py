@@ -30,7 +30,7 @@ _IS_THERE = bytes(kind != _HOLE for kind in range(256))
 
 
 class HvmPages:
-    """The pages of one PVH guest, named by guest frames. Of one thread.
+    """The pages of one PVH guest, numbered by guest frames. Threads: one at a time.
 
     A guest that runs while its pages are sent may give some away meanwhile: these are `late`, and looked at
     once more when it has stopped.

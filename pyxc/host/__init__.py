@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The host: what xen.pools, xen.console and the other nouns of a hypervisor are."""
+"""The host: xen.pools, xen.console and the other parts of a hypervisor."""

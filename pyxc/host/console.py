@@ -16,17 +16,17 @@ _COUNTER = 2**32
 
 
 class Console:
-    """The ring as `xl dmesg` shows it (sysctl readconsole, public/sysctl.h). Threads: may be used by many."""
+    """The ring that `xl dmesg` shows (sysctl readconsole, public/sysctl.h). Threads: safe to share."""
 
     def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def read(self) -> bytes:
-        """Everything that is in the ring and was not cleared."""
+        """Everything in the ring since it was last cleared."""
         return self._whole()[0] if self._starts_over else self._drain(None)[0]
 
     def clear(self) -> bytes:
-        """Read it, and forget what was read: for everybody."""
+        """Read the ring, and clear it for all readers."""
         pieces = []
         while True:
             data, _ = self._read(sysctl.READCONSOLE_CLEAR, _ROOM)
@@ -35,7 +35,7 @@ class Console:
                 return b"".join(pieces)
 
     def read_from(self, index: int | None = None) -> tuple[bytes, int]:
-        """What came since `index`, and the index to go on from. None starts at the oldest that is there.
+        """The messages since `index`, and the next index. None starts at the oldest message.
 
         Unsupported before Xen 3.2, which has no index.
         """
@@ -50,11 +50,12 @@ class Console:
 
     @property
     def _starts_over(self) -> bool:
-        """Whether it always reads from the oldest: before 3.2 there is no index, before 4.0 it is ignored."""
+        """Whether reading always starts at the oldest: before 3.2 there is no index, before 4.0 it is
+        ignored."""
         return self._xen.interface.xen < (4, 0)
 
     def _drain(self, index: int | None) -> tuple[bytes, int]:
-        """All from an index on, piece by piece."""
+        """Everything from an index, piece by piece."""
         pieces = []
         while True:
             fields = {} if index is None else {"incremental": 1, "index": index}
@@ -66,7 +67,7 @@ class Console:
                 return b"".join(pieces), index
 
     def _whole(self) -> tuple[bytes, int | None]:
-        """All in one call, with as much room as that takes."""
+        """Everything in one call, with a large enough buffer."""
         room = _ROOM
         while True:
             data, end = self._read(sysctl.READCONSOLE, room)
@@ -75,7 +76,7 @@ class Console:
             room = answers.number("size of the ring", room * 2, _MOST_ROOM)
 
     def _read(self, operation: Operation, room: int, **fields: int) -> tuple[bytes, int | None]:
-        """One call: what was read, and the index behind it where there is one."""
+        """One call: the text, and the next index if there is one."""
         reply = self._xen.call(operation, **fields, buffer=room, count=room)
         count = reply.field("count")
         if count > room:

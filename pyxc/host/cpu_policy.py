@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What cpus show of themselves to Xen and to domains: CPUID leaves, MSRs, and bitmaps of features."""
+"""Cpu policies of the host and of domains: CPUID leaves, MSRs, and bitmaps of features."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyxc.host.host import Host
 
 
 class CpuidLeaf(NamedTuple):
-    """What one leaf of CPUID answers; the subleaf of a leaf that has none is 0xffffffff."""
+    """The result of one CPUID leaf; the subleaf of a leaf without subleaves is 0xffffffff."""
 
     leaf: int
     subleaf: int
@@ -33,20 +33,27 @@ class CpuidLeaf(NamedTuple):
 
 
 class Msr(NamedTuple):
-    """A model-specific register and what a domain reads from it."""
+    """A model-specific register and the value that a domain reads from it."""
 
     idx: int
     val: int
 
 
 class CpuPolicy(NamedTuple):
-    """All that a policy says. Frozen: safe in any thread."""
+    """All leaves and registers of a policy. Threads: safe to share.
+
+    Example:
+
+    >>> policy = web.cpu_policy()
+    >>> hex(policy.leaf(7, 0).b), hex(policy.msrs[0].idx)
+    ('0x281', '0xce')
+    """
 
     leaves: tuple[CpuidLeaf, ...]
     msrs: tuple[Msr, ...]
 
     def leaf(self, leaf: int, subleaf: int | None = None) -> CpuidLeaf | None:
-        """What one leaf answers, None where the policy has none."""
+        """One leaf, None if the policy does not have it."""
         wanted = cpu_policy.XEN_CPUID_NO_SUBLEAF if subleaf is None else subleaf
         return next((found for found in self.leaves if (found.leaf, found.subleaf) == (leaf, wanted)), None)
 
@@ -102,16 +109,16 @@ def _place_of(feature: str) -> Bit:
 _LEAVES_MOST = 1 << 12
 _MSRS_MOST = 1 << 12
 _WORDS_MOST = 1 << 8
-"""More than any policy and any featureset has."""
+"""Limit: more than any policy and any featureset has."""
 _LEAF = Record(CpuidLeaf, cpu_policy.LEAF_STRUCT)
 _MSR = Record(Msr, cpu_policy.MSR_STRUCT)
 
 
 class CpuPolicies:
-    """What the host's cpus show, and at most may show, to whom. Threads: may be used by many.
+    """The host's cpu policies: its own, and the limits and defaults for domains. Threads: safe to share.
 
-    Unsupported in releases before those that are named, and where the hypervisor was built without a kind of
-    guest (EOPNOTSUPP).
+    Unsupported before the named releases, and for a kind of guest that the hypervisor was built without
+    (EOPNOTSUPP).
     """
 
     def __init__(self, xen: Host) -> None:
@@ -129,7 +136,8 @@ class CpuPolicies:
         return tuple(xen.words32(reply.buffer("features")))
 
     def levelling_caps(self) -> LevellingCap:
-        """What Xen can hide of CPUID from PV domains (sysctl get_cpu_levelling_caps, Xen 4.7 to 4.21)."""
+        """The parts of CPUID that Xen can hide from PV domains (sysctl get_cpu_levelling_caps, Xen 4.7 to
+        4.21)."""
         return LevellingCap(self._xen.call(cpu_policy.GET_CPU_LEVELLING_CAPS).field("caps"))
 
     def __repr__(self) -> str:
@@ -137,7 +145,7 @@ class CpuPolicies:
 
 
 def domain_policy(xen: Host, domid: int) -> CpuPolicy:
-    """What cpus show to a domain (domctl get_cpu_policy, Xen 4.12)."""
+    """The cpu policy of a domain (domctl get_cpu_policy, since Xen 4.12)."""
     return _read(xen, cpu_policy.GET_DOMAIN_CPU_POLICY, domid)
 
 
@@ -155,7 +163,7 @@ def setting(xen: Host, policy: CpuPolicy) -> tuple[Operation, dict[str, int | by
 
 
 def _read(xen: Host, operation: Operation, domid: int | None, **fields: int) -> CpuPolicy:
-    """Ask how much there is, then for all of it: what a policy may at most hold never changes."""
+    """Query the size, then the contents: the largest size of a policy never changes."""
     most = xen.call(operation, domid, **fields)
     leaf, msr = cpu_policy.LEAF_STRUCT.at(xen.interface), cpu_policy.MSR_STRUCT.at(xen.interface)
     leaves, msrs = most.reported("nr_leaves", _LEAVES_MOST), most.reported("nr_msrs", _MSRS_MOST)

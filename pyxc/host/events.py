@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Event channels of this domain: ports to ring other domains with, and to be rung by them."""
+"""Event channels of this domain: sending events to other domains, and waiting for theirs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,25 @@ _RESTRICTED = "these event channels are restricted to a different domain"
 class EventChannels:
     """Ports of the domain that this process runs in, bound through one open /dev/xen/evtchn.
 
-    Rings are not counted: whatever rang a port before it was reported is one event, or two. Look at what it
-    was about after wait() has answered, and nothing is missed. `async for port in channels` waits in an event
-    loop; a select() of one's own waits on fileno() and then calls wait(0) until it answers None.
+    Events are not counted: several events of a port before wait() returns it count as one or two. Check the
+    cause of the event after wait() returns, so that you miss nothing. `async for port in channels` waits in
+    an event loop; a program with its own select() waits on fileno() and then calls wait(0) until it returns
+    None.
 
-    Closing it, or its end, closes its ports. Threads: may be used by many; each event goes to one that waits.
-    After a fork only the parent may use it.
+    close() closes the ports. Each event goes to one waiting thread. Threads: safe to share; in a child after
+    fork it refuses.
+
+    Example:
+
+    >>> channels = xen.events()
+    >>> far = channels.bind_unbound(0)              # domain 0 may connect to this port
+    >>> near = channels.bind_interdomain(0, far)    # and does so
+    >>> channels.wait(timeout=0) == near            # a new connection fires once
+    True
+    >>> channels.notify(near)
+    >>> channels.wait(timeout=10) == far
+    True
+    >>> channels.close()
     """
 
     def __init__(self, xen: Host) -> None:
@@ -48,31 +61,31 @@ class EventChannels:
 
     @property
     def ports(self) -> frozenset[int]:
-        """The ports that are bound."""
+        """The bound ports."""
         with self._lock:
             return frozenset(self._bound)
 
     def bind_virq(self, virq: Virq | int) -> int:
-        """A port that the hypervisor itself rings (EVTCHNOP_bind_virq). EEXIST: somebody else holds it."""
+        """A port for events of the hypervisor (EVTCHNOP_bind_virq). EEXIST: another port has this virq."""
         return self._bind("bind_virq", arguments.natural("virq", virq, _VIRQ_MAX))
 
     def bind_unbound(self, domid: SupportsIndex) -> int:
-        """A new port that a domain may connect to (EVTCHNOP_alloc_unbound)."""
+        """A new port to which a domain may connect (EVTCHNOP_alloc_unbound)."""
         self._xen.check_writable("opening a port for another domain")
         return self._bind("bind_unbound_port", arguments.domid_or_self(domid))
 
     def bind_interdomain(self, domid: SupportsIndex, port: int) -> int:
-        """Connect to a port of a domain that waits for this one; answers the port at this end.
+        """Connect to a port of another domain that waits for this domain; returns the local port.
 
-        EINVAL when there is no such port (EVTCHNOP_bind_interdomain). The port fires at once: what the other
-        end rang before is not lost.
+        EINVAL if there is no such port (EVTCHNOP_bind_interdomain). The port fires at once, so that earlier
+        events of the other end are not lost.
         """
         self._xen.check_writable("connecting to a port of a domain")
         there = arguments.natural("port", port, _PORT_MAX)
         return self._bind("bind_interdomain", arguments.domid_or_self(domid), there)
 
     def _bind(self, name: str, *numbers: int) -> int:
-        """Under the lock, so that a thread that waits knows the port before its first event."""
+        """Bind under the lock, so that a waiting thread knows the port before its first event."""
         domid = None if name == "bind_virq" else numbers[0]
         with self._lock:
             port = self._request(name, *numbers, domid=domid)
@@ -80,30 +93,30 @@ class EventChannels:
         return port
 
     def unbind(self, port: int) -> None:
-        """Close a port. ValueError when it is not bound here."""
+        """Close a port. ValueError if it is not bound here."""
         with self._lock:
             self._request("unbind", self._own(port))
             self._bound.discard(port)
 
     def notify(self, port: int) -> None:
-        """Ring the other end of a port. ValueError when it is not bound here."""
+        """Send an event to the other end of a port. ValueError if it is not bound here."""
         self._xen.check_writable("ringing another domain")
         with self._lock:
             self._request("notify", self._own(port))
 
     def restrict(self, domid: SupportsIndex) -> None:
-        """From now on only ports to this domain can be bound, for good: EACCES for others, and for virqs."""
+        """Permanently allow only ports to this domain: EACCES for others, and for virqs."""
         self._request("restrict_domid", arguments.domid(domid), domid=arguments.domid(domid))
 
     def fileno(self) -> int:
-        """What to wait on in a select() or poll() of one's own."""
+        """A descriptor to wait on with select() or poll()."""
         self._check()
         return self._device.fileno()
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """The next port that has fired; None when none did for `timeout` seconds (0: do not wait).
+        """The next port that has fired; None if none does within `timeout` seconds (0: do not wait).
 
-        Where the kernel lost events (its ring was full), each port is reported once.
+        If the kernel lost events (its ring was full), each port is returned once.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -127,7 +140,7 @@ class EventChannels:
                 yield port
 
     def _take(self) -> int | None:
-        """A port that has fired, which may fire again from here on; None for none now."""
+        """A port that has fired, which may now fire again; None if there is none."""
         self._check()
         with self._lock:
             while True:
@@ -141,7 +154,7 @@ class EventChannels:
                     return None
 
     def _recover(self) -> None:
-        """The kernel's ring was full: which ports fired is not known, and those that did are silent."""
+        """The kernel's ring was full: it is unknown which ports fired, and these are silent now."""
         self._request("reset")
         self._doubtful = sorted(self._bound, reverse=True)
 
@@ -165,7 +178,7 @@ class EventChannels:
             raise RuntimeError("these event channels were opened before a fork: open new ones in the child")
 
     def close(self) -> None:
-        """Close all ports. More than once is allowed; not while another thread waits."""
+        """Close all ports. May be called again, but not while another thread waits."""
         if self._open:
             self._open = False
             self._bound.clear()

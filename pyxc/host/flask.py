@@ -17,7 +17,14 @@ _U32_MAX = 2**32 - 1
 
 
 class Boolean(NamedTuple):
-    """A switch of the policy: what it is now, and what the next commit makes it."""
+    """A switch of the policy: its present value, and its value after the next commit.
+
+    Example:
+
+    >>> xsm = pyxc.open("sim:xen-4.17-xsm")
+    >>> xsm.flask.booleans["prot_doms_locked"]
+    Boolean(name='prot_doms_locked', value=False, pending=False)
+    """
 
     name: str
     value: bool
@@ -25,11 +32,17 @@ class Boolean(NamedTuple):
 
 
 class Flask:
-    """The policy: who may do what to whom (xsm_op, public/xsm/flask_op.h). Threads: may be used by many.
+    """The security policy (xsm_op, public/xsm/flask_op.h). Threads: safe to share.
 
-    A label is a context, as "system_u:system_r:domU_t"; the hypervisor's number for it is a sid, which is
-    good until the next boot. On a hypervisor without FLASK everything but `present` raises Unsupported, in an
-    enforcing one what dom0's own label may not do PermissionDenied.
+    A label is a context, such as "system_u:system_r:domU_t"; the hypervisor's number for it is a sid, which
+    is valid until the next boot. Without FLASK everything but `present` raises Unsupported; if the policy is
+    enforced, operations that dom0's label may not do raise PermissionDenied.
+
+    Example:
+
+    >>> xsm = pyxc.open("sim:xen-4.17-xsm")
+    >>> xsm.flask.enforcing(), xsm.flask.sid("system_u:system_r:domU_t")
+    (True, 12)
     """
 
     def __init__(self, xen: Host) -> None:
@@ -46,28 +59,28 @@ class Flask:
         return True
 
     def enforcing(self) -> bool:
-        """Whether the policy is enforced; where not, what it forbids is only logged (FLASK_GETENFORCE)."""
+        """Whether the policy is enforced; if not, forbidden operations are only logged (FLASK_GETENFORCE)."""
         return bool(self._xen.call(flask.GETENFORCE).result)
 
     def set_enforcing(self, enforcing: bool) -> None:
-        """Enforce the policy, or only log what it forbids (FLASK_SETENFORCE)."""
+        """Enforce the policy, or only log forbidden operations (FLASK_SETENFORCE)."""
         self._xen.call(flask.SETENFORCE, enforcing=int(enforcing))
 
     @cached_property
     def policy_version(self) -> int:
-        """The newest format of policies that load() takes (FLASK_POLICYVERS)."""
+        """The newest format of policies that load() accepts (FLASK_POLICYVERS)."""
         return self._xen.call(flask.POLICYVERS).result
 
     def load(self, policy: bytes) -> None:
-        """Replace the policy by one that checkpolicy compiled (FLASK_LOAD).
+        """Replace the policy by one compiled by checkpolicy (FLASK_LOAD).
 
-        EINVAL when it is none, or contradicts the labels in use; what was loaded before stays then.
+        EINVAL if it is malformed, or conflicts with the labels in use; then the old policy remains.
         """
         arguments.natural("size of the policy", len(policy), flask.POLICY_BYTES_MOST, 1)
         self._xen.call(flask.LOAD, buffer=policy, size=len(policy))
 
     def sid(self, context: str) -> int:
-        """The number of a label (FLASK_CONTEXT_TO_SID). LabelNotFound when the policy has no such label."""
+        """The number of a label (FLASK_CONTEXT_TO_SID). LabelNotFound if the policy has no such label."""
         text = _text("context", context)
         try:
             reply = self._xen.call(flask.CONTEXT_TO_SID, context=text, size=len(text))
@@ -86,10 +99,11 @@ class Flask:
         return reply.buffers["context"].split(b"\0", 1)[0].decode("ascii", "replace")
 
     def access(self, source: str | int, target: str | int, tclass: str) -> frozenset[str]:
-        """What the policy lets one label do to an object of another label (FLASK_ACCESS).
+        """The permissions of one label on objects with another label (FLASK_ACCESS).
 
-        Labels are contexts or sids; `tclass` is a class of objects, as "domain" or "resource". The answer
-        does not depend on whether the policy is enforced. ValueError for a class that this Xen does not know.
+        Labels are contexts or sids; `tclass` is a class of objects, such as "domain" or "resource". The
+        result does not depend on whether the policy is enforced. ValueError for a class that this Xen does
+        not have.
         """
         release = self._xen.interface.xen
         number = flask_vectors.classes(release).get(tclass)
@@ -110,23 +124,23 @@ class Flask:
 
 
 class Booleans(Mapping[str, Boolean]):
-    """The policy's switches by name (FLASK_GETBOOL, SETBOOL, COMMITBOOLS). Threads: may be used by many."""
+    """The policy's switches by name (FLASK_GETBOOL, SETBOOL, COMMITBOOLS). Threads: safe to share."""
 
     def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def __getitem__(self, name: str) -> Boolean:
-        """One switch, as it is now. LabelNotFound, a KeyError, when the policy has none of this name."""
+        """One switch. LabelNotFound, a KeyError, if the policy has no switch of this name."""
         text = _text("name", name)
         return self._by_name(flask.GETBOOL, name, text)
 
     def set(self, name: str, value: bool, commit: bool = True) -> Boolean:
-        """Turn a switch, at once or (`commit` False) together with others at the next commit()."""
+        """Set a switch, at once or (`commit` False) together with others at the next commit()."""
         text = _text("name", name)
         return self._by_name(flask.SETBOOL, name, text, new_value=int(value), commit=int(commit))
 
     def commit(self) -> None:
-        """Put every pending value into effect, all at once."""
+        """Put all pending values into effect at once."""
         self._xen.call(flask.COMMITBOOLS)
 
     def _by_name(self, operation: Operation, name: str, text: bytes, **fields: int) -> Boolean:
@@ -166,7 +180,7 @@ class Booleans(Mapping[str, Boolean]):
 def _text(what: str, text: str) -> bytes:
     """A string for the hypervisor, with the NUL that it needs since 4.23.
 
-    ValueError when it could not be in a policy.
+    ValueError if no policy can have it.
     """
     if not text or not text.isascii() or not text.isprintable():
         raise ValueError(f"{what} is {text!r}: expected printable ASCII, not empty")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The open hypervisor as everything else takes it: how to call it, and the facts that do not change."""
+"""The base class of an open hypervisor: how to call it, and facts that do not change."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _WHOLE = {"len": PAGE_SIZE - 4}
 
 
 class Host:
-    """What the nouns of a hypervisor and its domains stand on; programs have it as a Xen.
+    """The base class of Xen, which the parts of a hypervisor and its domains use.
 
-    Threads: may be shared.
+    Threads: safe to share; in a child after fork it refuses.
     """
 
     own_domid = 0
-    """The domain that this process runs in: tools run in dom0."""
+    """The domain in which this process runs: tools run in dom0."""
 
     def __init__(self, link: Link, caller: Caller, names: bool = True) -> None:
         self._closed = False
@@ -64,7 +64,7 @@ class Host:
 
     @cached_property
     def version(self) -> Version:
-        """Which Xen it is (xen_version version, extraversion)."""
+        """The Xen version (xen_version version, extraversion)."""
         from pyxc.host.records import Version
 
         packed = self._ask(version.VERSION).result
@@ -73,12 +73,12 @@ class Host:
 
     @cached_property
     def capabilities(self) -> tuple[str, ...]:
-        """Kinds of guests that it runs, as "xen-3.0-x86_64", "hvm-3.0-x86_64" (xen_version capabilities)."""
+        """The kinds of guests, such as "xen-3.0-x86_64", "hvm-3.0-x86_64" (xen_version capabilities)."""
         return tuple(self._reported(version.CAPABILITIES2, version.CAPABILITIES).split())
 
     @cached_property
     def commandline(self) -> str | None:
-        """What it was booted with (xen_version commandline). None before Xen 4.0."""
+        """The boot command line (xen_version commandline). None before Xen 4.0."""
         if not self.caller.supports(version.COMMANDLINE):
             return None
         return self._reported(version.COMMANDLINE2, version.COMMANDLINE)
@@ -122,17 +122,17 @@ class Host:
 
     @cached_property
     def features(self) -> Feature:
-        """What it offers to dom0 (xen_version get_features, submap 0: there is no other)."""
+        """The features for dom0 (xen_version get_features, submap 0: there is no other)."""
         return Feature(self.call(version.GET_FEATURES, submap_idx=0).field("submap"))
 
     @cached_property
     def virt_start(self) -> int:
-        """Where its own addresses begin in a PV guest (xen_version platform_parameters)."""
+        """The first of Xen's own addresses in a PV guest (xen_version platform_parameters)."""
         return int(self._ask(version.PLATFORM_PARAMETERS).field("virt_start"))
 
     @cached_property
     def build(self) -> Build:
-        """How it was built (xen_version compile_info, changeset, build_id)."""
+        """Facts about its build (xen_version compile_info, changeset, build_id)."""
         from pyxc.host.records import Build, text
 
         reply = self._ask(version.COMPILE_INFO)
@@ -153,7 +153,7 @@ class Host:
         return bytes(reply.field("buf")[: reply.result]).hex()
 
     def physinfo(self) -> PhysInfo:
-        """The host now: cpus, memory, what the platform can do (sysctl physinfo)."""
+        """The present state of the host: cpus, memory, capabilities (sysctl physinfo)."""
         record, counted = self._physinfo
         info = self.caller.read(sysctl.PHYSINFO, record)
         return info if info.sockets_per_node is None else counted(info)
@@ -167,16 +167,16 @@ class Host:
 
     @cached_property
     def nr_cpus(self) -> int:
-        """Physical cpus, counting up to the highest id."""
+        """The highest possible cpu id plus one."""
         info = self.physinfo()
         count = info.nr_cpus if info.max_cpu_id is None else info.max_cpu_id + 1
         return answers.number("number of cpus", count, answers.MOST_CPUS, 1)
 
     @cached_property
     def platform(self) -> Capability:
-        """What the platform can do: hvm, hap, ... (sysctl physinfo capabilities).
+        """The capabilities of the platform: hvm, hap, ... (sysctl physinfo capabilities).
 
-        Before Xen 3.3 nothing says that but the kinds of guests, see `capabilities`.
+        Before Xen 3.3 they follow from the kinds of guests, see `capabilities`.
         """
         bits = self.physinfo().capability_bits
         if bits is not None:
@@ -191,7 +191,7 @@ class Host:
 
     @cached_property
     def scheduler(self) -> Scheduler | int:
-        """The default scheduler (sysctl sched_id), a plain int where pyxc has no name for it."""
+        """The default scheduler (sysctl sched_id), a plain int if pyxc has no name for it."""
         schedulers = former("Scheduler")() if self.interface.dom0_op else Scheduler
         number: int = self.call(sysctl.SCHED_ID).field("sched_id")
         known: Scheduler | int = schedulers(number) if number in schedulers.__members__.values() else number
@@ -199,11 +199,11 @@ class Host:
 
     @property
     def swapped(self) -> bool:
-        """Whether its byte order is not this machine's."""
+        """Whether its byte order differs from this machine's."""
         return self.interface.byteorder != sys.byteorder
 
     def words(self, data: bytes | memoryview) -> array[int]:
-        """u64s between the hypervisor's byte order and this machine's, either way."""
+        """Convert u64s between the hypervisor's byte order and this machine's."""
         words = array("Q")
         words.frombytes(data)
         if self.swapped:
@@ -211,7 +211,7 @@ class Host:
         return words
 
     def words32(self, data: bytes) -> array[int]:
-        """The same of u32s."""
+        """The same for u32s."""
         words = array("I", data)
         if self.swapped:
             words.byteswap()
@@ -223,20 +223,20 @@ class Host:
             raise errors.ReadOnlyError(f"{what} makes changes, and this handle is read-only")
 
     def restrict(self, domid: SupportsIndex) -> None:
-        """Give up everything but one domain, for good: as a process should before it reads a guest's data.
+        """Permanently give up access to all domains but one, for example before processing a guest's data.
 
-        What is left is mapping its memory by frame number, and dm_op(). All else is PermissionDenied, by the
-        kernel: a domain must be looked up, and its frames listed, before. Connections to xenstore end; event
-        channels that are open can bind ports to this domain only (EventChannels.restrict); nothing is opened
-        any more, grants included. Maps that are open stay, and so do bound ports. Should the id be used
-        again, the new domain is meant.
+        Afterwards only mapping its memory by frame number and dm_op() work. The kernel refuses everything
+        else (PermissionDenied): look up the domain, and list its frames, before. Connections to xenstore end;
+        open event channels can bind ports to this domain only (EventChannels.restrict); nothing can be opened
+        any more, grants included. Open maps and bound ports remain. The restriction is by id: if the id is
+        reused, it allows access to the new domain.
         """
         self.caller.restrict(arguments.domid(domid))
         self.names.close()
         self.store.disconnect()
 
     def close(self) -> None:
-        """Close devices, mappings and xenstore. BufferError while a memoryview still holds a mapping."""
+        """Close devices, mappings and xenstore. BufferError if a memoryview still holds a mapping."""
         self._closed = True
         self.link.close()
         self.names.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The hypervisor's file system: a tree of values that it shows, and takes where they can be written."""
+"""The hypervisor's file system: a tree of values, some of them writable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ _NUMBER_BYTES_MOST = 8
 
 
 class Entry(NamedTuple):
-    """A value or a directory: its full path, and how many bytes may be written to it (0: read-only)."""
+    """A value or a directory: its full path, and the most bytes that may be written to it (0: read-only).
+
+    Example:
+
+    >>> entry = xen.hypfs.entry("/buildinfo/version/minor")
+    >>> entry.path, entry.type.name, entry.writable
+    ('/buildinfo/version/minor', 'UINT', False)
+    """
 
     path: str
     type: Type
@@ -40,10 +47,15 @@ class Entry(NamedTuple):
 
 
 class Hypfs:
-    """The tree, as `xenhypfs` shows it (hypfs_op, public/hypfs.h; Xen 4.14). Threads: may be used by many.
+    """The tree that `xenhypfs` shows (hypfs_op, public/hypfs.h; since Xen 4.14). Threads: safe to share.
 
-    Paths begin with "/". Unsupported in older releases, and where the hypervisor was built without. ENOENT:
-    there is no such entry; EACCES: it is read-only.
+    Paths begin with "/". Unsupported in older releases, and in a hypervisor that was built without it.
+    ENOENT: no such entry; EACCES: it is read-only.
+
+    Example:
+
+    >>> xen.hypfs.read("/buildinfo/version/minor")
+    17
     """
 
     def __init__(self, xen: Host) -> None:
@@ -51,22 +63,22 @@ class Hypfs:
 
     @property
     def version(self) -> int:
-        """The newest interface version that the hypervisor speaks."""
+        """The newest interface version that the hypervisor supports."""
         return self._xen.call(hypfs.GET_VERSION).result
 
     def entry(self, path: str) -> Entry:
-        """What is at a path."""
+        """The entry at a path."""
         return self._read(path)[0]
 
     def entries(self, path: str = "/") -> list[Entry]:
-        """What is in a directory, by name. ENOTDIR (OSError) where it is none."""
+        """The entries of a directory, by name. ENOTDIR (OSError) if it is not a directory."""
         entry, data = self._read(path)
         if entry.type is not Type.DIR:
             raise self._xen.caller.error(hypfs.READ, errno.ENOTDIR, None)
         return list(self._inside(entry.path.rstrip("/"), data))
 
     def walk(self, path: str = "/") -> Iterator[Entry]:
-        """Everything below a directory, each directory before what is in it."""
+        """Everything below a directory, each directory before its entries."""
         waiting = self.entries(path)[::-1]
         while waiting:
             entry = waiting.pop()
@@ -82,16 +94,16 @@ class Hypfs:
         return self._value(entry, data)
 
     def write(self, path: str, value: Value) -> None:
-        """Change a value: of the kind that read() gives for it (hypfs_op write_contents).
+        """Change a value; its type is that of read() (hypfs_op write_contents).
 
-        TypeError for another kind, ValueError for what does not fit.
+        TypeError for another type, ValueError for a value that does not fit.
         """
         data = self._encoded(self.entry(path), value)
         name = _path(path)
         self._xen.call(hypfs.WRITE_CONTENTS, path=name, path_size=len(name), data=data, data_size=len(data))
 
     def _read(self, path: str) -> tuple[Entry, bytes]:
-        """An entry and its contents; with more room where the first was too little."""
+        """An entry and its contents; with a larger buffer if the first was too small."""
         name = _path(path)
         room = _ROOM
         while True:
@@ -139,7 +151,7 @@ class Hypfs:
         return data
 
     def _encoded(self, entry: Entry, value: Value) -> bytes:
-        """The bytes of a value for an entry, of its present size where the type has a fixed one."""
+        """The bytes of a value for an entry, of its present size if the type has a fixed size."""
         if entry.type is Type.BOOL and isinstance(value, bool):
             return bytes([value])
         if entry.type in _NUMBERS and isinstance(value, int) and not isinstance(value, bool):
@@ -161,7 +173,7 @@ class Hypfs:
 
 
 def _below(parent: str, data: bytes) -> str:
-    """The path of what is in a directory: longer than the directory's own, so that no tree is endless."""
+    """The path of an entry: longer than the directory's path, so that no tree is endless."""
     name = answers.name(f"an entry of {parent}/", data)
     path = f"{parent}/{name}"
     if "/" in name or len(path) >= hypfs.XEN_HYPFS_MAX_PATHLEN:
@@ -190,7 +202,7 @@ def _unpacked(path: str, data: bytes) -> bytes:
 
 
 def _path(path: str) -> bytes:
-    """A path for the hypervisor. ValueError when it cannot be one."""
+    """A path for the hypervisor. ValueError for an invalid one."""
     if not path.startswith("/") or not path.isascii() or "\0" in path:
         raise ValueError(f"path is {path!r}: expected ASCII that begins with '/'")
     data = (path.rstrip("/") or "/").encode("ascii") + b"\0"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Patches that the running hypervisor was given."""
+"""Live patches of the running hypervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _METADATA_BYTES = 1 << 16
 
 
 class Status(NamedTuple):
-    """What became of a patch. `error` is 0, or the errno of the last action on it; EAGAIN: still at it."""
+    """The status of a patch. `error` is 0, or the errno of its last action; EAGAIN: still in progress."""
 
     state: State
     error: int
@@ -28,7 +28,13 @@ class Status(NamedTuple):
 
 
 class Livepatch(NamedTuple):
-    """A patch in the list. `metadata` is what it says of itself ("key=value"), None before Xen 4.14."""
+    """A patch in the list. `metadata` is its own description ("key=value"), None before Xen 4.14.
+
+    Example:
+
+    >>> [patch.name for patch in xen.livepatches.all()]
+    []
+    """
 
     name: str
     status: Status
@@ -36,16 +42,17 @@ class Livepatch(NamedTuple):
 
 
 class Livepatches:
-    """The patches of the hypervisor, as `xen-livepatch list` (sysctl livepatch_op; Xen 4.7).
+    """The patches that `xen-livepatch list` shows (sysctl livepatch_op; since Xen 4.7). Threads: safe to
+    share.
 
-    Threads: may be used by many. Unsupported in older releases and where it was built without.
+    Unsupported in older releases and in a hypervisor that was built without it.
     """
 
     def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def all(self) -> list[Livepatch]:
-        """Every patch that was uploaded, in order. The list may change between two of its pieces."""
+        """All uploaded patches, in order. The list may change between two of its pieces."""
         found: list[Livepatch] = []
         while True:
             piece, remaining = self._piece(len(found))
@@ -54,7 +61,7 @@ class Livepatches:
                 return found
 
     def status(self, name: str) -> Status:
-        """What became of a patch. ENOENT: there is none of this name."""
+        """The status of a patch. ENOENT: no such patch."""
         text = name.encode()
         arguments.natural("length of the name", len(text), livepatch.XEN_LIVEPATCH_NAME_SIZE - 1, 1)
         reply = self._xen.call(
@@ -63,7 +70,7 @@ class Livepatches:
         return _status(reply.field("u.get.status.state"), reply.field("u.get.status.rc"))
 
     def _piece(self, index: int) -> tuple[list[Livepatch], int]:
-        """Patches from an index on, and how many follow them."""
+        """Patches from an index, and the number of those that follow."""
         told = self._xen.caller.has_field(livepatch.LIVEPATCH_OP_LIST, "u.list.metadata")
         status = livepatch.STATUS_STRUCT.at(self._xen.interface)
         fields: dict[str, int] = {
@@ -95,7 +102,7 @@ class Livepatches:
 
 
 def _checked(count: int) -> int:
-    """How many entries the hypervisor claims to have written. DecodeError when there was no room for them."""
+    """The reported number of entries. DecodeError if the buffer has no space for them."""
     if count > _AT_ONCE:
         raise errors.DecodeError(f"the hypervisor reports {count} patches in a buffer for {_AT_ONCE}")
     return count

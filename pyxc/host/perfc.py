@@ -14,15 +14,22 @@ from pyxc.host.records import text
 _VALUE_BYTES = 4
 _COUNTERS_MOST = 1 << 14
 _VALUES_MOST = 1 << 22
-"""More than any Xen has: a value for each counter and cpu."""
+"""Limit: more than any Xen has, with a value for each counter and cpu."""
 _ROOM = 2
-"""How often the room that was needed is offered: Xen asks for no size, and cpus may come in between."""
+"""How often to retry with the needed buffer: Xen does not check its size, and cpus may come online."""
 
 
 class Counter(NamedTuple):
     """A counter at one moment: one value for each online cpu, or for each element of an array.
 
     Values are 32 bits wide and wrap.
+
+    Example:
+
+    >>> xsm = pyxc.open("sim:xen-4.17-xsm")
+    >>> counter = xsm.perfc.read()[0]
+    >>> counter.name, counter.total
+    ('exceptions', 0)
     """
 
     name: str
@@ -34,9 +41,9 @@ class Counter(NamedTuple):
 
 
 class PerformanceCounters:
-    """All counters of the hypervisor, as `xenperf` (sysctl perfc_op). Threads: may be used by many.
+    """All counters of the hypervisor, as in `xenperf` (sysctl perfc_op). Threads: safe to share.
 
-    Unsupported where it was built without (CONFIG_PERF_COUNTERS), as distributions do.
+    Unsupported in a hypervisor that was built without CONFIG_PERF_COUNTERS, like those of distributions.
     """
 
     def __init__(self, xen: Host) -> None:
@@ -58,7 +65,7 @@ class PerformanceCounters:
         return [Counter(text(name), tuple(islice(words, count))) for name, count in rows]
 
     def reset(self) -> None:
-        """Set all to zero but those that show a state (sysctl perfc_op reset)."""
+        """Reset all counters but those that show a state (sysctl perfc_op reset)."""
         self._xen.call(perfc.PERFC_OP_RESET)
 
     def __repr__(self) -> str:

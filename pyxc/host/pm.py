@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Performance and idle states of physical cpus, where dom0 told Xen of them."""
+"""Performance and idle states of physical cpus that dom0 has uploaded to Xen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _WORD = 8
 _STATES_MOST = 1 << 8
-"""Performance or idle states of a cpu, frequencies, governors: no cpu has nearly so many."""
+"""Limit for performance and idle states of a cpu, frequencies and governors: no cpu has nearly as many."""
 
 
 class PState(NamedTuple):
@@ -63,7 +63,7 @@ class Ondemand(NamedTuple):
 
 
 class CpuFrequency(NamedTuple):
-    """How a cpu's frequency is governed. `ondemand` is None under another governor."""
+    """The control of a cpu's frequency. `ondemand` is None under another governor."""
 
     affected_cpus: tuple[int, ...]
     available_khz: tuple[int, ...]
@@ -83,17 +83,16 @@ _PX_VAL = Record(PState, pm.PX_VAL_STRUCT, frequency_mhz="freq", residency_ns="r
 
 
 class PowerManagement:
-    """What `xenpm` reads (sysctl get_pmstat, pm_op). Threads: may be used by many.
+    """The data that `xenpm` reads (sysctl get_pmstat, pm_op). Threads: safe to share.
 
-    ENODEV where Xen knows of no such states: dom0's kernel hands the firmware's tables over. EINVAL for a cpu
-    that is not online.
+    ENODEV if Xen has no such states: dom0's kernel uploads the firmware's tables. EINVAL for an offline cpu.
     """
 
     def __init__(self, xen: Host) -> None:
         self._xen = xen
 
     def p_states(self, cpu: int) -> PStates:
-        """Performance states and how they were used (sysctl get_pmstat pxstat; Xen 3.3)."""
+        """Performance states and their use (sysctl get_pmstat pxstat; Xen 3.3)."""
         self._check(cpu)
         count = self._xen.call(pm.GET_PMSTAT_MAX_PX, cpuid=cpu).reported("u.getpx.total", _STATES_MOST)
         size = pm.PX_VAL_STRUCT.at(self._xen.interface).size
@@ -109,7 +108,7 @@ class PowerManagement:
         )
 
     def c_states(self, cpu: int) -> CStates:
-        """Idle states and how they were used (sysctl get_pmstat cxstat; Xen 3.3)."""
+        """Idle states and their use (sysctl get_pmstat cxstat; Xen 3.3)."""
         self._check(cpu)
         count = self._xen.call(pm.GET_PMSTAT_MAX_CX, cpuid=cpu).reported("u.getcx.nr", _STATES_MOST)
         reply = self._xen.call(
@@ -126,7 +125,7 @@ class PowerManagement:
         )
 
     def frequency(self, cpu: int) -> CpuFrequency:
-        """How a cpu's frequency is governed (sysctl pm_op get_para; Xen 3.4)."""
+        """The control of a cpu's frequency (sysctl pm_op get_para; Xen 3.4)."""
         self._check(cpu)
         sizes = self._para_sizes(cpu)
         cpus, frequencies, governors = sizes.values()
@@ -141,7 +140,7 @@ class PowerManagement:
         return self._frequency(reply)
 
     def _para_sizes(self, cpu: int) -> dict[str, int]:
-        """How long its lists are: Xen says it in the answer of a call that it refuses (EAGAIN)."""
+        """The lengths of its lists: Xen returns them in a refused call (EAGAIN)."""
         asked = self._xen.caller.batch(pm.PM_OP_GET_PARA, 1, cpuid=cpu)
         if asked.results[0] != -errno.EAGAIN:
             raise self._xen.caller.error(pm.PM_OP_GET_PARA, -asked.results[0], None)
@@ -150,7 +149,7 @@ class PowerManagement:
         return {name: fields[name] for name in names}
 
     def max_c_state(self) -> int | None:
-        """The deepest idle state that may be used, None where there is no limit (sysctl pm_op; Xen 3.4)."""
+        """The deepest allowed idle state, None if there is no limit (sysctl pm_op; Xen 3.4)."""
         deepest = int(self._xen.call(pm.PM_OP_GET_MAX_CSTATE).field("u.get_max_cstate"))
         return None if deepest == pm.XEN_SYSCTL_CX_UNLIMITED else deepest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Cpu pools: sets of physical cpus, each with a scheduler and domains of its own."""
+"""Cpu pools: sets of physical cpus, each with its own scheduler and domains."""
 
 from __future__ import annotations
 
@@ -24,25 +24,30 @@ from pyxc.store import StoreClient
 _LAST_ID: Final = CPUPOOL_ANY - 1
 _BUSY_FOR_A_MOMENT = (errno.EAGAIN, errno.EADDRINUSE)
 _NO_STORE = (errno.ENODEV, errno.ETIMEDOUT)
-"""What a request says where no xenstored runs: the kernel's device takes it, and nobody answers."""
+"""The error of a request without a running xenstored: the kernel's device accepts it, without a reply."""
 _PATIENCE_S = 5.0
 _POLL_S = 0.05
 _CRASHING: Final = frozenset((4, minor) for minor in range(14, 23))
 
 
 class Member(Protocol):
-    """A domain, as far as a pool needs to know it."""
+    """The part of a domain that a pool needs."""
 
     domid: int
 
     def look(self) -> None:
-        """Make sure that it still has its id. DomainNotFound, DomainGone."""
+        """Check that it still has its id. DomainNotFound, DomainGone."""
 
 
 class PoolInfo(NamedTuple):
-    """A pool at one moment (sysctl cpupool_op info, public/sysctl.h). Frozen: safe in any thread.
+    """A pool at one moment (sysctl cpupool_op info, public/sysctl.h). Threads: safe to share.
 
-    `scheduler` is a plain int where pyxc has no name for it.
+    `scheduler` is a plain int if pyxc has no name for it.
+
+    Example:
+
+    >>> xen.pools[0].info()
+    PoolInfo(pool_id=0, scheduler=<Scheduler.CREDIT2: 6>, nr_domains=4, cpus=frozenset({0, 1}))
     """
 
     pool_id: int
@@ -52,7 +57,14 @@ class PoolInfo(NamedTuple):
 
 
 class Pool:
-    """One cpu pool, known by its id, which a later pool may have again. Threads: may be used by many."""
+    """One cpu pool, identified by its id, which a later pool may reuse. Threads: safe to share.
+
+    Example:
+
+    >>> pool = xen.pools[0]
+    >>> pool.name, pool.info().nr_domains
+    ('Pool-0', 4)
+    """
 
     def __init__(self, xen: Host, pool_id: int) -> None:
         self.xen = xen
@@ -61,30 +73,30 @@ class Pool:
 
     @property
     def name(self) -> str | None:
-        """Its name in xenstore, kept once it is known. Pool 0 is "Pool-0" where it has no other name.
+        """Its name in xenstore, cached once it is known. Pool 0 is "Pool-0" by default.
 
-        None where it has none, and where xenstore cannot be asked at the moment, of which a warning tells.
+        None if it has none, or, with a warning, if xenstore is not available at the moment.
         """
         if self._name is None:
             self._name = self.xen.names.pool_name(self.pool_id)
         return self._name
 
     def info(self) -> PoolInfo:
-        """What it is now (sysctl cpupool_op info). HypercallError ENOENT when there is no such pool."""
+        """Its present state (sysctl cpupool_op info). HypercallError ENOENT if there is no such pool."""
         info = _next_info(self.xen, self.pool_id)
         if info is None or info.pool_id != self.pool_id:
             raise self.xen.caller.error(sysctl_cpupool.CPUPOOL_OP_INFO, errno.ENOENT, None)
         return info
 
     def scheduler(self) -> Scheduler | int:
-        """Which scheduler it has (sysctl cpupool_op info)."""
+        """Its scheduler (sysctl cpupool_op info)."""
         return self.info().scheduler
 
     def scheduling(self) -> PoolParams | None:
-        """What its scheduler does (sysctl scheduler_op getinfo).
+        """The parameters of its scheduler (sysctl scheduler_op getinfo).
 
-        None for a scheduler without such parameters, and where this Xen cannot tell: before 4.2 for credit,
-        before 4.8 for credit2.
+        None for a scheduler without such parameters, and if this Xen does not report them: before 4.2 for
+        credit, before 4.8 for credit2.
         """
         return scheduling.read(self.xen, self.pool_id, self.info().scheduler)
 
@@ -95,10 +107,10 @@ class Pool:
         ratelimit_us: int | None = None,
         vcpu_migr_delay_us: int | None = None,
     ) -> None:
-        """Change what its scheduler does; None leaves as it is (sysctl scheduler_op putinfo).
+        """Change the parameters of its scheduler; None keeps a value (sysctl scheduler_op putinfo).
 
-        credit has all three, credit2 has `ratelimit_us`. ValueError for one that its scheduler does not have,
-        and for values that Xen would refuse: see scheduling.CreditPoolParams.
+        credit has all three, credit2 has `ratelimit_us`. ValueError for a parameter that its scheduler does
+        not have, and for values that Xen would refuse: see scheduling.CreditPoolParams.
         """
         scheduling.write(
             self.xen,
@@ -110,19 +122,19 @@ class Pool:
         )
 
     def add_cpu(self, cpu: int | None = None) -> None:
-        """Give it a cpu that is in no pool, any when None (sysctl cpupool_op addcpu).
+        """Add a free cpu, any if None (sysctl cpupool_op addcpu).
 
         OSError ENODEV: the cpu is not free, or none is.
         """
         self._call(sysctl_cpupool.CPUPOOL_OP_ADDCPU, cpu=self._cpu(cpu))
 
     def remove_cpu(self, cpu: int | None = None) -> None:
-        """Take a cpu from it, its last one when None (sysctl cpupool_op rmcpu); it is free then.
+        """Remove a cpu, its last one if None (sysctl cpupool_op rmcpu); the cpu becomes free.
 
-        Waits up to 5 s while a vcpu cannot leave the cpu. The last cpu of a pool under credit goes after one
-        time slice more, without which Xen may stand still. OSError EADDRNOTAVAIL: it is not in this pool;
-        EBUSY, of pool 0 EINVAL: the pool has domains and no other cpu. From an rtds pool of a Xen that may
-        crash of it, 4.14 to 4.22, none is taken: Unsupported, before anything is done.
+        Waits up to 5 s while a vcpu cannot leave the cpu. The removal of the last cpu of a credit pool takes
+        one more time slice, without which Xen may hang. OSError EADDRNOTAVAIL: the cpu is not in this pool;
+        EBUSY, for pool 0 EINVAL: the pool has domains and no other cpu. Unsupported, before any change, for
+        an rtds pool of Xen 4.14 to 4.22, which may crash.
         """
         number = self._cpu(cpu)
         info = self.info()
@@ -145,9 +157,9 @@ class Pool:
             time.sleep(_POLL_S)
 
     def _refuse_to_crash(self, info: PoolInfo) -> None:
-        """It does when the cpu has the timer of an rtds pool, which nobody can see from here.
+        """Xen crashes if the cpu has the timer of an rtds pool, which cannot be detected from here.
 
-        sr->cpupool is NULL in move_repl_timer(), xen/common/sched/rt.c; mended in Xen 4.23.
+        sr->cpupool is NULL in move_repl_timer(), xen/common/sched/rt.c; fixed in Xen 4.23.
         """
         if self.xen.interface.xen in _CRASHING and info.scheduler is Scheduler.RTDS:
             operation = sysctl_cpupool.CPUPOOL_OP_RMCPU.full_name
@@ -156,11 +168,11 @@ class Pool:
 
     @contextmanager
     def _without_accounting(self) -> Iterator[None]:
-        """Keep the accounting of the credit scheduler away while a pool's last cpu leaves.
+        """Prevent the accounting of the credit scheduler while a pool's last cpu is removed.
 
-        If both happen at once, the host stands still: csched_deinit_pdata() waits, with the lock that
-        csched_acct() waits for, until that has ended (xen/common/sched/credit.c, up to Xen 4.22 at least).
-        It comes once in a time slice: after one of the old length, the next takes as long as can be.
+        If both happen at once, the host hangs: csched_deinit_pdata() waits for the end of csched_acct() while
+        it holds the lock for which that waits (xen/common/sched/credit.c, up to at least Xen 4.22). The
+        accounting runs once in a time slice: after one of the old length, the next has the longest length.
         """
         before = self.scheduling()
         if not isinstance(before, CreditPoolParams):
@@ -178,14 +190,14 @@ class Pool:
     def add_domain(self, domain: Member) -> None:
         """Move a domain here from its pool (sysctl cpupool_op movedomain).
 
-        Its vcpus may run on all cpus of the pool then, and have the usual parameters of the pool's scheduler
-        unless that is the same. OSError ENOENT: this pool has no cpu; EPERM: dom0 stays where it is.
+        Afterwards its vcpus may run on all cpus of the pool, and have the default parameters of the pool's
+        scheduler unless that is the same. OSError ENOENT: this pool has no cpu; EPERM: dom0 cannot be moved.
         """
         domain.look()
         self._call(sysctl_cpupool.CPUPOOL_OP_MOVEDOMAIN, domid=domain.domid)
 
     def rename(self, name: str) -> None:
-        """Give it another name, in xenstore. ValueError for one that another pool has; StoreError."""
+        """Set its name in xenstore. ValueError if another pool has the name; StoreError."""
         _check_name(self.xen, name)
         self.info()
         self.xen.store.write(f"{_node(self.pool_id)}/name", name)
@@ -194,8 +206,8 @@ class Pool:
     def destroy(self) -> None:
         """Remove it, and its name (sysctl cpupool_op destroy). OSError EBUSY while it has cpus or domains.
 
-        StoreError, before anything is done, when xenstore cannot be asked whether it has a name: a later pool
-        with this id would have it. A handle that asks for no names (names=False) leaves it.
+        StoreError, before any change, if its name cannot be looked up: a later pool with this id would
+        inherit the name. A handle that does not look up names (names=False) does not remove it.
         """
         if not self._has_name():
             self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
@@ -239,9 +251,17 @@ class Pool:
 
 
 class Pools(Mapping[int, Pool]):
-    """All cpu pools: `xen.pools[0]`, `xen.pools["Pool-0"]`. Iterates over ids, in order. From Xen 4.1 on.
+    """All cpu pools: `xen.pools[0]`, `xen.pools["Pool-0"]`. Iterates over ids, in order. Since Xen 4.1.
 
-    Threads: may be used by many.
+    Threads: safe to share.
+
+    Example:
+
+    >>> xen.pools[0].remove_cpu(1)
+    >>> pool = xen.pools.create(pyxc.Scheduler.CREDIT, name="batch")
+    >>> pool.add_cpu(1)
+    >>> xen.pools["batch"].info().cpus, len(xen.pools)
+    (frozenset({1}), 2)
     """
 
     def __init__(self, xen: Host) -> None:
@@ -257,10 +277,10 @@ class Pools(Mapping[int, Pool]):
         return found
 
     def __getitem__(self, key: SupportsIndex | str | Pool) -> Pool:
-        """The pool with an id, or a text of digits, or a name. KeyError when there is none.
+        """The pool with an id, a string of digits, or a name. KeyError if there is none.
 
-        Ambiguous when several have the name; StoreError when xenstore cannot be asked for names; ValueError,
-        TypeError for an invalid key.
+        Ambiguous if several have the name; StoreError if names cannot be looked up; ValueError, TypeError for
+        an invalid key.
         """
         if isinstance(key, str) and not (key.isascii() and key.isdigit()):
             return Pool(self._xen, self._called(key))
@@ -288,7 +308,7 @@ class Pools(Mapping[int, Pool]):
         return len(self.infos())
 
     def free_cpus(self) -> frozenset[int]:
-        """The cpus that are in no pool (sysctl cpupool_op freeinfo)."""
+        """The free cpus, which are in no pool (sysctl cpupool_op freeinfo)."""
         room = bitmap.wanted("cpumap", self._xen.nr_cpus)
         reply = self._xen.call(sysctl_cpupool.CPUPOOL_OP_FREEINFO, **room)
         return bitmap.unpack(reply.buffers["cpumap.bitmap"])
@@ -298,9 +318,9 @@ class Pools(Mapping[int, Pool]):
     ) -> Pool:
         """A new pool without cpus (sysctl cpupool_op create).
 
-        With the host's default scheduler, and the next id, unless given; `name` is written to xenstore.
-        OSError ENOENT: this hypervisor was built without the scheduler; EEXIST: the id is taken. ValueError
-        for a name that another pool has. Nothing stays behind when the name cannot be written.
+        The defaults are the host's default scheduler and the next id; `name` is written to xenstore. OSError
+        ENOENT: this hypervisor was built without the scheduler; EEXIST: the id is in use. ValueError for a
+        name that another pool has. If the name cannot be written, no pool remains.
         """
         xen = self._xen
         if name is not None:
@@ -322,9 +342,9 @@ class Pools(Mapping[int, Pool]):
             return Pool(xen, made)
 
     def _just_made(self, pool_id: int | None, name: str | None) -> list[int]:
-        """A pool of which nothing is known but the id that was asked for: otherwise it has the highest.
+        """The new pool, found by the requested id, or else as the one with the highest id.
 
-        Nothing is in it, and it has no other name.
+        It is empty, and has no other name.
         """
         infos = self.infos()
         wanted = infos[-1].pool_id if pool_id is None else pool_id
@@ -346,18 +366,18 @@ class Pools(Mapping[int, Pool]):
 
 
 def _node(pool_id: int) -> str:
-    """Where xenstore keeps what a pool is called."""
+    """The node of a pool in xenstore."""
     return f"/local/pool/{pool_id}"
 
 
 def _remove_node(xen: Host, pool_id: int) -> None:
-    """By a connection of its own: that of the host may be what failed before."""
+    """Through a separate connection: the host's connection may have failed before."""
     with StoreClient(xen.link.connect_store) as store:
         store.remove(_node(pool_id))
 
 
 def _check_name(xen: Host, name: str) -> None:
-    """ValueError for a name that a pool has; StoreError when that cannot be asked."""
+    """ValueError if a pool has the name; StoreError if this cannot be looked up."""
     if not name:
         raise ValueError("the name of a cpu pool is empty")
     if any(_name_of(xen, pool_id) == name for pool_id in Pools(xen)):
@@ -365,7 +385,7 @@ def _check_name(xen: Host, name: str) -> None:
 
 
 def _name_of(xen: Host, pool_id: int) -> str | None:
-    """What a pool is called. StoreError when xenstore cannot be asked: that is not the same as no name."""
+    """The name of a pool. StoreError if it cannot be looked up, which does not mean that it has none."""
     try:
         return xen.names.pool_name(pool_id, strictly=True)
     except errors.StoreError as error:
@@ -377,12 +397,12 @@ def _pool_id(key: SupportsIndex | str | Pool) -> int:
     if isinstance(key, Pool):
         return key.pool_id
     if isinstance(key, bool) or not (isinstance(key, str) or hasattr(key, "__index__")):
-        raise TypeError(f"a cpu pool is found by id (int) or name, not by {type(key).__name__}")
+        raise TypeError(f"expected an id (int) or a name, not {type(key).__name__}")
     return arguments.natural("pool id", int(key), _LAST_ID)
 
 
 def _next_info(xen: Host, pool_id: int) -> PoolInfo | None:
-    """The pool with this id or the next higher one; None behind the last."""
+    """The pool with this id or the next higher one; None after the last."""
     if pool_id > _LAST_ID:
         return None
     room = bitmap.wanted("cpumap", xen.nr_cpus)
@@ -401,7 +421,7 @@ def _next_info(xen: Host, pool_id: int) -> PoolInfo | None:
 
 
 def scheduler_named(number: int) -> Scheduler | int:
-    """A scheduler, or its number where pyxc has no name for it."""
+    """A scheduler, or its number if pyxc has no name for it."""
     try:
         return Scheduler(number)
     except ValueError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Records that describe a host and its hypervisor. All frozen, safe in any thread; None: not told."""
+"""Records that describe a host and its hypervisor. None: not reported. Threads: safe to share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from pyxc.call.records import Record
 
 
 class Version(NamedTuple):
-    """Which Xen it is (xen_version, public/version.h)."""
+    """The version of Xen (xen_version, public/version.h).
+
+    Example:
+
+    >>> str(xen.version), xen.version.minor
+    ('4.17.7', 17)
+    """
 
     major: int
     minor: int
@@ -22,7 +28,13 @@ class Version(NamedTuple):
 
 
 class Build(NamedTuple):
-    """How it was built (xen_version compile_info, changeset, build_id). `build_id` is hex digits."""
+    """Facts about its build (xen_version compile_info, changeset, build_id). `build_id` is hex digits.
+
+    Example:
+
+    >>> xen.build.compile_date
+    'Wed Jul 29 13:37:29 UTC 2026'
+    """
 
     compiler: str
     compile_by: str
@@ -33,9 +45,15 @@ class Build(NamedTuple):
 
 
 class PhysInfo(NamedTuple):
-    """The host at one moment (sysctl physinfo, public/sysctl.h). Pages are of 4096 bytes.
+    """The host at one moment (sysctl physinfo, public/sysctl.h). Pages have 4096 bytes.
 
-    `sockets_per_node` is told up to Xen 3.1 only, where `nr_cpus` is computed from it.
+    Only Xen up to 3.1 reports `sockets_per_node`; there `nr_cpus` is computed from it.
+
+    Example:
+
+    >>> info = xen.physinfo()
+    >>> info.nr_cpus, info.total_memory_kb, info.free_memory_kb
+    (2, 2077024, 630592)
     """
 
     threads_per_core: int
@@ -65,12 +83,12 @@ class PhysInfo(NamedTuple):
 
     @property
     def scrub_memory_kb(self) -> int | None:
-        """KiB that are to be cleared before a domain can have them; None where that is not told."""
+        """KiB that must be cleared before a domain can have them; None if not reported."""
         return pages_kb(self.scrub_pages)
 
     @property
     def outstanding_memory_kb(self) -> int | None:
-        """KiB that domains have claimed and not got yet; None where that is not told."""
+        """KiB that domains have claimed and not yet received; None if not reported."""
         return pages_kb(self.outstanding_pages)
 
 
@@ -87,7 +105,13 @@ def counted(info: PhysInfo) -> PhysInfo:
 
 
 class CpuTopology(NamedTuple):
-    """Where a physical cpu sits; None where the hypervisor does not tell, and for a cpu that is offline."""
+    """The core, socket and node of a physical cpu; None if not reported, and for an offline cpu.
+
+    Example:
+
+    >>> xen.topology()[1]
+    CpuTopology(cpu=1, core=1, socket=0, node=0)
+    """
 
     cpu: int
     core: int | None
@@ -96,9 +120,14 @@ class CpuTopology(NamedTuple):
 
 
 class NumaNode(NamedTuple):
-    """A node of memory (sysctl numainfo). `distances[n]` is the relative distance to node n, 10 to itself.
+    """A NUMA node (sysctl numainfo). `distances[n]` is the relative distance to node n, 10 to itself.
 
-    None where the hypervisor does not tell.
+    None if not reported.
+
+    Example:
+
+    >>> xen.numa()
+    [NumaNode(node=0, size_bytes=2147352576, free_bytes=645726208, distances=(10,))]
     """
 
     node: int
@@ -108,5 +137,5 @@ class NumaNode(NamedTuple):
 
 
 def text(raw: bytes) -> str:
-    """A string of the hypervisor's: up to the first NUL."""
+    """A string of the hypervisor, up to the first NUL."""
     return raw.split(b"\0", 1)[0].decode("utf-8", "replace")

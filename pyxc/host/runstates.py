@@ -20,6 +20,12 @@ class Runstates(NamedTuple):
 
     `runnable_ns` is steal: it could run, and had no physical cpu. `waits` counts its waits after it was woken
     by how long they were, in the buckets that BUCKETS_US ends; `longest_wait_ns` is the longest.
+
+    Example:
+
+    >>> meter = pyxc.RunstateMeter(xen.physinfo().cpu_khz)
+    >>> len(meter.totals())
+    0
     """
 
     running_ns: int
@@ -45,6 +51,18 @@ class RunstateMeter:
 
     `cpu_khz` is how fast the time of records counts: xen.physinfo().cpu_khz. `lost` counts records that Xen
     could not write: what happened then is counted to the states that were last known.
+
+    Example:
+
+    >>> from pyxc.host.trace_records import decoded
+    >>> meter, order, records = pyxc.RunstateMeter(xen.physinfo().cpu_khz), pyxc.OrderedRecords(), []
+    >>> with xen.trace_buffers.record(pyxc.TraceClass.SCHED_MIN) as reader:
+    ...     db1.pause()
+    ...     reader.take(lambda cpu, data: records.extend(decoded(xen.words32(bytes(data)), cpu)))
+    >>> meter.add(order.add(records))
+    >>> meter.add(order.rest())
+    >>> meter.totals()[2, 0].runnable_ns
+    0
     """
 
     def __init__(self, cpu_khz: int) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How schedulers share out the cpus: their parameters, and those of whole cpu pools.
+"""Parameters of schedulers for domains, vcpus and cpu pools.
 
-What is not named in a change keeps its value: it is read, and written back. Between the reading and the
-writing a change from elsewhere can be lost; the window is microseconds.
+A change reads the parameters that are not given and writes them back. A change by another program between the
+read and the write is lost; the window is microseconds.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ _U32_MAX = 2**32 - 1
 class CreditParams(NamedTuple):
     """A domain's share under the credit scheduler (domctl scheduler_op, public/domctl.h).
 
-    `weight` counts against the weights of other domains, which have 256 unless told otherwise; `cap` is the
-    most that all vcpus together may use, in percent of one physical cpu, 0: as much as there is.
+    `weight` is relative to the weights of other domains, by default 256; `cap` is the most cpu time of all
+    vcpus together, in percent of one physical cpu, 0: no limit. Threads: safe to share.
+
+    Example:
+
+    >>> pyxc.open("sim:xen-4.10").domains["web1"].scheduling()
+    CreditParams(weight=256, cap=0)
     """
 
     weight: int
@@ -31,17 +36,33 @@ class CreditParams(NamedTuple):
 
 
 class Credit2Params(NamedTuple):
-    """The same under credit2. `cap` is None before Xen 4.10, which has none."""
+    """The same under credit2. `cap` is None before Xen 4.10, which has no caps.
+
+    Example:
+
+    >>> web.scheduling()
+    Credit2Params(weight=256, cap=0)
+    """
 
     weight: int
     cap: int | None
 
 
 class RtdsParams(NamedTuple):
-    """A vcpu's time under the rtds scheduler (domctl scheduler_op, public/domctl.h).
+    """The parameters of a vcpu under the rtds scheduler (domctl scheduler_op, public/domctl.h).
 
-    It gets `budget_us` microseconds in each `period_us`; with `extratime` also what others leave, None before
-    Xen 4.10. Of a domain: what Xen gives a new vcpu, since each vcpu has its own.
+    The vcpu gets `budget_us` microseconds in each `period_us`, and with `extratime` also idle time; that is
+    None before Xen 4.10. For a domain these are the parameters of a new vcpu. Threads: safe to share.
+
+    Example:
+
+    >>> old = pyxc.open("sim:xen-4.14")
+    >>> old.pools[0].remove_cpu(1)
+    >>> pool = old.pools.create(pyxc.Scheduler.RTDS, name="realtime")
+    >>> pool.add_cpu(1)
+    >>> pool.add_domain(old.domains["web1"])
+    >>> old.domains["web1"].vcpu(0).scheduling()
+    RtdsParams(period_us=10000, budget_us=4000, extratime=True)
     """
 
     period_us: int
@@ -50,11 +71,16 @@ class RtdsParams(NamedTuple):
 
 
 class CreditPoolParams(NamedTuple):
-    """The credit scheduler of one pool (sysctl scheduler_op, public/sysctl.h).
+    """The parameters of the credit scheduler in one pool (sysctl scheduler_op, public/sysctl.h).
 
-    A vcpu runs for at most `tslice_ms` milliseconds, and at least `ratelimit_us` microseconds (0: no limit)
-    before another takes its place; for `vcpu_migr_delay_us` its cache counts as hot. That is None before
-    Xen 4.11.
+    A vcpu runs for at most `tslice_ms` milliseconds, and for at least `ratelimit_us` microseconds (0: no
+    limit) before another replaces it; for `vcpu_migr_delay_us` its cache counts as hot (None before Xen
+    4.11).
+
+    Example:
+
+    >>> pyxc.open("sim:xen-4.10").pools[0].scheduling()
+    CreditPoolParams(tslice_ms=30, ratelimit_us=1000, vcpu_migr_delay_us=None)
     """
 
     tslice_ms: int
@@ -63,7 +89,13 @@ class CreditPoolParams(NamedTuple):
 
 
 class Credit2PoolParams(NamedTuple):
-    """The credit2 scheduler of one pool: `ratelimit_us` as for credit (sysctl scheduler_op)."""
+    """The credit2 scheduler of one pool: `ratelimit_us` as for credit (sysctl scheduler_op).
+
+    Example:
+
+    >>> xen.pools[0].scheduling()
+    Credit2PoolParams(ratelimit_us=1000)
+    """
 
     ratelimit_us: int
 
@@ -82,7 +114,7 @@ _RANGES = {
     "ratelimit_us": (0, sysctl_scheduler.RATELIMIT_MAX),
     "vcpu_migr_delay_us": (0, sysctl_scheduler.MGR_DLY_MAX_US),
 }
-"""The least and the most of each parameter, with whatever scheduler."""
+"""The smallest and largest value of each parameter, for any scheduler."""
 
 P = TypeVar("P", bound=Params)
 
@@ -147,14 +179,14 @@ def write(xen: Host, pool_id: int, scheduler: Scheduler | int, **wanted: int | N
 
 
 def kind_of(kinds: Mapping[int, Kind[Any]], scheduler: Scheduler | int, what: str) -> Kind[Any]:
-    """How a scheduler's parameters are read and written. ValueError where it has none."""
+    """How to read and write a scheduler's parameters. ValueError if it has none."""
     if scheduler not in kinds:
         raise ValueError(f"{describe(scheduler)} has no parameters {what}")
     return kinds[scheduler]
 
 
 def checked(wanted: Mapping[str, int | None]) -> dict[str, int]:
-    """The parameters that are given, each in its range."""
+    """The given parameters, each in its range."""
     changes = {
         name: arguments.natural(name, value, _RANGES[name][1], _RANGES[name][0])
         for name, value in wanted.items()
@@ -188,5 +220,5 @@ def _check_ratelimit(params: PoolParams) -> None:
 
 
 def describe(scheduler: Scheduler | int) -> str:
-    """A scheduler as messages name it."""
+    """The name of a scheduler in messages."""
     return f"the scheduler {scheduler.name.lower() if isinstance(scheduler, Scheduler) else scheduler}"

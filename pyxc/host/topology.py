@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where cpus sit and memory lies, what of them is unused, and where domains keep their memory."""
+"""The topology of cpus and memory, and their unused parts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _cputopoinfo(xen: Host) -> list[CpuTopology]:
 
 
 def _topologyinfo(xen: Host) -> list[CpuTopology]:
-    """From 4.1 to 4.5: an array of u32 for each."""
+    """Xen 4.1 to 4.5: an array of u32 for each."""
     names = ("cpu_to_core", "cpu_to_socket", "cpu_to_node")
     last = xen.nr_cpus - 1
     reply = xen.call(sysctl.TOPOLOGYINFO, max_cpu_index=last, **dict.fromkeys(names, 4 * xen.nr_cpus))
@@ -48,7 +48,7 @@ def _topologyinfo(xen: Host) -> list[CpuTopology]:
 
 
 def _cpu_to_node(xen: Host) -> list[CpuTopology]:
-    """From 3.2 to 4.0 physinfo tells the nodes, and nothing the cores and sockets."""
+    """Xen 3.2 to 4.0: physinfo reports the nodes, and nothing reports cores and sockets."""
     last = xen.nr_cpus - 1
     reply = xen.call(sysctl.PHYSINFO, max_cpu_id=last, cpu_to_node=4 * xen.nr_cpus)
     nodes = xen.words32(reply.buffers["cpu_to_node"])[: min(last, reply.field("max_cpu_id")) + 1]
@@ -56,7 +56,7 @@ def _cpu_to_node(xen: Host) -> list[CpuTopology]:
 
 
 def idle_ns(xen: Host) -> list[int]:
-    """Nanoseconds that each physical cpu had nothing to run."""
+    """Nanoseconds that each physical cpu was idle."""
     count = xen.nr_cpus
     reply = xen.call(sysctl.GETCPUINFO, max_cpus=count, info=8 * count)
     return xen.words(reply.buffers["info"]).tolist()[: reply.field("nr_cpus")]
@@ -73,12 +73,12 @@ def available_bytes(xen: Host, node: int | None, least_bits: int, most_bits: int
 
 
 def node_places(xen: Host) -> int:
-    """How many nodes there could be: the most that this Xen was built for."""
+    """The number of nodes for which this Xen was built."""
     return _node_count(xen.physinfo().max_node_id) or _MOST_NODES
 
 
 def _node_count(max_node_id: int | None) -> int | None:
-    """How many nodes there are up to the highest."""
+    """The number of nodes up to the highest."""
     if max_node_id is None:
         return None
     return answers.number("number of nodes", max_node_id + 1, answers.MOST_NODES, 1)
@@ -104,7 +104,7 @@ def _meminfo(xen: Host, count: int) -> list[NumaNode]:
 
 
 def _node_to_memory(xen: Host, count: int) -> list[NumaNode]:
-    """From 4.1 to 4.5: arrays of u64."""
+    """Xen 4.1 to 4.5: arrays of u64."""
     reply = xen.call(
         sysctl.NUMAINFO,
         max_node_index=count - 1,
@@ -132,7 +132,7 @@ def _nodes(xen: Host, memory: list[tuple[int, int]], matrix: bytes) -> list[Numa
 
 
 def _free_memory(xen: Host) -> list[NumaNode]:
-    """From 3.2 to 4.0 only how much is free. Unsupported before."""
+    """Xen 3.2 to 4.0: only the free memory. Unsupported before."""
     info = xen.physinfo()
     count = _node_count(info.max_node_id) or answers.number(
         "nr_nodes", info.nr_nodes or 0, answers.MOST_NODES

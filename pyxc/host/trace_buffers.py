@@ -30,6 +30,11 @@ Take = Callable[[int, memoryview], object]
 class TraceInfo(NamedTuple):
     """How Xen traces (sysctl tbuf_op get_info). It does not say whether it does: `events` are those that it
     would write. `frame` and `size_bytes` are of the pages that say where the buffers are; 0 without buffers.
+
+    Example:
+
+    >>> xen.trace_buffers.info()
+    TraceInfo(events=<TraceClass.ALL: 268431360>, frame=0, size_bytes=0)
     """
 
     events: TraceClass
@@ -133,7 +138,15 @@ class TraceBuffers:
 
 
 class TraceReader:
-    """The buffers in this process's memory, without a copy. Of one thread; close it."""
+    """The buffers in this process's memory, without a copy. Of one thread; close it.
+
+    Example:
+
+    >>> with xen.trace_buffers.record(pyxc.TraceClass.SCHED_MIN) as reader:
+    ...     db1.pause()
+    ...     reader.take(lambda cpu, data: print(cpu, len(data), "bytes"))
+    1 16 bytes
+    """
 
     def __init__(self, xen: Host, info: TraceInfo) -> None:
         self._xen = xen

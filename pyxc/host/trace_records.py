@@ -20,6 +20,16 @@ class TraceRecord(NamedTuple):
     """One event on a physical cpu (struct t_rec, public/trace.h). Frozen.
 
     `tsc` counts cycles of the cpu, None where the event has no time; `words` are the event's own.
+
+    Example:
+
+    >>> from pyxc.host.trace_records import decoded
+    >>> records = []
+    >>> with xen.trace_buffers.record(pyxc.TraceClass.SCHED_MIN) as reader:
+    ...     db1.pause()
+    ...     reader.take(lambda cpu, data: records.extend(decoded(xen.words32(bytes(data)), cpu)))
+    >>> records[0].name, records[0].vcpu
+    ('sched.runstate_change', (2, 0))
     """
 
     cpu: int
@@ -69,6 +79,12 @@ class Ordered:
 
     add() takes what was read of all buffers in one round. What happened before the last record of the round
     before has certainly come by then, and is returned; the rest waits for the next round, or for rest().
+
+    Example:
+
+    >>> order = pyxc.OrderedRecords()
+    >>> list(order.add([])), list(order.rest())
+    ([], [])
     """
 
     def __init__(self) -> None:

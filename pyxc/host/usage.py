@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the host has, and what of it is used, at one moment."""
+"""The resources of the host and their use at one moment."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ from pyxc.host.records import NumaNode, PhysInfo
 T = TypeVar("T")
 
 _NO_STATES = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
-"""Not known to Xen, of a cpu that is offline, not built in, forbidden."""
+"""Errors for: unknown to Xen, an offline cpu, not built in, forbidden."""
 
 
 class HostUsage(NamedTuple):
-    """The host at one moment. Frozen: safe in any thread.
+    """The host at one moment. Threads: safe to share.
 
-    `idle_ns` is how long each physical cpu had nothing to run since the boot. `c_states` and `p_states` have
-    a cpu's only where dom0's kernel hands them to Xen, `counters` are Xen's own performance counters. What
-    this Xen does not report is empty.
+    `idle_ns` is how long each physical cpu has been idle since the boot. `c_states` and `p_states` have a cpu
+    only if dom0's kernel has uploaded its states to Xen, `counters` are Xen's own performance counters.
+    Fields that this Xen does not report are empty.
+
+    Example:
+
+    >>> host = xen.sample(full=True).details.host
+    >>> host.scheduler, host.idle_ns
+    (<Scheduler.CREDIT2: 6>, (45000000000, 43000000000))
     """
 
     physinfo: PhysInfo
@@ -41,7 +47,7 @@ class HostUsage(NamedTuple):
 
 
 def read(xen: Host) -> HostUsage:
-    """A hypercall for each fact; more only for the states of cpus, where there are any."""
+    """A hypercall for each fact; more only for the states of cpus, if there are any."""
     cpus = range(xen.nr_cpus)
     return HostUsage(
         xen.physinfo(),
@@ -56,7 +62,7 @@ def read(xen: Host) -> HostUsage:
 
 
 def _unless_missing(read: Callable[[], list[T]]) -> list[T]:
-    """Nothing where this Xen does not have it, or its policy forbids it."""
+    """An empty list if this Xen does not have it, or its policy forbids it."""
     try:
         return read()
     except (errors.Unsupported, errors.PermissionDenied):
@@ -64,7 +70,7 @@ def _unless_missing(read: Callable[[], list[T]]) -> list[T]:
 
 
 def _states(read: Callable[[int], T], cpus: Iterable[int]) -> dict[int, T]:
-    """Those of each cpu that has any; a host where the first has none is not asked further."""
+    """The states of each cpu that has any; if the first cpu has none, the others are not queried."""
     found: dict[int, T] = {}
     for cpu in cpus:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a hypercall reaches a hypervisor: one narrow door, with a real or a simulated machine behind it."""
+"""The interface through which hypercalls reach a real, simulated or recorded hypervisor."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pyxc._core import ForeignMap, Pool
 from pyxc.store.channel import Channel
 
 Gate = Literal["auto", "never"]
-"""Whether a 32-bit process may enter a 64-bit kernel as 64-bit code, where that is needed."""
+"""Whether a 32-bit process may enter a 64-bit kernel as 64-bit code, if necessary."""
 
 
 class EventDevice(Protocol):
-    """Event channels of the domain that this process runs in: the ports that were bound through this device.
+    """Event channels of the domain in which this process runs: the ports that were bound through this device.
 
-    Threads: may be used by many, and closed by any; who waits on its descriptor must not do so any more.
+    No thread may wait on its descriptor after close(). Threads: safe to share.
     """
 
     def fileno(self) -> int:
-        """What to wait on: readable when a port has fired."""
+        """A descriptor to wait on: readable when a port has fired."""
 
     def request(self, name: str, *numbers: int) -> int:
         """One request to the device, "bind_virq" and the like: its result, or a negative errno."""
 
     def take(self) -> int:
-        """A port that has fired, which is silent until unmask(); 0 for none, or -EFBIG: events were lost."""
+        """A port that has fired, which is masked until unmask(); 0 for none, or -EFBIG: events were lost."""
 
     def unmask(self, port: int) -> None:
-        """Let a port fire again; at once when it was rung meanwhile."""
+        """Let a port fire again, at once if there was an event meanwhile."""
 
     def close(self) -> None:
         """Close all its ports."""
@@ -44,7 +44,7 @@ class Question(Protocol):
 
 
 class Direct(Protocol):
-    """Whole calls by the device itself, in C: what exchange() of pyxc.link.exchange does, and questions."""
+    """Whole calls by the device itself, in C, like exchange() of pyxc.link.exchange, and prepared queries."""
 
     def exchange(
         self,
@@ -56,21 +56,19 @@ class Direct(Protocol):
     ) -> tuple[int, bytes, Sequence[bytes]]:
         """See pyxc.link.exchange.exchange()."""
 
-    def prepare(
-        self, op: int, request: bytes, domid_at: int, reader: Any, body: int
-    ) -> Question:
+    def prepare(self, op: int, request: bytes, domid_at: int, reader: Any, body: int) -> Question:
         """A question that takes no more than a domid."""
 
 
 class Link(Protocol):
     """A number and up to five u64 in, an int out; buffers by address.
 
-    Threads: a link may be used by many.
+    Threads: safe to share; in a child after fork it refuses.
     """
 
     @property
     def target(self) -> str:
-        """What it leads to: the path of a device, or "sim:PROFILE"."""
+        """Its target: the path of a device, or "sim:PROFILE"."""
 
     @property
     def byteorder(self) -> Literal["little", "big"]:
@@ -78,7 +76,7 @@ class Link(Protocol):
 
     @property
     def kernel_bits(self) -> int:
-        """Width of the kernel that issues the hypercalls, which decides the width of native structures."""
+        """The word size of the kernel that issues the hypercalls, which is that of native structures."""
 
     @property
     def gated(self) -> bool:
@@ -86,7 +84,7 @@ class Link(Protocol):
 
     @property
     def direct(self) -> Direct | None:
-        """The device's own way for whole calls; None where each must go through hypercall()."""
+        """The device's own whole calls; None if each call must go through hypercall()."""
 
     @property
     def pool(self) -> Pool:
@@ -100,18 +98,18 @@ class Link(Protocol):
         """The result, or a negative errno in Xen's numbering."""
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
-        """A device model operation on a domain: its result, or a negative errno, and what the buffers hold
-        then."""
+        """A device model operation on a domain: its result, or a negative errno, and the resulting
+        buffers."""
 
     def restrict(self, domid: int) -> int:
-        """Leave this link nothing but mappings of, and device model operations on, one domain, for good.
+        """Permanently restrict this link to mappings of, and device model operations on, one domain.
 
-        Event channel devices that it opened can bind ports to this domain only, connections to xenstore end,
-        and nothing is opened any more. 0, or a negative errno.
+        Its event channel devices can bind ports to this domain only, connections to xenstore end, and it
+        opens nothing more. 0, or a negative errno.
         """
 
     def map_frames(self, domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
-        """Map frames of a domain, in order. OSError when the call fails; errors of frames are in it."""
+        """Map frames of a domain, in order. OSError if the call fails; errors of frames are in the map."""
 
     def map_resource(
         self, domid: int, kind: int, ident: int, first: int, count: int, writable: bool = False
@@ -122,32 +120,32 @@ class Link(Protocol):
         """Frames of a resource."""
 
     def map_grants(self, domid: int, refs: array[int], writable: bool = False) -> ForeignMap:
-        """Map pages that a domain lends to this one, by their grant references. OSError."""
+        """Map pages that a domain grants to this one, by their references. OSError."""
 
     def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
-        """New pages of this domain that another may map: grant references, and the pages. OSError."""
+        """Grant new pages of this domain to another one: references, and the pages. OSError."""
 
     def open_events(self) -> EventDevice:
-        """A new event channel device. NotXenError when there is none, or no permission."""
+        """Open an event channel device. NotXenError if there is none, or no permission."""
 
     def connect_store(self) -> Channel:
-        """A new connection to the xenstore of that host. StoreError where there is none."""
+        """Open a connection to the xenstore of that host. StoreError if there is none."""
 
     @property
     def kernel_files(self) -> str | None:
-        """The directory below which the files of this domain's kernel are, "/" and its sys and proc.
+        """The root directory of this domain's kernel files: "/" for sys and proc.
 
-        None where there are none: of a recording, and unless one is given of a simulated host.
+        None if there are none: for a recording, and by default for a simulated host.
         """
 
     def clock_ns(self) -> int:
-        """Time on the host, of which only differences say something."""
+        """Time on the host; only differences are meaningful."""
 
     def close(self) -> None:
-        """Unmap and close everything; BufferError when a memoryview still holds a mapping."""
+        """Unmap and close everything; BufferError if a memoryview still holds a mapping."""
 
 
 def unrecorded(link: Link) -> Link | None:
-    """The same way to a hypervisor past a recorder; None for a recording, which has no hypervisor."""
+    """The link behind a recorder; None for a recording, which has no hypervisor."""
     found: Link | None = getattr(link, "unrecorded", link)
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Opening the kernel's devices for Xen, and what it means when that fails."""
+"""Opening the kernel's devices for Xen, and explaining failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 def open_device(name: str) -> FileIO:
-    """/dev/xen/NAME to be read and written, without waiting. NotXenError."""
+    """Open /dev/xen/NAME for reading and writing, non-blocking. NotXenError."""
     try:
         return FileIO(f"/dev/xen/{name}", "r+", opener=_open)
     except OSError as error:
@@ -26,7 +26,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def cannot_open(name: str, error: OSError) -> NotXenError:
-    """The exception that says why a device cannot be opened."""
+    """The exception for a device that cannot be opened."""
     if error.errno in _ABSENT:
         text = f"no {name} device: this is not a Xen dom0, or the xen-{name} module is not loaded"
     elif error.errno in _FORBIDDEN:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a link has opened besides privcmd: so that a restriction is one of everything."""
+"""Everything that a link has opened besides privcmd, so that a restriction covers it all."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pyxc.store.channel import Channel
 
 
 class Cuttable(Channel, Protocol):
-    """A connection to xenstore that can be ended for whoever uses it."""
+    """A connection to xenstore that can be ended for all its users."""
 
     def cut(self) -> None:
-        """They find that nothing comes any more."""
+        """End it: its users find the end of the data."""
 
 
 class Restrictable(EventDevice, Protocol):
-    """An event channel device that knows to which domain it is restricted, if to any."""
+    """An event channel device that knows the domain to which it is restricted, if any."""
 
     only: int | None
 
@@ -29,7 +29,7 @@ class Restrictable(EventDevice, Protocol):
 class Doors:
     """Event channel devices and connections to xenstore of one link.
 
-    `only` is the domain that is left once the link is restricted: nothing is opened any more.
+    `only` is the only domain of a restricted link, which opens nothing more.
     """
 
     def __init__(self) -> None:
@@ -38,9 +38,9 @@ class Doors:
         self._stores: WeakSet[Cuttable] = WeakSet()
 
     def restrict(self, domid: int) -> None:
-        """Restrict event channels, which the kernel does; close those that it does not; end xenstore's.
+        """Let the kernel restrict event channels, close those that it cannot restrict, and end xenstore's.
 
-        (The kernel's grant devices are opened for each call alone.)
+        (The kernel's grant devices are open only during a call.)
         """
         self.only = domid
         for channel in list(self._stores):
@@ -59,17 +59,17 @@ class Doors:
         self._stores.add(channel)
 
     def check_events(self) -> None:
-        """NotXenError where nothing may be opened."""
+        """NotXenError if nothing may be opened."""
         if self.only is not None:
             raise NotXenError(errno.EPERM, self._refusal)
 
     def check_store(self) -> None:
-        """StoreError where nothing may be opened."""
+        """StoreError if nothing may be opened."""
         if self.only is not None:
             raise StoreError(errno.EPERM, self._refusal)
 
     def check_grants(self) -> None:
-        """OSError where nothing may be opened."""
+        """OSError if nothing may be opened."""
         if self.only is not None:
             raise OSError(errno.EPERM, self._refusal)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Linux's event channel device: ports of this domain, and news of them (linux/xen/evtchn.h)."""
+"""Linux's event channel device: ports of this domain, and their events (linux/xen/evtchn.h)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pyxc.link.device import open_device
 
 _PORT_SIZE = 4
 _NARROW = {"restrict_domid": "=H"}
-"""Requests whose structure is not of u32."""
+"""Requests whose structure does not consist of u32."""
 
 
 class EvtchnDevice:
     """One open /dev/xen/evtchn; `gated`: its ioctls need the 64-bit gate. See EventDevice. NotXenError.
 
-    Its calls do not wait. Each holds the lock, so that close() cannot free the number of the descriptor for
-    another file in the middle of one.
+    Its calls do not block. Each holds the lock, so that close() cannot free the descriptor's number for
+    another file during a call.
     """
 
     def __init__(self, gated: bool) -> None:
@@ -39,7 +39,7 @@ class EvtchnDevice:
         return result
 
     def take(self) -> int:
-        """One port at a time: what the kernel still holds keeps the descriptor readable."""
+        """One port at a time: further ones in the kernel keep the descriptor readable."""
         try:
             with self._lock:
                 port = self._file.read(_PORT_SIZE)

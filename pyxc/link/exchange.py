@@ -11,13 +11,13 @@ from pyxc._core import Arena, Pool
 from pyxc.link import Link
 
 Placement = tuple[int, bytes | int]
-"""Where in the structure a handle stands, and the buffer it is for: its contents, or how many zero bytes."""
+"""The position of a handle in the structure, and its buffer: the contents, or a number of zero bytes."""
 
 Exchange = Callable[..., tuple[int, bytes, Sequence[bytes]]]
 
 
 def exchanger(link: Link) -> Exchange:
-    """The way to exchange bytes through a link: the device's own, for speed, or exchange()."""
+    """The function that exchanges bytes through a link: the device's own, for speed, or exchange()."""
     return partial(exchange, link) if link.direct is None else link.direct.exchange
 
 
@@ -29,10 +29,10 @@ def exchange(
     before: int = -1,
     after: int = -1,
 ) -> tuple[int, bytes, Sequence[bytes]]:
-    """Lay a structure and its buffers into one arena, call, and copy everything out.
+    """Copy a structure and its buffers into one arena, call, and copy everything out.
 
-    The hypercall's arguments are `before`, the structure's address and `after`; those that are -1 are left
-    out. Returns the result (or -errno), the structure and the buffers. ValueError for a negative size.
+    The hypercall's arguments are `before`, the structure's address and `after`; arguments of -1 are omitted.
+    Returns the result (or -errno), the structure and the buffers. ValueError for a negative size.
     """
 
     def call(arena: Arena) -> int:
@@ -44,7 +44,7 @@ def exchange(
 def exchange_by_value(
     link: Link, op: int, request: bytes, buffers: tuple[Placement, ...], before: int
 ) -> tuple[int, bytes, Sequence[bytes]]:
-    """The same for a structure of u64 words that are the hypercall's arguments themselves."""
+    """The same for a structure of u64 words that are themselves the hypercall's arguments."""
 
     def call(arena: Arena) -> int:
         words = (bytes(arena.view[at : at + 8]) for at in range(0, len(request), 8))
@@ -82,7 +82,7 @@ def _in_arena(
 def exchange_buffers(
     pool: Pool, byteorder: str, buffers: Sequence[bytes], issue: Callable[[int, int], int]
 ) -> tuple[int, list[bytes]]:
-    """The same for a call on a list of buffers: issue(how many, where the list of addresses and sizes is)."""
+    """The same for a call on a list of buffers: issue(count, address of the list of addresses and sizes)."""
     entry = struct.Struct("<QQ" if byteorder == "little" else ">QQ")
     places = []
     total = _next(0, entry.size * len(buffers))
@@ -102,5 +102,5 @@ def exchange_buffers(
 
 
 def _next(start: int, size: int) -> int:
-    """Where the next thing in the arena begins: each has cache lines of its own."""
+    """The offset of the next item in the arena: items do not share cache lines."""
     return (start + size + 63) & ~63

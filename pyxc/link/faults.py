@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Makes a link fail on purpose, for tests of programs that must live with failures."""
+"""A link with injected failures, for tests of programs that must handle them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _COMMAND_INSIDE = {family.hypercall for family in (DOM0_OP, DOMCTL, SYSCTL, XSM_
 
 
 Act = Callable[[], object]
-"""What happens just before or after a call."""
+"""An action just before or after a call."""
 
 
 class _Fault(NamedTuple):
-    """What befalls one call: something happens before or after it, and it fails where `errno` is not 0."""
+    """A fault of one call: actions before and after it, and its failure if `errno` is not 0."""
 
     errno: int
     act: Act | None = None
@@ -38,9 +38,9 @@ class _Awaited(NamedTuple):
 
 
 class FaultLink(LinkWrapper):
-    """A link that lets chosen calls fail before they reach the hypervisor, or something happen before them.
+    """A link that makes chosen calls fail before they reach the hypervisor, or runs actions around them.
 
-    Of one thread.
+    Threads: one at a time.
     """
 
     def __init__(self, inner: Link) -> None:
@@ -50,33 +50,33 @@ class FaultLink(LinkWrapper):
         self._calls = 0
 
     def fail(self, what: Operation | int, errno: int, times: int = 1) -> None:
-        """The next `times` calls of an operation, or of a hypercall number, fail with an errno.
+        """Make the next `times` calls of an operation, or of a hypercall number, fail with an errno.
 
-        Operations of which many go out at once, in a multicall, fail only all together, by its number.
+        Operations in a multicall can only fail together, by the number of the multicall.
         """
         self._await(what, _Fault(errno), times)
 
     def before(self, what: Operation | int, act: Act) -> None:
-        """Just before the next call of an operation, or of a hypercall number, something happens."""
+        """Run an action just before the next call of an operation, or of a hypercall number."""
         self._await(what, _Fault(0, act))
 
     def after(self, what: Operation | int, act: Act) -> None:
-        """Just after the next call of an operation something happens; what it raises takes the result away.
+        """Run an action just after the next call of an operation; if it raises, the result is lost.
 
-        As Ctrl-C does: the kernel delivers a signal when the hypercall has been done.
+        Ctrl-C does the same: the kernel delivers a signal when the hypercall is done.
         """
         self._await(what, _Fault(0, after=act))
 
     def fail_call(self, position: int, errno: int) -> None:
-        """Of the hypercalls that follow, whatever they ask, the one at a position (from 0) fails."""
+        """Make the hypercall at a position (from 0) among the following ones fail."""
         self._positions[self._calls + position] = _Fault(errno)
 
     def before_call(self, position: int, act: Act) -> None:
-        """Just before the one at a position something happens."""
+        """Run an action just before the hypercall at a position."""
         self._positions[self._calls + position] = _Fault(0, act)
 
     def after_call(self, position: int, act: Act) -> None:
-        """Just after the one at a position something happens."""
+        """Run an action just after the hypercall at a position."""
         self._positions[self._calls + position] = _Fault(0, after=act)
 
     def _await(self, what: Operation | int, fault: _Fault, times: int = 1) -> None:
@@ -88,7 +88,7 @@ class FaultLink(LinkWrapper):
 
     @property
     def pending(self) -> int:
-        """Faults that did not happen yet."""
+        """The number of faults that have not happened yet."""
         return len(self._awaited) + len(self._positions)
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
@@ -111,7 +111,7 @@ class FaultLink(LinkWrapper):
         return result
 
     def _due(self, op: int, command: int | None) -> list[_Fault]:
-        """What is to befall a call: at most one thing."""
+        """The fault of a call, if any."""
         for awaited in self._awaited:
             if awaited.hypercall == op and awaited.command in (None, command):
                 self._awaited.remove(awaited)
@@ -129,12 +129,12 @@ class FaultLink(LinkWrapper):
 
 
 def _first_failure(faults: list[_Fault]) -> int:
-    """Let what comes before a call happen; the negative errno with which it is to fail, 0 when it is not."""
+    """Run the actions before a call; returns the negative errno of its failure, or 0."""
     return next((number for number in [fault.happen() for fault in faults] if number), 0)
 
 
 def _end(faults: list[_Fault]) -> None:
-    """Let what comes after a call happen."""
+    """Run the actions after a call."""
     for fault in faults:
         if fault.after is not None:
             fault.after()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Linux's grant devices: pages of others (linux/xen/gntdev.h), and pages for others (gntalloc.h).
+"""Linux's grant devices: mapping granted pages (linux/xen/gntdev.h), and granting pages (gntalloc.h).
 
-Each mapping has a device of its own, closed as soon as it is mapped: the mapping keeps it open, and when it
-goes, so do the grants.
+Each mapping has its own device, whose descriptor is closed after mmap: the mapping keeps it open, and
+unmapping ends the grants.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WRITABLE = 1
 
 
 def map_grants(privcmd: Privcmd, domid: int, refs: array[int], writable: bool) -> ForeignMap:
-    """EINVAL when the domain does not lend one of them, or not to be written."""
+    """EINVAL if the domain does not grant one of them, or only for reading."""
     grants = b"".join([struct.pack("=II", domid, ref) for ref in refs])
     request = bytearray(struct.pack("=IIQ", len(refs), 0, 0) + grants)
     with open_device("gntdev") as device:
@@ -32,9 +32,9 @@ def map_grants(privcmd: Privcmd, domid: int, refs: array[int], writable: bool) -
 
 
 def lend_pages(privcmd: Privcmd, domid: int, count: int, writable: bool) -> tuple[list[int], ForeignMap]:
-    """The pages are zero, and may be written here, whatever the other one may do.
+    """The pages are zero, and writable here, independent of the other domain's access.
 
-    The kernel reads its whole structure, which is padded behind one reference.
+    The kernel reads its whole structure, which has padding after one reference.
     """
     flags = _WRITABLE if writable else 0
     request = bytearray(struct.pack("=HHIQ", domid, flags, count, 0) + bytes(4 * count + _PADDING))
@@ -51,6 +51,6 @@ def _ask(device: FileIO, name: str, request: bytearray, gated: bool) -> None:
 
 
 def _index(request: bytearray) -> int:
-    """Where the device put them: the offset for mmap."""
+    """The offset for mmap."""
     index: int = struct.unpack_from("=Q", request, _INDEX_AT)[0]
     return index

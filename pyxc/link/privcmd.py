@@ -24,10 +24,11 @@ CAPABILITIES = "/proc/xen/capabilities"
 
 
 class PrivcmdLink:
-    """Hypercalls through /dev/xen/privcmd or /proc/xen/privcmd. Threads: one link may be used by many.
+    """Hypercalls through /dev/xen/privcmd or /proc/xen/privcmd. Threads: safe to share; in a
+    child after fork it refuses.
 
-    `gate`: "auto" lets a 32-bit process on a 64-bit kernel enter the kernel as 64-bit code where that is
-    needed, "never" forbids it (a seccomp filter that pins the architecture kills a process that does it).
+    `gate`: "auto" lets a 32-bit process on a 64-bit kernel enter the kernel as 64-bit code if necessary,
+    "never" forbids it (a seccomp filter that restricts the architecture kills a process that does so).
     """
 
     byteorder = sys.byteorder
@@ -56,7 +57,7 @@ class PrivcmdLink:
         return self._device.maps
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
-        """The buffers lie in ordinary memory: the kernel pins it, which it cannot do with its own."""
+        """The buffers are in ordinary memory: the kernel pins it, which it cannot do with its own."""
 
         def issue(count: int, address: int) -> int:
             structure = bytearray(struct.pack("=HHIQ", domid, count, 0, address))

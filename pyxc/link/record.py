@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Records what goes through a link, in a form that can be replayed on any machine.
+"""Records the calls of a link, in a form that can be replayed on any machine.
 
 A recording is a file of JSON lines: a header, then one line for each call in order. Bytes are zlib-compressed
-base64. Addresses mean nothing elsewhere: an argument that points into an arena is written ["@", offset], and
-the words of the arena that do so are offsets too, their positions listed under "handles". Devices that are
-opened are numbered in their order.
+base64. Addresses are meaningless elsewhere: an argument that points into an arena is written as ["@",
+offset], and words of the arena that do so are offsets, too, with their positions listed under "handles".
+Opened devices are numbered in order.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ D = TypeVar("D", EventDevice, Channel)
 
 
 BEGINNING = b'{"format":'
-"""What a recording begins with."""
+"""The first bytes of a recording."""
 
 
 class RecordLink(LinkWrapper):
-    """A link that writes down everything. Of one thread: the recording is a sequence.
+    """A link that records everything. Threads: one at a time.
 
-    What cannot be written does not concern the program, which gets the result of each call. `failure` is the
-    first error; nothing is written after it, for the recording would have a hole.
+    An error of the recording does not affect the program, which gets the result of each call. `failure` is
+    the first error; nothing is written after it, because the recording would have a gap.
     """
 
     def __init__(self, inner: Link, stream: TextIO) -> None:
@@ -97,7 +97,7 @@ class RecordLink(LinkWrapper):
         return mapped
 
     def lend_pages(self, domid: int, count: int, writable: bool = False) -> tuple[list[int], ForeignMap]:
-        """What the other domain does to these pages is not recorded."""
+        """Changes of these pages by the other domain are not recorded."""
         asked = {"lend_pages": [domid, count], "writable": writable}
         with _failures(self._write, asked):
             refs, pages = super().lend_pages(domid, count, writable)
@@ -119,7 +119,7 @@ class RecordLink(LinkWrapper):
         return _RecordedStore(inner, write)
 
     def _opened(self, kind: str, open_it: Callable[[], D]) -> tuple[D, Write]:
-        """A device, and what writes lines about it."""
+        """A device, and the function that writes lines about it."""
         with _failures(self._write, {"open": kind}):
             device = open_it()
         with _closed_unless_recorded(device):
@@ -146,7 +146,7 @@ class RecordLink(LinkWrapper):
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """What goes wrong here is the recording's trouble alone."""
+        """Keep an error of the recording away from the program."""
         try:
             yield
         except OSError as error:
@@ -203,7 +203,7 @@ class _RecordedEvents:
 
 @contextmanager
 def _failures(write: Write, asked: dict[str, Any]) -> Iterator[None]:
-    """Write down an OSError as the answer. That nothing has come yet, or can be taken, is none."""
+    """Record an OSError as the result, except that of a call that would block."""
     try:
         yield
     except BlockingIOError:
@@ -215,7 +215,7 @@ def _failures(write: Write, asked: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _closed_unless_recorded(opened: ForeignMap | EventDevice | Channel) -> Iterator[None]:
-    """What was opened goes to nobody when the line about it cannot be written."""
+    """Close an opened object if the line about it cannot be written."""
     try:
         yield
     except BaseException:

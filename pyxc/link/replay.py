@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Plays a recording back: answers each call with what a real hypervisor once said to the very same bytes."""
+"""Replays a recording: each call gets the result that a real hypervisor returned for the same bytes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _STORE_MOST = 1 << 20
 
 
 class ReplayLink:
-    """A link whose hypervisor is a recording, which must be asked the same things in the same order.
+    """A link whose hypervisor is a recording: the program must make the same calls in the same order.
 
-    Of one thread. ReplayError says what was recorded and what was asked. ValueError for what is not a
-    recording.
+    ReplayError shows the recorded and the actual call. ValueError for a file that is not a recording.
+    Threads: one at a time.
     """
 
     gated = False
@@ -136,7 +136,7 @@ class ReplayLink:
             return whole(line["time"], 64)
 
     def close(self) -> None:
-        """All or none: one that a memoryview holds comes first, and raises BufferError."""
+        """All or none: a mapping that a memoryview holds is closed first, and raises BufferError."""
         for mapped in sorted(self.maps, key=lambda mapped: mapped.exports, reverse=True):
             mapped.close()
         self.pool.close()
@@ -156,7 +156,7 @@ class _Device:
 
 
 class _ReplayedStore(_Device):
-    """A connection to xenstored: what was sent, and what came back when."""
+    """A connection to xenstored: the sent data, and the received data with its position."""
 
     def send(self, data: bytes) -> int:
         line = self._tape.answer({"device": self._device})
@@ -177,7 +177,7 @@ class _ReplayedStore(_Device):
 
 
 class _ReplayedEvents(_Device):
-    """An event channel device: what was asked of it, and what fired when."""
+    """An event channel device: its requests, and its events with their positions."""
 
     def request(self, name: str, *numbers: int) -> int:
         line = self._tape.answer({"device": self._device, "request": [name, *numbers]})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory as it stands in a recording: without addresses, packed."""
+"""Memory in a recording: without addresses, packed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyxc._core import Arena, Pool
 
 
 class Snapshot:
-    """The arena that a call's arguments point into, as text without addresses; empty where there is none.
+    """The arena of a call's arguments, as text without addresses; empty if there is none.
 
     Its words are in the hypervisor's byte order.
     """
@@ -34,7 +34,7 @@ class Snapshot:
         return ["@", argument - self.address] if 0 <= argument - self.address < self.size else argument
 
     def read(self) -> dict[str, Any]:
-        """Contents up to the last byte that is not zero, and where handles stand in it."""
+        """The contents up to the last byte that is not zero, and the positions of handles."""
         words = self._in_order(array("Q", bytes(self._view)))
         handles = [position for position, word in enumerate(words) if 0 <= word - self.address < self.size]
         for position in handles:
@@ -42,7 +42,7 @@ class Snapshot:
         return {"bytes": packed(self._in_order(words).tobytes().rstrip(b"\0")), "handles": handles}
 
     def write(self, content: dict[str, Any]) -> None:
-        """Make the arena what a recording says."""
+        """Write the contents from a recording to the arena."""
         data = unpacked(content["bytes"], self.size)
         words = self._in_order(array("Q", data.ljust(self.size, b"\0")))
         for position in content["handles"]:
@@ -50,7 +50,7 @@ class Snapshot:
         self._view[:] = self._in_order(words).tobytes()
 
     def _in_order(self, words: array[int]) -> array[int]:
-        """From the hypervisor's byte order to this machine's or back, in place."""
+        """Convert between the hypervisor's byte order and this machine's, in place."""
         if self._swapped:
             words.byteswap()
         return words
@@ -61,7 +61,7 @@ def packed(data: bytes) -> str:
 
 
 def unpacked(text: str, most: int) -> bytes:
-    """At most so many bytes; ValueError for more, and for what is not packed."""
+    """Unpack at most `most` bytes; ValueError for more, and for malformed text."""
     if not text:
         return b""
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The lines of a recording, in their order."""
+"""The lines of a recording, in order."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pyxc.errors import Error
 
 FORMAT = 1
 LINE_MOST = 1 << 26
-"""Characters in a line: some 45 MiB of what a hypervisor or a guest said, if it cannot be compressed."""
+"""The most characters in a line: about 45 MiB of incompressible data."""
 
 
 class ReplayError(Error, AssertionError):
-    """The program asked something else than was recorded, or the recording is damaged."""
+    """The program made a different call than the recorded one, or the recording is damaged."""
 
 
 class Tape:
-    """What was recorded, in turn. `header` is the first line. ValueError for what is not a recording.
+    """The recorded lines, in order. `header` is the first line. ValueError if it is not a recording.
 
-    Descriptors of its devices are readable while the next line is something that comes from the device.
+    The descriptor of a device is readable while the next line is data from that device.
     """
 
     def __init__(self, lines: Iterable[str], target: str) -> None:
@@ -50,7 +50,7 @@ class Tape:
         return header
 
     def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """The next line, which must hold what is asked, with its answer."""
+        """The next line, which must be for this call, with its result."""
         if self._ahead is None:
             raise ReplayError(f"the recording has ended, but the program asks {asked}")
         line = self._take()
@@ -60,7 +60,7 @@ class Tape:
         return line
 
     def another(self, recorded: object, asked: object) -> ReplayError:
-        """The error for a line that is not the answer to what is asked."""
+        """The error for a line that is for a different call."""
         return ReplayError(
             f"line {self._number} of the recording is for a different call: replay it with the same "
             f"program and the same version of pyxc\nrecorded: {recorded}\nasked:    {asked}"
@@ -75,14 +75,14 @@ class Tape:
 
     @contextmanager
     def understood(self) -> Iterator[None]:
-        """Recordings come from strangers, too: nonsense in the current line is a ReplayError."""
+        """Recordings may be malicious: malformed data in the current line is a ReplayError."""
         try:
             yield
         except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ReplayError(f"line {self._number} of the recording is damaged") from error
 
     def open_device(self, kind: str, error: type[OSError] = OSError) -> int:
-        """The number of a device that was opened, which its lines have; `error` where that failed."""
+        """The number of an opened device, which its lines have; `error` if opening it failed."""
         self.check(self.answer({"open": kind}), error)
         descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._devices += 1
@@ -91,20 +91,20 @@ class Tape:
         return self._devices
 
     def check(self, line: dict[str, Any], error: type[OSError] = OSError) -> None:
-        """Raise the error that a line may tell of."""
+        """Raise the error in a line, if any."""
         if "errno" in line:
             with self.understood():
                 number = whole(line["errno"])
             raise error(number, line.get("error") or os.strerror(number))
 
     def fileno(self, device: int) -> int:
-        """To be polled. ValueError once the device is closed."""
+        """A descriptor to poll. ValueError after the device is closed."""
         if device not in self._descriptors:
             raise ValueError(f"device {device} of the recording is closed")
         return self._descriptors[device]
 
     def ready(self, device: int) -> bool:
-        """Whether the next line is something that comes from a device."""
+        """Whether the next line is data from a device."""
         try:
             line = _parsed(self._ahead)
         except (ValueError, RecursionError):
@@ -125,7 +125,7 @@ class Tape:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Also the file that the lines come from."""
+        """Close also the file of the lines."""
         for device in list(self._descriptors):
             self.close_device(device)
         self._ahead = None
@@ -135,7 +135,7 @@ class Tape:
 
 
 def whole(value: Any, bits: int = 32) -> int:
-    """A result as it travels, an int of 32 bits unless told. ValueError for anything else."""
+    """A result: an int, by default of 32 bits. ValueError for anything else."""
     if type(value) is not int or not -(1 << bits - 1) <= value < 1 << bits - 1:
         raise ValueError(f"{value!r} is not a result")
     return value

@@ -12,7 +12,7 @@ from pyxc.store.channel import Channel
 
 
 class LinkWrapper:
-    """Passes everything on; what a wrapper is for, it does in the methods that it overrides."""
+    """Passes every call on; subclasses override methods."""
 
     direct: Direct | None = None
 

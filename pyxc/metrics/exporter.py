@@ -56,7 +56,7 @@ FAMILIES = (ABOUT, *HOST, *DOMAIN, *OWN)
 
 
 class Exporter:
-    """Metrics of an open hypervisor. Threads: may be shared; scrapes wait for each other.
+    """Metrics of an open hypervisor. Scrapes wait for each other. Threads: safe to share.
 
     Open the hypervisor with `readonly=True`: nothing that is measured changes anything. A scrape for which
     Xen cannot be asked is counted, and has the exporter's own metrics alone. With `steal` it has runstates of

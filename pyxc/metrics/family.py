@@ -15,7 +15,7 @@ Value = int | float | bool | None
 NS = 1e-9
 KB = 1024
 LABEL_MOST = 256
-"""Characters of a label's value: names of domains are what somebody wrote into xenstore."""
+"""The most characters of a label's value: names of domains come from xenstore, from any toolstack."""
 
 
 class Facts(NamedTuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sockets that a server of metrics listens on: of its own, or handed over by systemd."""
+"""Listening sockets of a metrics server: its own, or passed by systemd."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def on_loopback(address: str, port: int) -> socket.socket:
 
 
 def on_path(path: str) -> socket.socket:
-    """Listen on a Unix socket that its owner and group may use. One that nobody listens on is replaced.
+    """Listen on a Unix socket for its owner and group. A socket without a listener is replaced.
 
-    FileExistsError for one that is in use, and for what is no socket; OSError.
+    FileExistsError if it is in use, or is not a socket; OSError.
     """
     _remove_dead(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -8,7 +8,7 @@ import pwd
 
 
 def drop_root(user: str) -> None:
-    """Become a user for good, with its group alone: nothing that needs root can be opened any more.
+    """Permanently become a user, with only its group: afterwards nothing that needs root can be opened.
 
     What is open stays. Nothing happens in a process that is not root's. ValueError for a user that is not
     known; OSError.
@@ -18,7 +18,7 @@ def drop_root(user: str) -> None:
     try:
         entry = pwd.getpwnam(user)
     except KeyError as error:
-        raise ValueError(f"there is no user {user!r} on this host") from error
+        raise ValueError(f"this host has no user {user!r}") from error
     os.setgroups([])
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)

@@ -57,11 +57,11 @@ class MetricsServer(ThreadingMixIn, BaseServer):
             self._places.release()
 
     def shutdown_request(self, request: Any) -> None:
-        """End a connection, whatever the client did meanwhile."""
+        """End a connection, whatever its state."""
         request.close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no error of the server."""
+        """A client that disconnects is not an error of the server."""
 
     def server_close(self) -> None:
         self.socket.close()

@@ -21,7 +21,7 @@ _TICK = (1).to_bytes(8, sys.byteorder)
 class SimEvtchn:
     """One open device. Its descriptor is an eventfd, readable while ports that fired are not taken.
 
-    As in Linux, a port that has fired is masked until it is unmasked, and what rings it meanwhile is kept.
+    As in Linux, a port that has fired is masked until unmask(), and events meanwhile are kept.
     """
 
     def __init__(self, xen: Host) -> None:

@@ -25,7 +25,7 @@ _TICK_NS = 10_000
 
 
 class Hypervisor(Host):
-    """A whole simulated host: 2 pcpus, dom0 and three guests. Threads: may be shared.
+    """A whole simulated host: 2 pcpus, dom0 and three guests. Threads: safe to share.
 
     Its attributes are the truth that tests compare with. `clock_ns` advances by a fixed step with every
     hypercall, so that two runs of one program give equal results; `wallclock_ns` is what it was at the boot.
@@ -49,7 +49,7 @@ class Hypervisor(Host):
             inhabitants.start_guests(self, self.store)
 
     def connect(self, target: str = "sim:") -> SimLink:
-        """A new link to this hypervisor, with memory of its own."""
+        """A new link to this hypervisor, with its own memory."""
         return SimLink(self, self.hypercall, self.store if self.store_runs else None, target)
 
     def hypercall(self, memory: ClientMemory, number: int, arguments: tuple[int, ...]) -> int:
@@ -117,7 +117,7 @@ class Hypervisor(Host):
             lifecycle.shut_down(self, domain, reason)
 
     def kill(self, domain: Domain) -> None:
-        """End a domain. It stays, dying, as long as somebody maps its memory."""
+        """Destroy a domain. It remains, dying, while its memory is mapped."""
         with self.lock:
             lifecycle.kill(self, domain)
 

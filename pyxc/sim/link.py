@@ -37,7 +37,7 @@ _LAST_FRAME = (1 << 40) - 2
 
 
 class SimLink:
-    """One client's link to a Hypervisor. Threads: may be used by many.
+    """One client's link to a Hypervisor. Threads: safe to share; in a child after fork it refuses.
 
     `hypervisor` is the simulated host itself.
     """
@@ -105,7 +105,7 @@ class SimLink:
         """Each frame that cannot be mapped gets its errno, as Xen gives it.
 
         ESRCH: no such domain, or oneself by one's own id. EINVAL: no such gfn, or no frame number at all.
-        EPERM: a machine frame beyond memory. EBUSY: a frame of somebody else, or a page table to be written.
+        EPERM: a machine frame beyond memory. EBUSY: a frame of another domain, or writing to a page table.
         """
         self._check(domid)
         if not frames:
@@ -177,7 +177,7 @@ class SimLink:
             return self._map(domid, frames, [0] * count, writable)
 
     def resource_size(self, domid: int, kind: int, ident: int) -> int:
-        """Frames of a resource; before Xen 4.15 the hypervisor told only how many it maps at once (32)."""
+        """Frames of a resource; before Xen 4.15 the hypervisor reports only how many it maps at once (32)."""
         self._check_resources(domid)
         if not self.hypervisor.profile.since(4, 15):
             return 32

@@ -35,7 +35,7 @@ _80_GIB = 80 << 18
 
 
 class Profile(NamedTuple):
-    """One release as somebody built it, and the host that it runs on."""
+    """One build of a release, and the host that it runs on."""
 
     xen: Release
     extraversion: str
@@ -54,7 +54,7 @@ class Profile(NamedTuple):
     frames: int = _2_GIB
     """Of the host, 4096 bytes each."""
     large_guest_pages: int = 0
-    """What a fourth guest has; 0: there is none."""
+    """The pages of a fourth guest; 0: there is none."""
     xsm: bool = False
     """Whether it was built with FLASK, performance counters, and the schedulers RTDS and null."""
     pci: tuple[int, ...] = ()

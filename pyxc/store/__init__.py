@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""xenstore: the tree of nodes by which toolstack, guests and drivers of a Xen host talk with each other.
+"""xenstore: the tree of nodes through which toolstack, guests and drivers of a Xen host communicate.
 
-`xen.store` of an open hypervisor, or StoreClient() alone, which needs no hypervisor: it works in guests, too.
-It speaks the protocol itself (docs/misc/xenstore.txt of Xen). The pyxs library does so as well, but it is not
-in Debian, had its last release in 2019, and cannot list more names than one message holds.
+Use `xen.store` of an open hypervisor, or StoreClient() without a hypervisor, which also works in guests. This
+package implements the protocol itself (Xen's docs/misc/xenstore.txt). The pyxs library does so, too, but it
+is not in Debian, had its last release in 2019, and cannot list more names than fit in one message.
 
-wire: messages, paths, permissions, without I/O. channel: the way to the daemon. connection: requests and
-answers. client, nodes, transaction, watch: what programs use. names: what domains are called.
+wire: messages, paths, permissions, without I/O. channel: the connection to the daemon. connection: requests
+and replies. client, nodes, transaction, watch: the public API. names: names of domains.
 """
 
 from __future__ import annotations

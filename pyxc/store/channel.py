@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The way to xenstored: its socket in dom0, the kernel's xenbus device in a guest."""
+"""The connection to xenstored: its socket in dom0, the kernel's xenbus device in a guest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pyxc.errors import StoreError
 from pyxc.store.wire import HEADER_SIZE, PAYLOAD_MOST
 
-if TYPE_CHECKING:  # the module is imported where it is needed: it takes long
+if TYPE_CHECKING:  # the module is imported on first use: it is slow to import
     import socket
 
 SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
@@ -26,30 +26,30 @@ _CREDENTIALS = struct.Struct("iII")
 
 
 class Channel(Protocol):
-    """Bytes to a xenstored and back. None of its methods waits."""
+    """Bytes to and from a xenstored. None of its methods blocks."""
 
     def fileno(self) -> int:
-        """To be polled: readable when something has come."""
+        """A descriptor to poll: readable when there is data."""
 
     def send(self, data: bytes) -> int:
-        """How many bytes were taken. BlockingIOError when none can be at the moment; OSError at the end."""
+        """Send data; returns the number of bytes accepted. BlockingIOError if none; OSError at the end."""
 
     def receive(self) -> bytes:
-        """What has come, b"" at the end. BlockingIOError when nothing has."""
+        """The received data, b"" at the end. BlockingIOError if there is none."""
 
     def close(self) -> None:
         """May be called again."""
 
 
 class FileChannel:
-    """xenstored's socket, or another file that takes the bytes of messages."""
+    """xenstored's socket, or another file that accepts messages."""
 
     payload_most = PAYLOAD_MOST
-    """Bytes of a payload that it takes."""
+    """The most bytes of a payload."""
 
     def __init__(self, file: socket.socket | io.FileIO) -> None:
         self._file = file
-        # C alone, so that a signal handler that raises comes before or after, not in between.
+        # Only C, so that a signal handler that raises runs before or after, not in between.
         self.send = partial(os.write, file.fileno())
         self.receive = partial(os.read, file.fileno(), _MOST)
 
@@ -57,9 +57,9 @@ class FileChannel:
         return self._file.fileno()
 
     def cut(self) -> None:
-        """End it, while others may be using it: they find that nothing comes any more.
+        """End it while others may be using it: they find the end of the data.
 
-        Its descriptor leads nowhere then; to close it would free the number for another file.
+        Its descriptor becomes /dev/null; closing it would free the number for another file.
         """
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -72,17 +72,18 @@ class FileChannel:
 
 
 class DeviceChannel(FileChannel):
-    """Linux's xenbus device: it takes 4096 bytes in all, and refuses a request by the errno of the write."""
+    """Linux's xenbus device: a message has at most 4096 bytes, and write() fails for a refused request."""
 
     payload_most = PAYLOAD_MOST - HEADER_SIZE
 
 
 def connect() -> FileChannel:
-    """To the xenstored of this host: XENSTORED_PATH of the environment, else the first that is there.
+    """Connect to the xenstored of this host: the environment variable XENSTORED_PATH, else the first that
+    exists.
 
-    Root uses only root's: a socket or device that another user owns, or serves, is refused, since the names
-    in xenstore decide which domain is meant. StoreError: ENODEV where there is none, EPERM without
-    permission, EACCES for another user's.
+    Root uses only root's xenstored: a socket or device that another user owns or serves is refused, because
+    names in xenstore select domains. StoreError: ENODEV if there is none, EPERM without permission, EACCES
+    for another user's.
     """
     chosen = os.environ.get("XENSTORED_PATH")
     forbidden = ""
@@ -99,7 +100,7 @@ def connect() -> FileChannel:
             continue
     if forbidden:
         raise StoreError(errno.EPERM, f"no permission to use xenstore ({forbidden})")
-    where = f"at {chosen}" if chosen else "neither xenstored's socket nor the xenbus device is there"
+    where = f"at {chosen}" if chosen else "neither xenstored's socket nor the xenbus device exists"
     raise StoreError(errno.ENODEV, f"no xenstore: {where}")
 
 
@@ -135,7 +136,7 @@ def _open_device(path: str) -> io.FileIO:
 
 
 def _check_owner(path: str, uid: int, what: str) -> None:
-    """StoreError (EACCES) where root would listen to another user."""
+    """StoreError (EACCES) if root would use another user's xenstored."""
     if os.geteuid() == 0 and uid != 0:
         raise StoreError(
             errno.EACCES, f"{path} {what} user {uid}: root uses only a xenstored that runs as root"

@@ -22,25 +22,34 @@ _DIGITS_MOST = 10
 
 
 class StoreClient(Session):
-    """xenstore, through a connection of its own that is made when it is first needed.
+    """xenstore, through a separate connection that is opened on first use.
 
-    `with StoreClient() as store:` is the xenstore of this host; a Xen handle has one in `xen.store`. Each
-    request ends within `timeout` seconds, since in a dom0 without xenstored the kernel's device takes
-    requests and never answers. A connection that failed stays so: open another client.
+    `with StoreClient() as store:` is the xenstore of this host; a Xen handle has a client in `xen.store`.
+    Each request ends within `timeout` seconds, because in a dom0 without xenstored the kernel's device
+    accepts requests and never replies. A failed connection does not recover: open another client. Requests of
+    several threads do not wait for each other. Threads: safe to share; in a child after fork it refuses.
 
-    Threads: one may be used by many; requests do not wait for each other. After a fork only the parent may
-    use it.
+    Example:
+
+    >>> store = xen.store
+    >>> store.write("/tool/backup/last", "2026-11-25")
+    >>> store.read("/tool/backup/last"), store.list("/tool/backup"), store.read("/tool/nothing")
+    (b'2026-11-25', ['last'], None)
     """
 
     def transact(self, change: Callable[[Transaction], T]) -> T:
-        """Call `change` with a transaction and commit it; call it again when another change came first.
+        """Call `change` with a transaction and commit it; call it again after a conflict with another change.
 
-        Returns what the last call did. What `change` raises aborts the transaction. StoreError EAGAIN when a
-        hundred commits in a row came too late.
+        Returns the result of the last call. An exception in `change` aborts the transaction. StoreError
+        EAGAIN after a hundred conflicts in a row.
+
+        Example:
 
         >>> def count(tx):
         ...     tx.write("/tool/runs", str(int(tx.read("/tool/runs") or 0) + 1))
-        >>> store.transact(count)
+        >>> xen.store.transact(count)
+        >>> xen.store.read("/tool/runs")
+        b'1'
         """
         for _ in range(_COMMITS):
             transaction = self.begin()
@@ -55,11 +64,21 @@ class StoreClient(Session):
         raise StoreError(errno.EAGAIN, f"other changes conflicted {_COMMITS} times", "transaction_end")
 
     def begin(self) -> Transaction:
-        """A transaction to be committed or aborted by hand; transact() does that, and repeats."""
+        """Begin a transaction that you commit or abort; transact() does so itself, and repeats."""
         return Transaction.begin(self)
 
     def watch(self, *paths: str, depth: int | None = None) -> Watch:
-        """Watch paths, or @introduceDomain and @releaseDomain; see Watch, and Watch.add() for `depth`."""
+        """Watch paths, or @introduceDomain and @releaseDomain; see Watch, and Watch.add() for `depth`.
+
+        Example:
+
+        >>> with xen.store.watch("/local/domain/1/control") as watch:
+        ...     watch.get().path
+        ...     xen.store.write("/local/domain/1/control/test", "1")
+        ...     watch.get(timeout=5).path
+        '/local/domain/1/control'
+        '/local/domain/1/control/test'
+        """
         made = Watch(self, self.free_connection())
         try:
             for path in paths:
@@ -70,7 +89,7 @@ class StoreClient(Session):
         return made
 
     def introduce(self, domid: int, frame: int, port: int) -> None:
-        """Let a domain use xenstore: over its frame (gfn) of ring and its unbound event channel port."""
+        """Let a domain use xenstore, over the ring in one of its frames (gfn) and an unbound port."""
         arguments.natural("frame", frame, 2**63 - 1)
         arguments.natural("port", port, 2**31 - 1)
         self.request(Kind.INTRODUCE, None, *numbers(arguments.domid(domid), frame, port))
@@ -80,15 +99,15 @@ class StoreClient(Session):
         self.request(Kind.RELEASE, None, *numbers(arguments.domid(domid)))
 
     def resume(self, domid: int) -> None:
-        """Let @releaseDomain fire anew when a domain that was shut down and resumed shuts down again."""
+        """Let @releaseDomain fire again when a resumed domain shuts down again."""
         self.request(Kind.RESUME, None, *numbers(arguments.domid(domid)))
 
     def set_target(self, domid: int, target: int) -> None:
-        """Give a domain, such as a device model's, the rights that another one has."""
+        """Give a domain, such as a device model's, the rights of another one."""
         self.request(Kind.SET_TARGET, None, *numbers(arguments.domid(domid), arguments.domid(target)))
 
     def features(self, domid: int | None = None) -> StoreFeature:
-        """What xenstored can do for this connection, or lets a domain do (GET_FEATURE).
+        """The features of xenstored, for this connection or for a domain (GET_FEATURE).
 
         StoreError ENOSYS before Xen 4.22; ENOENT: no such domain.
         """
@@ -96,14 +115,14 @@ class StoreClient(Session):
         return StoreFeature(self._number(Kind.GET_FEATURE, *words))
 
     def set_features(self, domid: int, features: StoreFeature | int) -> None:
-        """What a domain that is not introduced yet may use (SET_FEATURE). StoreError EBUSY after that."""
+        """Set the features of a domain before it is introduced (SET_FEATURE). StoreError EBUSY after that."""
         wanted = arguments.natural("features", features, 2**31 - 1)
         self.request(Kind.SET_FEATURE, None, *numbers(arguments.domid(domid), wanted))
 
     def quotas(self, domid: int | None = None) -> dict[str, int]:
-        """How much of each thing a domain may have, or those that come may (GET_QUOTA); 0 is without limit.
+        """The quotas of a domain, or those of new domains (GET_QUOTA); 0 means no limit.
 
-        Which there are depends on the daemon: "nodes", "watches", "transactions", "node-size" and others.
+        The names depend on the daemon: "nodes", "watches", "transactions", "node-size" and others.
         StoreError ENOSYS before Xen 4.22.
         """
         (names,) = self.strings(Kind.GET_QUOTA, most=1)
@@ -111,9 +130,9 @@ class StoreClient(Session):
         return {name: self._number(Kind.GET_QUOTA, *of, name.encode()) for name in names.split()}
 
     def set_quota(self, name: str, value: int, domid: int | None = None) -> None:
-        """Limit one thing for a domain, or for all that come (SET_QUOTA); 0 is no limit. EINVAL: unknown."""
+        """Set a quota of a domain, or of new domains (SET_QUOTA); 0 means no limit. EINVAL: unknown name."""
         if not name or not name.isascii() or not name.isprintable():
-            raise ValueError(f"{name!r} is no name of a quota")
+            raise ValueError(f"{name!r} is not the name of a quota")
         limit = arguments.natural("value", value, 2**31 - 1)
         of = [] if domid is None else numbers(arguments.domid(domid))
         self.request(Kind.SET_QUOTA, None, *of, name.encode(), *numbers(limit))
@@ -121,7 +140,7 @@ class StoreClient(Session):
     def _number(self, kind: Kind, *words: bytes) -> int:
         (text,) = self.strings(kind, *words, most=1)
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MOST):
-            raise StoreError(errno.EPROTO, f"an answer that is no number: {text[:40]!r}", kind.operation)
+            raise StoreError(errno.EPROTO, f"the reply is not a number: {text[:40]!r}", kind.operation)
         return int(text)
 
     def is_introduced(self, domid: int) -> bool:
@@ -129,7 +148,7 @@ class StoreClient(Session):
         return self.strings(Kind.IS_DOMAIN_INTRODUCED, *numbers(arguments.domid(domid)), most=1) == ["T"]
 
     def control(self, *words: str) -> str:
-        """A command to the daemon, such as control("help"); which there are depends on the daemon."""
+        """Send a command to the daemon, such as control("help"); the commands depend on the daemon."""
         answer = self.request(Kind.CONTROL, None, *(word.encode() for word in words))
         return answer.rstrip(b"\0").decode(errors="replace")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""One connection to xenstored: requests and their answers, and events to those who watch.
+"""One connection to xenstored: requests and replies, and events for watches.
 
-It has no thread of its own: of those that wait, for whatever, one reads for all.
+It starts no thread: one of the waiting threads reads for all.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ _NUMBER_MASK = 2**32 - 1
 _HALF = 2**31
 _POLL_MOST_S = 86_400.0
 _UNANSWERED_MOST = 1024
-"""Requests without an answer; more are not sent."""
+"""The most requests without a reply; more are not sent."""
 _CLOSED = "xenstored closed the connection"
 _ANSWERED_BY_THE_KERNEL = (Kind.WATCH, Kind.UNWATCH)
 
 
 class Sink(Protocol):
-    """Where the events of a token go. Called with the connection's lock held."""
+    """The receiver of a token's events. Called with the connection's lock held."""
 
     def put(self, path: str, token: str) -> None:
         """Something happened."""
 
     def end(self) -> None:
-        """Nothing will come any more."""
+        """There will be no more events."""
 
 
 class Reentered(RuntimeError):
-    """A signal handler asks for a connection that the code which it interrupted is using."""
+    """A signal handler uses a connection that the interrupted code is using."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -56,10 +56,10 @@ class Reentered(RuntimeError):
 
 
 class Request:
-    """A request and, once it has come, its answer.
+    """A request and, when it has arrived, its reply.
 
-    `undo` makes of a successful answer the request that takes its effect back; it is issued where the answer
-    comes and nobody wants it any more.
+    `undo` turns a successful reply into the request that undoes its effect; that is sent if the reply arrives
+    after the request was abandoned.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Request:
         self.number = 0
         self.answer: Message | None = None
         self.sent = False
-        """Whether any byte of it may have gone out."""
+        """Whether any byte of it may have been sent."""
         self.abandoned = False
 
     def taken_back(self) -> Request | None:
-        """The request that takes its effect back, once."""
+        """The request that undoes its effect, once."""
         undo, self.undo = self.undo, None
         return undo(self.answer) if undo is not None and self.answer is not None else None
 
@@ -89,17 +89,17 @@ class Request:
 
 
 class _Guard(threading.local):
-    """Of each thread a lock that says whether it is using the connection."""
+    """A lock for each thread that says whether it is using the connection."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
 
 class Connection:
-    """Requests, answers and events over a channel. Threads: used by many. After a fork it refuses to work.
+    """Requests, replies and events over a channel. Threads: safe to share; in a child after fork it refuses.
 
-    `answered` says whether there is anybody at the other end. A signal handler must not use it while the code
-    that it interrupted does: that raises Reentered.
+    `answered` says whether there was ever a reply. A signal handler must not use it while the interrupted
+    code does: that raises Reentered.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -126,7 +126,7 @@ class Connection:
         self._poll.register(self._wake, select.POLLIN)
         self._release = weakref.finalize(self, _release, channel, self._wake)
 
-    # Who may use it, and when.
+    # Entering and leaving.
 
     @property
     def forked(self) -> bool:
@@ -135,17 +135,17 @@ class Connection:
 
     @property
     def ended(self) -> bool:
-        """Whether it has failed: nothing comes any more, and nothing is sent."""
+        """Whether it has failed: nothing is received or sent any more."""
         return self._failure is not None
 
     @property
     def interrupted(self) -> bool:
-        """Whether this is a signal handler, or what one called, that interrupted a use of it."""
+        """Whether this code runs in a signal handler that interrupted a use of it."""
         return self._guard.lock.locked()
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """A use of it. RuntimeError after a fork, when nobody may be left to give back a lock; Reentered."""
+        """Use it. RuntimeError after a fork, when a lock may never be released; Reentered."""
         if self.forked:
             raise RuntimeError("this xenstore client was opened before a fork: open a new one in the child")
         if self.interrupted:
@@ -159,17 +159,17 @@ class Connection:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """A use of it that changes who is told of what."""
+        """Use it under the lock."""
         with self.entered(), self._lock:
             yield
 
     def when_left(self, action: Callable[[], None]) -> None:
-        """For a signal handler: end the waiting that it interrupted, and do something then."""
+        """For a signal handler: end the interrupted wait, and then do something."""
         self._when_left.append(action)
         os.eventfd_write(self._wake, 1)
 
     def check(self) -> None:
-        """Refuse what cannot work any more: StoreError (ended), ValueError (closed); with the lock held."""
+        """StoreError if it has ended, ValueError if it is closed; with the lock held."""
         if self._failure is not None:
             raise StoreError(*self._failure.args)
         if self._closed:
@@ -178,9 +178,9 @@ class Connection:
     # Requests.
 
     def ask(self, request: Request, timeout: float) -> Message:
-        """Issue a request and wait for its answer. StoreError: ETIMEDOUT, ECONNRESET, EPROTO, a refusal.
+        """Send a request and wait for its reply. StoreError: ETIMEDOUT, ECONNRESET, EPROTO, a refusal.
 
-        Whatever is raised, also by a signal handler, the request is abandoned.
+        After any exception, also of a signal handler, the request is abandoned.
         """
         deadline = time.monotonic() + timeout
         with self.entered():
@@ -198,17 +198,17 @@ class Connection:
         return request.answer
 
     def abandon(self, request: Request) -> None:
-        """Nobody wants the answer, or its effect, any more. Takes no lock: a finalizer may call it."""
+        """Drop the reply and undo the effect. Takes no lock: a finalizer may call it."""
         request.abandoned = True
         if request.answer is not None:
             self._leftovers.append(request.taken_back)
 
     def send_later(self, request: Request) -> None:
-        """Send a request whose answer nobody wants, as soon as that is possible. Takes no lock."""
+        """Send a request as soon as possible, and drop its reply. Takes no lock."""
         self._leftovers.append(partial(_itself, request))
 
     def tidy(self) -> None:
-        """Send what takes back the effect of abandoned requests; what cannot be sent now goes later."""
+        """Send the undo of abandoned requests, now or as soon as possible."""
         with contextlib.suppress(RuntimeError), self.locked():
             self._send_leftovers()
 
@@ -218,7 +218,7 @@ class Connection:
         return "nothing replies on xenstore: is xenstored running?"
 
     def _enlist(self, request: Request, deadline: float) -> None:
-        """Give it a number. Busy when too many have no answer yet."""
+        """Give it a number. Busy if too many requests have no reply yet."""
         if not self._until(lambda: len(self._waiting) < _UNANSWERED_MOST, deadline):
             raise Busy
         with self._lock:
@@ -240,7 +240,7 @@ class Connection:
                 raise self._fail(error) from error
 
     def _give_up(self, request: Request) -> None:
-        """Leave a request; one that was sent may be answered yet."""
+        """Abandon a request; one that was sent may still get a reply."""
         with self._lock:
             if not request.sent:
                 self._waiting.pop(request.number, None)
@@ -249,7 +249,7 @@ class Connection:
                 self._send_leftovers()
 
     def _send_leftovers(self) -> None:
-        """Send, without waiting, what takes abandoned requests back; with the lock held."""
+        """Send the undo of abandoned requests without waiting; with the lock held."""
         while self._leftovers and self._failure is None and not self._closed:
             request = self._leftovers[0]()
             if request is not None and not self._send_at_once(request):
@@ -258,7 +258,7 @@ class Connection:
             self._leftovers.popleft()
 
     def _send_at_once(self, request: Request) -> bool:
-        """Send what nobody waits for; False when that cannot be now."""
+        """Send a request without waiting for its reply; False if that is impossible now."""
         request.abandoned = True
         self._number(request)
         try:
@@ -308,20 +308,20 @@ class Connection:
                     self._hand_out()
 
     def settled(self) -> bool:
-        """Whether no request waits for its answer, after a look at what has come; also when it has ended."""
+        """Whether no request waits for its reply, after reading received data; also if it has ended."""
         try:
             return self.wait(lambda: not self._waiting, time.monotonic())
         except (StoreError, ValueError):
             return True
 
     def wake(self) -> None:
-        """Let all who wait look again, the one who reads too; called with the lock held."""
+        """Let all waiting threads check again, including the reader; called with the lock held."""
         if self._reading:
             os.eventfd_write(self._wake, 1)
         self._changed.notify_all()
 
     def _receive(self, left: float | None) -> None:
-        """Bytes, if any come in that time."""
+        """Receive bytes, if there are any in time."""
         try:
             for descriptor, _ in self._poll.poll(None if left is None else min(left, _POLL_MOST_S) * 1000):
                 if descriptor == self._wake:
@@ -334,7 +334,7 @@ class Connection:
                 self._fail(error)
 
     def _hand_out(self) -> None:
-        """What has come, to those who wait for it."""
+        """Deliver received messages."""
         with self._lock:
             try:
                 self._take()
@@ -353,7 +353,7 @@ class Connection:
         self._send_leftovers()
 
     def _settle(self, message: Message) -> None:
-        """Give an answer to the request that it is for, if there is one."""
+        """Deliver a reply to its request, if there is one."""
         number = self._asked(message)
         if number is not None:
             request = self._waiting[number]
@@ -363,11 +363,11 @@ class Connection:
                 self._leftovers.append(request.taken_back)
 
     def _asked(self, message: Message) -> int | None:
-        """The number of the request that an answer is for; None for one that nobody has asked.
+        """The number of the request that a reply is for; None for an unexpected one.
 
-        Linux's device once had its own ways with numbers: from 4.11 to 4.15 it put its own, which are higher
-        than ours, into the answers, and up to 4.10 it answered requests about watches itself, with the number
-        0. It keeps the order in which it was asked.
+        Older Linux devices changed the numbers: from 4.11 to 4.15 replies have the device's own numbers,
+        which are higher than ours, and up to 4.10 it replied to requests about watches itself, with the
+        number 0. The order of replies is that of requests.
         """
         number = message.request
         if number in self._waiting:
@@ -392,7 +392,7 @@ class Connection:
             sink.put(path, token)
 
     def _fail(self, error: OSError) -> StoreError:
-        """The end: whoever waits, and whoever asks from now on, gets this error, or the first one."""
+        """End the connection: all waiting and later requests get this error, or the first one."""
         if self._failure is None:
             self._failure = error if isinstance(error, StoreError) else StoreError(errno.ECONNRESET, _CLOSED)
         return self._failure
@@ -400,23 +400,23 @@ class Connection:
     # Events.
 
     def new_token(self) -> str:
-        """One that no event of this connection has had."""
+        """A token that this connection has never used."""
         return str(next(self._tokens))
 
     def subscribe(self, token: str, sink: Sink) -> None:
-        """Events with a token go to a sink from now on, while anybody has it; called with the lock held."""
+        """Deliver events of a token to a sink, as long as it exists; called with the lock held."""
         self._sinks[token] = weakref.ref(sink)
 
     def unsubscribe(self, token: str) -> None:
-        """Events with it that are still under way go nowhere. Takes no lock: a finalizer may call it."""
+        """Drop further events of a token. Takes no lock: a finalizer may call it."""
         self._sinks.pop(token, None)
 
     # The end.
 
     def close(self) -> None:
-        """Wake whoever waits, then close. After a fork only what this process has of it.
+        """Wake all waiting threads, then close. After a fork close only this process's descriptor.
 
-        From a signal handler that interrupted a use of it: as soon as that has ended, which is at once.
+        From a signal handler that interrupted a use of it, close it as soon as that use has ended.
         """
         if self.forked:
             self._release()

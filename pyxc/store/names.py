@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 _GLANCE_S = 1.0
-"""How long a name is waited for that is only shown."""
+"""The timeout for a name that is only displayed."""
 _RETRY_S = 5.0
 """How long nobody waits again for a xenstored that did not answer in time, unless it does by then."""
 _BROKEN = (errno.ECONNRESET, errno.EPROTO)
 
 
 def readable(name: str | None) -> str | None:
-    """A name for people: bytes that are not UTF-8 as \\xff."""
+    """A printable name: bytes that are not UTF-8 as \\xff."""
     return None if name is None else name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 class Names:
-    """Names of the domains and cpu pools of a target. Threads: may be used by many.
+    """Names of the domains and cpu pools of a target. Threads: safe to share.
 
-    A name that is only to be shown is None when xenstore cannot be asked: a warning says so, and the next
-    question asks again. One that decides which domain is meant must be asked for with `strictly`: that is a
-    StoreError then, since a name that could not be read is not a name that nobody has.
+    A name for display is None, with a warning, if xenstore is not available; the next lookup tries again. A
+    lookup that selects a domain uses `strictly`: then this is a StoreError, because a name that cannot be
+    read is not a name that no domain has.
     """
 
     _silent: dict[str, float] = {}
@@ -57,11 +57,11 @@ class Names:
     def domain_name(
         self, domid: int, uuid: UUID | bytes | None = None, *, strictly: bool = False
     ) -> str | None:
-        """The name of the domain with an id, None when it has none.
+        """The name of the domain with an id, None if it has none.
 
-        With `uuid`, or its bytes, a name that was written for another domain with the same id does not count:
-        where /local/domain/ID/vm exists, it must end in this UUID. Bytes that are not UTF-8 are surrogates
-        (surrogateescape), so that different names stay different.
+        With `uuid`, or its bytes, a name of another domain with the same id does not count: if
+        /local/domain/ID/vm exists, it must end in this UUID. Bytes that are not UTF-8 are surrogates
+        (surrogateescape), so that different names remain different.
         """
         home = f"/local/domain/{domid}"
         name = self._text(f"{home}/name", strictly)
@@ -72,7 +72,7 @@ class Names:
         return name if vm is None or vm.lower().replace("-", "").endswith(digits) else None
 
     def pool_name(self, pool_id: int, *, strictly: bool = False) -> str | None:
-        """The same of a cpu pool. The first one has a name even where nobody gave it one."""
+        """The same for a cpu pool. The first pool has a default name."""
         name = self._text(f"/local/pool/{pool_id}/name", strictly)
         return "Pool-0" if name is None and pool_id == 0 else name
 
@@ -90,14 +90,14 @@ class Names:
         return None if value is None else value.decode(errors="surrogateescape")
 
     def _may_ask(self) -> bool:
-        """Whether it is worth while to ask for what is only shown."""
+        """Whether to look up a name that is only displayed."""
         if not self.use:
             return False
         quiet_until = Names._silent.get(self._target, 0.0)
         return time.monotonic() >= quiet_until or (self._store is not None and self._store.settled())
 
     def _ask(self, path: str, timeout: float) -> bytes | None:
-        """A node; through a new connection where the old one has ended, as after a restart of xenstored."""
+        """Read a node; through a new connection if the old one has ended, as after a restart of xenstored."""
         if not self.use:
             raise StoreError(errno.EOPNOTSUPP, "this handle does not look up names in xenstore (names=False)")
         store = self._store
@@ -124,7 +124,7 @@ class Names:
             raise
 
     def _complain(self, error: StoreError) -> None:
-        """Warn once until it can be asked again; not of a recording, which has no xenstore."""
+        """Warn once until xenstore is available again, but not for a recording, which has no xenstore."""
         if error.errno == errno.ETIMEDOUT:
             Names._silent[self._target] = time.monotonic() + _RETRY_S
         if error.errno != errno.EOPNOTSUPP and not self._warned:
@@ -132,7 +132,7 @@ class Names:
             warnings.warn(f"domains are shown without names: {error.strerror}", RuntimeWarning, stacklevel=5)
 
     def close(self) -> None:
-        """End the connection, if any; the next question makes another one."""
+        """Close the connection, if any; the next lookup opens another one."""
         if self._store is not None:
             self._store.close()
             self._store = None

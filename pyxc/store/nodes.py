@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What can be done with the nodes of xenstore, in a transaction and outside of any."""
+"""Operations on the nodes of xenstore, inside and outside a transaction."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ Value = bytes | bytearray | memoryview | str
 
 
 class Nodes(ABC):
-    """Nodes by path. Where there is no node, what asks for it answers None.
+    """Nodes by path. Reading a missing node returns None.
 
-    Paths are absolute, or relative to the own domain's home. A path that xenstore cannot have is a ValueError
-    before anything is sent, and so is a value that does not fit with its path into a message of 4096 bytes.
-    What xenstore refuses is a StoreError with `errno`, `operation` and `path`.
+    Paths are absolute, or relative to the own domain's home. An invalid path is a ValueError before anything
+    is sent, and so is a value that does not fit, with its path, in a message of 4096 bytes. A refusal by
+    xenstore is a StoreError with `errno`, `operation` and `path`.
     """
 
     @abstractmethod
     def request(self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"") -> bytes:
-        """One request in the protocol's own terms, with bytes at its end; answers the payload."""
+        """Send one request of the protocol, with bytes at its end; returns the payload of the reply."""
 
     def read(self, path: str) -> bytes | None:
-        """A node's value; b"" for one that only has children."""
+        """The value of a node; b"" for a node without a value.
+
+        Example:
+
+        >>> xen.store.read("/local/domain/1/name")
+        b'web1'
+        """
         return self._if_there(Kind.READ, path)
 
     def list(self, path: str) -> list[str] | None:
@@ -43,21 +49,28 @@ class Nodes(ABC):
         return None if names is None else [name for name in split(names) if name]
 
     def write(self, path: str, value: Value) -> None:
-        """Set a value; makes the node, and its parents, where they are missing. Text is sent as UTF-8."""
+        """Set a value; creates the node and its parents if they are missing. A str is sent as UTF-8.
+
+        Example:
+
+        >>> xen.store.write("/tool/backup/last", "2026-11-25")
+        >>> xen.store.list("/tool/backup")
+        ['last']
+        """
         if not isinstance(value, Value):
             raise TypeError(f"a value is bytes or str, not {type(value).__name__}")
         self.request(Kind.WRITE, path, tail=value.encode() if isinstance(value, str) else bytes(value))
 
     def mkdir(self, path: str) -> None:
-        """Make a node without a value, and its parents; nothing happens to one that is there."""
+        """Create a node without a value, and its parents; an existing node is not changed."""
         self.request(Kind.MKDIR, path)
 
     def remove(self, path: str) -> None:
-        """Remove a node with all below it; fine when there is none."""
+        """Remove a node with everything below it; a missing node is not an error."""
         self._if_there(Kind.RM, path)
 
     def permissions(self, path: str) -> tuple[Permission, ...] | None:
-        """Who may do what with a node; the first is its owner's."""
+        """The permissions of a node; the first is its owner's."""
         answer = self._if_there(Kind.GET_PERMS, path)
         if answer is None:
             return None
@@ -67,7 +80,8 @@ class Nodes(ABC):
             raise StoreError(errno.EPROTO, str(error), "get_perms", path) from error
 
     def set_permissions(self, path: str, permissions: Iterable[Permission | str]) -> None:
-        """Give a node an owner and others their access: ("n0", "r3"). StoreError ENOENT without the node."""
+        """Set the owner and the access of others: ("n0", "r3"). StoreError ENOENT if there is no such
+        node."""
         parsed = [one if isinstance(one, Permission) else Permission.parse(one) for one in permissions]
         if not parsed:
             raise ValueError("permissions is empty: the first one names the node's owner")
@@ -82,7 +96,7 @@ class Nodes(ABC):
             raise
 
     def _list_in_parts(self, path: str) -> bytes | None:
-        """A list that is longer than a message; from its start again when the node changes in between."""
+        """Read a list that is longer than a message; start again if the node changes in between."""
         for _ in range(_LIST_ATTEMPTS):
             try:
                 return self._parts(path)
@@ -111,4 +125,4 @@ class Nodes(ABC):
 
 
 class _Changed(Exception):
-    """A node is not what it was at the last part of its list."""
+    """A node has changed since the last part of its list."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Messages on their way out: each goes whole, in order, also when whoever sends is interrupted."""
+"""Outgoing messages: each is sent whole and in order, even if the sender is interrupted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyxc.errors import StoreError
 from pyxc.store.channel import Channel
 
 _ENDS = (errno.ENOTCONN, errno.ESHUTDOWN, errno.EBADF, errno.ENODEV, errno.ENXIO)
-"""Beside a ConnectionError, what ends a channel. Linux's device refuses a single request by other errnos."""
+"""Errors that end a channel, besides ConnectionError. Linux's device has other errors for one request."""
 
 
 class Busy(Exception):
@@ -23,13 +23,13 @@ class Busy(Exception):
 
 
 class Sent(Protocol):
-    """Something that is sent; the outbox notes whether any byte of it may have gone out."""
+    """Something to send; the outbox records whether any byte of it may have been sent."""
 
     sent: bool
 
 
 class Outbox:
-    """Sends over a channel. What was begun and could not be finished goes before the next message."""
+    """Sends over a channel. The rest of an unfinished message is sent before the next message."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -38,7 +38,7 @@ class Outbox:
         self._taken: deque[int] = deque()
 
     def send(self, item: Sent, data: bytes, deadline: float) -> None:
-        """Send one message until `deadline`, a time.monotonic(). Busy; StoreError for one that is refused.
+        """Send one message until `deadline`, a time.monotonic(). Busy; StoreError for a refused one.
 
         OSError for the end of the channel.
         """
@@ -48,7 +48,7 @@ class Outbox:
             self._flush(deadline)
             self._send(item, data, deadline)
         finally:
-            # A handler may raise when the lock is just taken: only the lock itself knows whose it is.
+            # A handler may raise right after the lock is taken: only the lock itself knows its owner.
             try:  # noqa: SIM105  # calling suppress() would be one more moment for a handler
                 self._lock.release()
             except RuntimeError:
@@ -71,7 +71,7 @@ class Outbox:
             raise
 
     def _forget_unsent(self, item: Sent, data: bytes) -> None:
-        """A message of which no byte has gone out never goes."""
+        """Never send a message of which no byte has been sent."""
         self._settle()
         if len(self._rest) == len(data):
             self._rest.clear()
@@ -81,7 +81,7 @@ class Outbox:
         self._settle()
         while self._rest:
             try:
-                # One step of C, as in Parser.read(): what was taken is known even if a handler raises here.
+                # One step of C, as in Parser.read(): the result is not lost even if a handler raises here.
                 self._taken.extend(map(self._channel.send, (bytes(self._rest),)))
             except BlockingIOError:
                 self._wait(deadline)

@@ -21,11 +21,11 @@ _SPECIAL = (Kind.WATCH, Kind.UNWATCH, Kind.SET_PERMS)
 
 
 class Session(Nodes):
-    """The nodes of xenstore, through a connection that is made when it is first needed.
+    """The nodes of xenstore, through a connection that is opened on first use.
 
-    Threads: may be shared; requests do not wait for each other. A signal handler may use it, whatever it
-    interrupts: where that is a use of the connection, the handler gets another one. After a fork only the
-    parent may use it.
+    Requests of several threads do not wait for each other. A signal handler may use it, whatever it
+    interrupts: if that is a use of the connection, the handler gets another connection. Threads: safe to
+    share; in a child after fork it refuses.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Session(Nodes):
         self.closed = False
         self._lock = threading.RLock()
         self._connections: list[Connection] = []
-        """The first is the usual one; the others were made for signal handlers."""
+        """The first is the usual connection; the others are for signal handlers."""
 
     def request(
         self,
@@ -52,9 +52,9 @@ class Session(Nodes):
         transaction: int = 0,
         timeout: float | None = None,
     ) -> bytes:
-        """One request in the protocol's own terms, with bytes at its end; returns the payload.
+        """Send one request of the protocol, with bytes at its end; returns the payload of the reply.
 
-        `transaction` is one that was begun in the usual connection.
+        `transaction` belongs to the usual connection.
         """
         try:
             connection = self.connection() if transaction else self.free_connection()
@@ -72,7 +72,7 @@ class Session(Nodes):
         tail: bytes = b"",
         transaction: int = 0,
     ) -> Request:
-        """A request that may be sent. ReadOnlyError, TypeError, ValueError."""
+        """A valid request. ReadOnlyError, TypeError, ValueError."""
         if self.readonly and kind in CHANGES:
             raise ReadOnlyError(f"xenstore {kind.operation} makes changes, and this handle is read-only")
         first = [] if path is None else [path_bytes(path, special=kind in _SPECIAL)]
@@ -85,9 +85,9 @@ class Session(Nodes):
     def ask(
         self, connection: Connection, request: Request, path: str | None, timeout: float | None = None
     ) -> bytes:
-        """Issue a request on a connection; returns the payload of the answer. StoreError.
+        """Send a request on a connection; returns the payload of the reply. StoreError.
 
-        RuntimeError in a signal handler that interrupted a use of this very connection.
+        RuntimeError in a signal handler that interrupted a use of this connection.
         """
         operation = request.kind.operation
         try:
@@ -102,24 +102,24 @@ class Session(Nodes):
         return answer.payload
 
     def domain_path(self, domid: int) -> str:
-        """A domain's home, "/local/domain/3"; xenstore does not ask whether there is such a domain."""
+        """A domain's home, "/local/domain/3"; xenstore does not check whether the domain exists."""
         (path,) = self.strings(Kind.GET_DOMAIN_PATH, *numbers(arguments.domid(domid)), most=1)
         return path
 
     def strings(self, kind: Kind, *strings: bytes, most: int) -> list[str]:
-        """The strings of an answer, of which there must be `most`."""
+        """The strings of a reply; there must be `most` of them."""
         answer = split(self.request(kind, None, *strings))
         if len(answer) != most:
             raise StoreError(errno.EPROTO, f"the reply has {len(answer)} strings", kind.operation)
         return answer
 
     def connection(self) -> Connection:
-        """The usual connection, made when it is first needed. ValueError once the session is closed."""
+        """The usual connection, opened on first use. ValueError after close()."""
         with self._lock:
             return self._connections[0] if self._connections and not self.closed else self._made()
 
     def free_connection(self) -> Connection:
-        """The usual connection, or in a signal handler that interrupted a use of it another one."""
+        """The usual connection, or another one in a signal handler that interrupted a use of it."""
         with self._lock:
             usable = [one for one in self._connections if not one.interrupted]
             return usable[0] if usable and not self.closed else self._made()
@@ -145,14 +145,14 @@ class Session(Nodes):
         self.disconnect()
 
     def disconnect(self) -> None:
-        """The same, but the next request makes a new connection."""
+        """The same, but the next request opens a new connection."""
         with self._lock:
             connections, self._connections = self._connections, []
         for connection in connections:
             connection.close()
 
     def renew(self) -> None:
-        """Close what xenstored has ended, by a restart; the next request makes a new connection."""
+        """Close a connection that ended with a restart of xenstored; the next request opens a new one."""
         with self._lock:
             connections = self._connections
             ended = [one for one in connections if one.ended]
@@ -161,7 +161,7 @@ class Session(Nodes):
             connection.close()
 
     def settled(self) -> bool:
-        """Whether it waits for no answer any more, also none that came too late; looks without waiting."""
+        """Whether it waits for no more replies, including late ones; checks without waiting."""
         with self._lock:
             connections = list(self._connections)
         return all(connection.settled() for connection in connections)

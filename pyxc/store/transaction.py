@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A transaction: changes of several nodes that happen all at once or not at all."""
+"""A transaction: changes of several nodes that take effect all at once or not at all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ _ABORT = b"F\0"
 
 
 class Transaction(Nodes):
-    """The nodes as they were when it first looked, with its own changes; nobody else sees these yet.
+    """The nodes as of its first read, with its own changes, which other clients do not see yet.
 
-    StoreClient.transact() makes, commits and repeats it. One that is dropped, or whose beginning or end is
-    interrupted, does not stay in xenstore. Threads: one at a time.
+    StoreClient.transact() begins, commits and repeats it. A transaction that is dropped, or whose beginning
+    or end is interrupted, does not remain in xenstore. Threads: one at a time.
+
+    Example:
+
+    >>> def count(tx):
+    ...     runs = int(tx.read("/tool/runs") or 0) + 1
+    ...     tx.write("/tool/runs", str(runs))
+    ...     return runs
+    >>> xen.store.transact(count), xen.store.transact(count)
+    (1, 2)
     """
 
     def __init__(self, session: Session, number: int, connection: Connection | None = None) -> None:
@@ -33,7 +42,7 @@ class Transaction(Nodes):
 
     @classmethod
     def begin(cls, session: Session) -> Transaction:
-        """A new one. StoreError."""
+        """Begin a transaction. StoreError."""
         connection = session.free_connection()
         begun = session.prepared(connection, _START, None, b"")
         begun.undo = _abort
@@ -54,7 +63,7 @@ class Transaction(Nodes):
 
     @property
     def number(self) -> int:
-        """Its number in requests. Who has taken that may end it without this object, which can be dropped."""
+        """Its number in requests. With it the transaction can be ended without this object."""
         if self._dropped is not None:
             self._dropped.detach()
         return self._number
@@ -73,7 +82,7 @@ class Transaction(Nodes):
         return self._session.ask(self._connection, request, path)
 
     def commit(self) -> bool:
-        """End it. False, and nothing has changed, when another change of what it looked at came first."""
+        """Commit it. False, without any change, if another change conflicts with it."""
         try:
             self._finish(b"T")
         except StoreError as error:
@@ -83,11 +92,11 @@ class Transaction(Nodes):
         return True
 
     def abort(self) -> None:
-        """End it and leave everything as it was."""
+        """Abort it without any change."""
         self._finish(b"F")
 
     def abandon(self) -> None:
-        """Abort it without waiting for the answer, where it has not ended; raises nothing."""
+        """Abort it, if it has not ended, without waiting for the reply; raises nothing."""
         was_open, self._open = self._open, False
         if self._begun is not None:
             self._connection.abandon(self._begun)
@@ -113,13 +122,13 @@ class Transaction(Nodes):
 
 
 def _number(payload: bytes) -> int:
-    """The number in the answer to a beginning; 0 for an invalid one."""
+    """The number in the reply to the beginning; 0 if it is malformed."""
     text = payload.removesuffix(b"\0")
     number = int(text) if text.isdigit() and len(text) <= 10 else 0
     return number if number < 2**32 else 0
 
 
 def _abort(answer: Message) -> Request | None:
-    """What ends the transaction that was begun, if it was."""
+    """The request that ends the transaction, if it was begun."""
     number = _number(answer.payload) if answer.kind == _START else 0
     return Request(_END, _ABORT, number) if number else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Waiting for changes in xenstore: blocking, in a thread, in asyncio, or beside other descriptors."""
+"""Waiting for changes in xenstore: blocking, in a thread, in asyncio, or with other descriptors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pyxc.waiting import until_readable_async
 
 EVENTS_MOST = 1024
 _DEPTH_MOST = 2**31 - 1
-"""Events of one Watch that wait to be taken, and one for each path that it watches."""
+"""The most queued events of one Watch, besides one for each watched path."""
 
 
 class Event(NamedTuple):
-    """`path` changed, or, when it is @introduceDomain or @releaseDomain, that happened.
+    """`path` has changed; @introduceDomain and @releaseDomain are special paths.
 
-    `token` is what add() was given for the watch that fired, the very object; the watched path without one.
+    `token` is the object that was passed to add() for the path that fired, by default the watched path.
     """
 
     path: str
@@ -37,14 +37,14 @@ class Event(NamedTuple):
 
 
 class _Watched(NamedTuple):
-    """A path that is watched, with the token of who watches it, and how many levels below it count."""
+    """A watched path, with its token, and the number of levels below it that count."""
 
     path: str
     token: Any
     depth: int | None
 
     def covers(self, path: str) -> bool:
-        """Whether an event is near enough; names of domains below a special event are."""
+        """Whether an event is within the depth; names of domains below a special path are."""
         if self.depth is None or path.startswith("@"):
             return True
         return path.rstrip("/").count("/") - self.path.rstrip("/").count("/") <= self.depth
@@ -53,14 +53,15 @@ class _Watched(NamedTuple):
 class Watch:
     """Events of one or several paths, in order: `with store.watch("/local/domain") as watch:`.
 
-    A path is watched with all that is below it. xenstore fires once as soon as a watch is set, and may fire
-    more often than something changes: look at what you wait for after each event. An event equal to one that
-    still waits to be taken is dropped. When more than EVENTS_MOST wait, all those of one watched path become
-    a single event of that path: something below it changed. @introduceDomain fires when a domain begins to
-    use xenstore, @releaseDomain when one shut down, crashed or is gone.
+    A path is watched with everything below it. xenstore fires once when a watch is set, and may fire more
+    often than nodes change: read the nodes after each event. An event equal to a queued one is dropped. If
+    more than EVENTS_MOST events are queued, all events of a watched path become one event of that path:
+    something below it has changed. @introduceDomain fires when a domain starts to use xenstore,
+    @releaseDomain when one has shut down, crashed or gone.
 
-    Threads: may be used by many; each event goes to one of them. A signal handler may close it; it cannot
-    wait with it while the code that it interrupted uses the same connection (RuntimeError).
+    Each event goes to one thread. A signal handler may close it, but cannot wait with it while the
+    interrupted code uses the same connection (RuntimeError). Threads: safe to share; in a child after fork it
+    refuses.
     """
 
     def __init__(self, session: Session, connection: Connection) -> None:
@@ -75,11 +76,12 @@ class Watch:
         self._dropped.atexit = False
 
     def add(self, path: str, token: Any = None, depth: int | None = None) -> None:
-        """Watch one more path; a token of any kind comes back in its events. StoreError, ValueError.
+        """Watch one more path; `token`, any object, is in its events. StoreError, ValueError.
 
-        `depth` is how many levels below it count: 0 only the node itself. xenstored of Xen 4.22 and newer
-        then fires for no others; events of an older one are dropped here. With 1, @releaseDomain and
-        @introduceDomain name the domain, as "@releaseDomain/5": EINVAL where xenstored cannot do that.
+        `depth` is the number of levels below it that count: 0 is only the node itself. Since Xen 4.22
+        xenstored does not fire for deeper nodes; events of an older one are dropped here. With 1,
+        @releaseDomain and @introduceDomain name the domain, as in "@releaseDomain/5": EINVAL if xenstored
+        does not support that.
         """
         path_bytes(path, special=True)
         if depth is not None:
@@ -92,9 +94,9 @@ class Watch:
             self._add(path, token, depth)
 
     def _add(self, path: str, token: Any, depth: int | None, words: tuple[bytes, ...] = ()) -> None:
-        """`words` are those by which xenstored is asked for a depth, none where it knows of no such thing."""
+        """`words` request a depth from xenstored; empty if it does not support depths."""
         if not self._connection.answered:
-            # Asked for a watch, Linux's device itself waits for xenstored: for ever, and no signal ends it.
+            # For a watch Linux's device itself waits for xenstored, without a limit and uninterruptibly.
             self._ask(Kind.GET_DOMAIN_PATH, None, b"0")
         wire_token = self._connection.new_token()
         with self._connection.locked():
@@ -114,7 +116,8 @@ class Watch:
             raise
 
     def remove(self, path: str, token: Any = None) -> None:
-        """Watch it no more; events that still wait are dropped. KeyError when it is not watched so."""
+        """Stop watching a path; its queued events are dropped. KeyError if it is not watched with this
+        token."""
         with self._connection.locked():
             found = [key for key, one in self._watched.items() if one.path == path and one.token is token]
         if not found:
@@ -135,7 +138,7 @@ class Watch:
         self._session.ask(self._connection, self._prepared(kind, path, *strings), path)
 
     def _silence(self, wire_token: str) -> None:
-        """No events of a path any more, not even those that wait."""
+        """Drop all events of a path, also queued ones."""
         with self._connection.locked():
             self._connection.unsubscribe(wire_token)
             for key in [key for key in self._events if key[1] == wire_token]:
@@ -144,9 +147,9 @@ class Watch:
             self._show()
 
     def get(self, timeout: float | None = None) -> Event | None:
-        """The next event; None when none came within `timeout` seconds. Without one it waits for ever.
+        """The next event; None if there is none within `timeout` seconds (None: no limit).
 
-        StoreError when the connection ends, ValueError when the watch or its client is closed.
+        StoreError if the connection ends, ValueError if the watch or its client is closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         taken: list[tuple[tuple[str, str], Event]] = []
@@ -169,7 +172,7 @@ class Watch:
             raise
 
     def __iter__(self) -> Iterator[Event]:
-        """Events for ever, until the watch or its client is closed. StoreError when the connection ends."""
+        """Events until the watch or its client is closed. StoreError if the connection ends."""
         while True:
             try:
                 event = self.get()
@@ -194,7 +197,7 @@ class Watch:
     def call(self, function: Callable[[Event], object]) -> threading.Thread:
         """Call a function with each event, in a new thread, until the watch is closed.
 
-        What the function raises ends the thread, and threading.excepthook tells of it.
+        An exception in the function ends the thread, and threading.excepthook reports it.
         """
 
         def run() -> None:
@@ -206,7 +209,7 @@ class Watch:
         return thread
 
     def fileno(self) -> int:
-        """To wait with select and the like: readable when get(0) may have an event. Valid until closed."""
+        """A descriptor for select(): readable if get(0) may have an event. Valid until close()."""
         with self._connection.locked():
             self._check()
             if self._readiness is None:
@@ -215,7 +218,7 @@ class Watch:
             return self._readiness.fileno()
 
     def put(self, path: str, token: str) -> None:
-        """The connection brings an event."""
+        """The connection delivers an event."""
         if token in self._overrun or not self._watched[token].covers(path):
             return
         self._events[path, token] = self._event(path, token)
@@ -235,7 +238,7 @@ class Watch:
         self._show()
 
     def _show(self) -> None:
-        """Make the descriptor say whether there is something to take; with the lock held."""
+        """Make the descriptor readable if there is an event; with the lock held."""
         if self._readiness is not None:
             self._readiness.set(bool(self._events) or self._ended)
 
@@ -245,7 +248,7 @@ class Watch:
             raise ValueError("this watch is closed")
 
     def close(self) -> None:
-        """Watch nothing more, and end all waiting for it. May be called again."""
+        """Stop watching, and end all waits. May be called again."""
         connection = self._connection
         if connection.forked:
             return
@@ -282,12 +285,12 @@ def _unwatch(path: str, wire_token: str) -> Request:
 
 
 def _unwatched(path: str, wire_token: str, answer: Message) -> Request | None:
-    """What ends a watch that was set, if it was."""
+    """The request that removes a watch, if it was set."""
     return _unwatch(path, wire_token) if answer.kind == Kind.WATCH else None
 
 
 def _drop(connection: Connection, watched: dict[str, _Watched]) -> None:
-    """End all watches. Takes no lock: a finalizer may call it."""
+    """Remove all watches. Takes no lock: a finalizer may call it."""
     for wire_token, one in list(watched.items()):
         connection.unsubscribe(wire_token)
         connection.send_later(_unwatch(one.path, wire_token))
@@ -295,7 +298,7 @@ def _drop(connection: Connection, watched: dict[str, _Watched]) -> None:
 
 
 class _Readiness:
-    """A descriptor that is readable when another one is, or when it is set."""
+    """A descriptor that is readable if another one is, or if it is set."""
 
     def __init__(self, descriptor: int) -> None:
         self._flag = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""xenstore on the wire: messages, paths, permissions (xenstore.txt, public/io/xs_wire.h). No I/O."""
+"""The xenstore protocol: messages, paths, permissions (xenstore.txt, public/io/xs_wire.h). No I/O."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pyxc.abi.flags import Flags
 from pyxc.errors import StoreError
 
 PAYLOAD_MOST = 4096
-"""Bytes of a payload, either way: who sends more is disconnected."""
+"""The most bytes of a payload in either direction: more end the connection."""
 HEADER_SIZE = 16
 ABSOLUTE_MOST, RELATIVE_MOST = 3072, 2048
-"""Characters of a path."""
+"""The most characters of a path."""
 
 _HEADER = struct.Struct("=IIII")
 _NODE = r"/|(?!@)/?[A-Za-z0-9@_-]+(?:/[A-Za-z0-9@_-]+)*"
@@ -28,7 +28,7 @@ _DOMID = r"[0-9]{1,5}"
 
 
 class Kind(IntEnum):
-    """What a message is (enum xsd_sockmsg_type)."""
+    """The type of a message (enum xsd_sockmsg_type)."""
 
     CONTROL = 0
     DIRECTORY = 1
@@ -60,7 +60,7 @@ class Kind(IntEnum):
 
     @property
     def operation(self) -> str:
-        """As errors and traces name it: "get_perms"."""
+        """Its name in errors and traces: "get_perms"."""
         return self.name.lower()
 
 
@@ -83,20 +83,20 @@ CHANGES = frozenset(
 
 
 class StoreFeature(Flags):
-    """What a xenstored can do besides (XENSTORE_SERVER_FEATURE_*, public/io/xs_wire.h)."""
+    """Optional features of xenstored (XENSTORE_SERVER_FEATURE_*, public/io/xs_wire.h)."""
 
     RECONNECTION = 1 << 0
-    """A guest may begin afresh on its ring."""
+    """A guest may reset its ring."""
     ERROR = 1 << 1
-    """It writes into the ring why it gave up."""
+    """It writes the reason of a failure to the ring."""
     WATCHDEPTH = 1 << 2
-    """Watches may be of nodes to a depth; since 4.22."""
+    """Watches may have a depth; since 4.22."""
     DOMID_ANY = 1 << 3
     """A permission may be for all domains; since 4.22."""
 
 
 class Access(Flags):
-    """What a domain may do with a node."""
+    """The access of a domain to a node."""
 
     NONE = 0
     READ = 1
@@ -113,10 +113,17 @@ _LETTER_OF = {access: letter for letter, access in _LETTERS.items()}
 
 
 class Permission(NamedTuple):
-    """What one domain may do with a node; as text "r3".
+    """The access of one domain to a node; as a string "r3".
 
-    The first of a node's permissions is special: its domain owns the node and may do all, and its `access` is
-    that of every domain that is not named.
+    The first of a node's permissions is special: its domain owns the node and may do everything, and its
+    `access` is that of all domains that are not listed.
+
+    Example:
+
+    >>> xen.store.permissions("/local/domain/1/name")
+    (Permission(domid=0, access=<Access.NONE: 0>), Permission(domid=1, access=<Access.READ: 1>))
+    >>> str(pyxc.Permission.parse("r3"))
+    'r3'
     """
 
     domid: int
@@ -124,7 +131,7 @@ class Permission(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Permission:
-        """ValueError for what is no permission: n, r, w or b (none, read, write, both), then the domid."""
+        """Parse n, r, w or b (none, read, write, both) with a domid. ValueError if malformed."""
         letter, domid = text[:1], text[1:]
         if letter not in _LETTERS or not re.fullmatch(_DOMID, domid):
             raise ValueError(f"{text!r} is not a permission: expected n, r, w or b and a domid, as in r3")
@@ -135,7 +142,7 @@ class Permission(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One request, answer or event. `request` and `transaction` are numbers, 0 for none."""
+    """One request, reply or event. `request` and `transaction` are numbers, 0 for none."""
 
     kind: int
     request: int
@@ -154,19 +161,19 @@ class Parser:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that are complete now. StoreError EPROTO for a length that no message may have."""
+        """The messages that are now complete. StoreError EPROTO for an invalid length."""
         self._data += data
         return list(self.messages())
 
     def read(self, receive: Callable[[], bytes]) -> None:
-        """Feed it what `receive` returns; another thread may be at messages().
+        """Feed it the result of `receive`; another thread may run messages().
 
-        Where `receive` is C this is one step of C: a signal handler that raises cannot lose bytes on the way.
+        If `receive` is C this is one step of C: a signal handler that raises cannot lose bytes.
         """
         self._pieces.extend(map(call, (receive,)))
 
     def messages(self) -> Iterator[Message]:
-        """The messages that are complete; one stays until the next is asked for, so that none is lost.
+        """The complete messages; each is kept until the next one is requested, so that none is lost.
 
         StoreError: ECONNRESET at the end of the stream, EPROTO as for feed().
         """
@@ -198,7 +205,7 @@ def join(strings: Iterable[bytes]) -> bytes:
 
 
 def split(payload: bytes) -> list[str]:
-    """The strings of an answer. StoreError EPROTO when they are none."""
+    """The strings of a reply. StoreError EPROTO if it is malformed."""
     if payload and not payload.endswith(b"\0"):
         raise StoreError(errno.EPROTO, "the reply's last string has no NUL")
     try:
@@ -208,9 +215,9 @@ def split(payload: bytes) -> list[str]:
 
 
 def path_bytes(path: str, special: bool = False) -> bytes:
-    """A path as it is sent, or with `special` also the name of an event. TypeError, ValueError."""
+    """A path as bytes, or with `special` also a special path. TypeError, ValueError."""
     if not isinstance(path, str):
-        raise TypeError(f"a path is a str, not {type(path).__name__}")
+        raise TypeError(f"path must be a str, not {type(path).__name__}")
     most = ABSOLUTE_MOST if path.startswith("/") else RELATIVE_MOST
     if len(path) > most:
         raise ValueError(f"the path has {len(path)} characters: xenstore accepts at most {most}")
@@ -222,7 +229,7 @@ def path_bytes(path: str, special: bool = False) -> bytes:
 
 
 def error_of(payload: bytes) -> tuple[int, str]:
-    """The errno and the name in an answer of kind ERROR; EIO for a name that nobody knows."""
+    """The errno and the name in a reply of type ERROR; EIO for an unknown name."""
     name = payload.rstrip(b"\0").decode("ascii", "replace")
     number = getattr(errno, name, None) if name.startswith("E") else None
     return (number, name) if isinstance(number, int) else (errno.EIO, name)

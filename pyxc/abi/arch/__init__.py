@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What differs by architecture in Xen's public headers."""
+"""The architecture-specific parts of Xen's public headers."""

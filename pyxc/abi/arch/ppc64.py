@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Structures of PowerPC guests (public/arch-powerpc.h, 2006 to 2008): big-endian, of one width for all."""
+"""Structures of PowerPC guests (public/arch-powerpc.h, 2006 to 2008): big-endian, of the same width for
+all."""
 
 from __future__ import annotations
 

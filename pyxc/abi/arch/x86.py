@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Structures of x86 guests (public/xen.h, public/arch-x86/*.h): registers, shared pages, page tables.
 
-They follow the width of the guest: a table is that of a 64-bit guest, *_32_STRUCT that of a 32-bit one.
+They depend on the width of the guest: a table is for a 64-bit guest, *_32_STRUCT for a 32-bit one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pyxc.abi.flags import Flags
 from pyxc.abi.layout import S8, U8, U16, U32, U64, Row, Table, nested, pad
 
 VCPU_INFOS: Final = 32
-"""vcpus whose vcpu_info lies in shared_info (XEN_LEGACY_MAX_VCPUS)."""
+"""The number of vcpus whose vcpu_info is in shared_info (XEN_LEGACY_MAX_VCPUS)."""
 
 
 class ContextFlag(Flags):
@@ -47,7 +47,7 @@ PTE_PSE: Final = 1 << 7
 PTE_GLOBAL: Final = 1 << 8
 PTE_NX: Final = 1 << 63
 PTE_FRAME_MASK: Final = 0x000F_FFFF_FFFF_F000
-"""Where the frame stands: frame << 12."""
+"""The bits of the frame: frame << 12."""
 
 CPU_USER_REGS_STRUCT = Table(
     "cpu_user_regs", "xen",

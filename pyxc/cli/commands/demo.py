@@ -148,7 +148,7 @@ def _next(program: str) -> list[str]:
 
 
 def _take(step: Callable[[pyxc.Xen], Any], xen: pyxc.Xen) -> dict[str, str]:
-    """Do a step: what it is for, its source, what it answered."""
+    """Do a step: its purpose, its source, its result."""
     answer = step(xen)
     return {
         "about": inspect.getdoc(step) or "",

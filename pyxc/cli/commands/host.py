@@ -54,7 +54,7 @@ def show_info(args: argparse.Namespace) -> int:
 
 
 def _print(fields: Mapping[str, object]) -> None:
-    """A line for everything that is told."""
+    """A line for every known value."""
     output.lines(f"{key:<23}: {value}" for key, value in fields.items() if value is not None)
 
 

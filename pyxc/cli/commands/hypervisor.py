@@ -113,7 +113,7 @@ def write_value(args: argparse.Namespace) -> int:
 
 
 def _value(kind: pyxc.HypfsType, text: str) -> str | int | bytes:
-    """What a word on the command line means for an entry of some type. UsageError when it is none."""
+    """The value of a word on the command line for an entry of some type. UsageError if it is invalid."""
     if kind in (pyxc.HypfsType.UINT, pyxc.HypfsType.INT, pyxc.HypfsType.BOOL):
         try:
             number = int(text, 0)

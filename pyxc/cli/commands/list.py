@@ -81,7 +81,7 @@ def _labels(xen: pyxc.Xen, sids: set[int]) -> dict[int, str]:
 
 
 def _number(xen: pyxc.Xen, info: pyxc.DomainInfo) -> int | None:
-    """Its unique id; None where there is none, and of a domain that has gone since it was listed."""
+    """Its unique id; None if it has none, or has gone since it was listed."""
     try:
         return pyxc.Domain(xen, info.domid, info.uuid).unique_id
     except (pyxc.DomainNotFound, pyxc.DomainGone):

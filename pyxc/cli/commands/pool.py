@@ -48,7 +48,7 @@ def _add(program: Program, name: str, run: Callable[[argparse.Namespace], int], 
 
 
 def find_pool(xen: pyxc.Xen, text: str) -> pyxc.Pool:
-    """The pool with an id or a name. Failed when there is none; Ambiguous, StoreError as for domains."""
+    """The pool with an id or a name. Failed if there is none; Ambiguous, StoreError as for domains."""
     try:
         return xen.pools[text]
     except KeyError as error:

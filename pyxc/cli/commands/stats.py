@@ -27,7 +27,9 @@ def add(program: Program) -> None:
     form = stats.add_mutually_exclusive_group()
     form.add_argument("--jsonl", action="store_true", help="an object on a line for each sample")
     form.add_argument("--csv", action="store_true", help="a row for each domain and sample")
-    stats.add_argument("-i", "--iterations", type=number, default=1, metavar="N", help="0: for ever")
+    stats.add_argument(
+        "-i", "--iterations", type=number, default=1, metavar="N", help="number of samples; 0: endless"
+    )
     stats.add_argument("-d", "--delay", type=seconds, default=_DELAY_S, metavar="SECONDS", help="10 without")
 
 

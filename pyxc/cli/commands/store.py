@@ -57,7 +57,7 @@ def _add_limits(program: Program) -> None:
     quota = program.add("store quota", quotas, "show or set how much a domain, or those to come, may have")
     quota.add_argument("-d", "--domid", metavar="DOMID", type=number, help="a domain; those to come without")
     quota.add_argument("name", metavar="NAME", nargs="?", help="one thing, as nodes or watches; all without")
-    quota.add_argument("value", metavar="VALUE", nargs="?", type=number, help="set it; 0 is no limit")
+    quota.add_argument("value", metavar="VALUE", nargs="?", type=number, help="the new value; 0: no limit")
 
 
 def _add_prefix(parser: Parser) -> None:
@@ -94,7 +94,7 @@ def show_tree(args: argparse.Namespace) -> int:
 
 
 def _walk(store: pyxc.StoreClient, top: str) -> Iterator[tuple[str, int]]:
-    """Every node below one, with its depth, parents first. Failed when there is no such node."""
+    """Every node below a node, with its depth, parents first. Failed if there is no such node."""
     names = store.list(top)
     if names is None:
         raise Failed(f"{top}: no such node")
@@ -145,7 +145,7 @@ def _dots(start: int, end: int) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """As much as fits; all of it where there is no room at all, as the original does."""
+    """As much as fits; everything if there is no space at all, as in the original."""
     return text if width < 0 else text[:width]
 
 

@@ -62,7 +62,7 @@ def _cpus_or_none(text: str, topology: list[pyxc.CpuTopology]) -> frozenset[int]
 
 
 def _chosen(domain: pyxc.Domain, text: str) -> list[pyxc.Vcpu]:
-    """The vcpu that is named, or all. Failed when there is none."""
+    """The given vcpu, or all. Failed if there is no such vcpu."""
     count = len(domain.vcpus)
     if text == _ALL:
         return list(domain.vcpus)

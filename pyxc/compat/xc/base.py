@@ -26,14 +26,14 @@ _U16_MOST = 2**16 - 1
 U32_MOST = 2**32 - 1
 _U64_MOST = 2**64 - 1
 _OPENING = (1, "Internal error")
-"""The first two arguments of an Error when there is no hypervisor to be had: libxc's own code."""
+"""The first two arguments of an Error if no hypervisor is available: libxc's own code."""
 _NUMBERS = (
     (errors.ReadOnlyError, errno.EPERM),
     (errors.DomainGone, errno.ESRCH),
     (NotInInterface, errno.ENOSYS),
     (ValueError, errno.EINVAL),
 )
-"""What carries no number of its own."""
+"""The errno for errors without a number."""
 
 _INTERFACES: dict[tuple[str, str | None], Interface] = {}
 """Those of the hypervisors that this process has opened."""
@@ -44,7 +44,7 @@ C = TypeVar("C", bound=type)
 class Error(RuntimeError):
     """Something failed: args are (errno, text), or (1, "Internal error", text) when xc() found no hypervisor.
 
-    `errno` is the number in both cases; `__cause__` tells more, as which hypercall it was.
+    `errno` is the number in both cases; `__cause__` has more details, such as the hypercall.
     """
 
     errno: int = 0
@@ -59,7 +59,7 @@ def failed(number: int, reason: str | None = None) -> Error:
 
 
 def _reason(number: int) -> str:
-    """The C library's text; a number that is no C int has none."""
+    """The C library's text; none for a number that is not a C int."""
     return os.strerror(number) if number <= _INT_MOST else describe(number)
 
 
@@ -94,7 +94,7 @@ def _raising_error(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Handle:
-    """An open hypervisor. A child that inherits it opens it anew when it first uses it, as a daemon does."""
+    """An open hypervisor. A child that inherits it opens it again on first use, as daemons need."""
 
     _xen: Xen | None = None
     _forks: int = 0
@@ -134,7 +134,7 @@ class Handle:
 
 
 def integer(value: SupportsIndex, most: int = _INT_MOST) -> int:
-    """A C int: TypeError for what is no whole number, OverflowError for what an int cannot hold.
+    """A C int: TypeError unless it is a whole number, OverflowError if it does not fit.
 
     `most` is larger where the original's int was too small for what it means.
     """
@@ -177,7 +177,7 @@ def short(value: SupportsIndex) -> int:
 
 
 def domid(value: SupportsIndex) -> int:
-    """A domain's id, as C's int. One of more than 16 bits is no domain: the original cut the rest off."""
+    """A domain's id, as C's int. One of more than 16 bits has no domain: the original truncated it."""
     number = integer(value)
     if not 0 <= number <= _U16_MOST:
         raise failed(errno.ESRCH)
@@ -185,7 +185,7 @@ def domid(value: SupportsIndex) -> int:
 
 
 def text(value: str) -> str:
-    """A C string: TypeError for what is no str, ValueError for one with a NUL in it."""
+    """A C string: TypeError unless it is a str, ValueError for a str with a NUL."""
     if not isinstance(value, str):
         raise TypeError(f"expected a str, not {type(value).__name__}")
     if "\0" in value:

@@ -91,7 +91,7 @@ class Devices(Handle):
         return self._each(domctl_pci.DEASSIGN_DEVICE, domid, pci)
 
     def _each(self, operation: Operation, domid: SupportsIndex, pci: str) -> int:
-        """Like the original it does not raise, but answers which device failed."""
+        """Like the original it does not raise, but returns the device that failed."""
         wanted = c.integer(domid)
         for place in _places(c.text(pci)):
             number = self._packed(*place)
@@ -287,7 +287,7 @@ class Devices(Handle):
 def _places(pci: str) -> Iterator[tuple[int, ...]]:
     """The devices of a list, each a segment, bus, device and function. Error (EINVAL) for anything else.
 
-    Nothing is asked for when one of them makes no sense; a list without a comma names none.
+    If one of them is malformed there is no hypercall; a list without a comma is empty.
     """
     numbers = [_hexadecimal(word) for word in pci.rstrip(",").split(",")] if "," in pci else []
     if len(numbers) % 4:

@@ -77,7 +77,7 @@ class Domains(Handle):
         return int(_ALL_DEVICES & ~without)
 
     def _give_target(self, created: int, target: int) -> None:
-        """Where that fails no domain stays behind."""
+        """If that fails, no domain remains."""
         try:
             self._open.call(domctl.SET_TARGET, created, target=target)
         except BaseException:
@@ -134,7 +134,7 @@ class Domains(Handle):
         return 0
 
     def domain_destroy(self, dom: SupportsIndex, /) -> int:
-        """End a domain. It is gone once nobody maps its memory any more, which is not waited for.
+        """Destroy a domain. It disappears when its memory is no longer mapped; this does not wait.
 
          dom [int]: the domain's id
 
@@ -151,7 +151,7 @@ class Domains(Handle):
         return 0
 
     def domain_shutdown(self, dom: SupportsIndex, reason: SupportsIndex, /) -> int:
-        """Stop a domain for good, without asking it; it stays until it is destroyed.
+        """Shut a domain down without asking it; it remains until it is destroyed.
 
          dom    [int]: the domain's id
          reason [int]: 0: poweroff, 1: reboot, 2: suspend, 3: crash, 4: watchdog
@@ -162,7 +162,7 @@ class Domains(Handle):
         return 0
 
     def domain_resume(self, dom: SupportsIndex, fast: SupportsIndex, /) -> int:
-        """Let a domain that suspended itself go on.
+        """Resume a domain that suspended itself.
 
          dom  [int]: the domain's id
          fast [int]: 1: it learns that it goes on where it was, and must know what that means; 0: as if it
@@ -275,7 +275,7 @@ class Domains(Handle):
 
 
 def _wanted(domid: SupportsIndex) -> int:
-    """0, -1 and reserved ids, each of which one release or another takes for it, ask for any free id."""
+    """0, -1 and reserved ids request any free id, as in one release or another."""
     number = c.integer(domid)
     reserved = DOMID_FIRST_RESERVED <= number < _DOMIDS
     return DOMID_ANY if number in (0, -1) or reserved else c.domid(number)

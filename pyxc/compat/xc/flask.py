@@ -25,7 +25,7 @@ class Flask(Handle):
         return self._open.flask.sid(c.text(context))
 
     def flask_sid_to_context(self, sid: SupportsIndex) -> str:
-        """Get the label that a number stands for.
+        """Get the label of a number.
 
          sid [int]: the number
 

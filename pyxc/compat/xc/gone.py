@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""xen.lowlevel.xc of earlier releases: what is gone since, and why.
+"""Methods of xen.lowlevel.xc in earlier releases that no longer exist, and the reasons.
 
 xend of Xen 4.1 calls all of these.
 """
@@ -41,7 +41,7 @@ _GONE = {
 
 @raises_error
 class Gone(Handle):
-    """What is gone."""
+    """The removed methods."""
 
     def domain_set_policy_cpuid(self, dom: SupportsIndex, /) -> int:
         """Give a domain the usual cpuid settings: Xen itself has done that since 4.13, so nothing is left.
@@ -55,7 +55,7 @@ class Gone(Handle):
 
 
 def _gone(name: str, reason: str) -> Callable[..., Any]:
-    """A method of the past: whatever its arguments, it raises Error (ENOSYS) with the reason."""
+    """A removed method: whatever its arguments, it raises Error (ENOSYS) with the reason."""
 
     def method(self: Handle, *_: object, **__: object) -> Any:
         raise failed(errno.ENOSYS, f"{name}: {reason}")

@@ -149,7 +149,7 @@ class Host(Handle):
         }
 
     def _page_size(self) -> int:
-        """Before Xen 3.1 it was not told, and no other."""
+        """Before Xen 3.1 it was not reported, and there was no other."""
         if not self._open.caller.supports(version.PAGESIZE):
             return PAGE_SIZE
         return self._open.call(version.PAGESIZE).result
@@ -167,7 +167,7 @@ class Host(Handle):
     ) -> bytes:
         """Read the hypervisor's messages.
 
-         clear       [int, 0]: 1: forget what was read, for everybody
+         clear       [int, 0]: 1: clear what was read, for all readers
          index       [int, 0]: with `incremental`: from where on
          incremental [int, 0]: 1: 16 KiB at most, from `index` on; 0, and with `clear`: everything
 

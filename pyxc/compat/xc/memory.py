@@ -30,7 +30,7 @@ class Memory(Handle):
         return 0
 
     def domain_set_target_mem(self, dom: SupportsIndex, mem_kb: SupportsIndex, /) -> int:
-        """Set how much memory a populate-on-demand domain is to have. One that is none is left as it is.
+        """Set the memory of a populate-on-demand domain. Another domain is not changed.
 
          dom    [int]: the domain's id
          mem_kb [int]: KiB; more than 2 TiB, too
@@ -65,7 +65,7 @@ class Memory(Handle):
         return c.wide(pages) * _PAGE_KB & _U64_MASK
 
     def shadow_control(self, dom: SupportsIndex, op: SupportsIndex = 0) -> int:
-        """Change how Xen keeps page tables of its own for a domain.
+        """Change the mode of Xen's own page tables for a domain.
 
          dom [int]:    the domain's id
          op  [int, 0]: 0: no shadow, 2: log which pages are written, ... (XEN_DOMCTL_SHADOW_OP_*)

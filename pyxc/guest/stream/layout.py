@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The bytes of each header and record, and back: one pair of functions for each kind.
+"""Encoding and decoding of each header and record: a pair of functions for each kind.
 
-What these functions raise is Malformed. Whether a record may stand where it does is not looked at here:
-rules.py does that.
+These functions raise Malformed. They do not check the order of records: rules.py does.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ _Member = TypeVar("_Member", bound=IntEnum)
 
 
 def prefix(byteorder: ByteOrder) -> str:
-    """A byte order as the struct module has it."""
+    """A byte order as a prefix of the struct module."""
     return "<" if byteorder == "little" else ">"
 
 
@@ -93,7 +92,7 @@ def _order(options: int) -> ByteOrder:
 
 
 def member(kind: type[_Member], what: str, value: int) -> _Member:
-    """What a number stands for."""
+    """The enum member of a number."""
     try:
         return kind(value)
     except ValueError:
@@ -101,7 +100,7 @@ def member(kind: type[_Member], what: str, value: int) -> _Member:
 
 
 def bounded(what: str, value: int, most: int, least: int = 0) -> int:
-    """A number that is looked at before memory is taken for what it counts."""
+    """A number that is checked before memory is allocated for what it counts."""
     if not least <= value <= most:
         raise Malformed(f"{what} is {value}: expected {least} to {most}")
     return value
@@ -111,7 +110,7 @@ def bounded(what: str, value: int, most: int, least: int = 0) -> int:
 
 
 def xl_size(head: bytes) -> int:
-    """Bytes of optional data behind the head of xl's file."""
+    """The number of bytes of optional data after the head of xl's file."""
     if head[:32] != XL_MAGIC:
         raise Malformed("this is not the header of a file saved by xl")
     size: int = struct.unpack_from(f"{prefix(_xl_byteorder(head))}I", head, 44)[0]
@@ -206,9 +205,9 @@ def encode_domain(header: DomainHeader, order: ByteOrder) -> bytes:
 
 
 class Codec(NamedTuple):
-    """How the body of a record of a type is read and written.
+    """How to read and write the body of a record of a type.
 
-    It has `head` bytes, and then 0 or more units of `unit` bytes, up to `most` in all.
+    It has `head` bytes, and then 0 or more units of `unit` bytes, up to `most` in total.
     """
 
     decode: Callable[[bytes, ByteOrder], Event]
@@ -266,7 +265,7 @@ def _encode_msrs(event: MsrPolicy, order: ByteOrder) -> bytes:
 
 
 def _decode_tsc(body: bytes, order: ByteOrder) -> TscInfo:
-    """Not in the order that the domctl has."""
+    """In a different order than in the domctl."""
     mode, khz, elapsed_ns, incarnation = struct.unpack(f"{prefix(order)}IIQI4x", body)
     return TscInfo(member(TscMode, "the TSC mode", mode), khz, incarnation, elapsed_ns)
 
@@ -385,11 +384,11 @@ TYPES: dict[type, RecordType | LibxlRecordType] = {
     EmulatorContext: LibxlRecordType.EMULATOR_CONTEXT,
     CheckpointEnd: LibxlRecordType.CHECKPOINT_END,
 }
-"""The type of the record that an event is; a PvVcpu names its own, this is the first."""
+"""The record type of an event; for PvVcpu, which has several, the first."""
 
 
 def codec_of(event: Event) -> tuple[RecordType | LibxlRecordType, Codec]:
-    """The type of the record that an event is, and how it is written. Malformed where it is none."""
+    """The record type of an event, and its codec. Malformed if it is not a record."""
     kind = event.part if isinstance(event, PvVcpu) else TYPES.get(type(event))
     if isinstance(kind, LibxlRecordType):
         return kind, LIBXL[kind]

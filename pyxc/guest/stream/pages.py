@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The words of PAGE_DATA, a type and a pfn in each: taken apart and put together by columns of bytes."""
+"""The words of PAGE_DATA, each with a type and a pfn: split and joined by columns of bytes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _KNOWN = bytes((0x0, 0x1, 0x2, 0x3, 0x4, 0x9, 0xA, 0xB, 0xC, *NO_DATA))
 _TYPE_OF = bytes(
     top >> 4 if top >> 4 in _KNOWN and not top & 0xF else _INVALID for top in range(256)
 )
-"""The type that the highest byte of a word means."""
+"""The type for the highest byte of a word."""
 _TOP_OF = bytes(kind << 4 if kind in _KNOWN else _INVALID for kind in range(256))
 _HAS_DATA = bytes(kind in _KNOWN and kind not in NO_DATA for kind in range(256))
 
 
 class Malformed(ValueError):
-    """What a stream must not contain. The reader makes a DecodeError of it that names the place."""
+    """Malformed contents of a stream. The reader turns this into a DecodeError that names the place."""
 
 
 def words(data: bytes | bytearray | memoryview, byteorder: ByteOrder) -> array[int]:
-    """An array of u64 of what a stream has."""
+    """An array of u64 from the bytes of a stream."""
     found = array("Q")
     found.frombytes(data)
     if byteorder != sys.byteorder:
@@ -41,7 +41,7 @@ def as_bytes(values: array[int], byteorder: ByteOrder) -> bytearray:
 
 
 def split(data: bytes, byteorder: ByteOrder) -> PageData:
-    """What the words of PAGE_DATA say. Malformed for a reserved type, or a pfn of more than 40 bits."""
+    """Split the words of PAGE_DATA. Malformed for a reserved type, or a pfn of more than 40 bits."""
     raw = bytearray(data)
     top, *high = _columns(byteorder)
     types = bytes(raw[top::8]).translate(_TYPE_OF)
@@ -70,7 +70,7 @@ def join(pages: PageData, byteorder: ByteOrder) -> bytearray:
 
 
 def with_data(pages: PageData) -> PageData:
-    """Only the pages that have contents."""
+    """Only the pages with contents."""
     mask = pages.types.translate(_HAS_DATA)
     if all(mask):
         return pages

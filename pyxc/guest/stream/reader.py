@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reads the stream of a guest: bytes in, events out. Does no input or output of its own."""
+"""Reads the stream of a guest: bytes in, events out. It does no input or output."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Place(NamedTuple):
 
 
 class Reader:
-    """Understands a stream of any of the three layers: a file of xl, libxl's stream, or libxc's alone.
+    """Decodes a stream of any of the three layers: a file of xl, libxl's stream, or only libxc's.
 
     reader = Reader()
     while not reader.finished and (data := file.read(1 << 18)):
@@ -67,13 +67,13 @@ class Reader:
             ...
     reader.close()
 
-    `strict` also refuses what a restorer has to ignore: reserved fields and padding that are not zero. Then
-    Writer makes the same bytes of the events (but for Skipped ones).
+    `strict` also refuses what a restorer must ignore: reserved fields and padding that are not zero. Then
+    Writer turns the events into the same bytes (except Skipped ones).
 
-    `finished`: the end of the stream was read; `unused` are bytes behind it, as a migration sends them.
-    `place` is where the last event was found. No more than one record is kept in memory, of PAGE_DATA the
-    list of pages only. DecodeError, which names record and offset, for anything malformed, reordered or
-    doubled; from then on every call raises it. Threads: of one.
+    `finished`: the end of the stream was read; `unused` are bytes after it, as in a migration. `place` is the
+    position of the last event. At most one record is kept in memory, for PAGE_DATA only the list of pages.
+    DecodeError, which names record and offset, for malformed, misplaced or repeated records; afterwards every
+    call raises it. Threads: one at a time.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -91,11 +91,11 @@ class Reader:
 
     @property
     def offset(self) -> int:
-        """How many bytes were read."""
+        """The number of bytes read."""
         return self._offset
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Event]:
-        """The events that end in some more bytes. All must be taken before more is fed."""
+        """The events that are completed by further bytes. Take all of them before feeding more."""
         self._raise_again()
         if self._at < len(self._fed):
             raise ValueError("take all events of the previous bytes before feeding more")
@@ -104,7 +104,7 @@ class Reader:
         return self._events()
 
     def close(self) -> None:
-        """Say that no more bytes come. DecodeError where the stream is cut off."""
+        """There are no more bytes. DecodeError if the stream is truncated."""
         if self._error is None and not self.finished:
             where = "inside" if self._offset < self.place.offset + self.place.size else "after"
             self._error = f"the stream ends at byte {self._offset}, {where} {self.place}"
@@ -128,20 +128,20 @@ class Reader:
         self._raise_again()
         if self.finished:
             self.unused += self._fed[self._at :]
-        # What was fed belongs to the caller again.
+        # The fed bytes belong to the caller again.
         self._fed, self._at = memoryview(b""), 0
 
     # Bytes.
 
     def _some(self, most: int) -> memoryview:
-        """Up to so many of the bytes that are there."""
+        """Up to `most` of the available bytes."""
         found = self._fed[self._at : self._at + most]
         self._at += len(found)
         self._offset += len(found)
         return found
 
     def _take(self, size: int) -> _Parser[bytes]:
-        """So many bytes. Memory is taken for those that came, whatever a length claims."""
+        """Exactly `size` bytes. Memory is allocated for received bytes only, whatever a length claims."""
         if len(self._fed) - self._at >= size:
             return bytes(self._some(size))
         gathered = bytearray()
@@ -183,7 +183,7 @@ class Reader:
             yield from self._admitted((yield from units[self._rules.state]()))
 
     def _admitted(self, event: Event) -> _Parser[None]:
-        """One event, and what belongs to it."""
+        """One event, with its contents."""
         self._rules.admit(event)
         yield event
         if isinstance(event, PageData):
@@ -267,7 +267,7 @@ class Reader:
         return code, length
 
     def _known(self, layer: Layer, kinds: type[_Type], code: int) -> _Type:
-        """The type of a record, which is one that can be read."""
+        """The type of a record, if it can be read."""
         try:
             kind = kinds(code)
         except ValueError:
@@ -301,7 +301,8 @@ class Reader:
         return event
 
     def _pages(self, event: PageData) -> _Parser[None]:
-        """The contents, in pieces: whole pages as they were fed, and by itself one that was fed in parts."""
+        """The contents, in pieces: whole pages as they were fed, and separately a page that was fed in
+        parts."""
         rest = pages.with_data(event)
         at, total = 0, len(rest.pfns)
         while at < total:
@@ -309,7 +310,7 @@ class Reader:
             count = ready or 1
             pfns, types = rest.pfns[at : at + count], rest.types[at : at + count]
             if ready:
-                # Not a variable: no view of what was fed may stay behind here.
+                # Not a variable: no view of the fed bytes may remain here.
                 yield Pages(pfns, types, self._some(ready * PAGE_BYTES))
             else:
                 page = yield from self._take(PAGE_BYTES)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What may follow what in a stream: the same for whoever reads and whoever writes one.
+"""The order of records in a stream, for reading and writing.
 
-The specification leaves the order of independent records open; what is refused here is what a restorer could
-not make a guest of, what libxc itself refuses, and what no version of Xen, nor its converter of old streams,
-writes.
+The specification leaves the order of independent records open. These rules refuse streams from which a guest
+cannot be restored, streams that libxc itself refuses, and orders that neither any version of Xen nor its
+converter of old streams writes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _STEPS: dict[tuple[State, type], State] = {
 
 
 class _Rule(NamedTuple):
-    """A record comes after all of `needs`, before any of `before`, and `once` or as often as it likes."""
+    """A record comes after all of `needs`, before any of `before`, and either `once` or repeatedly."""
 
     needs: tuple[type, ...] = ()
     before: tuple[type, ...] = ()
@@ -119,7 +119,7 @@ _HVM: dict[type, _Rule] = {
     LibxcEnd: _Rule(needs=(PageData, HvmContextRecord)),
 }
 _OF_ALL_ROUNDS = (CpuidPolicy, MsrPolicy, StaticDataEnd, PvInfo, PvP2mFrames, PageData)
-"""What a checkpoint does not ask for again."""
+"""Records that a checkpoint does not repeat."""
 _SINCE_VERSION_3 = (CpuidPolicy, MsrPolicy, StaticDataEnd)
 _WIDTHS = {8: 4, 4: 3}
 """Levels of page tables by width of a PV guest."""
@@ -132,7 +132,7 @@ _PARAM_MOST = 255
 
 
 class Rules:
-    """Where a stream is, and what it has had. Threads: of one."""
+    """The position in a stream, and its previous records. Threads: one at a time."""
 
     def __init__(self) -> None:
         self.state = State.START
@@ -147,7 +147,7 @@ class Rules:
         self._emulators: set[tuple[type, int, int]] = set()
 
     def admit(self, event: Event) -> None:
-        """Note that an event comes now; Malformed when it must not, and then nothing is noted."""
+        """Accept the next event; Malformed if it must not come now, and then nothing is recorded."""
         if isinstance(event, Skipped):
             return
         if self.state is State.LIBXC:
@@ -196,7 +196,7 @@ class Rules:
         self._end_of_round(event)
 
     def _inferred(self, kind: type) -> set[type]:
-        """In version 2 the static data ends with what must not come before its end."""
+        """In version 2 the static data ends before the first record that must follow its end."""
         if self._version >= 3:
             return set()
         if kind in _SINCE_VERSION_3:
@@ -214,7 +214,7 @@ class Rules:
         for once in (self._parts, self._params, self._emulators):
             once.clear()
 
-    # What is checked of single records beyond their place.
+    # Checks of single records beyond their order.
 
     def _pv_info(self, event: PvInfo) -> None:
         if _WIDTHS.get(event.guest_width) != event.pt_levels:
@@ -287,7 +287,7 @@ _CHECKS: dict[type, Callable[[Rules, Any], None]] = {
 
 
 def _is_void(event: Event) -> bool:
-    """Whether it is one of the records without content that Xen 4.6 to 4.8 may write."""
+    """Whether it is one of the empty records that Xen 4.6 to 4.8 may write."""
     return isinstance(event, PvVcpu | HvmParams) and not event[-1]
 
 

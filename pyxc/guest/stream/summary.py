@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a stream says of its guest, and what the stream consists of, without keeping any of it."""
+"""A summary of a stream and its guest, without keeping the stream."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _OPTIONAL = "optional, unknown"
 
 
 class RecordCount(NamedTuple):
-    """How many records of a type there are, and how many bytes of the stream they take."""
+    """The number of records of a type, and their size in bytes."""
 
     layer: Layer
     name: str
@@ -65,7 +65,7 @@ class RecordCount(NamedTuple):
 
 
 class StreamInfo(NamedTuple):
-    """What was found in a stream. What it does not say, or not in the part that was read, is None.
+    """The summary of a stream. Values that it, or the part that was read, does not have are None.
 
     `layers` are from the outside in; `version` is that of libxc's stream. `vcpus` is how many were online,
     `bits` the width of a PV guest. `config` is the guest's configuration in xl's file: libxl's JSON as a
@@ -92,7 +92,7 @@ class StreamInfo(NamedTuple):
 
 
 class Summary:
-    """Gathers what Reader's events say. Threads: of one.
+    """Collects facts from Reader's events. Threads: one at a time.
 
     for event in reader.feed(data):
         summary.add(reader.place, event)
@@ -108,8 +108,8 @@ class Summary:
         self._sent = _TimesSent()
 
     def add(self, place: Place, event: Event) -> None:
-        """One more event, and where it was found. DecodeError for a configuration or an HVM context that is
-        malformed: Reader does not look into these."""
+        """Add an event with its place. DecodeError for a malformed configuration or HVM context, which Reader
+        does not check."""
         if isinstance(event, Pages | EmulatorData):
             return
         if place.layer not in self._layers:
@@ -137,7 +137,7 @@ class Summary:
             self._about.update(_about(event))
 
     def info(self) -> StreamInfo:
-        """What was found up to here."""
+        """The summary so far."""
         times = self._sent.histogram()
         return StreamInfo(
             layers=tuple(self._layers),
@@ -159,7 +159,7 @@ class Summary:
 
 
 def _about(event: Event) -> dict[str, Any]:
-    """Fields of StreamInfo that are said once."""
+    """Fields of StreamInfo that occur once."""
     if isinstance(event, XlHeader):
         return {"config": _config(event)}
     if isinstance(event, LibxlHeader):
@@ -193,7 +193,7 @@ def _vcpus(context: bytes, byteorder: ByteOrder) -> list[int]:
 
 
 class _TimesSent:
-    """How often each page was sent: a byte for each, in pieces for the parts of memory that there are."""
+    """How often each page was sent: a byte for each, in pieces for the used parts of memory."""
 
     _PIECE = 1 << 12
     _PIECES_MOST = 1 << 14

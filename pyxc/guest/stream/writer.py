@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes the stream of a guest: events in, bytes out. Does no input or output of its own."""
+"""Writes the stream of a guest: events in, bytes out. It does no input or output."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Piece = bytes | bytearray | memoryview
 
 
 class Writer:
-    """Makes the bytes of a stream from the events that Reader would make of them.
+    """Encodes the events of a stream into the bytes that Reader decodes.
 
     writer = Writer()
     file.writelines(writer.encode(XlHeader("little", XlFlag.JSON | XlFlag.STREAM_V2, config)))
 
-    The first event says which layers there are. ValueError for an event that must not come now, or has
-    anything that Reader would refuse; nothing is written of it, and another one may be tried. `finished`: the
-    stream is complete. Threads: of one.
+    The first event decides the layers. ValueError for an event that must not come now, or that Reader would
+    refuse; nothing of it is written, and another one may be tried. `finished`: the stream is complete.
+    Threads: one at a time.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Writer:
         return self._rules.state is State.END
 
     def encode(self, event: Event) -> list[Piece]:
-        """What to send, in order. Pages and EmulatorData are not copied."""
+        """The bytes to send, in order. Pages and EmulatorData are not copied."""
         if self.finished:
             raise Malformed("the stream is complete")
         try:
@@ -111,7 +111,7 @@ class Writer:
         kind, codec = layout.codec_of(event)
         body = codec.encode(event, order)
         codec.check(len(body))
-        # Decoding finds what only it looks at, the values of enumerations for example.
+        # Decoding finds further errors, for example in the values of enumerations.
         codec.decode(body, order)
         return [_head(kind, len(body), order) + body + bytes(-len(body) % 8)]
 

@@ -31,7 +31,7 @@ def start_dom0(xen: Host, store: Xenstored) -> None:
 
 
 def start_guests(xen: Host, store: Xenstored) -> None:
-    """An idle guest, a busy one and a paused one; then, on a host that has room for it, a large one."""
+    """An idle guest, a busy one and a paused one; on a host with enough memory also a large one."""
     web1 = _new(xen, UUID("6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"), vcpus=2)
     db1 = _new(xen, UUID("b84e7c10-2f6d-4d0a-9a3e-51c2d3e4f502"), vcpus=1)
     build = _new(xen, UUID("0c9d5e7f-77aa-4b3c-b1f4-3e2d1c0b9a03"), vcpus=1)

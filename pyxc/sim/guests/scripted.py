@@ -33,7 +33,7 @@ _CONSOLE = "console"
 _PAGES_OF_MIB = 256
 
 React = Callable[[str | None], object]
-"""Called with the value of a node, None where there is none."""
+"""Called with the value of a node, None if there is none."""
 
 
 class ScriptedGuest:
@@ -68,7 +68,8 @@ class ScriptedGuest:
         return self.domain.domid
 
     def read(self, path: str) -> str | None:
-        """A node, of its own home unless the path is absolute; None where there is none that it may read."""
+        """A node, relative to its home unless the path is absolute; None if it does not exist or is
+        unreadable."""
         answer = self._ask(Kind.READ, path)
         return None if answer is None else answer.decode("latin-1")
 
@@ -86,7 +87,7 @@ class ScriptedGuest:
     def obey(self, *requests: str) -> None:
         """Take what control/shutdown asks for, as Linux does, and stop; all of it, or only these `requests`.
 
-        It says so in control/feature-poweroff and the like.
+        It announces this in control/feature-poweroff and similar nodes.
         """
         wanted = requests or tuple(_REASONS)
         for name in wanted:

@@ -45,7 +45,7 @@ def introduce(store: Xenstored, domain: Domain, name: str) -> None:
 
 
 def _facts(domain: Domain, name: str, vm: str) -> dict[str, str]:
-    """What dom0 tells a domain of itself."""
+    """The nodes that dom0 writes for a domain."""
     kb = str(domain.tot_pages * _KB_OF_PAGE)
     rings = {}
     if domain.rings:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Event channels of the simulated host: how ports are connected, closed and rung, whoever asks for it."""
+"""Event channels of the simulated host: connecting and closing ports, and sending events."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def listen_to_virq(xen: Host, virq: Virq, listener: Callable[[], None]) -> None:
 
 
 def close(xen: Host, domain: Domain, number: int) -> None:
-    """Close a port. The other end of a connection is left waiting for somebody new."""
+    """Close a port. The other end of a connection waits for a new one."""
     if not domain.ports.valid(number) or domain.ports[number].status is Status.CLOSED:
         raise Refusal(XenErrno.EINVAL)
     was = domain.ports.close(number)
@@ -64,7 +64,7 @@ def close_all(xen: Host, domain: Domain) -> None:
 
 
 def send(xen: Host, domain: Domain, number: int) -> None:
-    """Ring the other end of a domain's port; nobody hears it while nobody is connected."""
+    """Send an event to the other end of a domain's port, if it is connected."""
     port = domain.ports[number]
     if port.status not in (Status.UNBOUND, Status.INTERDOMAIN):
         raise Refusal(XenErrno.EINVAL)
@@ -73,7 +73,7 @@ def send(xen: Host, domain: Domain, number: int) -> None:
 
 
 def raise_virq(xen: Host, virq: Virq) -> None:
-    """Ring whoever holds an interrupt of the hypervisor's own."""
+    """Send a virtual interrupt of the hypervisor to the port bound to it."""
     ports = xen.domains[0].ports
     number = ports.find(Status.VIRQ, virq)
     if number is not None:

@@ -10,7 +10,7 @@ _COUNTER = 2**32
 
 
 class Piece(NamedTuple):
-    """What was read, and where an incremental reading goes on."""
+    """The text, and the next index of an incremental reading."""
 
     data: bytes
     next_index: int

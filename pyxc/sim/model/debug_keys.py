@@ -13,7 +13,7 @@ _SCHEDULERS = ("SMP credit scheduler (credit)", "SMP credit scheduler rev2 (cred
 
 
 def boot_log(xen: Host) -> str:
-    """A boot as Xen tells it, in words of its own."""
+    """The messages of a boot, in our own words."""
     lines = _boot_of_2006(xen) if xen.profile.dom0_op else _boot(xen)
     return _text(lines)
 

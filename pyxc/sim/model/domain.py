@@ -101,7 +101,7 @@ class Hardware:
 
 
 class Time:
-    """What a domain is told of time: its offset from the wall clock, and its time stamp counter."""
+    """A domain's view of time: its offset from the wall clock, and its time stamp counter."""
 
     def __init__(self) -> None:
         self.offset_seconds = 0

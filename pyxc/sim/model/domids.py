@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which ids new domains get, and when the id of a domain that is gone is free."""
+"""The ids of new domains, and when the id of a domain that has gone becomes free."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_free(host: Host, domid: int) -> bool:
 
 
 def leave(host: Host, domid: int) -> None:
-    """After a domain is gone: since 4.21 its id is free once every cpu has forgotten the domain (RCU)."""
+    """After a domain has gone: since 4.21 its id becomes free after a grace period of all cpus (RCU)."""
     if host.profile.since(*_BITMAP):
         host.held_domids[domid] = host.clock_ns + _GRACE_NS
 

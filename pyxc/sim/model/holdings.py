@@ -18,7 +18,7 @@ class Holding(NamedTuple):
 
 
 class Holdings:
-    """Every mapping of one machine's memory. They go when closed or collected, which nobody announces."""
+    """All mappings of one machine's memory. They end when closed or collected, without a notification."""
 
     def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
@@ -50,7 +50,7 @@ class Holdings:
         return [mapped for mapped, holding in self.opened() if holding.client is client]
 
     def writable_frames(self, domid: int) -> frozenset[int]:
-        """Frames of a domain that somebody has mapped to write them."""
+        """Frames of a domain that are mapped writable."""
         opened = self.opened()
         return frozenset[int]().union(
             *(holding.frames for mapped, holding in opened if mapped.writable and holding.domid == domid)

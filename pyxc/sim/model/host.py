@@ -138,5 +138,5 @@ class Host:
 
     @property
     def unclaimed_pages(self) -> int:
-        """Free pages that nobody claims."""
+        """Free pages that are not claimed."""
         return self.machine.heap.free - self.claimed_pages

@@ -44,7 +44,7 @@ def length(xen: Host, kind: HvmRecordType) -> int:
 
 
 def records(xen: Host, domain: Domain, data: bytes, place: int) -> Iterator[tuple[HvmRecordType, int, bytes]]:
-    """The records from a place up to END. Refusal (ENODATA, EINVAL) where they make no sense."""
+    """The records from an offset up to END. Refusal (ENODATA, EINVAL) if they are malformed."""
     descriptor = xen.layout(hvm_save.DESCRIPTOR_STRUCT)
     while True:
         if len(data) - place < descriptor.size:

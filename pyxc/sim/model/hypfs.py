@@ -12,7 +12,7 @@ _GZIP = zlib.MAX_WBITS | 16
 
 
 class Leaf:
-    """A value; `room` is how many bytes may be written to it."""
+    """A value; `room` is the most bytes that may be written to it."""
 
     def __init__(self, type: Type, data: bytes, room: int = 0, encoding: Encoding = Encoding.PLAIN) -> None:
         self.type = type

@@ -22,7 +22,7 @@ def shut_down(host: Host, domain: Domain, reason: int) -> None:
 
 
 def kill(host: Host, domain: Domain) -> None:
-    """End a domain. It stays, dying, as long as somebody maps its memory; its address space goes at once."""
+    """Destroy a domain. It remains, dying, while its memory is mapped; its address space ends at once."""
     domain.dying = True
     host.changed_domids.add(domain.domid)
     domain.outstanding_pages = 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What Xen's example policy lets one type do to another: permissions by class of objects.
 
-As a real Xen 4.17 answered when asked for every pair of types (FLASK_ACCESS).
+From the results of a real Xen 4.17 for every pair of types (FLASK_ACCESS).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _BUCKET = 64
 
 
 Listener = Callable[[int], None]
-"""Told the number of a port each time it is rung."""
+"""Called with the number of a port at each event."""
 
 
 class Port(NamedTuple):
@@ -34,7 +34,7 @@ _CLOSED = Port(Status.CLOSED)
 class Ports:
     """All ports of a domain, up to the highest that it may use; port 0 is never given out.
 
-    `listeners` are told when their port is rung.
+    `listeners` are called at events of their port.
     """
 
     def __init__(self, highest: int) -> None:

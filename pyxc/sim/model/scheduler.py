@@ -16,7 +16,7 @@ def schedule(
 ) -> None:
     """Let runnable vcpus run, one on each pcpu of their hard affinity, the first ones first; the rest wait.
 
-    `cpus_of` tells the pcpus of a domain's pool as a bit mask; `now` is the time in nanoseconds; `changing`
+    `cpus_of` returns the pcpus of a domain's pool as a bit mask; `now` is the time in nanoseconds; `changing`
     is called before a vcpu changes its state.
     """
     taken: set[int] = set()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""get_cpu_policy, get_cpu_featureset, get_cpu_levelling_caps: one small processor, the same for everybody."""
+"""get_cpu_policy, get_cpu_featureset, get_cpu_levelling_caps: one small processor, the same for all
+domains."""
 
 from __future__ import annotations
 

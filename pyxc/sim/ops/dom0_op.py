@@ -64,7 +64,7 @@ def destroydomain(call: Call) -> None:
 
 @handles(dom0_ops.PAUSEDOMAIN)
 def pausedomain(call: Call) -> None:
-    """A domain is paused or not: nobody counts."""
+    """A domain is paused or not: pauses do not nest."""
     other_domain_of(call).pauses = 1
     call.xen.schedule()
 

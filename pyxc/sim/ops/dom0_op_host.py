@@ -64,7 +64,7 @@ def schedctl(call: Call) -> None:
 
 @handles(dom0_ops.ADJUSTDOM_SEDF_GET, dom0_ops.ADJUSTDOM_SEDF_PUT)
 def adjustdom(call: Call) -> None:
-    """Parameters that make no sense are passed over in silence."""
+    """Invalid parameters are silently ignored."""
     _only_sedf(call)
     if call["direction"] not in (Direction.GET, Direction.PUT):
         raise Refusal(XenErrno.EINVAL)

@@ -53,7 +53,7 @@ def shadow_op(call: Call) -> None:
 
 
 def _has_shadows(call: Call) -> bool:
-    """Whether it was built with shadow page tables. They were optional for long before they were told of."""
+    """Whether it was built with shadow page tables, which became optional long before this was reported."""
     profile = call.xen.profile
     return not profile.since(4, 13) or bool(profile.capabilities & Capability.SHADOW)
 
@@ -81,7 +81,7 @@ def _off(call: Call, domain: Domain) -> None:
 
 
 def _read_dirty(call: Call, domain: Domain) -> None:
-    """Whole bytes are written, as far as there is memory. No page is dirty while nobody wants to know."""
+    """Whole bytes are written, as far as there is memory. No page is dirty while the mode is off."""
     if call["mode"] & ~LOGDIRTY_FINAL:
         raise Refusal(XenErrno.EINVAL)
     pages, dirty = call["pages"], domain.dirty or set()

@@ -80,7 +80,7 @@ def deassign_device(call: Call) -> None:
 
 @handles(domctl_pci.GET_DEVICE_GROUP)
 def get_device_group(call: Call) -> None:
-    """Functions of one device cannot be told apart here. Members are bus << 16 | device and function << 8."""
+    """Functions of one device form a group here. Members are bus << 16 | device and function << 8."""
     _need_iommu(call)
     asked = _device(call)
     found = [

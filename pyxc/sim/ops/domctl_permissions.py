@@ -14,7 +14,7 @@ from pyxc.sim.ops.call import Call, handles
 _MOST_PORTS = 1 << 16
 _MAPPED_AT_ONCE = 64
 _CHECKED = (4, 6)
-"""Since when nobody can give what he has not."""
+"""The first release in which a domain can pass on only its own permissions."""
 
 
 @handles(permissions.IOPORT_PERMISSION)

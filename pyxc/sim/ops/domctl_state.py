@@ -31,7 +31,7 @@ def get_domain_state(call: Call) -> None:
 
 
 def _state(domain: Domain | None) -> dict[str, int]:
-    """One that is gone has no state, capabilities and number."""
+    """A domain that has gone has no state, capabilities and number."""
     if domain is None:
         return {"state": 0, "caps": 0, "unique_id": 0}
     flags = StateFlag.EXIST

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""domctl: what a domain is told of time."""
+"""domctl: a domain's view of time."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pyxc.sim.ops.call import Call, handles
 
 @handles(domctl.GETVCPUINFO)
 def getvcpuinfo(call: Call) -> None:
-    """Since 4.22 it has an errno of its own for a vcpu that is not there."""
+    """Since 4.22 a missing vcpu has a separate errno."""
     vcpu = call.domain.vcpu(call["vcpu"]) if call.xen.profile.since(4, 22) else call.vcpu()
     if vcpu is None:
         raise Refusal(XenErrno.ENOENT)

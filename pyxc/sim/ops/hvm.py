@@ -22,7 +22,7 @@ _DEPRECATED = {
     HvmParam.BUFIOREQ_EVTCHN: (4, 14),
     HvmParam.MEMORY_EVENT_MSR: (4, 14),
 }
-"""Parameters that exist by number only, and since which release nobody may touch them."""
+"""Parameters that exist by number only, and the first release that refuses access to them."""
 _ONCE = {
     HvmParam.VIRIDIAN,
     HvmParam.IOREQ_PFN,

@@ -21,7 +21,7 @@ def get_version(call: Call) -> int:
 
 @handles(hypfs.READ)
 def read(call: Call) -> None:
-    """The entry's head, even where the contents have no room (ENOBUFS)."""
+    """The entry's head, even if the buffer is too small for the contents (ENOBUFS)."""
     entry = _find(call, _path(call))
     head = call.xen.layout(hypfs.DIRENTRY_STRUCT)
     data = _listing(call, entry) if isinstance(entry, dict) else entry.data

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""memory_op: what a guest is told of its address space, and pages in it that are not its own memory."""
+"""memory_op: a guest's memory map, and special pages in its address space."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INVALID_GFN = 2**64 - 1
 
 @handles(memory.SET_MEMORY_MAP)
 def set_memory_map(call: Call) -> None:
-    """Nobody looks at what the entries say. Of HVM domains hvmloader had it before 4.6."""
+    """The contents of entries are not checked. Before 4.6 hvmloader had the map of HVM domains."""
     profile, count = call.xen.profile, call["map.nr_entries"]
     if count > (1024 if profile.since(4, 9) else 128 if profile.since(4, 2) else 3):
         raise Refusal(XenErrno.EINVAL)

@@ -16,10 +16,10 @@ _PREEMPTED = 1 << 31
 
 @handles(mmuext.PIN_L3_TABLE, mmuext.PIN_L4_TABLE)
 def mmuext_op(call: Call) -> None:
-    """One after the other, up to the first that cannot be done; how many were is told."""
+    """In order, up to the first failure; reports the number of those done."""
     domain = call.xen.find(call["domid"])
     if domain is call.xen.current.domain:
-        raise Refusal(XenErrno.ESRCH)  # nobody names itself as another
+        raise Refusal(XenErrno.ESRCH)  # a domain cannot name itself as a foreign domain
     call.xen.demand(domain.ssidref, "mmu", "mmuext_op")
     layout, done = call.xen.layout(mmuext.MMUEXT_STRUCT), 0
     if domain.hvm:

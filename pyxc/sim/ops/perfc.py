@@ -23,7 +23,7 @@ def _read(call: Call) -> dict[str, list[int]]:
 
 
 def _copy(call: Call) -> None:
-    """Descriptions, and values where there is room for descriptions; the numbers of both in any case."""
+    """Descriptions, and values if the buffer has space for descriptions; always the numbers of both."""
     found = _read(call)
     values = [value & 0xFFFFFFFF for counter in found.values() for value in counter]
     if call["desc"]:

@@ -16,7 +16,7 @@ _FIRST_FREE = 16
 
 @handles(physdev.MAP_PIRQ)
 def map_pirq(call: Call) -> None:
-    """A pirq that is another interrupt's already is left to it, and nobody is told."""
+    """A pirq that already belongs to another interrupt is silently kept."""
     domain, index = call.xen.find_any(call["domid"]), call["index"]
     if call["type"] in _MESSAGES:
         raise Refusal(XenErrno.ENODEV)

@@ -57,7 +57,7 @@ def _pxstat(call: Call, states: Frequencies) -> None:
 
 
 def _cxstat(call: Call) -> None:
-    """Awake, or idle in the only other state; as many of them as there is room for."""
+    """Awake, or idle in the only other state; as many states as fit in the buffer."""
     order = call.xen.interface.byteorder
     idle = call.xen.idle_ns(call["cpuid"])
     count = min(call["u.getcx.nr"], _IDLE_STATES)

@@ -64,7 +64,7 @@ def of_domain(call: Call) -> None:
 
 
 def _share(call: Call, scheduler: int) -> None:
-    """Weight 0 is none. What comes before a cap that is refused has been done."""
+    """Weight 0 is invalid. If the cap is refused, earlier changes remain."""
     domain, prefix = call.domain, f"u.{Scheduler(scheduler).name.lower()}."
     fields = {name: prefix + name for name in domain.share if prefix + name in call.layout.index}
     if call["op"] == SchedulerOp.GETINFO:
@@ -81,7 +81,7 @@ def _share(call: Call, scheduler: int) -> None:
 
 
 def _reservation(call: Call) -> None:
-    """A domain has nothing of its own: it shows what a new vcpu gets, and sets all vcpus, whatever it is."""
+    """A domain has no parameters: reading returns those of a new vcpu, and writing sets all vcpus."""
     if call["op"] == SchedulerOp.GETINFO:
         usual = vcpu_reservation()
         flags = {"u.rtds.flags": 0} if "u.rtds.flags" in call.layout.index else {}

@@ -166,7 +166,7 @@ def numainfo(call: Call) -> None:
 
 
 def _former_numainfo(call: Call) -> None:
-    """Up to 4.5 each number went into an array of its own."""
+    """Up to 4.5 each number had its own array."""
     machine = call.xen.machine
     columns = {
         "node_to_memsize": machine.words.pack([machine.frames * PAGE_SIZE]),

@@ -118,7 +118,7 @@ def _evacuate(call: Call, pool: CpuPool) -> None:
 
 
 def _move_domain(call: Call) -> None:
-    """In another pool it starts anew, also under the same scheduler: usual parameters, all cpus."""
+    """In another pool it gets the default parameters and all cpus, even under the same scheduler."""
     xen = call.xen
     domain = xen.find(call["domid"])
     if domain is xen.current.domain:

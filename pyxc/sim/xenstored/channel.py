@@ -27,7 +27,7 @@ class Attachable(Protocol):
 
 
 class SimChannel:
-    """What is sent is carried out at once; what came of it waits to be received. Threads: used by many."""
+    """Sent requests are carried out at once; replies wait to be received. Threads: safe to share."""
 
     def __init__(self, xenstored: Attachable, domid: int) -> None:
         self._xenstored = xenstored

@@ -44,7 +44,7 @@ class Limits:
         return self._own.setdefault(domid, Own(dict(self.common)))
 
     def forget(self, domid: int) -> None:
-        """The domain is gone."""
+        """The domain has gone."""
         self._own.pop(domid, None)
 
 

@@ -37,6 +37,6 @@ class HostDomains:
             return 0
 
     def unbind(self, port: int) -> None:
-        """Close a port of dom0's, if it is open; its other end waits for somebody new."""
+        """Close a port of dom0, if it is open; its other end waits for a new connection."""
         with suppress(Refusal):
             channels.close(self._xen, self._xen.domains[0], port)

@@ -18,7 +18,7 @@ _MOST = 65_536
 
 
 class Listener:
-    """Serves clients in dom0 on a path, from a thread of its own, until it is closed.
+    """Serves clients in dom0 on a path, in its own thread, until it is closed.
 
     Where the environment's XENSTORED_PATH is that path pyxc comes here, and so does libxenstore with all
     programs that use it. Only the user that made it may connect. OSError EADDRINUSE where anything is at the
@@ -102,7 +102,7 @@ class Listener:
 
 
 def _bound(path: str) -> socket.socket:
-    """A socket at a path, for nobody but this user, whatever the umask is."""
+    """A socket at a path, only for this user, whatever the umask."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.fchmod(listening.fileno(), 0o600)
@@ -116,7 +116,7 @@ def _bound(path: str) -> socket.socket:
 
 
 def _is_left_over(path: str) -> bool:
-    """Whether there is a socket that nobody listens on."""
+    """Whether there is a socket without a listener."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False

@@ -59,7 +59,7 @@ class Server(Daemon, Protocol):
         """Tell of a change of a node those who could see it before, or can see it or its parent now."""
 
     def set_special(self, session: Session, name: str, permissions: Permissions) -> None:
-        """Who is told of a special event."""
+        """The receivers of a special event."""
 
     def introduced(self, domid: int) -> Introduced:
         """A domain that can use xenstore."""
@@ -130,7 +130,7 @@ class Request:
     def find(self, path: str, wanted: Access) -> Node:
         """A node that the sender may use so. Refused: ENOENT, EACCES.
 
-        Who could not use the parent either is not told which of the two it is.
+        A client that could not use the parent, either, does not learn which of the two it is.
         """
         node = self.view.get(path)
         if node is not None and self.session.access(node.permissions) & wanted == wanted:

@@ -46,7 +46,7 @@ class Xenstored:
     """The whole daemon. It starts no thread: requests are carried out in the thread that sends them.
 
     `StoreClient(xenstored.connect)` is a client in dom0; `lambda: xenstored.connect(3)` connects as domain 3.
-    Threads: may be used by many.
+    Threads: safe to share.
     """
 
     def __init__(self, host: HostDomains, lock: AbstractContextManager[Any]) -> None:
@@ -147,7 +147,7 @@ class Xenstored:
                     session.fire_special(name, domid)
 
     def set_special(self, session: Session, name: str, permissions: Permissions) -> None:
-        """Who is told of a special event. Refused: EINVAL, EACCES."""
+        """The receivers of a special event. Refused: EINVAL, EACCES."""
         if name not in self._special:
             raise Refused(errno.EINVAL)
         if not session.owns(self._special[name]):
@@ -203,7 +203,7 @@ class Xenstored:
         self._fire_special(RELEASE, None, domid)
 
     def check_domains(self) -> None:
-        """What it does at VIRQ_DOM_EXC: look which domains stopped or are gone."""
+        """React to VIRQ_DOM_EXC: check which domains have shut down or gone."""
         with self.lock:
             stopped = []
             for domid, domain in list(self._introduced.items()):

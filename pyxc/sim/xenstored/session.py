@@ -53,7 +53,7 @@ class Session:
         return self.domid != 0
 
     def absolute(self, path: str) -> str:
-        """A path as everybody knows it."""
+        """The absolute path."""
         return path if path[:1] in ("/", "@") else f"{self._home}{path}"
 
     @property

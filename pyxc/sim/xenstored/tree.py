@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The nodes of a simulated xenstore, as everybody and as a transaction sees them."""
+"""The nodes of a simulated xenstore, outside and inside a transaction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Node(NamedTuple):
 
 
 class Tree:
-    """What everybody sees."""
+    """The committed nodes."""
 
     def __init__(self) -> None:
         self.generation = 0
@@ -51,7 +51,7 @@ class Change(NamedTuple):
 
 
 class Transaction:
-    """Nodes as they were when they were first looked at, and changes that nobody else sees yet."""
+    """Nodes as of their first use, and changes that are not committed yet."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -81,7 +81,7 @@ class Transaction:
         return any(self._tree.get(path) != node for path, node in self._seen.items())
 
     def commit(self) -> list[Change]:
-        """Make the changes everybody's; the events that follow, in the order of first looks."""
+        """Commit the changes; returns their events, in the order of first use."""
         for path, node in self._changed.items():
             if node is None:
                 self._tree.delete(path)

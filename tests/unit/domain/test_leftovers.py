@@ -92,7 +92,7 @@ def test_open_transactions_of_a_guest(host: Host) -> None:
         opened = [store.begin(), store.begin()]
         (left,) = of_kind(host, "transaction")
         assert (left.subject, left.domid) == ("domain 1", 1)
-        assert left.found.startswith(f"{len(opened)} of its transactions")
+        assert left.found.startswith(f"it has {len(opened)} open transactions")
     assert of_kind(host, "transaction") == []
 
 

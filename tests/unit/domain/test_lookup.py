@@ -158,7 +158,7 @@ def test_a_domain_is_found_by_itself_while_it_is_the_same(host: Host) -> None:
 @pytest.mark.parametrize("key", [1.0, None, b"web1", True, (1,), object()])
 def test_what_is_no_key(host: Host, key: Any) -> None:
     before = host.link.hypercalls
-    with pytest.raises(TypeError, match=r"by id \(int\), name or UUID, not by"):
+    with pytest.raises(TypeError, match=r"expected an id \(int\), a name or a UUID, not"):
         host.xen.domains[key]
     with pytest.raises(ValueError, match="the name of a domain is empty"):
         host.xen.domains[""]
@@ -221,7 +221,7 @@ def test_pools_of_one_name_are_not_told_apart_by_it(host: Host) -> None:
         host.xen.store.write(f"/local/pool/{pool_id}/name", name)
     assert pools["p\udcff"] == first and pools["p\udcfe"] == second
     for key in (1.0, None, b"Pool-0", True):
-        with pytest.raises(TypeError, match=r"by id \(int\) or name, not by"):
+        with pytest.raises(TypeError, match=r"expected an id \(int\) or a name, not"):
             pools[key]
     with pytest.raises(ValueError, match="the name of a cpu pool is empty"):
         pools[""]

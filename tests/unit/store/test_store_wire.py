@@ -174,7 +174,7 @@ def test_how_long_a_path_may_be() -> None:
 
 def test_only_where_events_are_meant_their_names_are_paths() -> None:
     assert path_bytes("@releaseDomain", special=True) == b"@releaseDomain"
-    with pytest.raises(TypeError, match="a path is a str, not bytes"):
+    with pytest.raises(TypeError, match="path must be a str, not bytes"):
         path_bytes(b"/a")  # type: ignore[arg-type]
 
 
