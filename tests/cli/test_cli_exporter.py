@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,14 @@ PROGRAM = [sys.executable, "-m", "pyxc", "--target", "sim:xen-4.17", "exporter"]
 def test_once(pyxc, host):
     found = exposition.read(pyxc("exporter", "--once").out)
     assert found["xen_domain_memory_bytes"].only(domain="web1") == 64 << 20
+
+
+def test_runstates_are_traced_meanwhile(pyxc, host):
+    outcome = pyxc("exporter", "--once", "--runstates")
+    found = exposition.read(outcome.out)
+    assert (outcome.status, found["xen_trace_lost_records_total"].only()) == (0, 0)
+    assert host.trace_buffers.pages and not host.trace_buffers.enabled
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_textfile(pyxc, host, tmp_path):

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as open_things:
         steal = None
         if args.runstates:
-            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # tracing is turned off then
+            # A service is stopped by SIGTERM, and has to turn tracing off.
+            before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+            open_things.callback(signal.signal, signal.SIGTERM, before)
             tracing = open_things.enter_context(opened(args))
             steal = open_things.enter_context(metrics.StealMeter(tracing))
         args.read_only = True
