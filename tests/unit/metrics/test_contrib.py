@@ -61,7 +61,7 @@ def test_alert_rules_do_what_their_test_says() -> None:
 
 
 def test_units_start_a_command_that_there_is() -> None:
-    service = (TOP / "debian/python3-pyxc.pyxc-exporter.service").read_text(encoding="utf-8")
+    service = (TOP / "contrib/systemd/pyxc-exporter.service").read_text(encoding="utf-8")
     (command,) = re.findall(r"^ExecStart=/usr/bin/pyxc (.*)$", service, re.MULTILINE)
     assert build().parse(command.split()).user == "nobody"
 
@@ -71,7 +71,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     if tool is None:
         pytest.skip("systemd is not installed")
     for kind in ("service", "socket"):
-        text = (TOP / f"debian/python3-pyxc.pyxc-exporter.{kind}").read_text(encoding="utf-8")
+        text = (TOP / f"contrib/systemd/pyxc-exporter.{kind}").read_text(encoding="utf-8")
         (tmp_path / f"pyxc-exporter.{kind}").write_text(text.replace("/usr/bin/pyxc", "/bin/true"))
     units = [str(tmp_path / f"pyxc-exporter.{kind}") for kind in ("service", "socket")]
     done = subprocess.run([tool, "verify", "--man=no", *units], capture_output=True, text=True)
