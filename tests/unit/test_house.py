@@ -122,3 +122,11 @@ def test_a_private_import_of_the_command_is_noticed(tmp_path: Path, text: str) -
 
 def test_the_root_of_the_package_is_small() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 10
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest imports them by their names alone."""
+    top = Path(__file__).parent.parent
+    names = [path.name for path in top.rglob("test_*.py") if top / "real" not in path.parents]
+    twice = {name for name in names if names.count(name) > 1}
+    assert twice == set()
