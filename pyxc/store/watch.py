@@ -81,7 +81,8 @@ class Watch:
         `depth` is the number of levels below it that count: 0 is only the node itself. Since Xen 4.22
         xenstored does not fire for deeper nodes; events of an older one are dropped here. With 1,
         @releaseDomain and @introduceDomain name the domain, as in "@releaseDomain/5": EINVAL if xenstored
-        does not support that.
+        does not support that. Linux's xenbus device does not pass the depth on: the client drops deeper
+        events, and no domain is named.
         """
         path_bytes(path, special=True)
         if depth is not None:
