@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-from array import array
 from collections.abc import Iterator
 
 import pytest
@@ -42,7 +41,7 @@ class Tables:
     def write(self, table: int, entry: int, index: int | None = None) -> None:
         """An entry of a table: the one that all of them use, or another one."""
         at = (3 if self.top == 3 and table == self.frames[0] else 0) if index is None else index
-        self.domain.memory.write(table, array("Q", [entry]).tobytes(), 8 * at)
+        self.domain.memory.write(table, entry.to_bytes(8, "little"), 8 * at)
 
     def pin(self, table: int | None = None, level: int | None = None) -> None:
         operation = mmuext.PIN_L3_TABLE if (level or self.top) == 3 else mmuext.PIN_L4_TABLE
