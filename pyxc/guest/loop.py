@@ -41,7 +41,7 @@ class BlockDevice:
         self.number = os.major(found), os.minor(found)
 
     def _put_behind_loop(self, path: str, writable: bool) -> None:
-        file = self._descriptor
+        file, self._descriptor = self._descriptor, -1
         try:
             self._descriptor = _free_loop(file, path, writable)
         finally:
