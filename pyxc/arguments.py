@@ -80,7 +80,7 @@ def handle_or_new(value: uuid.UUID | str | bytes | None) -> uuid.UUID:
 
 
 def uuid_or_none(text: str) -> uuid.UUID | None:
-    """The UUID that a text spells in full (36 characters), None when it is no such text."""
+    """The UUID of a string in full form (36 characters), None for another string."""
     import uuid
 
     if len(text) != 36:

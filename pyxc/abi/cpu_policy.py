@@ -128,7 +128,7 @@ SET_DOMAIN_CPU_POLICY = Operation(
     DOMCTL, "set_domain_cpu_policy", 83, DOMAIN_POLICY_STRUCT, changes=True, start=(0x12, (4, 13)),
     hints={
         XenErrno.EINVAL: "the host's cpus, or this Xen, cannot show what is wanted",
-        XenErrno.ERANGE: "there is no such leaf or MSR in a policy",
+        XenErrno.ERANGE: "a policy has no such leaf or MSR",
         XenErrno.EEXIST: "it was unpaused already",
     },
 )  # fmt: skip

@@ -63,7 +63,7 @@ GUEST_HANDLE_STRUCT = Table("xen_domain_handle_t", "xen", Row("handle", U8, 16))
 
 COMMANDLINE_STRUCT = Table("xen_commandline_t", "xen", Row("commandline", U8, 1024))
 
-# These two end in an array as long as the caller likes: `len` says so, here what fills a page.
+# These two end in an array whose length is `len`: here it fills a page.
 BUILD_ID_STRUCT = Table(
     "xen_build_id", "xen",
     Row("len", U32),

@@ -301,7 +301,7 @@ class Caller:
         return found
 
     def _new_question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
-        """The device itself, where it can and nobody wants a trace: these are asked most often."""
+        """The device's own function for frequent queries, if it has one and there is no trace."""
         plan = self._ready(operation)
         reader = record.at(self.interface)
         direct = self.link.direct
@@ -443,14 +443,14 @@ def _listing(operation: Operation) -> Listing:
 
 @lru_cache(maxsize=64)
 def _plans(interface: Interface, readonly: bool, kernel_bits: int) -> dict[Operation, Plan]:
-    """What was made ready, for all handles that are alike: a program may open one for every question."""
+    """Prepared operations, shared by equal handles: a program may open a handle for every query."""
     return {}
 
 
 class HeldCall:
     """An operation with memory that outlives each call, to be used in a `with`; see Caller.held().
 
-    Of one thread. `view` is the buffer.
+    `view` is the buffer. Threads: one at a time.
     """
 
     view: memoryview

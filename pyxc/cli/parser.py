@@ -144,11 +144,15 @@ def _add_global_options(parser: Parser) -> None:
     They have no defaults here: a default of the command's would undo an option that stands before it.
     """
     group = parser.add_argument_group("options of every command", argument_default=argparse.SUPPRESS)
-    group.add_argument("--target", help='"sim:xen-4.17" and the like: simulated; "replay:FILE": recorded')
+    group.add_argument("--target", help='"sim:xen-4.17": a simulated one; "replay:FILE": a recording')
     group.add_argument("--json", action="store_true", help="print JSON")
-    group.add_argument("--no-names", dest="names", action="store_false", help="do not ask xenstore for names")
+    group.add_argument(
+        "--no-names", dest="names", action="store_false", help="do not look up names in xenstore"
+    )
     group.add_argument("--read-only", action="store_true", help="refuse to change anything")
-    group.add_argument("--gate", choices=("auto", "never"), help="may 32-bit processes use 64-bit calls?")
-    group.add_argument("--assume", metavar="RELEASE", help="use the structures of Xen 4.22")
-    group.add_argument("--record", metavar="FILE", help="record all that is asked of the hypervisor")
-    group.add_argument("--provenance", choices=_PROVENANCE, help="how files say where they come from")
+    group.add_argument(
+        "--gate", choices=("auto", "never"), help="whether a 32-bit process may use 64-bit calls"
+    )
+    group.add_argument("--assume", metavar="RELEASE", help="use the structures of this release, as 4.22")
+    group.add_argument("--record", metavar="FILE", help="record all hypercalls and replies")
+    group.add_argument("--provenance", choices=_PROVENANCE, help="how to record the provenance of files")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """xen.lowlevel.xs of Xen 4.15 to 4.22, in place of Xen's own: same methods, arguments, results, errors.
 
-What differs: a request ends after five seconds with ETIMEDOUT where the original waits for ever; an error has
+What differs: a request ends after five seconds with ETIMEDOUT where the original waits forever; an error has
 its number as `errno`, too; an event that says the same as one that still waits to be read is dropped; a child
 that inherits a connection opens its own.
 """

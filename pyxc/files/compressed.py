@@ -16,29 +16,29 @@ from typing import Any, BinaryIO, NamedTuple
 from pyxc import errors
 
 Opened = str | os.PathLike[str] | BinaryIO | socket.socket
-"""What can be read: a path, an open file or pipe, a socket."""
+"""A source: a path, an open file or pipe, a socket."""
 STANDARD_INPUT = "-"
 _MAGIC_BYTES = 4
 _WINDOW_MOST_BYTES = 128 << 20
-"""Memory that a zstd file may ask for: as much as the program zstd allows unless it is told otherwise."""
+"""The most memory for a zstd file: the default of the program zstd."""
 
 
 class _Format(NamedTuple):
-    """One compression: how it begins, how it is opened, and which of its library's errors mean damage."""
+    """One compression: its first bytes, how to open it, and the errors of its library for damaged data."""
 
     magic: bytes
     open: Callable[[io.RawIOBase], tuple[Any, tuple[type[Exception], ...]]]
 
 
 class CompressedFile:
-    """A file opened for reading; what it has is decompressed if its first bytes say gzip, zstd or lz4.
+    """A file opened for reading; it is decompressed if its first bytes are those of gzip, zstd or lz4.
 
     with CompressedFile("web1.save.zst") as file:       # "-" is the standard input
         data = file.read(1 << 18)
 
-    An open file and a socket are read from where they are, and stay open. `compression` is "gzip", "zstd",
-    "lz4" or None. zstd needs the Python package zstandard, lz4 the package lz4: MissingLibrary without it.
-    OSError where the file cannot be read. Threads: of one.
+    An open file and a socket are read from their present position, and remain open. `compression` is "gzip",
+    "zstd", "lz4" or None. zstd needs the Python package zstandard, lz4 the package lz4: MissingLibrary
+    without it. OSError if the file cannot be read. Threads: one at a time.
     """
 
     def __init__(self, source: Opened) -> None:
@@ -55,7 +55,7 @@ class CompressedFile:
             raise
 
     def read(self, size: int) -> bytes:
-        """Up to so many bytes; none at the end. DecodeError where the compressed data is damaged."""
+        """Up to `size` bytes; none at the end. DecodeError if the compressed data is damaged."""
         try:
             data: bytes = self._file.read(size)
         except self._damage as error:
@@ -75,7 +75,7 @@ class CompressedFile:
 
 
 def _opened(source: Opened) -> tuple[Any, Callable[[], object]]:
-    """What is read, and how to close it."""
+    """The object to read from, and the function that closes it."""
     if isinstance(source, socket.socket):
         made = source.makefile("rb", buffering=0)
         return made, made.close
@@ -91,7 +91,7 @@ def _format_of(head: bytes) -> str | None:
 
 
 class _Source(io.RawIOBase):
-    """A file, also a pipe, whose first bytes were looked at."""
+    """A file, or a pipe, whose first bytes were already read."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -134,7 +134,7 @@ def _binary(source: io.RawIOBase) -> BinaryIO:
 
 
 def library(module: str, compression: str) -> Any:
-    """An optional package that decompresses something. MissingLibrary names it where it is not installed."""
+    """An optional package for decompression. MissingLibrary names it if it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

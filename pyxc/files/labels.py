@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Security labels of the files that domains are made of: kernels, ramdisks, disks, configurations.
+"""Security labels of the files that domains use: kernels, ramdisks, disks, configurations.
 
 A label is a FLASK context like "tenant1:vm_r:disk_t:s0", in the attribute trusted.pyxc.seclabel of a file or
-of a block device's node. Xen knows nothing of it. It guards against mix-ups, and not against dom0's root. A
-file without a label is unknown; it is never taken for a trusted one.
+of a block device's node. Xen does not know it. It prevents mix-ups, and does not protect against dom0's root.
+A file without a label is unknown, never trusted.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ MOST_BYTES = 255
 
 Path = str | os.PathLike[str]
 Validate = Callable[[str], object]
-"""Raises when the hypervisor's policy does not know a label: xen.flask.sid does."""
+"""A function that raises if the hypervisor's policy does not know a label: xen.flask.sid does."""
 Access = Callable[[str, str], bool]
-"""Whether the hypervisor's policy lets a subject's label use a file's label; see policy_access()."""
+"""Whether the hypervisor's policy allows a subject's label to use a file's label; see policy_access()."""
 
 _OBJECT_ROLE = "object_r"
 _ALLOWED = frozenset(string.ascii_letters + string.digits + string.punctuation)
 
 
 class Presence(Enum):
-    """What is expected of a file before its label changes."""
+    """The expected state of a file before its label changes."""
 
     ANY = "any label or none"
     ABSENT = "no label"
@@ -46,7 +46,7 @@ class Presence(Enum):
 
 
 class Source(Enum):
-    """What a decision follows from."""
+    """The basis of a decision."""
 
     POLICY = "policy"
     EQUALITY = "equality"
@@ -63,7 +63,7 @@ class Context(NamedTuple):
 
     @classmethod
     def parse(cls, label: str) -> Context:
-        """ValueError for what is no context: user:role:type or user:role:type:levels, in printable ASCII."""
+        """ValueError unless it is user:role:type or user:role:type:levels, in printable ASCII."""
         if not 0 < len(label) <= MOST_BYTES or not _ALLOWED.issuperset(label):
             raise ValueError(
                 f"{label!r} is not a label: expected 1 to {MOST_BYTES} ASCII characters, no spaces"
@@ -75,7 +75,7 @@ class Context(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Whether a file may be used for a subject, and why. `allowed` is None where that is not known."""
+    """Whether a file may be used for a subject, and why. `allowed` is None if that is unknown."""
 
     path: str
     subject: str
@@ -86,9 +86,9 @@ class Decision(NamedTuple):
 
 
 def get(path: Path) -> str | None:
-    """A file's label, None where it has none.
+    """A file's label, None if it has none.
 
-    DecodeError when somebody put there what is no label; AttributeForbidden where it cannot be seen.
+    DecodeError if the attribute is not a label; AttributeForbidden if it cannot be read.
     """
     with xattrs.opened(path) as attributes:
         return _decoded(attributes, attributes.get(ATTRIBUTE))
@@ -101,11 +101,11 @@ def put(
     expect: str | Presence = Presence.ANY,
     validate: Validate | None = None,
 ) -> None:
-    """Label a file. `expect` is the label that it must have now, or whether it must have one.
+    """Set a file's label. `expect` is the label that it must have now, or whether it must have one.
 
-    Comparing and setting are one step among those that label files this way. ValueError for what is no label,
-    and what `validate` raises; LabelConflict when the file has not what is expected; BlockingIOError while
-    somebody else holds a lock on it; AttributeForbidden, AttributeUnsupported.
+    Comparing and setting are one atomic step among programs that use this function. ValueError for an invalid
+    label, and the errors of `validate`; LabelConflict if the file does not have the expected label;
+    BlockingIOError while another process holds a lock on it; AttributeForbidden, AttributeUnsupported.
     """
     Context.parse(label)
     if validate:
@@ -123,14 +123,14 @@ def put(
 
 
 def remove(path: Path, *, expect: str | Presence = Presence.ANY) -> bool:
-    """Take a file's label away; whether it had one. Errors as of put()."""
+    """Remove a file's label; returns whether it had one. Errors as for put()."""
     with _as_expected(path, expect) as (attributes, _):
         return attributes.remove(ATTRIBUTE)
 
 
 @contextmanager
 def _as_expected(path: Path, expect: str | Presence) -> Iterator[tuple[Attributes, bool]]:
-    """A file's attributes, locked, and whether it has a label, which is as expected."""
+    """A file's attributes, locked, and whether it has a label, after the check of `expect`."""
     with xattrs.opened(path) as attributes:
         _lock(attributes)
         value = attributes.get(ATTRIBUTE)
@@ -166,17 +166,17 @@ def _decoded(attributes: Attributes, value: bytes | None) -> str | None:
 
 
 def _shown(value: bytes) -> str:
-    """What an attribute holds, which can be anything, as far as a label could reach."""
+    """The arbitrary contents of an attribute, limited to the length of a label."""
     return ascii(value[:MOST_BYTES].decode("utf-8", "backslashreplace"))
 
 
 def decide(subject: str, path: Path, access: Access | None = None) -> Decision:
     """Whether a file may be used for a domain with the label `subject`; changes nothing.
 
-    `access` asks the hypervisor's policy. Without it, both labels must be of the same tenant: equal in user,
-    in MLS range and in role, where the file's role object_r, which policies give to everything that is no
-    domain, counts as any. ValueError when the subject's is no label; OSError as of get(), and what `access`
-    raises but LabelNotFound: a label that the policy does not know is as good as none.
+    `access` asks the hypervisor's policy. Without it, both labels must belong to the same tenant: they must
+    have the same user, MLS range and role. The file's role object_r, which policies give to everything that
+    is not a domain, matches every role. ValueError for an invalid label of the subject; OSError as for get(),
+    and the errors of `access` except LabelNotFound: a label that the policy does not know counts as none.
     """
     mine = Context.parse(subject)
     shown = os.fspath(path)
@@ -200,12 +200,12 @@ def decide(subject: str, path: Path, access: Access | None = None) -> Decision:
 
 
 def policy_access(flask: Flask, tclass: str, permission: str) -> Access:
-    """Asks the policy for a permission of a class of objects: those in which it has rules about files."""
+    """A function that asks the policy for a permission of a class of objects with rules about files."""
     return lambda subject, label: permission in flask.access(subject, label, tclass)
 
 
 def _differences(subject: Context, image: Context) -> list[str]:
-    """In what two labels are not of the same tenant."""
+    """The differences of two labels that do not belong to the same tenant."""
     roles = (subject.role, _OBJECT_ROLE)
     same = {
         "user": subject.user == image.user,

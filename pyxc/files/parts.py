@@ -42,7 +42,7 @@ def _leftover(path: Path) -> Leftover | None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        return Leftover("unknown", str(path), f"it cannot be looked at: {error.strerror}", "run as root")
+        return Leftover("unknown", str(path), f"it cannot be checked: {error.strerror}", "run as root")
     try:
         if _is_written(fd):
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A trace as JSON for Perfetto's and Chrome's viewers: what each vcpu did, and where.
+"""A trace as JSON for Perfetto's and Chrome's viewers: the states of each vcpu, and its cpus.
 
 The format is Google's Trace Event Format: domains are processes, vcpus their threads.
 """
@@ -22,19 +22,19 @@ _IDLE = 0x7FF0
 
 
 def is_drawing(head: bytes) -> bool:
-    """Whether a file that begins like this is one of these."""
+    """Whether a file that begins with these bytes is one of these."""
     return head.startswith(_BEGINNING.encode())
 
 
 class PerfettoWriter:
-    """Writes records that come in the order of their time. Of one thread; close() ends the file.
+    """Writes records in the order of their time; close() ends the file. Threads: one at a time.
 
-    `names` are what domains are called, by id; others are called by their ids.
+    `names` are the names of domains by id; domains without a name are shown by their ids.
     """
 
     def __init__(self, stream: TextIO, cpu_khz: int, names: Mapping[int, str] | None = None) -> None:
         if cpu_khz <= 0:
-            raise ValueError(f"cpu_khz is {cpu_khz}: it must be more than 0")
+            raise ValueError(f"cpu_khz is {cpu_khz}: expected more than 0")
         self._stream = stream
         self._khz = cpu_khz
         self._names = names or {}
@@ -45,7 +45,7 @@ class PerfettoWriter:
         stream.write(_BEGINNING)
 
     def add(self, records: Iterable[TraceRecord]) -> None:
-        """Records, of which changes of runstates and losses are drawn."""
+        """Add records; changes of runstates and losses are drawn."""
         for record in records:
             tsc = record.tsc or 0
             if self._first is None:
@@ -61,7 +61,7 @@ class PerfettoWriter:
                 self._since[who] = (tsc, states[1], record.cpu)
 
     def _end(self, who: tuple[int, int], tsc: int) -> None:
-        """Draw the state that a vcpu was in until now."""
+        """Draw the state of a vcpu that ends now."""
         since, state, cpu = self._since.pop(who, (tsc, Runstate.OFFLINE, 0))
         if state in _SHOWN and tsc > since:
             self._name(*who)
@@ -88,7 +88,7 @@ class PerfettoWriter:
         return round(cycles * 1000 / self._khz, 3)
 
     def close(self, last: int | None = None) -> None:
-        """Draw what still lasts, up to `last` cycles if that is known, and end the file."""
+        """Draw the present states, up to `last` cycles if that is known, and end the file."""
         for who, (since, _, _) in sorted(self._since.items()):
             self._end(who, max(since, last or since))
         self._stream.write("\n]}\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Recordings that are played back: `pyxc.open("replay:FILE")`; see pyxc.files.recording."""
+"""Replayed recordings: `pyxc.open("replay:FILE")`; see pyxc.files.recording."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def replayed(path: str, target: str) -> ReplayLink:
 
 
 def _lines(path: str) -> Iterator[str]:
-    """Of a regular file: nobody knows when another one ends. ValueError for a line that cannot be one."""
+    """The lines of a regular file: another one might never end. ValueError for an invalid line."""
 
     def check(mode: int) -> None:
         if not stat.S_ISREG(mode):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a long stream of bytes goes, compressed or not: a file, a pipe or a socket."""
+"""The destination of a long stream of bytes, compressed or not: a file, a pipe or a socket."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Compression = Literal["gzip", "zstd", "lz4"]
 Piece = bytes | bytearray | memoryview
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 _GZIP_LEVEL = 1
-"""A guest is down for as long as its last pages are written."""
+"""The guest is stopped while its last pages are written."""
 
 
 class Compressor(Protocol):
-    """Makes compressed data of data; what it keeps back comes with later data, or with flush()."""
+    """Compresses data; buffered data is returned with later data, or by flush()."""
 
     def compress(self, data: Any, /) -> bytes: ...
 
@@ -29,8 +29,8 @@ class Compressor(Protocol):
 class Sink:
     """Takes all bytes of a stream, in order. `sent_bytes` counts them as they leave, compressed.
 
-    `file` is whatever has write(), buffered or not, or a connected socket. MissingLibrary where a
-    compression's package is not installed. Threads: of one.
+    `file` is any object with write(), buffered or not, or a connected socket. MissingLibrary if a
+    compression's package is not installed. Threads: one at a time.
     """
 
     def __init__(self, file: BinaryIO | socket.socket, compression: Compression | None = None) -> None:
@@ -41,12 +41,12 @@ class Sink:
         self.sent_bytes = 0
 
     def write(self, pieces: Iterable[Piece]) -> None:
-        """OSError where not all can be written; BlockingIOError where that would have to wait."""
+        """Write all pieces. OSError if this fails; BlockingIOError if it would block."""
         for piece in pieces:
             self._send(piece if self._compressor is None else self._compressor.compress(piece))
 
     def finish(self) -> None:
-        """Write what was kept back."""
+        """Write buffered data."""
         if self._compressor is not None:
             self._send(self._compressor.flush())
         if self._flush is not None:
@@ -57,13 +57,13 @@ class Sink:
         while left:
             count = self._put(left)
             if count is None:
-                raise BlockingIOError(errno.EAGAIN, "the file takes no more bytes at the moment")
+                raise BlockingIOError(errno.EAGAIN, "the file does not accept more bytes at the moment")
             self.sent_bytes += count
             left = left[count:]
 
 
 def check_compression(name: str | None) -> Compression | None:
-    """ValueError for one that is not known."""
+    """ValueError for an unknown one."""
     if name is not None and name not in _COMPRESSORS:
         raise ValueError(f"compress is {name!r}: expected one of {', '.join(_COMPRESSORS)}, or None")
     return name  # type: ignore[return-value]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Traces as files, in the form of xentrace: xenalyze reads what pyxc writes, and pyxc what xentrace writes.
+"""Traces as files, in the format of xentrace: xenalyze can read pyxc's files, and pyxc xentrace's.
 
-A file is records as they were in Xen's buffers, those of each cpu after a record that names it and says how
-many bytes of its own follow.
+A file has the records from Xen's buffers, those of each cpu after a record with its number and their size in
+bytes.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ KIND = "trace"
 _CHANGE = trace.TRC_TRACE_CPU_CHANGE | 2 << trace.TRACE_EXTRA_SHIFT
 _HEAD = {order: struct.Struct(f"{order}III") for order in "<>"}
 _PIECE_MOST = 2**28
-"""Bytes of one cpu in one round: more than its buffer can have."""
+"""The most bytes of one cpu in one round: more than its buffer can have."""
 _CPU_MOST = 2**16
 
 
 def is_trace(head: bytes) -> bool:
-    """Whether a file that begins like this is a trace."""
+    """Whether a file that begins with these bytes is a trace."""
     return head[:4] in [struct.pack(f"{order}I", _CHANGE) for order in "<>"]
 
 
 class TraceWriter:
-    """Writes what TraceReader.take() hands over. `byteorder` is the hypervisor's. Of one thread."""
+    """Writes the records of TraceReader.take(). `byteorder` is the hypervisor's. Threads: one at a time."""
 
     def __init__(self, stream: BinaryIO, byteorder: str) -> None:
         self._stream = stream
         self._head = _HEAD["<" if byteorder == "little" else ">"]
         self.size_bytes = 0
-        """How much was written."""
+        """The number of bytes written."""
 
     def put(self, cpu: int, data: memoryview) -> None:
-        """Records of a cpu."""
+        """Write records of a cpu."""
         self._stream.write(self._head.pack(_CHANGE, cpu, len(data)))
         self._stream.write(data)
         self.size_bytes += self._head.size + len(data)
 
 
 def rounds(stream: BinaryIO) -> Iterator[list[TraceRecord]]:
-    """The records of a trace, as they were read: a round through all cpus at a time, each cpu's in order.
+    """The records of a trace, as they were recorded: one round of all cpus at a time, each cpu's in order.
 
-    DecodeError for what is no trace, and, once all before it was returned, for one that is cut.
+    DecodeError if it is not a trace, and, after all complete records, if it is truncated.
     """
     order = _order(stream.read(4))
     found: list[TraceRecord] = []
@@ -70,20 +70,22 @@ def _order(head: bytes) -> str:
     for order in "<>":
         if head == struct.pack(f"{order}I", _CHANGE):
             return order
-    raise errors.DecodeError("this is no trace: it does not begin with the number of a cpu")
+    raise errors.DecodeError("this is not a trace: it does not begin with the number of a cpu")
 
 
 def _pieces(stream: BinaryIO, order: str) -> Iterator[tuple[int, bytes]]:
-    """Each cpu and its bytes; the first word was read."""
+    """Each cpu and its bytes; the first word is already read."""
     head = _HEAD[order]
     start = struct.pack(f"{order}I", _CHANGE)
     while start:
         start += stream.read(head.size - len(start))
         event, cpu, size = head.unpack(start.ljust(head.size, b"\0"))
         if len(start) < head.size or event != _CHANGE or cpu > _CPU_MOST or size > _PIECE_MOST or size % 4:
-            raise errors.DecodeError("the trace is cut, or damaged: no cpu where one is expected")
+            raise errors.DecodeError("the trace is truncated or damaged: expected the number of a cpu")
         data = stream.read(size)
         if len(data) != size:
-            raise errors.DecodeError(f"the trace is cut: {len(data)} of {size} bytes of cpu {cpu}")
+            raise errors.DecodeError(
+                f"the trace is truncated: it has {len(data)} of {size} bytes of cpu {cpu}"
+            )
         yield cpu, data
         start = stream.read(4)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """ACPI tables of a PVH guest (ACPI specification 5.1): how many processors there are, and little else.
 
-A kernel starts the other vcpus by what the MADT lists. The FADT says that there is nothing of a PC's own
+A kernel starts the other vcpus that the MADT lists. The FADT says that there is nothing of a PC's own
 hardware, and the DSDT describes no device.
 """
 
@@ -59,9 +59,7 @@ def _fadt(dsdt: int) -> bytes:
 
 
 def _madt(vcpus: int) -> bytes:
-    apics = (
-        struct.pack("<BBBBI", 0, 8, vcpu, vcpu * _APIC_IDS_PER_VCPU, _ENABLED) for vcpu in range(vcpus)
-    )
+    apics = (struct.pack("<BBBBI", 0, 8, vcpu, vcpu * _APIC_IDS_PER_VCPU, _ENABLED) for vcpu in range(vcpus))
     return _table(b"APIC", 3, struct.pack("<II", _LOCAL_APIC, 0) + b"".join(apics))
 
 

@@ -21,9 +21,9 @@ def exists(interface: str) -> bool:
 
 
 def check(bridge: str) -> None:
-    """OSError ENODEV where there is no such bridge."""
+    """OSError ENODEV if there is no such bridge."""
     if not os.path.isdir(f"/sys/class/net/{bridge}/bridge"):
-        raise OSError(errno.ENODEV, f"there is no bridge {bridge} in dom0", bridge)
+        raise OSError(errno.ENODEV, f"dom0 has no bridge {bridge}", bridge)
 
 
 def join(interface: str, bridge: str, name: str | None = None) -> str:

@@ -95,7 +95,9 @@ def _lz4(data: bytes, most: int) -> bytes:
 
 
 def _lzo(data: bytes, most: int) -> bytes:
-    hint = "the kernel is compressed with LZO, for which there is no kept Python package: decompress it first"
+    hint = (
+        "the kernel is compressed with LZO, which no maintained Python package supports: decompress it first"
+    )
     raise errors.Unsupported(errno.EOPNOTSUPP, "reading a kernel", hint=hint)
 
 

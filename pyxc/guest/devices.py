@@ -162,7 +162,7 @@ class Devices:
         token: str,
         store: Transaction,
     ) -> None:
-        """FileExistsError where there is such a device already. `token` tells this one from others."""
+        """FileExistsError if there is already such a device. `token` distinguishes this one from others."""
         domid, ours, theirs = self._domain.domid, self._front(kind, number), self._back(kind, number)
         if store.read(ours) is not None or store.read(theirs) is not None:
             raise FileExistsError(errno.EEXIST, f"the guest already has the {kind} {number}")

@@ -197,7 +197,7 @@ def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
 
 
 def _claimed(domain: Domain, plan: _Plan) -> AbstractContextManager[None]:
-    """Set its memory aside, so that there is enough, or an error, before anything is done."""
+    """Reserve its memory, so that a lack of memory is an error before any change."""
     if not domain.xen.caller.supports(memory.CLAIM_PAGES):
         return nullcontext()
     mapping = domain.memory

@@ -101,8 +101,9 @@ class CpuPolicy(NamedTuple):
 
 def _place_of(feature: str) -> Bit:
     if feature not in CPU_FEATURES:
-        near = ", ".join(difflib.get_close_matches(feature, CPU_FEATURES)) or "see cpufeatureset.h of Xen"
-        raise ValueError(f"there is no cpu feature {feature!r}: {near}")
+        near = ", ".join(difflib.get_close_matches(feature, CPU_FEATURES))
+        hint = f"did you mean {near}?" if near else "see cpufeatureset.h of Xen"
+        raise ValueError(f"{feature!r} is not a cpu feature: {hint}")
     return CPU_FEATURES[feature]
 
 

@@ -20,7 +20,7 @@ _PORT_MAX = 2**32 - 1
 _VIRQ_MAX = 2**32 - 1
 _HINTS = {
     ("bind_virq", errno.EEXIST): "another port has it: xenstored binds DOM_EXC",
-    ("bind_virq", errno.EINVAL): "there is no such virq, or it is not for this domain",
+    ("bind_virq", errno.EINVAL): "no such virq, or it is not for this domain",
     ("bind_interdomain", errno.EINVAL): "the remote domain has no such port waiting for this domain",
 }
 _RESTRICTED = "these event channels are restricted to a different domain"

@@ -93,7 +93,7 @@ class Host:
         return text(self._ask(cut).field(cut.name))
 
     def _ask(self, operation: Operation, **fields: int) -> Reply:
-        """What read_facts() was told, or a call of its own."""
+        """A fact from read_facts(), or from a separate call."""
         told = self._told.get(operation)
         if isinstance(told, errors.HypercallError):
             raise told

@@ -98,7 +98,7 @@ PHYSINFO = Record(
 
 
 def counted(info: PhysInfo) -> PhysInfo:
-    """With the number of cpus, from a hypervisor that tells that of sockets instead."""
+    """With the number of cpus, for a hypervisor that reports that of sockets instead."""
     assert info.sockets_per_node is not None
     sockets = info.sockets_per_node * (info.nr_nodes or 1)
     return info._replace(nr_cpus=info.threads_per_core * info.cores_per_socket * sockets)

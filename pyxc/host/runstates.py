@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How long vcpus were in each state, and how long they waited to run, from trace records."""
+"""How long vcpus were in each state, and how long they waited for a cpu, from trace records."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pyxc.abi.trace import Runstate
 from pyxc.host.trace_records import TraceRecord, lost
 
 _IDLE = 0x7FF0
-"""Ids from here on are no domains: the idle vcpus."""
+"""Ids from here on are not domains: the idle vcpus."""
 BUCKETS_US = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 """Upper ends of the histogram of waits; the last bucket has no end."""
 
 
 class Runstates(NamedTuple):
-    """Nanoseconds that a vcpu was in each state since it was first seen. Frozen.
+    """Nanoseconds that a vcpu was in each state since it was first seen. Threads: safe to share.
 
-    `runnable_ns` is steal: it could run, and had no physical cpu. `waits` counts its waits after it was woken
-    by how long they were, in the buckets that BUCKETS_US ends; `longest_wait_ns` is the longest.
+    `runnable_ns` is steal: it could run, but had no physical cpu. `waits` counts its waits after wake-ups by
+    length, in buckets that end at BUCKETS_US; `longest_wait_ns` is the longest.
 
     Example:
 
@@ -47,10 +47,10 @@ class _Vcpu:
 
 
 class RunstateMeter:
-    """Adds up changes of runstates that come in the order of their time. Of one thread.
+    """Adds up changes of runstates in the order of their time. Threads: one at a time.
 
-    `cpu_khz` is how fast the time of records counts: xen.physinfo().cpu_khz. `lost` counts records that Xen
-    could not write: what happened then is counted to the states that were last known.
+    `cpu_khz` is the frequency of the time of records: xen.physinfo().cpu_khz. `lost` counts records that Xen
+    could not write; their time is added to the last known states.
 
     Example:
 
@@ -67,14 +67,14 @@ class RunstateMeter:
 
     def __init__(self, cpu_khz: int) -> None:
         if cpu_khz <= 0:
-            raise ValueError(f"cpu_khz is {cpu_khz}: it must be more than 0")
+            raise ValueError(f"cpu_khz is {cpu_khz}: expected more than 0")
         self._khz = cpu_khz
         self._vcpus: dict[tuple[int, int], _Vcpu] = {}
         self._now = 0
         self.lost = 0
 
     def add(self, records: Iterable[TraceRecord]) -> None:
-        """Records in the order of their time, as Ordered has them; others than changes say how late it is."""
+        """Add records in the order of their time, from Ordered; all records advance the time."""
         for record in records:
             self._now = max(self._now, record.tsc or 0)
             self.lost += lost(record)
@@ -102,7 +102,7 @@ class RunstateMeter:
         return cycles * 10**6 // self._khz
 
     def totals(self) -> dict[tuple[int, int], Runstates]:
-        """Of each vcpu that was seen, by domain and number: up to the last record."""
+        """The times of each vcpu, by domain and number, up to the last record."""
         found = {}
         for who, vcpu in sorted(self._vcpus.items()):
             cycles = vcpu.cycles.copy()
@@ -112,5 +112,5 @@ class RunstateMeter:
         return found
 
     def forget(self, domid: int) -> None:
-        """Leave a domain out from now on, for one that has gone."""
+        """Forget a domain that has gone."""
         self._vcpus = {who: vcpu for who, vcpu in self._vcpus.items() if who[0] != domid}

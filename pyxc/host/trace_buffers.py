@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Xen's trace buffers: turned on and off, and read where they are."""
+"""Xen's trace buffers: enabling and disabling tracing, and reading records in place."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pyxc.abi.trace import TraceClass
 from pyxc.host.host import Host
 
 DEFAULT_PAGES = 32
-"""Of each cpu's buffer, where no size was given before."""
+"""The default number of pages of each cpu's buffer."""
 _SINCE = (4, 0)
 _PAGES_MOST = 2**16 - 1
 _INFO_MOST = 2**24
 _WORD, _HALF = 4, 2
 
 Take = Callable[[int, memoryview], object]
-"""Gets a cpu and whole records as they are in its buffer, twice when they reach around the end."""
+"""Called with a cpu and whole records in its buffer, twice if they wrap around its end."""
 
 
 class TraceInfo(NamedTuple):
-    """How Xen traces (sysctl tbuf_op get_info). It does not say whether it does: `events` are those that it
-    would write. `frame` and `size_bytes` are of the pages that say where the buffers are; 0 without buffers.
+    """The trace settings (sysctl tbuf_op get_info), without whether tracing is on: `events` are the selected
+    ones. `frame` and `size_bytes` are those of the pages with the list of buffers; 0 without buffers.
 
     Example:
 
@@ -43,10 +43,12 @@ class TraceInfo(NamedTuple):
 
 
 class TraceBuffers:
-    """The buffers of all cpus, `xen.trace_buffers` (sysctl tbuf_op). Threads: may be shared.
+    """The buffers of all cpus, `xen.trace_buffers` (sysctl tbuf_op). Threads: safe to share.
 
-    There is one set for the whole host: two programs that read it, this one or xentrace, take each other's
-    records away. Xen has to be built with CONFIG_TRACEBUFFER, as distributions do.
+    There is one set for the whole host: two programs that read it, such as this one and xentrace, take each
+    other's records. Xen must be built with CONFIG_TRACEBUFFER, like that of distributions.
+
+    Example:
 
     >>> with xen.trace_buffers.record() as reader:
     ...     reader.take(lambda cpu, data: print(cpu, len(data)))
@@ -56,46 +58,46 @@ class TraceBuffers:
         self._xen = xen
 
     def info(self) -> TraceInfo:
-        """What there is. Unsupported where this Xen cannot trace."""
+        """The trace settings. Unsupported if this Xen cannot trace."""
         reply = self._xen.call(trace.TBUF_OP_GET_INFO)
         size = reply.reported("size", _INFO_MOST)
         frame = answers.frame("buffer_mfn", reply.field("buffer_mfn"))
         return TraceInfo(TraceClass(reply.field("evt_mask")), frame if size else 0, size if frame else 0)
 
     def set_events(self, events: int) -> None:
-        """Which events are written: classes and subclasses of TraceClass, also of a later Xen."""
+        """Select the events: classes and subclasses of TraceClass, also those of a later Xen."""
         self._xen.call(trace.TBUF_OP_SET_EVT_MASK, evt_mask=arguments.natural("events", events, 2**32 - 1))
 
     def set_cpus(self, cpus: Iterable[int] | None = None) -> None:
-        """On which physical cpus; all of them for None. ValueError for one that the host does not have."""
+        """Select the physical cpus, all for None. ValueError for a cpu that the host does not have."""
         count = self._xen.nr_cpus
         chosen = range(count) if cpus is None else arguments.cpus("cpus", cpus, count)
         self._xen.call(trace.TBUF_OP_SET_CPU_MASK, **bitmap.given("cpu_mask", chosen, count))
 
     def allocate(self, pages: int = DEFAULT_PAGES) -> None:
-        """Give each cpu a buffer of so many pages, once until the next boot: Xen never frees them.
+        """Allocate a buffer of this many pages for each cpu, once until the next boot: Xen never frees them.
 
-        Xen may give less, and begins to trace at once. OSError EINVAL for another size than they have, EBUSY
-        (before Xen 4.2 EINVAL, too) for the same, ENOMEM.
+        Xen may allocate less, and starts to trace at once. OSError if there are buffers: EINVAL for another
+        size, EBUSY (before Xen 4.2 also EINVAL) for the same; ENOMEM.
         """
         arguments.natural("pages", pages, _PAGES_MOST, 1)
         self._xen.call(trace.TBUF_OP_SET_SIZE, size=pages)
 
     def enable(self) -> None:
-        """Write records from now on. OSError EINVAL without buffers."""
+        """Start tracing. OSError EINVAL without buffers."""
         self._xen.call(trace.TBUF_OP_ENABLE)
 
     def disable(self) -> None:
-        """Write no more. What is in the buffers stays there."""
+        """Stop tracing. Records remain in the buffers."""
         self._xen.call(trace.TBUF_OP_DISABLE)
 
     def open(self) -> TraceReader:
-        """Map the buffers; close the reader, or use it in a `with`. OSError ENODATA: there are none yet."""
+        """Map the buffers; close the reader, or use it in a `with` statement. OSError ENODATA: no buffers."""
         self._xen.check_writable("reading trace buffers, which frees what was read,")
         self._check_form()
         info = self.info()
         if not info.size_bytes:
-            raise errors.from_errno(errno.ENODATA, "tbuf_op", hint="no buffers yet: allocate() makes them")
+            raise errors.from_errno(errno.ENODATA, "tbuf_op", hint="there are no buffers: use allocate()")
         return TraceReader(self._xen, info)
 
     @contextmanager
@@ -105,10 +107,10 @@ class TraceBuffers:
         cpus: Iterable[int] | None = None,
         pages: int = DEFAULT_PAGES,
     ) -> Iterator[TraceReader]:
-        """Trace as long as the block runs: buffers are made if there are none, and emptied first.
+        """Trace for the duration of a block: allocates buffers if there are none, and empties them first.
 
-        Tracing is off in the end, whatever happened; a process that is killed leaves it on, which costs the
-        host little once the buffers are full. disable() ends that, too.
+        Afterwards tracing is off, whatever happens; a killed process leaves it on, which costs the host
+        little when the buffers are full. disable() ends that.
         """
         self._xen.check_writable("tracing")
         self._check_form()
@@ -128,9 +130,9 @@ class TraceBuffers:
             self.disable()
 
     def _check_form(self) -> None:
-        """Unsupported before Xen 4.0, whose buffers had another form."""
+        """Unsupported before Xen 4.0, whose buffers have a different form."""
         if self._xen.interface.xen < _SINCE:
-            hint = "trace buffers have their form since Xen 4.0"
+            hint = "trace buffers have this form since Xen 4.0"
             raise errors.Unsupported(errno.ENOSYS, trace.TBUF_OP_GET_INFO.full_name, hint=hint)
 
     def __repr__(self) -> str:
@@ -138,7 +140,7 @@ class TraceBuffers:
 
 
 class TraceReader:
-    """The buffers in this process's memory, without a copy. Of one thread; close it.
+    """The buffers in this process's memory, without a copy; close it. Threads: one at a time.
 
     Example:
 
@@ -160,7 +162,7 @@ class TraceReader:
 
     @property
     def cpus(self) -> list[int]:
-        """The cpus that have a buffer."""
+        """The cpus with a buffer."""
         return [cpu for cpu, _ in self._buffers]
 
     def _lists(self, info: TraceInfo) -> Iterator[tuple[int, array[int]]]:
@@ -179,10 +181,10 @@ class TraceReader:
                 yield cpu, array("Q", words[start : start + pages])
 
     def take(self, taker: Take) -> None:
-        """Hand over what is in each buffer, and free it there. DecodeError for a buffer that makes no sense.
+        """Pass the records of each buffer to a function, and free them. DecodeError for a malformed buffer.
 
-        What the taker gets is the buffer itself: it may not keep it. If it raises, nothing of this cpu is
-        freed.
+        The function gets a view of the buffer itself, and must not keep it. If it raises, no records of this
+        cpu are freed.
         """
         for cpu, mapped in self._buffers:
             with memoryview(mapped) as view:
@@ -207,7 +209,7 @@ class TraceReader:
 
 
 def _mapped(xen: Host, frames: array[int], writable: bool = False) -> ForeignMap:
-    """Frames of the hypervisor's own. OSError names the first that cannot be mapped."""
+    """Map frames of the hypervisor. OSError names the first that cannot be mapped."""
     mapped = xen.link.map_frames(DOMID_XEN, frames, writable)
     for frame, number in zip(frames, mapped.errors):
         if number:
@@ -218,10 +220,12 @@ def _mapped(xen: Host, frames: array[int], writable: bool = False) -> ForeignMap
 
 
 def _pieces(cpu: int, cons: int, prod: int, size: int) -> list[tuple[int, int]]:
-    """Where in a buffer of `size` bytes the unread ones are; both count modulo twice that."""
+    """The unread parts of a buffer of `size` bytes; both indices count modulo twice that."""
     unread = (prod - cons) % (2 * size)
     if max(cons, prod) >= 2 * size or unread > size or (cons | prod) % _WORD:
-        raise errors.DecodeError(f"the trace buffer of cpu {cpu} says {cons} and {prod} of {size} bytes")
+        raise errors.DecodeError(
+            f"the trace buffer of cpu {cpu} has the indices {cons} and {prod} of {size} bytes"
+        )
     start = cons % size
     if start + unread <= size:
         return [(start, start + unread)] if unread else []

@@ -17,9 +17,9 @@ _COUNT_AT, _COUNT = trace.TRACE_EXTRA_SHIFT, trace.TRACE_EXTRA_MAX
 
 
 class TraceRecord(NamedTuple):
-    """One event on a physical cpu (struct t_rec, public/trace.h). Frozen.
+    """One event on a physical cpu (struct t_rec, public/trace.h). Threads: safe to share.
 
-    `tsc` counts cycles of the cpu, None where the event has no time; `words` are the event's own.
+    `tsc` is its time in cycles of the cpu, None if the event has no time; `words` are the event's data.
 
     Example:
 
@@ -39,12 +39,12 @@ class TraceRecord(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called, "sched.runstate_change"; class and number for one that has no name."""
+        """Its name, "sched.runstate_change"; class and number if pyxc has no name for it."""
         return trace.event_name(self.event)
 
     @property
     def runstates(self) -> tuple[Runstate, Runstate] | None:
-        """The old and the new state of a vcpu, of a record that says that it changes; see `vcpu`."""
+        """The old and the new state of `vcpu`, if this is a change of runstates."""
         return trace.runstates(self.event)
 
     @property
@@ -56,9 +56,9 @@ class TraceRecord(NamedTuple):
 
 
 def decoded(words: array[int], cpu: int) -> Iterator[TraceRecord]:
-    """The records that some u32 of one cpu's buffer are, without what only fills it.
+    """The records in the u32s of one cpu's buffer, without padding.
 
-    DecodeError when the last one is cut.
+    DecodeError if the last one is truncated.
     """
     at, end = 0, len(words)
     while at < end:
@@ -75,10 +75,11 @@ def decoded(words: array[int], cpu: int) -> Iterator[TraceRecord]:
 
 
 class Ordered:
-    """Records of all cpus in the order of their time, though each cpu's come in pieces.
+    """Sorts the records of all cpus by time, although those of each cpu arrive in pieces.
 
-    add() takes what was read of all buffers in one round. What happened before the last record of the round
-    before has certainly come by then, and is returned; the rest waits for the next round, or for rest().
+    add() takes the records of all buffers in one round. Records before the last one of the previous round are
+    certainly complete, and are returned; the others wait for the next round, or for rest(). Threads: one at a
+    time.
 
     Example:
 
@@ -93,8 +94,8 @@ class Ordered:
         self._last = dict[int, int]()
 
     def add(self, records: Iterable[TraceRecord]) -> list[TraceRecord]:
-        """The records of a round; returns those whose order is certain. Records without a time are dated
-        by the one before them on their cpu."""
+        """Add the records of a round; returns those whose order is certain. Records without a time get that
+        of the previous one on their cpu."""
         horizon = self._seen
         dated = [self._dated(record) for record in records]
         self._seen = max([horizon, *(record.tsc or 0 for record in dated)])
@@ -104,7 +105,7 @@ class Ordered:
         return ready
 
     def rest(self) -> list[TraceRecord]:
-        """What still waits, when no more comes."""
+        """The remaining records, when there are no more rounds."""
         ready, self._waiting = self._waiting, []
         return ready
 
@@ -116,7 +117,7 @@ class Ordered:
 
 
 def lost(record: TraceRecord) -> int:
-    """How many records Xen could not write before this one: 0 unless it is about that."""
+    """The number of lost records that this one reports, else 0."""
     if record.event != trace.TRC_LOST_RECORDS or not record.words:
         return 0
     return answers.number("number of lost records", record.words[0], 2**32 - 1)

@@ -20,7 +20,8 @@ _START = b"<!doctype html><title>pyxc</title><p><a href=/metrics>metrics</a>\n"
 
 
 class MetricsServer(ThreadingMixIn, BaseServer):
-    """Serves what `render` makes under /metrics. Threads: one for each client, of whom there are few."""
+    """Serves what `render` makes under /metrics. It starts a thread for each client, and limits their number.
+    Threads: one at a time."""
 
     daemon_threads = True
     block_on_close = False

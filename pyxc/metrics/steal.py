@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runstates of all vcpus, measured as long as the exporter runs: from Xen's trace buffers."""
+"""Runstates of all vcpus from Xen's trace buffers, measured while the exporter runs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _ROUND_S = 0.1
 
 
 class StealMeter:
-    """Reads the trace buffers in a thread of its own; use it in a `with`.
+    """Reads the trace buffers in a separate thread; use it in a `with` statement.
 
-    It needs a handle that may change things, for it turns tracing on, and off in the end; in between it makes
-    no hypercall. Xen's buffers have one reader: xentrace and `pyxc trace` take records away from it.
-    Threads: totals() may be called by many.
+    It needs a handle that is not read-only, because it enables and disables tracing; in between it makes no
+    hypercall. Xen's buffers have one reader: xentrace and `pyxc trace` take records away from it. Threads:
+    safe to share.
     """
 
     def __init__(self, xen: Xen) -> None:
@@ -34,7 +34,7 @@ class StealMeter:
         self._stop = threading.Event()
         self._ends = ExitStack()
         self.failed = False
-        """Whether what came made no sense, which ended it."""
+        """Whether malformed records ended it."""
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
@@ -67,9 +67,9 @@ class StealMeter:
             self._meter.add(self._order.add(found))
 
     def totals(self, living: set[int]) -> tuple[dict[tuple[int, int], Runstates], int]:
-        """Runstates by domain and vcpu since the start, and how many records were lost.
+        """Runstates by domain and vcpu since the start, and the number of lost records.
 
-        Domains that are not among `living` are forgotten: their ids may be used again.
+        Domains that are not in `living` are forgotten, because Xen reuses their ids.
         """
         with self._lock:
             found = self._meter.totals()

@@ -131,7 +131,7 @@ class Hypervisor(Host):
                 domain.dirty.add(frame if domain.hvm else self.machine.pfn_of(mfn))
 
     def trace(self, cpu: int, event: int, *words: int) -> None:
-        """What Xen does to write a record of a physical cpu into its trace buffer, if somebody traces."""
+        """Write a record of a physical cpu to its trace buffer, if tracing is on."""
         with self.lock:
             self.trace_buffers.write(cpu, self.clock_ns, event, words)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _GLANCE_S = 1.0
 """The timeout for a name that is only displayed."""
 _RETRY_S = 5.0
-"""How long nobody waits again for a xenstored that did not answer in time, unless it does by then."""
+"""How long not to wait again for a xenstored that did not reply in time, unless it does meanwhile."""
 _BROKEN = (errno.ECONNRESET, errno.EPROTO)
 
 
@@ -40,7 +40,7 @@ class Names:
     """
 
     _silent: dict[str, float] = {}
-    """Targets whose xenstored did not answer in time, and until when nobody waits for it again."""
+    """Targets whose xenstored did not reply in time, and until when not to wait for it again."""
 
     def __init__(
         self, connect: Callable[[], Channel] = channel.connect, target: str = "", use: bool = True

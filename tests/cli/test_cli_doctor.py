@@ -41,7 +41,7 @@ def test_what_cannot_be_looked_at_is_complained_of(pyxc, host):
     host.domains[3].pauses = 0
     outcome = pyxc("doctor")
     assert (outcome.status, outcome.out) == (7, "")
-    assert outcome.err.startswith("pyxc: xenstore: it cannot be looked at: ")
+    assert outcome.err.startswith("pyxc: xenstore: it cannot be checked: ")
 
 
 def test_a_directory_that_is_not_there_hides_no_other(pyxc, host, tmp_path):

@@ -47,7 +47,7 @@ def test_a_guest_that_does_not_suspend_runs_on(pyxc, host, file, tmp_path):
     host.script(DB1)
     outcome = save(pyxc, "--timeout", "0.01", "db1", file)
     assert outcome.status == 1
-    assert "has not taken the request to suspend" in outcome.err
+    assert "has not accepted the request to suspend" in outcome.err
     assert not host.domains[DB1].stopped
     assert [left.name for left in tmp_path.iterdir()] == ["db1.save.part"]
 

@@ -83,7 +83,7 @@ def test_a_file_that_is_no_trace(pyxc, host, tmp_path):
     for content in (b"", b"hello, world"):
         path.write_bytes(content)
         outcome = pyxc("trace", "report", str(path))
-        assert outcome.status == 1 and "no trace" in outcome.err
+        assert outcome.status == 1 and "not a trace" in outcome.err
 
 
 @pytest.mark.parametrize("options", [["--events", "nonsense"], ["--events", "0xg"], ["--seconds", "0"]])

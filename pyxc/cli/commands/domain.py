@@ -22,9 +22,7 @@ _TRIGGERS = (*(trigger.name.lower() for trigger in pyxc.Trigger), _RESUME)
 def add(program: Program) -> None:
     _add_for_several(program, "pause", pyxc.Domain.pause, "pause domains; pauses nest")
     _add_for_several(program, "unpause", pyxc.Domain.unpause, "undo one pause of each domain")
-    _add_for_several(
-        program, "destroy", _destroy, "destroy domains at once and wait until they have gone"
-    )
+    _add_for_several(program, "destroy", _destroy, "destroy domains at once and wait until they have gone")
     _add_trigger(program)
     _add_create_empty(program)
     limit = program.add("mem-max", set_max_memory, "set the most memory that a domain may own")
@@ -79,7 +77,7 @@ def change(args: argparse.Namespace) -> int:
 
 
 def _destroy(domain: pyxc.Domain) -> None:
-    """Says so where another toolstack has to remove what it wrote."""
+    """Remark that another toolstack must remove its own nodes."""
     if domain.domid == domain.xen.own_domid:
         raise Failed(f"domain {domain.domid} runs this host and this program: it cannot be destroyed")
     others = remains.of_others(domain)

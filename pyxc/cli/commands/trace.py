@@ -57,7 +57,7 @@ def _events(text: str) -> int:
             mask |= pyxc.TraceClass[name.upper()]
         except KeyError:
             known = ", ".join(str(one.name).lower() for one in pyxc.TraceClass)
-            raise ValueError(f"{name!r} is no class of events: expected some of {known}, all") from None
+            raise ValueError(f"{name!r} is not a class of events: expected some of {known}, all") from None
     return mask
 
 

@@ -165,7 +165,7 @@ class Domains(Handle):
         """Resume a domain that suspended itself.
 
          dom  [int]: the domain's id
-         fast [int]: 1: it learns that it goes on where it was, and must know what that means; 0: as if it
+         fast [int]: 1: it learns that the suspend was cancelled, and must support that; 0: as if it
                      had been moved
 
         Returns: [int] 0.

@@ -99,7 +99,7 @@ class Host(Handle):
          node_memsize      [list]: MiB of each node
          node_memfree      [list]: MiB of each node that are free
          node_to_dma32_mem [list]: MiB of each node that are free and below 4 GiB
-         node_to_node_dist [list of lists]: relative distance from node to node; None: not told
+         node_to_node_dist [list of lists]: relative distance from node to node; None: not reported
         """
         nodes = self._open.numa()
         return {

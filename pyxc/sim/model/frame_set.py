@@ -80,7 +80,7 @@ class Heap(FrameSet):
         return len(self)
 
     def take(self, order: int) -> int | None:
-        """The first frame of 2**order aligned ones, None when there is no such block."""
+        """The first frame of 2**order aligned ones, None if there is no such block."""
         size = 1 << order
         for start, stop in zip(self._starts, self._stops):
             block = -(-start // size) * size

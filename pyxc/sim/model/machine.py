@@ -97,7 +97,7 @@ class Machine:
             first, stop = first - len(run), stop - len(run)
 
     def allocate(self, domid: int, order: int = 0) -> int | None:
-        """2**order aligned frames for a domain; None when there is no such block."""
+        """2**order aligned frames for a domain; None if there is no such block."""
         first = self.heap.take(order)
         if first is not None:
             self._claim(range(first, first + (1 << order)), domid)

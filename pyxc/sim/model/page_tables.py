@@ -32,7 +32,7 @@ def pin(xen: Host, domain: Domain, mfn: int, level: int) -> None:
 
 
 def adopt(xen: Host, domain: Domain, mfn: int, level: int) -> None:
-    """Check a table and those below it: from now on nobody writes them. Refusal."""
+    """Check a table and those below it: from now on they cannot be written. Refusal."""
     if level == 0 or xen.machine.types.get(mfn, PageType.NOTAB) & ~PAGE_PINNED == TYPES[level]:
         return
     found: dict[int, int] = {}

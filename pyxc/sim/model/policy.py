@@ -71,7 +71,7 @@ class Policy:
         return self._contexts[sid if sid < len(self._contexts) else UNLABELED_SID]
 
     def allowed(self, source: int, target: int, tclass: int) -> int:
-        """Bits of what one label may do to another. Refusal (EINVAL) for a class that there is not."""
+        """The permission bits of one label on another. Refusal (EINVAL) for an unknown class."""
         names = list(flask_vectors.classes(self._release))
         if not 0 < tclass <= len(names):
             raise Refusal(XenErrno.EINVAL)

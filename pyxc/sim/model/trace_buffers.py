@@ -38,7 +38,8 @@ class TraceBuffers:
         self._lost = [0] * pcpus
 
     def allocate(self, pages: int) -> None:
-        """Give each cpu a buffer, for good. EINVAL for another size than they have, EBUSY for the same."""
+        """Allocate a permanent buffer for each cpu. If there are buffers, EINVAL for another size, else
+        EBUSY."""
         if self.pages:
             raise Refusal(XenErrno.EINVAL if pages != self.pages else XenErrno.EBUSY)
         if pages == 0:

@@ -80,7 +80,7 @@ def pm_op(call: Call) -> None:
 
 
 def _max_cstate(call: Call) -> None:
-    """`cpuid` is no cpu here: 0 asks for the state, 1 for the sub-state."""
+    """`cpuid` is not a cpu here: 0 selects the state, 1 the sub-state."""
     if call["cpuid"] > 1:
         raise Refusal(XenErrno.EINVAL)
     limited = not call["cpuid"] and not call.xen.profile.since(4, 20)

@@ -68,7 +68,7 @@ def _words(request: Request, least: int, most: int) -> list[str]:
 
 
 def _existing(request: Request, text: str) -> int:
-    """The id of a domain that there is, introduced or not. Refused: EINVAL, ENOENT."""
+    """The id of an existing domain, introduced or not. Refused: EINVAL, ENOENT."""
     if not _DOMID.fullmatch(text) or int(text) > 0xFFFF:
         raise Refused(errno.EINVAL)
     if not request.server.host.exists(int(text)):

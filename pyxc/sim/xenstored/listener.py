@@ -22,7 +22,7 @@ class Listener:
 
     Where the environment's XENSTORED_PATH is that path pyxc comes here, and so does libxenstore with all
     programs that use it. Only the user that made it may connect. OSError EADDRINUSE where anything is at the
-    path but a socket that nobody listens on any more.
+    path but a socket without a listener.
     """
 
     def __init__(self, xenstored: Xenstored, path: str | os.PathLike[str]) -> None:

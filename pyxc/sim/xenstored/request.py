@@ -139,7 +139,7 @@ class Request:
         raise Refused(number if self.session.access(self._above(path).permissions) & wanted else errno.EACCES)
 
     def find_or_none(self, path: str, wanted: Access) -> Node | None:
-        """The same, None where there is no node. Refused (EACCES)."""
+        """The same, None if there is no node. Refused (EACCES)."""
         try:
             return self.find(path, wanted)
         except Refused as refused:

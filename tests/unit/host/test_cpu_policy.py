@@ -89,7 +89,10 @@ def test_a_policy_with_other_features(host: Host) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("avx9", "no cpu feature 'avx9': avx"), ("prefetchi", "no leaf or MSR that could show prefetchi")],
+    [
+        ("avx9", "'avx9' is not a cpu feature: did you mean avx"),
+        ("prefetchi", "no leaf or MSR that could show prefetchi"),
+    ],
 )
 def test_what_a_policy_cannot_show(host: Host, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
