@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         GuestUnable,
         HypercallError,
         LabelNotFound,
+        MigrationInDoubt,
         MissingLibrary,
         NotXenError,
         PermissionDenied,
@@ -161,6 +162,7 @@ __all__ = [
     "Memory",
     "MemoryInfo",
     "MemoryType",
+    "MigrationInDoubt",
     "MissingLibrary",
     "NetworkCounters",
     "NotXenError",
@@ -257,8 +259,8 @@ _MODULES = {
     "domain.watcher": "DomainChange DomainEvent DomainWatcher",
     "errors": (
         "Ambiguous DecodeError DomainGone DomainNotFound DomainStuck Error GuestSilent "
-        "GuestUnable HypercallError LabelNotFound MissingLibrary NotXenError PermissionDenied ReadOnlyError "
-        "StoreError Unsupported VersionMismatch"
+        "GuestUnable HypercallError LabelNotFound MigrationInDoubt MissingLibrary NotXenError "
+        "PermissionDenied ReadOnlyError StoreError Unsupported VersionMismatch"
     ),
     "host.backends": "DiskCounters NetworkCounters",
     "host.cpu_policy": "CpuPolicy",

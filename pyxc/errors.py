@@ -139,6 +139,10 @@ class DomainGone(Error, LookupError):
     """The domain of this object no longer exists; its id may now belong to another domain."""
 
 
+class MigrationInDoubt(Error, ConnectionError):
+    """The connection broke when the guest may run on the other host already; on this one it is suspended."""
+
+
 class DomainStuck(Error, TimeoutError):
     """A destroyed domain did not disappear in time."""
 

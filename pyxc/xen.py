@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # imported on first use: most programs use few
     from pyxc.domain.watcher import DomainWatcher, Source
     from pyxc.files.compressed import Opened
     from pyxc.guest.built import BuiltDomain
+    from pyxc.guest.connection import Ends
     from pyxc.guest.restore import Progress as Restored
     from pyxc.host.console import Console
     from pyxc.host.cpu_policy import CpuPolicies
@@ -170,6 +171,21 @@ class Xen(Host):
         wanted = restore.Wanted(name, uuid, vcpus, memory_kb, pool, ssidref, paging_kb, paused, progress)
         making = build.Making(self, self.domains.create, self.domains.just_made)
         return restore.restore(making, source, wanted)
+
+    def receive(
+        self, ends: Ends, *, paused: bool = False, pool: Pool | int | None = None, ssidref: int | None = None
+    ) -> BuiltDomain:
+        """A guest that Domain.migrate() or `xl migrate` sends, when it runs here, unless `paused`.
+
+        `ends` is a connected socket, or the descriptors to read from and to write to. While it comes, its
+        name ends with "--incoming". As long as the other side has not let go of it, it does not run, and
+        nothing stays when anything fails. ConnectionError where the connection ends; else as restore().
+        """
+        from pyxc.guest import build, receive, restore
+
+        wanted = restore.Wanted(None, None, None, None, pool, ssidref, None, paused, None)
+        making = build.Making(self, self.domains.create, self.domains.just_made)
+        return receive.receive(making, ends, wanted)
 
     def idle_ns(self) -> list[int]:
         """Nanoseconds since the boot that each physical cpu was idle (sysctl getcpuinfo, since Xen 3.2)."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # each is imported by what hands it out: most programs use fe
     from pyxc.domain.vcpus import Vcpu, Vcpus
     from pyxc.domain.vnuma import Vnuma
     from pyxc.guest.core_dump import CoreDump, Kept, Progress
+    from pyxc.guest.migrate import Ends, Migrated
     from pyxc.guest.save import Compress, Live, Saved, Suspend, Target
     from pyxc.guest.save import Progress as SaveWatcher
     from pyxc.host.cpu_policy import CpuPolicy
@@ -343,6 +344,31 @@ class Domain(Identity):
 
         wanted = save.Wanted(live, suspend, timeout, resume, compress, replace, provenance, progress)
         return save.save(self, target, wanted)
+
+    def migrate(
+        self,
+        ends: Ends,
+        *,
+        live: bool | Live = True,
+        suspend: Suspend = "ask",
+        timeout: float = 60.0,
+        progress: SaveWatcher | None = None,
+    ) -> Migrated:
+        """Move it to another host, where Xen.receive(), `pyxc migrate-receive` or `xl migrate-receive` waits.
+
+        `ends` is a connected socket, or the descriptors to read from and to write to, as of an ssh that runs
+        one of these commands. For the other arguments see save(); `timeout` is also how long the other side
+        may say nothing after it is there. In the end the guest runs there, and the domain here is suspended,
+        under its name with "--migratedaway": destroy() it.
+
+        It never runs on both hosts: see pyxc.guest.handshake. When anything fails, also under Ctrl-C, it runs
+        on here, but for MigrationInDoubt: the connection broke when the other host was allowed to run it
+        already. Then it stays suspended; look there, and resume() it here if it does not run there.
+        """
+        from pyxc.guest import migrate, save
+
+        wanted = save.Wanted(live, suspend, timeout, False, None, False, "none", progress)
+        return migrate.migrate(self, ends, wanted, timeout)
 
     def set_max_memory(self, kb: int) -> None:
         """Set the KiB that it may own (domctl max_mem).

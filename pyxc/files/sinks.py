@@ -7,7 +7,7 @@ import errno
 import socket
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pyxc.files.compressed import library
 
@@ -26,6 +26,14 @@ class Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
+class Writable(Protocol):
+    """What takes bytes: some of those that it gets, and says how many; None when it takes none for now."""
+
+    def write(self, data: Any, /) -> int | None: ...
+
+    def flush(self) -> None: ...
+
+
 class Sink:
     """Takes all bytes of a stream, in order. `sent_bytes` counts them as they leave, compressed.
 
@@ -33,7 +41,7 @@ class Sink:
     compression's package is not installed. Threads: one at a time.
     """
 
-    def __init__(self, file: BinaryIO | socket.socket, compression: Compression | None = None) -> None:
+    def __init__(self, file: Writable | socket.socket, compression: Compression | None = None) -> None:
         self._put: Callable[[memoryview], int | None]
         self._put = file.send if isinstance(file, socket.socket) else file.write
         self._flush = None if isinstance(file, socket.socket) else file.flush

@@ -57,6 +57,8 @@ class Wanted(NamedTuple):
     progress: Progress | None
     twin: bool = False
     """Whether the UUID may be that of another domain, as of a guest that moves within one host."""
+    suffix: str = ""
+    """What its name ends with meanwhile."""
 
 
 class _Head(NamedTuple):
@@ -166,6 +168,7 @@ def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
     if taken and handle in taken:
         raise ValueError(f"there is a domain with the UUID {handle}: give the new one another `uuid`")
     if name:
+        name += wanted.suffix
         naming.check_free(xen, xen.store, name)
     return _Plan(
         name,

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import sched
@@ -24,7 +24,7 @@ from pyxc.domain.info import DomainInfo
 from pyxc.domain.log_dirty import LogDirty
 from pyxc.domain.resume import continue_here
 from pyxc.files.provenance import DomainOrigin, XenOrigin
-from pyxc.files.sinks import Compression, Sink, check_compression
+from pyxc.files.sinks import Compression, Sink, Writable, check_compression
 from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import settings, stream
 from pyxc.guest.save_pages import HvmPages
@@ -33,7 +33,7 @@ from pyxc.host.cpu_policy import domain_policy
 from pyxc.store.names import readable
 
 KIND = "save"
-Target = str | os.PathLike[str] | BinaryIO | socket.socket
+Target = str | os.PathLike[str] | Writable | socket.socket
 Suspend = Literal["ask", "force"]
 Compress = Compression
 """How a saved guest may be compressed; see pyxc.files.sinks."""
@@ -101,7 +101,7 @@ class Wanted(NamedTuple):
 
 def save(domain: Identity, target: Target, wanted: Wanted) -> Saved:
     """See Domain.save()."""
-    info = _checked(domain, wanted)
+    info = check(domain, wanted)
     compression = check_compression(wanted.compress)
     fast = True if wanted.suspend == "ask" else None
     before = info.shutdown_reason is ShutdownReason.SUSPEND
@@ -119,7 +119,7 @@ def save(domain: Identity, target: Target, wanted: Wanted) -> Saved:
     return saved
 
 
-def _checked(domain: Identity, wanted: Wanted) -> DomainInfo:
+def check(domain: Identity, wanted: Wanted) -> DomainInfo:
     """All that can be found wrong before anything is done."""
     xen = domain.xen
     if domain.domid == xen.own_domid:
@@ -160,7 +160,7 @@ def _opened(
     keep, release = Keep(wanted.provenance), ".".join(map(str, domain.xen.interface.xen))
     with ProvenanceFile(target, KIND, keep=keep, recognize=is_saved, replace=wanted.replace) as file:
         file.note(
-            domain=DomainOrigin(domain.domid, str(domain.uuid), readable(_name_of(domain))),
+            domain=DomainOrigin(domain.domid, str(domain.uuid), readable(name_of(domain))),
             xen=XenOrigin(release, domctl=domain.xen.interface.number("domctl") or None),
         )
         with file.discarded_if_full():
@@ -170,7 +170,7 @@ def _opened(
             file.complete()
 
 
-def _name_of(domain: Identity) -> str | None:
+def name_of(domain: Identity) -> str | None:
     """Its name, which is asked for once."""
     if domain._name is None:
         domain._name = domain.xen.names.domain_name(domain.domid, domain.uuid)
@@ -220,7 +220,7 @@ class _Saver:
         """Headers, and what does not change while the guest runs."""
         domain, interface = self._domain, self._domain.xen.interface
         order: ByteOrder = "little" if interface.byteorder == "little" else "big"
-        config = settings.encode(domain, self._info, _name_of(domain))
+        config = settings.encode(domain, self._info, name_of(domain))
         self._send(stream.XlHeader(order, stream.XlFlag.JSON | stream.XlFlag.STREAM_V2, config))
         self._send(stream.LibxlHeader(order))
         self._send(stream.LibxcContext())

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shlex
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+import pyxc as library
 from pyxc import opening, sim
 from pyxc.cli import main
 from pyxc.files import labels
@@ -84,3 +89,36 @@ def core(image: Path) -> str:
         file.stream.write(b"what was dumped")
     labels.put(image, "tenant1:vm_r:web_t:s0")
     return str(image)
+
+
+# A host without guests, to which one is migrated. Its arguments follow the name of the command.
+RECEIVER = """
+import sys
+from pyxc import opening, sim
+from pyxc.cli import main
+
+hypervisor = sim.Hypervisor(sim.named("sim:xen-4.17"), with_guests=False)
+opening.open_link = lambda target, gate="auto": hypervisor.connect("sim:xen-4.17")
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture
+def receiver() -> str:
+    """The command of another host, to which `pyxc migrate-receive` is added."""
+    return shlex.join([sys.executable, "-c", RECEIVER])
+
+
+@pytest.fixture
+def incoming(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A guest, db2, that another host migrates to whoever uses the standard input and output."""
+    near, far = socket.socketpair()
+    there = library.connect(sim.Hypervisor(sim.named("sim:xen-4.17")).connect())
+    there.domains["db1"].set_name("db2")
+    guest = there.domains["db2"]
+    sender = threading.Thread(target=lambda: guest.migrate(near, suspend="force", timeout=20))
+    sender.start()
+    monkeypatch.setattr("pyxc.cli.commands.move.standard_ends", lambda: (far.fileno(), far.fileno()))
+    with near, far:
+        yield
+        sender.join()

@@ -96,6 +96,8 @@ EVERY_COMMAND = {
     "verify": ["verify", "CORE"],
     "save": ["save", "-F", "db1", "NEW"],
     "restore": ["restore", "--name", "db2", "--uuid", "11111111-2222-4333-8444-555555555555", "DB1"],
+    "migrate": ["migrate", "-F", "-s", "", "db1", "RECEIVER"],
+    "migrate-receive": ["migrate-receive"],
     "stream inspect": ["stream", "inspect", "SAVED"],
     "stream verify": ["stream", "verify", "SAVED"],
     "doctor": ["doctor"],
@@ -126,7 +128,7 @@ def trace(tmp_path):
 
 @pytest.mark.parametrize("name", build().commands)
 def test_every_command_has_json(
-    pyxc, guarded, core, policy, guest_config, trace, name, monkeypatch, tmp_path
+    pyxc, guarded, core, policy, guest_config, trace, name, monkeypatch, tmp_path, receiver, request
 ):
     """On a host with an empty cpu pool, a free cpu, and a xenstored that is newer than its hypervisor."""
     monkeypatch.setattr(guarded.store.host, "since", lambda *release: True)
@@ -138,10 +140,13 @@ def test_every_command_has_json(
         pyxc("network-attach", "web1")
     if name == "run":
         guarded.when_started(lambda guest: guest.stop())
+    if name == "migrate-receive":
+        request.getfixturevalue("incoming")
     if name == "restore":
         pyxc("save", "-F", "-c", "db1", str(tmp_path / "db1.save"))
     files = {"CORE": core, "POLICY": policy, "CONFIG": guest_config, "SAVED": str(SAVED / "pv.save.gz")}
     files |= {"TRACE": trace, "NEW": str(tmp_path / "new"), "DB1": str(tmp_path / "db1.save")}
+    files["RECEIVER"] = receiver
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (15 if name == "doctor" else 0, "")
     assert outcome.json["schema"] == 1

@@ -82,3 +82,34 @@ def test_between_two_hosts(pyxc, host, file, monkeypatch):
     made = outcome.json
     assert (made["kind"], other.domains[made["domid"]].tot_pages) == ("pvh", 32_776)
     assert pyxc("domname", str(made["domid"])).out == "db1\n"
+
+
+def test_a_guest_moves(pyxc, host, receiver):
+    host.script(DB1).obey()
+    outcome = pyxc("migrate", "-s", "", "db1", receiver)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.startswith("db1: 128 MiB in ")
+    assert DB1 not in host.domains
+
+
+@pytest.mark.usefixtures("incoming")
+def test_a_guest_comes(pyxc, host):
+    assert pyxc("migrate-receive") == (0, "", "")
+    assert pyxc("domid", "db2").out == f"{max(host.domains)}\n"
+    assert not host.domains[max(host.domains)].stopped
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "there", "message"),
+    [
+        ("", "exit 1;", "the other side has ended the connection"),
+        ("echo", "web", "the other side says b'web pyxc migrate-receive"),
+        ("false", "web", "the other side has ended the connection"),
+    ],
+)
+def test_a_guest_that_cannot_move_runs_on(pyxc, host, tunnel, there, message):
+    outcome = pyxc("migrate", "-F", "-s", tunnel, "db1", there)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert message in outcome.err
+    assert not host.domains[DB1].stopped
+    assert pyxc("domname", str(DB1)).out == "db1\n"

@@ -22,7 +22,7 @@ SECTIONS = {
         "device": (
             "block-attach block-detach block-list network-attach network-detach network-list"
         ),
-        "move": "save restore",
+        "move": "save restore migrate migrate-receive",
     },
     "vcpus, scheduling and pools": {
         "vcpu": "vcpu-pin context",

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""`save` and `restore`: guests into files, and back."""
+"""`save`, `restore`, `migrate`, `migrate-receive`: guests into files and back, and to other hosts."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
+import subprocess
 import sys
+from subprocess import PIPE
 
 from pyxc.cli import output
 from pyxc.cli.arguments import seconds
@@ -15,6 +18,7 @@ from pyxc.cli.status import Status
 from pyxc.guest.save import SaveProgress
 
 _TIMEOUT_S = 60.0
+_REMOTE = "pyxc migrate-receive"
 
 
 def add(program: Program) -> None:
@@ -34,6 +38,18 @@ def add(program: Program) -> None:
     restore.add_argument("-p", "--paused", action="store_true", help="leave it paused")
     restore.add_argument("--name", metavar="NAME", help="another name")
     restore.add_argument("--uuid", metavar="UUID", help="another UUID")
+    migrate = program.add("migrate", migrate_guest, "move a guest to another host, while it runs")
+    migrate.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    migrate.add_argument("host", metavar="HOST", help="as ssh knows it")
+    migrate.add_argument(
+        "-s", "--tunnel", metavar="COMMAND", default="ssh", help="instead of ssh; of a shell"
+    )
+    migrate.add_argument("--remote", metavar="COMMAND", default=_REMOTE, help="for the other host")
+    migrate.add_argument("--stopped", action="store_true", help="stop it before its memory is sent")
+    migrate.add_argument("-F", dest="force", action="store_true", help="stop it without asking it")
+    migrate.add_argument("--timeout", type=seconds, metavar="SECONDS", help="for the guest, and for the host")
+    receive = program.add("migrate-receive", receive_guest, "take a guest from pyxc migrate or xl migrate")
+    receive.add_argument("-p", "--paused", action="store_true", help="leave it paused")
 
 
 def save_guest(args: argparse.Namespace) -> int:
@@ -68,6 +84,43 @@ def restore_guest(args: argparse.Namespace) -> int:
     if args.json:
         output.as_json(domid=made.domid, uuid=str(made.uuid), kind=made.kind)
     return Status.OK
+
+
+def migrate_guest(args: argparse.Namespace) -> int:
+    host = shlex.quote(args.host) if args.tunnel else args.host
+    command = f"exec {args.tunnel} {host} {args.remote}"
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        with subprocess.Popen(command, shell=True, stdin=PIPE, stdout=PIPE) as there:
+            assert there.stdin and there.stdout
+            with there.stdin, there.stdout:
+                moved = domain.migrate(
+                    (there.stdout.fileno(), there.stdin.fileno()),
+                    live=not args.stopped,
+                    suspend="force" if args.force else "ask",
+                    timeout=_TIMEOUT_S if args.timeout is None else args.timeout,
+                    progress=None if args.json or not sys.stderr.isatty() else _tell,
+                )
+        domain.destroy()
+    if args.json:
+        output.as_json(domid=domain.domid, uuid=str(domain.uuid), **moved._asdict())
+    else:
+        mib, stopped, total = moved.sent_bytes >> 20, moved.downtime_s, moved.total_s
+        output.lines([f"{args.domain}: {mib} MiB in {total:.1f} s, and stopped for {stopped:.2f} s"])
+    return Status.OK
+
+
+def receive_guest(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        made = xen.receive(standard_ends(), paused=args.paused)
+    if args.json:
+        output.as_json(domid=made.domid, uuid=str(made.uuid), kind=made.kind)
+    return Status.OK
+
+
+def standard_ends() -> tuple[int, int]:
+    """Standard input and output, through which the other side speaks."""
+    return 0, 1
 
 
 def _tell(progress: SaveProgress) -> None:

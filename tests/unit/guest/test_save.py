@@ -259,7 +259,7 @@ def test_guests_that_do_not_suspend(boot: Boot, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ask, "_STOPS_S", 0.0)
     host = boot()
     db1, guest = host.xen.domains[DB1], host.truth.script(DB1)
-    with pytest.raises(GuestSilent, match="has not taken"):
+    with pytest.raises(GuestSilent, match="has not accepted"):
         db1.save(io.BytesIO(), timeout=0.0)
     assert guest.read("control/shutdown") == ""
     guest.when("control/shutdown", lambda request: request and guest.write("control/shutdown", ""))
@@ -400,7 +400,7 @@ def test_a_stream_of_libxc_alone(host: Host) -> None:
     web = small(host)
     outer = (stream.XlHeader, stream.LibxlHeader, stream.LibxcContext, stream.LibxlEnd)
     data = rewritten(saved(web), lambda event: None if isinstance(event, outer) else event)
-    with pytest.raises(ValueError, match="vcpus and memory_kb must be given"):
+    with pytest.raises(ValueError, match="vcpus and memory_kb are required"):
         host.xen.restore(io.BytesIO(data))
     again = host.xen.restore(io.BytesIO(data), vcpus=1, memory_kb=4096)
     assert (again.info().tot_pages, again.info().nr_vcpus) == (521, 1)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""The connection between the two hosts of a migration: what is said, and what is expected."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyxc import errors
+
+Ends = socket.socket | tuple[int, int]
+"""A connection: a socket, or descriptors to read from and to write to."""
+
+_PIECE_BYTES = 1 << 20
+
+
+class Connection:
+    """Bytes to and from the other side, which may say nothing for `timeout` seconds. Of one thread."""
+
+    def __init__(self, ends: Ends) -> None:
+        if isinstance(ends, socket.socket):
+            ends = ends.fileno(), ends.fileno()
+        self._source, self._sink = ends
+        self.timeout: float | None = None
+        self._ahead = b""
+
+    def say(self, message: bytes) -> None:
+        while message:
+            message = message[self.write(message) :]
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Some of it. TimeoutError where the other side takes nothing."""
+        self._wait(self._sink, select.POLLOUT)
+        return os.write(self._sink, data)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """No write takes longer than the timeout within the block, however much it writes."""
+        before = os.get_blocking(self._sink)
+        os.set_blocking(self._sink, False)
+        try:
+            yield
+        finally:
+            os.set_blocking(self._sink, before)
+
+    def hear(self, expected: bytes, more: int = 0) -> bytes:
+        """What is expected, and so many bytes that follow it; DecodeError for anything else."""
+        size = len(expected) + more
+        while len(self._ahead) < size:
+            found = self._read(size - len(self._ahead))
+            if not found:
+                raise ConnectionResetError(errno.ECONNRESET, "the other side has ended the connection")
+            self._ahead += found
+            if not self._ahead.startswith(expected[: len(self._ahead)]):
+                raise errors.DecodeError(f"the other side says {self._ahead[:80]!r}, not {expected[:80]!r}")
+        message, self._ahead = self._ahead[:size], self._ahead[size:]
+        return message
+
+    def pieces(self) -> Iterator[bytes]:
+        """All that comes, as it comes."""
+        while found := self._read(_PIECE_BYTES):
+            yield found
+
+    def push_back(self, data: bytes) -> None:
+        self._ahead = bytes(data) + self._ahead
+
+    def _read(self, size: int) -> bytes:
+        self._wait(self._source, select.POLLIN)
+        return os.read(self._source, size)
+
+    def _wait(self, end: int, event: int) -> None:
+        poll = select.poll()
+        poll.register(end, event)
+        if not poll.poll(None if self.timeout is None else 1000 * self.timeout):
+            raise TimeoutError(errno.ETIMEDOUT, f"the other side has been silent for {self.timeout:g} s")

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""The side of a migration that has the guest: it moves to another host, and never runs on both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from pyxc import errors, undoing
+from pyxc.abi.sched import ShutdownReason
+from pyxc.domain import naming
+from pyxc.domain.identity import Identity
+from pyxc.domain.resume import continue_here
+from pyxc.guest import save
+from pyxc.guest.connection import Connection
+from pyxc.guest.connection import Ends as Ends
+from pyxc.guest.handshake import BANNER, GRANT, READY, REPORT, Source, Step
+
+AWAY = "--migratedaway"
+"""What the name of a guest ends with when it has gone."""
+
+
+class Migrated(NamedTuple):
+    """How a guest moved; see Saved. It did not run for `downtime_s`."""
+
+    pages: int
+    rounds: int
+    sent_bytes: int
+    downtime_s: float
+    total_s: float
+
+
+def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -> Migrated:
+    """See Domain.migrate()."""
+    save.check(domain, wanted)
+    side, line = Source(), Connection(ends)
+    before = domain.info().shutdown_reason is ShutdownReason.SUSPEND
+    began = time.monotonic()
+    name = save.name_of(domain)
+
+    def stay() -> None:
+        if side.broken() is Step.RUN:
+            if name is not None:
+                _rename(domain, name)
+            if not before:
+                continue_here(domain, True if wanted.suspend == "ask" else None)
+
+    left = f"domain {domain.domid} is left suspended"
+    with undoing.on_failure(stay, left), line.patient():
+        side.hear(line.hear(BANNER))
+        line.timeout = timeout
+        told = save.save(domain, line, wanted)
+        stopped = time.monotonic() - told.downtime_s
+        side.sent_guest()
+        side.hear(line.hear(READY))
+        if name is not None:
+            _rename(domain, name + AWAY)
+        side.grant()
+        with _in_doubt(domain, side):
+            try:
+                line.say(GRANT)
+            except OSError:
+                side.not_granted()
+                raise
+            moved = side.hear(line.hear(REPORT, 1)) is Step.END
+            if not moved:
+                side.hear(line.hear(GRANT))
+        if not moved:
+            raise errors.GuestUnable(f"the other host could not let the guest of domain {domain.domid} run")
+    now = time.monotonic()
+    return Migrated(told.pages, told.rounds, told.sent_bytes, now - stopped, now - began)
+
+
+@contextmanager
+def _in_doubt(domain: Identity, side: Source) -> Iterator[None]:
+    """MigrationInDoubt where it cannot be known any more whether the guest runs on the other side."""
+    try:
+        yield
+    except Exception as error:
+        if not side.granted:
+            raise
+        raise errors.MigrationInDoubt(
+            f"domain {domain.domid} stays suspended here, for it may run on the other host; look there, and "
+            f"then resume or destroy it: {error}"
+        ) from error
+    except BaseException as interrupt:
+        interrupt.add_note(f"domain {domain.domid} stays suspended here, for it may run on the other host")
+        raise
+
+
+def _rename(domain: Identity, name: str) -> None:
+    """Unless it has that name."""
+    if domain.xen.names.domain_name(domain.domid, domain.uuid) != name:
+        naming.write(domain, name)
+        domain._name = name

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The side of a migration to which the guest goes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pyxc import errors, undoing
+from pyxc.guest import restore, stream
+from pyxc.guest.build import Making
+from pyxc.guest.built import BuiltDomain
+from pyxc.guest.connection import Connection, Ends
+from pyxc.guest.handshake import BANNER, FAILED, GRANT, READY, REPORT, RUNS, Target
+
+_INCOMING = "--incoming"
+"""What the name of a guest ends with as long as it is not complete."""
+
+
+def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
+    """See Xen.receive()."""
+    making.xen.check_writable("receiving a guest")
+    side, line, reader = Target(), Connection(ends), stream.Reader()
+    line.say(BANNER)
+    held = wanted._replace(paused=True, twin=True, suffix=_INCOMING)
+    domain = restore.receive(making, line.pieces(), reader, held)
+    with undoing.on_failure(lambda: _discard(domain), f"domain {domain.domid} is left, paused"):
+        line.push_back(reader.unused)
+        side.has_guest()
+        line.say(READY)
+        line.hear(GRANT)
+        side.hear()
+    try:
+        _run(domain, wanted.paused)
+    except BaseException:
+        _discard(domain)
+        with suppress(OSError):
+            line.say(REPORT + FAILED + GRANT)
+        raise
+    with suppress(OSError):  # it runs, whether the source hears of that or not
+        line.say(REPORT + RUNS)
+    return domain
+
+
+def _run(domain: BuiltDomain, paused: bool) -> None:
+    name = domain.name
+    if name is not None and name.endswith(_INCOMING):
+        domain.set_name(name.removesuffix(_INCOMING))
+    if not paused:
+        domain.unpause()
+
+
+def _discard(domain: BuiltDomain) -> None:
+    with suppress(errors.DomainNotFound, errors.DomainGone):
+        domain.destroy()
