@@ -418,7 +418,7 @@ cdef class Arena:
         memset(memory.start, 0, used)
         if self.whole is not None:
             self.release_view()
-        # What a view still reaches must not become part of another call: it goes with the last view.
+        # Memory with a view must not be used by another call: it is freed with its last view.
         if memory.exports == 0:
             pool.keep(memory)
 
@@ -1132,7 +1132,7 @@ cdef tuple open_privcmd(path):
 
 
 cdef _Descriptor open_hypercall_device():
-    """None where there is none."""
+    """The device, open; None on a kernel without it."""
     try:
         return owner_of(os.open("/dev/xen/hypercall", OPEN_FLAGS))
     except OSError as error:
@@ -1419,7 +1419,7 @@ cdef class Privcmd:
 
     cdef object issue_resource(self, _Descriptor device, uint16_t domid, uint32_t kind, uint32_t ident,
                                uint32_t first, Py_ssize_t count, char *start):
-        """The number of frames, which the kernel fills in when asked for none at no address."""
+        """The number of frames, which the kernel reports for a request of 0 frames without an address."""
         cdef privcmd_mmap_resource call
         cdef int result
         memset(&call, 0, sizeof(call))
@@ -1568,7 +1568,7 @@ cdef class SharedMemory:
         return foreign
 
     cdef int take_errors(self, _FrameErrors frames, errors) except -1:
-        """Those that are given, one for each frame or none at all, and those of frames that are not there."""
+        """Add the given errors, one for each frame or none at all, and those of absent frames."""
         cdef Py_ssize_t index = 0
         cdef int32_t code
         for code in errors:

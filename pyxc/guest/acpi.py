@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """ACPI tables of a PVH guest (ACPI specification 5.1): how many processors there are, and little else.
 
-A kernel starts the other vcpus that the MADT lists. The FADT says that there is nothing of a PC's own
-hardware, and the DSDT describes no device.
+A kernel starts the other vcpus that the MADT lists. The FADT declares that the usual hardware of a PC is
+absent, and the DSDT describes no devices.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _HEADER = struct.Struct("<4sIBB6s8sI4sI")
 _OEM, _TABLE, _CREATOR = b"Xen\0\0\0", b"HVM\0\0\0\0\0", b"PYXC"
 _RSDP = struct.Struct("<8sB6sBIIQB3x")
 _RSDP_1_BYTES = 20
-"""The part that the first checksum is of."""
+"""The part that the first checksum covers."""
 _RSDP_CHECKSUM_AT, _RSDP_EXTENDED_AT = 8, 32
 _CHECKSUM_AT = 9
 
@@ -28,7 +28,7 @@ _APIC_IDS_PER_VCPU = 2
 
 
 def tables(address: int, vcpus: int) -> bytes:
-    """All tables, one behind the other, for an address; what the start info names is the first one.
+    """All tables, one after the other, for a base address; the start info points to the first one.
 
     For 128 vcpus, the most that Xen gives a PVH guest, they need less than a page.
     """
@@ -72,5 +72,5 @@ def _table(signature: bytes, revision: int, body: bytes) -> bytes:
 
 
 def _checksum(data: bytes | bytearray) -> int:
-    """What makes the sum of all bytes 0."""
+    """The byte that makes the sum of all bytes 0."""
     return -sum(data) & 0xFF

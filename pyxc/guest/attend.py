@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Attending a guest: building it, waiting for its end, and building it again if its configuration says so."""
+"""Attending a guest: build it, wait for its end, and build it again if its configuration says so."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pyxc.guest.launch import launch
 from pyxc.host.host import Host
 
 Reason = ShutdownReason | int | None
-"""Why a guest ended; None: it was destroyed from outside."""
+"""Why a guest ended; None if another program destroyed it."""
 Say = Callable[[str], object]
 
 _SETTLED_S = 60.0
-"""A guest that ran so long is built again at once."""
+"""A guest that ran for at least this long is built again at once."""
 _DELAYS_S = (1.0, 60.0)
 """The first and the longest delay before a guest that ended early is built again."""
 
@@ -78,7 +78,7 @@ def attend(xen: Host, config: GuestConfig, ways: Ways | None = None) -> Reason:
 
 
 def _once(xen: Host, config: GuestConfig, ways: Ways) -> tuple[Reason, Action]:
-    """One life of the guest, and what is to happen now."""
+    """Run the guest once; returns what happens next."""
     domain = launch(xen, config, progress=ways.progress)
     kept = False
     try:
@@ -100,7 +100,7 @@ def _once(xen: Host, config: GuestConfig, ways: Ways) -> tuple[Reason, Action]:
 
 
 def action_for(actions: Actions, reason: Reason) -> Action:
-    """What the configuration says for a reason. Reasons that it does not name count as a crash."""
+    """The action configured for a reason. A reason without an action of its own counts as a crash."""
     if reason is None:
         return "destroy"
     if reason == ShutdownReason.POWEROFF:
@@ -111,7 +111,7 @@ def action_for(actions: Actions, reason: Reason) -> Action:
 
 
 def describe(reason: Reason) -> str:
-    """How a guest ended, for people."""
+    """How a guest ended, in words."""
     known: dict[Reason, str] = {
         None: "was destroyed from outside",
         ShutdownReason.POWEROFF: "powered off",
@@ -124,7 +124,7 @@ def describe(reason: Reason) -> str:
 
 
 def _dump(domain: BuiltDomain, ways: Ways) -> None:
-    """A dump that fails is reported; the guest is still destroyed."""
+    """Write a core dump. A failure is only reported: the guest is destroyed in any case."""
     path = ways.dump(domain)
     try:
         domain.dump_core(path, replace=True)
@@ -134,7 +134,7 @@ def _dump(domain: BuiltDomain, ways: Ways) -> None:
 
 
 def _destroy(domain: BuiltDomain) -> None:
-    """Also after a restart of xenstored, which ends connections."""
+    """Works after a restart of xenstored too, which ends connections."""
     domain.xen.store.disconnect()
     with suppress(errors.DomainNotFound, errors.DomainGone):
         domain.destroy()

@@ -13,7 +13,7 @@ _GET_FLAGS, _SET_FLAGS, _SET_ADDRESS, _SET_NAME, _ADD_TO_BRIDGE = 0x8913, 0x8914
 _UP = 1
 _ETHERNET = 1
 _QUIET_ADDRESS = bytes.fromhex("feffffffffff")
-"""As Xen's scripts have it: a bridge never takes so high an address as its own."""
+"""The address that Xen's scripts use: it is so high that a bridge never takes it as its own."""
 
 
 def exists(interface: str) -> bool:
@@ -21,7 +21,7 @@ def exists(interface: str) -> bool:
 
 
 def check(bridge: str) -> None:
-    """OSError ENODEV if there is no such bridge."""
+    """Check that a bridge exists. OSError ENODEV if it does not."""
     if not os.path.isdir(f"/sys/class/net/{bridge}/bridge"):
         raise OSError(errno.ENODEV, f"dom0 has no bridge {bridge}", bridge)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Building a domain: from a kernel to a guest that is paused before its first instruction."""
+"""Building a domain: from a kernel to a guest paused before its first instruction."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pyxc.host.host import Host
 from pyxc.host.pools import Pool
 
 _SLACK_KB = 1024
-"""What a domain may own beyond its memory: pages that it shares with those that serve it, and tables."""
+"""What a domain may own beyond its memory: pages that it shares with its servers, and tables."""
 _MEMORY_MOST_KB = 1 << 40
 _SINCE: dict[Kind, tuple[int, int]] = {"pvh": (4, 10), "pv": (4, 10)}
 _ADDRESS_SPACE = range(1 << 52)
@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
 
 
 class _Guest(NamedTuple):
-    """The files of a guest, read and understood."""
+    """The files of a guest, read and decoded."""
 
     kernel: Kernel
     kind: Kind
@@ -119,7 +119,7 @@ def _planned(xen: Host, guest: _Guest) -> PvhPlan | PvPlan:
 
 
 def _checked(xen: Host, wanted: Wanted) -> Wanted:
-    """What is said of the host and of Xen's own tables, while nothing is done yet."""
+    """Check the settings for the host and for Xen's own tables, before any change."""
     if wanted.paging_kb is not None:
         arguments.natural("paging_kb", wanted.paging_kb, _MEMORY_MOST_KB)
         if wanted.paging_kb % PAGE_KB:
@@ -133,7 +133,7 @@ def _checked(xen: Host, wanted: Wanted) -> Wanted:
 
 @contextmanager
 def _understood(wanted: Wanted) -> Iterator[_Guest]:
-    """All that can be found wrong before anything is done."""
+    """Check everything that can be checked before any change."""
     memory_kb = arguments.natural("memory_kb", wanted.memory_kb, _MEMORY_MOST_KB, PAGE_KB)
     vcpus = arguments.natural("vcpus", wanted.vcpus, MOST_VCPUS, 1)
     most = memory_kb * 1024
@@ -150,7 +150,7 @@ def _understood(wanted: Wanted) -> Iterator[_Guest]:
 
 
 def _refuse_older(xen: Host, kind: Kind) -> None:
-    """Unsupported where Xen starts no such guests."""
+    """Unsupported if this Xen cannot start such guests."""
     since = _SINCE[kind]
     if xen.interface.arch != "x86_64" or xen.interface.xen < since:
         hint = f"{kind.upper()} guests are built on x86, since Xen {since[0]}.{since[1]}"
@@ -178,7 +178,7 @@ def _destroy(domain: Domain) -> None:
 
 
 def _place(domain: Domain, wanted: Wanted, guest: _Guest) -> None:
-    """Where it runs, what it sees of the cpus, and how much it may own."""
+    """Set where it runs, which cpu features it sees, and how much memory it may own."""
     if wanted.pool is not None:
         pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
         pool.add_domain(domain)
@@ -240,7 +240,7 @@ def _build_pv(domain: Domain, guest: _Guest, plan: PvPlan, wanted: Wanted) -> Ri
 
 
 def _give(domain: Domain, parts: Sequence[range], progress: Progress | None, flags: int = 0) -> None:
-    """Give it the memory of all parts of its address space."""
+    """Allocate memory for all parts of its address space."""
     total, done = sum(map(len, parts)), 0
     for part in parts:
         for run, _ in guest_memory.populate(domain.memory, part, ORDERS, flags):
@@ -250,9 +250,9 @@ def _give(domain: Domain, parts: Sequence[range], progress: Progress | None, fla
 
 
 def _give_pv(domain: Domain, plan: PvPlan, progress: Progress | None) -> array[int]:
-    """Give it its memory; returns the machine frames in the order of its pfns.
+    """Allocate its memory; returns the machine frames in the order of its pfns.
 
-    In three levels of page tables the top one must be below 4 GiB.
+    With page tables of three levels, the top one must be below 4 GiB.
     """
     parts = [(range(plan.pages), 0)]
     if plan.bits == 32:
@@ -269,7 +269,7 @@ def _give_pv(domain: Domain, plan: PvPlan, progress: Progress | None) -> array[i
 
 
 def _claimed(domain: Domain, pages: int) -> AbstractContextManager[None]:
-    """So much of the host's memory is set aside while it is given: it is known at once if there is less."""
+    """Claim memory of the host while it is allocated, so that a lack of memory is an error at once."""
     if not domain.xen.caller.supports(memory.CLAIM_PAGES):
         return nullcontext()
     mapping, left = domain.memory, f"some of the host's memory is claimed for domain {domain.domid}"
@@ -277,6 +277,6 @@ def _claimed(domain: Domain, pages: int) -> AbstractContextManager[None]:
 
 
 def _lend(domain: Domain, rings: Rings) -> None:
-    """Its rings, to dom0: where a grant table cannot be reached, those who serve them map the frames."""
+    """Grant its rings to dom0. Without access to its grant table, the servers map the frames instead."""
     with suppress(errors.Unsupported):
         domain.grants.seed(console=rings.console_frame, store=rings.store_frame)

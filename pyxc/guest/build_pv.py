@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A PV guest on paper: where everything is in its memory, its page tables, and how it starts."""
+"""The plan of a PV guest: the layout of its memory, its page tables, and its first context."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from pyxc.guest.page_tables import Span, Table
 from pyxc.guest.placing import Piece, aligned, check_apart, pages, segments
 
 _MAPPING_BYTES = 4 << 20
-"""The mapping that a guest starts with ends at a multiple of this,"""
+"""The initial mapping of a guest ends at a multiple of this,"""
 _PADDING_BYTES = 512 << 10
-"""with so much space at its end, from which a kernel takes its first pages."""
+"""with at least this much free space at its end, from which a kernel takes its first pages."""
 _COMMAND_LINE_MOST = 1023
 _IF = 1 << 9
 _DR6, _DR7 = 0xFFFF0FF0, 0x400
@@ -34,7 +34,7 @@ _UPCALL_MASK_AT = 1
 
 
 class _Width(NamedTuple):
-    """What differs between kernels of 32 and of 64 bits. `word` is the typecode of a frame number."""
+    """The differences between 32-bit and 64-bit kernels. `word` is the typecode of a frame number."""
 
     magic: bytes
     levels: int
@@ -50,7 +50,7 @@ _WIDTHS = {
 
 
 class PvPlan(NamedTuple):
-    """A PV guest before it is made: where everything is, by pfn, in a memory of `pages` pages.
+    """The plan of a PV guest: where everything is, by pfn, in a memory of `pages` pages.
 
     `base` is the virtual address of pfn 0. `pieces` are written as they are; p2m, page tables and start info
     once the machine frames are known. `p2m_frames` counts the p2m with the tables that map it apart, 0 where
@@ -80,12 +80,12 @@ class PvPlan(NamedTuple):
         return self.tables[Table(_WIDTHS[self.bits].levels, 0)]
 
     def address(self, pfn: int) -> int:
-        """Where a page is in the mapping that the guest starts with."""
+        """The virtual address of a page in the initial mapping of the guest."""
         return self.base + pfn * PAGE_SIZE
 
 
 class _Places:
-    """Pages that are taken one after the other, by what is there."""
+    """Allocates pages one after the other, by what is there."""
 
     def __init__(self, first: int) -> None:
         self.pfns: dict[str, int] = {}
@@ -97,11 +97,11 @@ class _Places:
 
 
 def plan(kernel: Kernel, pages_: int, command_line: bytes = b"", ramdisk: Data = b"") -> PvPlan:
-    """A guest of so many pages. ValueError: the command line is too long, or the memory too small.
-    DecodeError: the kernel says of itself what cannot be.
+    """Plan a guest of `pages` pages. ValueError: the command line is too long, or the memory too small.
+    DecodeError: the kernel's headers or notes are invalid.
 
-    Mapped from `base` on are the kernel, the ramdisk, p2m, start info, rings, page tables and a stack; the
-    ramdisk and the p2m lie behind the mapping where the kernel's notes want that.
+    The kernel, the ramdisk, p2m, start info, rings, page tables and a stack are mapped from `base` on; the
+    ramdisk and the p2m are behind the mapping if the kernel's notes ask for that.
     """
     if len(command_line) > _COMMAND_LINE_MOST or b"\0" in command_line:
         text = f"the command line has {len(command_line)} bytes"
@@ -142,7 +142,7 @@ def _check_fits(needed: int, pages_: int) -> None:
 
 
 def _loaded(kernel: Kernel) -> list[Piece]:
-    """The kernel's segments in the guest's memory, once it is sure that they can be there."""
+    """The kernel's segments as pieces of the guest's memory, after a check that they fit."""
     offset = kernel.number(NoteType.PADDR_OFFSET)
     if offset and NoteType.VIRT_BASE not in kernel.notes:
         raise errors.DecodeError("the kernel has a note PADDR_OFFSET and none for VIRT_BASE")
@@ -156,7 +156,7 @@ def _loaded(kernel: Kernel) -> list[Piece]:
 
 
 def _check_span(bits: int, span: Span) -> None:
-    """That the processor has such addresses, and that a page begins there."""
+    """Check that the addresses are valid for the processor, and that a page begins there."""
     stop = span.stop + _MAPPING_BYTES + _PADDING_BYTES
     half = 1 << 47 if bits == 64 else 0
     outside = stop > 1 << bits or (half and span.start < (1 << 64) - half and stop > half)
@@ -167,7 +167,7 @@ def _check_span(bits: int, span: Span) -> None:
 def _placed(
     kernel: Kernel, first: int, counts: dict[str, int]
 ) -> tuple[_Places, dict[Table, int], tuple[Span, ...]]:
-    """Where everything but the kernel is, the pfns of the page tables, and what they map."""
+    """Place everything but the kernel; returns the pfns of the page tables and what they map."""
     apart = {
         "ramdisk": bool(kernel.number(NoteType.MOD_START_PFN)),
         "p2m": NoteType.INIT_P2M in kernel.notes,
@@ -201,7 +201,7 @@ def _placed(
 
 
 def _mapping(levels: int, base: int, used: int) -> list[Table]:
-    """The tables for a mapping that has so many pages in use and the tables themselves."""
+    """The tables for a mapping of the pages in use and of the tables themselves."""
     needed: list[Table] = []
     while True:
         span = Span(base, 0, _end(base, used + len(needed) + 1))
@@ -212,7 +212,7 @@ def _mapping(levels: int, base: int, used: int) -> list[Table]:
 
 
 def _end(base: int, used: int) -> int:
-    """With how many pages the mapping ends in which so many are in use."""
+    """The number of pages in a mapping of which this many are in use."""
     stop = base + used * PAGE_SIZE + _PADDING_BYTES
     return pages(-(-stop // _MAPPING_BYTES) * _MAPPING_BYTES - base)
 
@@ -267,7 +267,7 @@ def tables(plan: PvPlan, frames: array[int]) -> Iterator[Piece]:
 
 
 def start_info(interface: Interface, plan: PvPlan, rings: Rings, shared_info: int) -> Piece:
-    """What the guest finds where its second register points to: a page of its own."""
+    """The start info, in a page of its own: the guest's second register points to it."""
     table = x86.START_INFO_STRUCT if plan.bits == 64 else x86.START_INFO_32_STRUCT
     mod_start, mod_len, flags = plan.ramdisk
     main = {table for table, pfn in plan.tables.items() if pfn < plan.spans[0].pages}
@@ -293,7 +293,7 @@ def start_info(interface: Interface, plan: PvPlan, rings: Rings, shared_info: in
 
 
 def shared_info() -> bytes:
-    """The page that Xen shares with the guest: no event is delivered before the guest asks for that."""
+    """The page that Xen shares with the guest: no event is delivered until the guest unmasks events."""
     vcpu = bytearray(_VCPU_INFO_BYTES)
     vcpu[_UPCALL_MASK_AT] = 1
     return (bytes(vcpu) * x86.VCPU_INFOS).ljust(PAGE_SIZE, b"\0")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A PVH guest on paper: where its memory is, what is written into it, and in which state it starts."""
+"""The plan of a PVH guest: where its memory is, what is written into it, and its first context."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pyxc.guest.images import Kernel, NoteType
 from pyxc.guest.placing import Piece, aligned, check_apart, segments
 
 HOLE = range(0xFC000, 0x100000)
-"""Frames below 4 GiB that are no memory: what a PC has there, and the special pages."""
+"""Frames below 4 GiB that are not memory: the devices of a PC, and the special pages."""
 ACPI = range(HOLE.start, HOLE.start + 1)
 """Where the ACPI tables are."""
 SPECIAL = range(0xFEFF8, 0xFF000)
-"""Pages that the guest shares with those that serve it."""
+"""Pages that the guest shares with its servers."""
 _PAGES = {
     HvmParam.PAGING_RING_PFN: 0,
     HvmParam.MONITOR_RING_PFN: 1,
@@ -34,7 +34,7 @@ _PAGES = {
     HvmParam.IOREQ_PFN: 5,
     HvmParam.CONSOLE_PFN: 7,
 }
-"""Which of them is for what."""
+"""The use of each of these pages."""
 _IDENTITY = SPECIAL[6]
 """A page table of 32-bit mode that maps 4 GiB one to one: VMX needs it for a guest without paging."""
 _IDENTITY_FLAGS = 0xE7
@@ -42,7 +42,7 @@ _LARGE_PAGE_BITS = 22
 _RSDP = ACPI.start * PAGE_SIZE
 _COMMAND_LINE_MOST = PAGE_SIZE - 1
 _START_INFO_VERSION = 1
-"""Of the start info that has a memory map."""
+"""The version of the start info that has a memory map."""
 
 _PROTECTED = 0x11
 """cr0: protected mode, without paging."""
@@ -51,11 +51,11 @@ _FLAT = 0xFFFFFFFF
 _CODE, _DATA, _TASK = 0xC9B, 0xC93, 0x8B
 _TASK_LIMIT = 0x67
 _WRITE_BACK = 0x806
-"""IA32_MTRR_DEF_TYPE: enabled, and write-back wherever no other register says something else."""
+"""IA32_MTRR_DEF_TYPE: enabled, and write-back unless another register says otherwise."""
 
 
 class PvhPlan(NamedTuple):
-    """A PVH guest before it is made. `ram` are the frames that are memory, `other` those that are used apart.
+    """The plan of a PVH guest. `ram` are the frames that are memory, `other` further frames in use.
 
     `pieces` are written there; `params` and `e820` are passed to Xen; `start_info` is an address.
     """
@@ -77,8 +77,8 @@ def plan(
     ramdisk: Data = b"",
     vcpus: int = 1,
 ) -> PvhPlan:
-    """A guest of so many pages. ValueError: the command line is too long, or the memory too small.
-    DecodeError: the kernel says of itself what cannot be.
+    """Plan a guest of `pages` pages. ValueError: the command line is too long, or the memory too small.
+    DecodeError: the kernel's headers or notes are invalid.
 
     The kernel goes where its segments say, the ramdisk behind it, and behind that the start info, which says
     where these are.
@@ -159,7 +159,7 @@ def _start_info(
     ramdisk: tuple[int, int],
     e820: tuple[E820Entry, ...],
 ) -> bytes:
-    """The start info and behind it what it points to: modules, memory map, command line."""
+    """The start info, followed by what it points to: modules, memory map, command line."""
     head = hvm_start_info.START_INFO_STRUCT.at(interface)
     module, entry = hvm_start_info.MODULE_STRUCT.at(interface), hvm_start_info.MEMORY_STRUCT.at(interface)
     modules = [ramdisk] if ramdisk[1] else []
@@ -188,7 +188,7 @@ def _identity_table() -> bytes:
 
 
 def _check_fits(pieces: list[Piece], ram: tuple[range, ...]) -> None:
-    """That everything is in memory, below 4 GiB, and nothing in the place of something else."""
+    """Check that everything is in memory, below 4 GiB, and that nothing overlaps."""
     check_apart(pieces)
     needed = max(piece.stop for piece in pieces)
     if needed > ram[0].stop * PAGE_SIZE:

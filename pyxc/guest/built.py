@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A domain that was built here, with the facts that its servers need."""
+"""A domain that this process built, with the facts that its servers need."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ class BuiltDomain(Domain):
 
     @cached_property
     def console(self) -> Console:
-        """Its place is known here before xenstore knows it."""
+        """The location of its ring is known here before xenstore has it."""
         return Console(self, Place(self.console_frame, self.console_port))

@@ -24,7 +24,7 @@ _GZIP = 31
 
 
 class _Format(NamedTuple):
-    """One compression: its name, how it begins, and how at most so many bytes of it are had."""
+    """A compression format: its name, its magic bytes, and the function that expands a bounded amount."""
 
     name: str
     magic: bytes
@@ -32,10 +32,11 @@ class _Format(NamedTuple):
 
 
 def expand(data: bytes, most: int) -> bytes:
-    """What is compressed in some bytes, known by the first of them; bytes of no known kind as they are.
+    """Expand compressed data, recognised by its first bytes; other data is returned unchanged.
 
-    DecodeError where that is damaged, or more than `most` bytes. MissingLibrary for zstd and lz4 without the
-    Python packages zstandard and lz4; Unsupported for LZO. Bytes behind the compressed data are ignored.
+    DecodeError if it is damaged, or expands to more than `most` bytes. MissingLibrary for zstd and lz4
+    without the Python packages zstandard and lz4; Unsupported for LZO. Bytes behind the compressed data are
+    ignored.
 
     >>> expand(zlib.compress(b"kernel", wbits=31), 100)
     b'kernel'
@@ -52,7 +53,7 @@ def expand(data: bytes, most: int) -> bytes:
 def _of_standard(
     name: str, make: Callable[[], Any], damage: type[Exception]
 ) -> Callable[[bytes, int], bytes]:
-    """By a decompressor of the standard library, which stops at the end of a stream or of the space."""
+    """Expand with a decompressor of the standard library, which stops at the end of the stream or space."""
 
     def expanded(data: bytes, most: int) -> bytes:
         try:
@@ -78,7 +79,7 @@ def _zstd(data: bytes, most: int) -> bytes:
 
 
 def _lz4(data: bytes, most: int) -> bytes:
-    """Linux's own form: after the magic number blocks, each behind its size, each of 8 MiB at most."""
+    """Linux's own format: a magic number, then blocks of at most 8 MiB, each preceded by its size."""
     block = library("lz4.block", "a kernel compressed with lz4")
     view, pieces, found, place = memoryview(data), [], 0, 4
     while place + 4 <= len(data) and found < most:

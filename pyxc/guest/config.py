@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a guest is to be, as xl's configuration files say it (xl.cfg(5)). Nothing here touches a host."""
+"""The configuration of a guest, from xl's configuration files (xl.cfg(5)). Nothing here touches a host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TSC_MODES = {"default": 0, "always_emulate": 1, "native": 2}
 
 
 class Actions(NamedTuple):
-    """What is done when a guest has shut down, by why it did."""
+    """What to do when a guest has shut down, by its reason."""
 
     poweroff: Action = "destroy"
     reboot: Action = "restart"
@@ -39,7 +39,7 @@ class Actions(NamedTuple):
 
 
 class GuestConfig(NamedTuple):
-    """A guest to be built. Memory is in KiB; None leaves it to the default of whoever builds it.
+    """A guest to be built. Memory is in KiB; None means the default of the builder.
 
     `kernel` and `ramdisk` are paths, or the bytes of the files.
     `cpus` and `cpus_soft` are lists of cpus as xl writes them, one for all vcpus or one for each.
@@ -73,9 +73,9 @@ class GuestConfig(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, overrides: Iterable[str] = (), name: str = "configuration") -> GuestConfig:
-        """From the text of a file and `key=value` settings that count more.
+        """Parse the text of a file, and `key=value` settings that override it.
 
-        ConfigError names the file and the line of what cannot be read, is not supported, or does not fit.
+        ConfigError names the file and the line of a setting that is malformed, unsupported or inconsistent.
 
         >>> GuestConfig.parse('name="web"; kernel="/boot/vmlinuz"; memory=512', ["vcpus=2"]).vcpus
         2
@@ -87,7 +87,7 @@ class GuestConfig(NamedTuple):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> GuestConfig:
-        """From a file of UTF-8. OSError, ConfigError."""
+        """Read a file in UTF-8. OSError, ConfigError."""
         with open(path, "rb") as file:
             data = file.read(_BYTES_MOST + 1)
         name = os.fspath(path)
@@ -167,7 +167,7 @@ _READERS: dict[str, tuple[str, Callable[[Setting], Any]]] = {
     "disk": ("disks", lambda setting: tuple(Disk.parse(text) for text in strings(setting))),
     "vif": ("vifs", lambda setting: tuple(Vif.parse(text) for text in strings(setting))),
 }
-"""By key of the file: which field it is, or what it is called here, and who reads it."""
+"""By key of the file: the name of its field here, and the function that reads it."""
 
 _HINTS = {
     "bootloader": "name the kernel itself by kernel=",
@@ -212,7 +212,7 @@ class _Reader:
         self._fields["actions"] = Actions(**{name: action for name, action in found.items() if action})
 
     def _add_command_line(self) -> None:
-        """cmdline counts more than root and extra, as in xl."""
+        """cmdline overrides root and extra, as in xl."""
         root, extra = self._fields.pop("root", None), self._fields.pop("extra", None)
         parts = [f"root={root}" if root else "", extra or ""]
         self._fields.setdefault("command_line", " ".join(filter(None, parts)))

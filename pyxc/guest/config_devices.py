@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Disks and network interfaces in xl's words: xl-disk-configuration(5), xl-network-configuration(5)."""
+"""Disks and network interfaces in xl's syntax: xl-disk-configuration(5), xl-network-configuration(5)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BRIDGE = _IFNAME
 
 
 class Disk(NamedTuple):
-    """A disk of a guest: a block device of the host, or a file that is the whole of it (raw).
+    """A disk of a guest: a block device of the host, or a raw image file.
 
     `vdev` is its name in the guest, as "xvda", and `number` that of xenbus for it.
     """
@@ -44,7 +44,7 @@ class Disk(NamedTuple):
     def parse(cls, text: str) -> Disk:
         """One of xl's `disk` list: 'phy:/dev/vg/web,xvda,w', '/srv/web.img,raw,xvda,rw', 'vdev=xvda,...'.
 
-        ConfigError for what cannot be read, and for what is not supported: other formats, other back ends.
+        ConfigError for malformed text, and for what is not supported: other formats, other back ends.
         """
         fields = _disk_fields(text)
         for key, value in fields.items():
@@ -59,7 +59,7 @@ class Disk(NamedTuple):
 
 
 def _disk_fields(text: str) -> dict[str, str]:
-    """By key: those of positions are target, format, vdev and access; after a prefix there is no format."""
+    """Values by key. Positions mean target, format, vdev and access; after a prefix there is no format."""
     fields: dict[str, str] = {}
     places = ["target", "format", "vdev", "access"]
     prefix = _PREFIX.match(text)
@@ -69,7 +69,7 @@ def _disk_fields(text: str) -> dict[str, str]:
     if _OTHER_PREFIX.match(rest):
         raise _wrong("disk", text, f"{rest.partition(':')[0]}: {_UNSUPPORTED}; raw files and devices are")
     while rest:
-        if rest.lstrip().startswith("target="):  # the last, which may contain anything
+        if rest.lstrip().startswith("target="):  # target= is the last one, and may contain anything
             fields["target"] = rest.lstrip().removeprefix("target=")
             break
         word, _, rest = rest.partition(",")
@@ -116,9 +116,9 @@ def vdev_number(vdev: str) -> int:
 
 
 class Vif(NamedTuple):
-    """A network interface of a guest. `mac` None: one is made for it; `bridge` is joined by dom0's end.
+    """A network interface of a guest. `mac` None: an address is generated. dom0's end joins `bridge`.
 
-    `vifname` is what dom0's end is called, None: as the kernel calls it, "vif3.0".
+    `vifname` is the name of dom0's end; None: the name that the kernel gives it, such as "vif3.0".
     """
 
     mac: str | None = None
@@ -144,7 +144,7 @@ class Vif(NamedTuple):
 
 
 def _is_mac(text: str) -> bool:
-    """One of a single station."""
+    """A MAC address that is not a multicast address."""
     return bool(_MAC.fullmatch(text.lower())) and not int(text[:2], 16) & 1
 
 

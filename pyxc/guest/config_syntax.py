@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The syntax of xl's configuration files (xl.cfg(5)): settings with their lines, before they mean anything.
 
-    name = "web"; memory = 0x200            # numbers are decimal, 0x hexadecimal, 0 octal
-    disk = [ 'phy:/dev/vg/web,xvda,w',      # lists may be nested and go over lines
-             'file:/srv/data.img,xvdb,r' ]
-    extra += " quiet"                       # += adds to a string or a list
+name = "web"; memory = 0x200            # numbers are decimal, 0x hexadecimal, 0 octal
+disk = [ 'phy:/dev/vg/web,xvda,w',      # lists may be nested and go over lines
+         'file:/srv/data.img,xvdb,r' ]
+extra += " quiet"                       # += adds to a string or a list
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v
 _PLAIN_OVERRIDE = re.compile(r"([a-z][._0-9a-z]*)[ ]*=[ ]*([^\s'\"\[\];#\\][^\n\r'\"\[\];#\\]*)")
 
 Value = str | list["Value"]
-"""A string, or a number as it is written, or a list."""
+"""A string, a number as written in the file, or a list."""
 
 
 class Setting(NamedTuple):
-    """One key with its value; `where` says where it is for messages, as "web.cfg:3"."""
+    """One key with its value; `where` is its position for messages, such as "web.cfg:3"."""
 
     key: str
     value: Value
@@ -49,7 +49,7 @@ class _Token(NamedTuple):
 
 
 def parse(text: str, name: str = "configuration") -> dict[str, Setting]:
-    """All settings of a text by key; a later one counts. ConfigError names the line."""
+    """All settings of a text by key; the last one of a key wins. ConfigError names the line."""
     if len(text) > _BYTES_MOST:
         raise errors.ConfigError(f"{name}: more than {_BYTES_MOST} characters are no configuration")
     return _Parser(text, name).settings({})
@@ -70,7 +70,7 @@ def with_override(settings: dict[str, Setting], text: str) -> dict[str, Setting]
 
 
 class _Parser:
-    """By descent, of a depth that is bounded."""
+    """A recursive descent parser with a bounded depth."""
 
     def __init__(self, text: str, name: str, lines: bool = True) -> None:
         self._name = name
@@ -104,7 +104,7 @@ class _Parser:
         return token
 
     def settings(self, before: dict[str, Setting]) -> dict[str, Setting]:
-        """All of them, after some that were there before."""
+        """Parse all settings, on top of earlier ones."""
         found = dict(before)
         while self._next.kind != "end":
             if self._next.kind == "newline" or self._next.text == ";":
@@ -144,7 +144,7 @@ class _Parser:
         return self._list(depth + 1)
 
     def _list(self, depth: int) -> Value:
-        """After its bracket; newlines are anywhere, and a comma may be the last."""
+        """Parse a list after its bracket. Newlines are allowed anywhere, and so is a comma at the end."""
         values: list[Value] = []
         while True:
             self._skip_newlines()
@@ -181,7 +181,7 @@ class _Parser:
 
 
 def number(setting: Setting, most: int, least: int = 0) -> int:
-    """The number that a setting is. ConfigError."""
+    """The number in a setting. ConfigError."""
     text = setting.value
     if not isinstance(text, str) or not re.fullmatch(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}", text):
         raise errors.ConfigError(f"{setting.where}: {setting.key} must be a number")
@@ -196,7 +196,7 @@ def number(setting: Setting, most: int, least: int = 0) -> int:
 
 
 def string(setting: Setting) -> str:
-    """The string that a setting is, without NUL. ConfigError."""
+    """The string in a setting, without NUL. ConfigError."""
     if not isinstance(setting.value, str) or "\0" in setting.value:
         raise errors.ConfigError(f"{setting.where}: {setting.key} must be a string")
     return setting.value

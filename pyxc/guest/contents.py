@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is loaded into a guest: bytes that are at hand, or a file that is read piece by piece."""
+"""What is loaded into a guest: bytes in memory, or a file that is read piece by piece."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Source = str | os.PathLike[str] | bytes
 
 
 class Data(Protocol):
-    """Some bytes, of which slices can be had."""
+    """Bytes that can be sliced."""
 
     def __len__(self) -> int: ...
 
@@ -23,7 +23,7 @@ class Data(Protocol):
 
 
 class Contents:
-    """The bytes of a source, to be closed; of a regular file no more is in memory than the slice asked for.
+    """The bytes of a source, to be closed. Of a regular file only the requested slice is in memory.
 
     ValueError for one of more than `most` bytes; OSError where it cannot be read, and DecodeError for a file
     that becomes shorter meanwhile.
@@ -41,7 +41,7 @@ class Contents:
             raise ValueError(f"the {what} is larger than the memory of the guest, {most // 1024} KiB")
 
     def _open(self, path: str | bytes, most: int) -> None:
-        """A regular file stays open; of another one, such as a pipe, all is read that may be."""
+        """A regular file stays open; another one, such as a pipe, is read whole, up to the limit."""
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode):

@@ -14,8 +14,8 @@ _CPUS = re.compile(r"(\^?)(nodes?:)?(?:(all)|([0-9]+)(?:-([0-9]+))?)")
 def cpu_set(text: str, topology: Sequence[CpuTopology]) -> frozenset[int]:
     """The cpus that a list names: "0-3,5,^2", "all", "nodes:0,^1".
 
-    Each part adds cpus, or with ^ takes some away, in their order.
-    ValueError for another syntax, for cpus and nodes that the host does not have, and when no cpu is left.
+    The parts are applied in order: each adds cpus, or removes some with ^. ValueError for another syntax, for
+    cpus and nodes that the host does not have, and if no cpu is left.
     """
     chosen: set[int] = set()
     for part in text.split(","):
@@ -34,7 +34,7 @@ def cpu_set(text: str, topology: Sequence[CpuTopology]) -> frozenset[int]:
 
 
 def _part(match: re.Match[str], topology: Sequence[CpuTopology]) -> set[int]:
-    """The cpus of one part; none when any that it names does not exist."""
+    """The cpus of one part; empty if it names a cpu or node that does not exist."""
     if match[3]:
         return {place.cpu for place in topology}
     first = int(match[4])

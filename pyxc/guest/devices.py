@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Disks and network interfaces of a guest, served by the drivers of dom0's kernel: xen-blkback, xen-netback.
 
-Both ends of a device are directories in xenstore, in which each driver says by `state` how far it is
-(public/io/xenbus.h). A toolstack makes the directories, and gives the device itself to the back end.
+Each end of a device is a directory in xenstore, where its driver reports its progress in `state`
+(public/io/xenbus.h). A toolstack creates the directories, and hands the device itself to the back end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIMULATED = (7, 0)
 
 
 class State(IntEnum):
-    """How far one end of a device is (enum xenbus_state)."""
+    """The state of one end of a device (enum xenbus_state)."""
 
     UNKNOWN = 0
     INITIALISING = 1
@@ -50,7 +50,7 @@ class State(IntEnum):
 
 
 class Device(NamedTuple):
-    """One device as xenstore has it; `state` is that of the guest's end. What the guest wrote is text."""
+    """One device as xenstore has it; `state` is that of the guest's end. Text may be from the guest."""
 
     kind: Kind
     number: int
@@ -77,7 +77,7 @@ class Devices:
         self._store = domain.xen.store
 
     def attach_disk(self, disk: Disk, timeout: float = _PATIENCE_S) -> int:
-        """Give it a disk; returns its number. OSError EEXIST: it has such a disk; ETIMEDOUT: no back end."""
+        """Attach a disk; returns its number. OSError EEXIST: it has such a disk; ETIMEDOUT: no back end."""
         with ExitStack() as stack:
             number = _SIMULATED if self._simulated else stack.enter_context(_opened(disk)).number
             fields = {
@@ -96,7 +96,7 @@ class Devices:
         return disk.number
 
     def attach_vif(self, vif: Vif, timeout: float = _PATIENCE_S) -> int:
-        """Give it a network interface, whose end in dom0 joins a bridge; returns its number."""
+        """Attach a network interface, whose end in dom0 joins a bridge; returns its number."""
         if not self._simulated:
             bridge.check(vif.bridge)
         number = self._free_vif()
@@ -122,7 +122,7 @@ class Devices:
         return self._domain.xen.link.target.startswith("sim:")
 
     def _opened_by_backend(self, number: int) -> bool:
-        """Whether blkback has the block device open, which a loop device needs to stay."""
+        """Whether blkback has opened the block device: a loop device disappears if nothing has it open."""
         if self._simulated:
             return True
         device = f"vbd-{self._domain.domid}-{number}"
@@ -138,7 +138,7 @@ class Devices:
         ready: Callable[[], bool],
         then: Callable[[], object] = lambda: None,
     ) -> None:
-        """Make both ends and wait for the back end. All or nothing."""
+        """Create both ends and wait for the back end. All or nothing."""
         self._domain.info()
         text = f"a part of {kind} {number} of domain {self._domain.domid} is left"
         token = secrets.token_hex(8)
@@ -181,10 +181,10 @@ class Devices:
             store.write(f"{self._libxl(kind, number)}/{name}", value)
 
     def detach(self, kind: Kind, number: int, *, timeout: float = _PATIENCE_S, force: bool = False) -> None:
-        """Take a device away, once the guest has let it go. KeyError for one that it does not have.
+        """Detach a device, after the guest has released it. KeyError for one that it does not have.
 
-        GuestSilent when the guest keeps it for `timeout` seconds, as a disk that is mounted: it is still
-        asked to let it go. `force` takes it away at once.
+        GuestSilent if the guest does not release it within `timeout` seconds, for example a mounted disk:
+        the request remains. `force` detaches it at once.
         """
         back = self._back(kind, number)
         if self._store.read(back) is None:
@@ -209,7 +209,7 @@ class Devices:
             time.sleep(_LOOK_S)
 
     def _remove(self, kind: Kind, number: int, token: str | None = None) -> None:
-        """All of it; with a token only what was made with that."""
+        """Remove both ends; with a token only if they were created with that."""
 
         def clear(transaction: Transaction) -> None:
             made = transaction.read(f"{self._libxl(kind, number)}/pyxc") or b""
@@ -221,7 +221,7 @@ class Devices:
         self._store.transact(clear)
 
     def list(self, kind: Kind) -> list[Device]:
-        """All that it has, in order of their numbers."""
+        """All devices of the guest, in the order of their numbers."""
         names = self._store.list(f"{BACKEND}/{kind}/{self._domain.domid}") or []
         numbers = sorted(int(name) for name in names if name.isdigit())
         return [self._device(kind, number) for number in numbers]
@@ -241,7 +241,7 @@ class Devices:
         )
 
     def _text(self, path: str) -> str:
-        """A node as text that can be shown; the guest may have written anything."""
+        """The value of a node, safe to display: the guest may have written anything."""
         text = (self._store.read(path) or b"").decode("ascii", "replace")
         return text[:80] if text.isprintable() else ""
 

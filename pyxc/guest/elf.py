@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""ELF images of kernels: what is to be loaded where, and what their notes say.
+"""ELF images of kernels: their segments and their notes.
 
-An image may come from a guest's own disk: every offset and count is checked before it is used, and what is
-wrong is a DecodeError.
+An image may come from a guest's own disk: every offset and count is checked before it is used, and an
+invalid one is a DecodeError.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOTE_ALIGNED = 4
 
 
 class _Class(NamedTuple):
-    """Where an ELF class has its fields: those of the file header, of program and of section headers.
+    """The offsets of an ELF class: fields of the file header, of program and of section headers.
 
     The fields are e_phoff, e_shoff; p_offset, p_vaddr, p_paddr, p_filesz, p_memsz; sh_offset, sh_size.
     """
@@ -46,7 +46,7 @@ _CLASSES = {
 
 
 class Segment(NamedTuple):
-    """A part that is loaded: `data` at physical address `paddr`, followed by zeros, `size` bytes in all."""
+    """A segment to load: `data` at physical address `paddr`, followed by zeros, `size` bytes in all."""
 
     paddr: int
     vaddr: int
@@ -58,7 +58,7 @@ class Segment(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A note: who defines it, which one it is, and what it says."""
+    """A note: who defined it, its type, and its contents."""
 
     name: bytes
     type: int
@@ -76,7 +76,7 @@ class Elf(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> Elf:
-        """What the headers say. DecodeError for anything but a little-endian ELF file that can be loaded."""
+        """Decode an image. DecodeError for anything but a little-endian ELF file that can be loaded."""
         kind = _class_of(data)
         fields = kind.header.unpack_from(data)
         machine, entry, phoff, shoff = fields[2], fields[4], fields[5], fields[6]
@@ -132,7 +132,7 @@ def _part(data: bytes, what: str, offset: int, size: int) -> memoryview:
 def _notes(
     data: bytes, kind: _Class, programs: list[tuple[int, ...]], sections: list[tuple[int, ...]]
 ) -> Iterator[Note]:
-    """Those of the note segments; without such segments, those of the note sections."""
+    """The notes of the note segments; without such segments, those of the note sections."""
     offset, _, _, in_file, _ = kind.program_order
     places = [(header[offset], header[in_file]) for header in programs if header[0] == _PT_NOTE]
     if not places:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The memory of a guest that is being built: it is given, and written, in pieces of bounded size."""
+"""The memory of a guest that is being built: allocated and written in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pyxc.domain.mapping import Mapping
 from pyxc.guest.placing import ORDERS, Piece, Run, runs
 
 PAGES_AT_ONCE = 1 << 18
-"""Pages that are given between two reports of progress, 1 GiB."""
+"""Pages allocated between two reports of progress, 1 GiB."""
 _EXTENTS_AT_ONCE = 1 << 16
 _MAPPED_AT_ONCE = 1 << 10
-"""Pages that are mapped to be written, 4 MiB."""
+"""Pages mapped at once for writing, 4 MiB."""
 
 Progress = Callable[[int, int], object]
-"""Is called with the number of pages that are done, and of all pages."""
+"""Called with the number of pages that are done, and of all pages."""
 
 
 def populate(
     mapping: Mapping, frames: range, orders: Sequence[int] = ORDERS, flags: int = 0
 ) -> Iterator[tuple[Run, int]]:
-    """Give a domain memory at consecutive frames, in extents as large as Xen has them.
+    """Allocate memory of a domain at consecutive frames, in extents as large as Xen has them.
 
-    Yields each run of extents when it is given, with the frame that Xen names for its first extent, which is
-    a machine frame of a PV domain. HypercallError ENOMEM: the domain may not have so much, or the host has it
-    not.
+    Yields each run of extents when it is allocated, with the frame that Xen returns for its first extent: a
+    machine frame of a PV domain. HypercallError ENOMEM: the domain may not own as much, or the host does not
+    have it.
     """
     for run in runs(frames, orders):
         yield from _given(mapping, run, orders, flags)
@@ -52,7 +52,7 @@ def _given(mapping: Mapping, run: Run, orders: Sequence[int], flags: int) -> Ite
 
 
 def _give(given: Extents, wanted: array[int], order: int) -> bool:
-    """Whether Xen has not so many extents of this size, but perhaps as much memory in smaller ones."""
+    """Whether Xen lacks extents of this size, and may have the memory in smaller ones."""
     try:
         given.reserve(memory.POPULATE_PHYSMAP, wanted)
     except errors.HypercallError:
@@ -63,7 +63,7 @@ def _give(given: Extents, wanted: array[int], order: int) -> bool:
 
 
 def _together(done: array[int], first: int, order: int) -> Iterator[tuple[Run, int]]:
-    """Extents that were given, those together whose frames follow each other."""
+    """Allocated extents, joined where their frames are consecutive."""
     size, start = 1 << order, 0
     for place in range(1, len(done) + 1):
         if place == len(done) or done[place] != done[place - 1] + size:
@@ -85,7 +85,7 @@ def write(mapping: Mapping, pieces: Iterable[Piece], frames: Sequence[int]) -> N
 
 
 def _fill(view: memoryview, piece: Piece, address: int) -> None:
-    """What a piece has of the memory that begins at an address."""
+    """The part of a piece that falls into the memory at an address."""
     start = max(piece.address, address)
     stop = min(piece.stop, address + len(view))
     data = piece.data[start - piece.address : stop - piece.address]

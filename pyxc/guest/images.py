@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernels for guests: an ELF file, compressed or in a bzImage, and how its notes say it is started."""
+"""Kernels for guests: ELF files, perhaps compressed or in a bzImage, whose notes say how they start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyxc.guest.elf import Elf
 
 Kind = Literal["pv", "pvh"]
 KINDS: tuple[Kind, ...] = ("pvh", "pv")
-"""In the order of preference."""
+"""In order of preference."""
 
 _XEN = b"Xen\0"
 _MACHINE_386, _MACHINE_X86_64 = 3, 62
@@ -68,10 +68,10 @@ class Kernel(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes, most: int = 1 << 30) -> Kernel:
-        """A kernel from the bytes of its file; decompressed it may have `most` bytes.
+        """Decode the bytes of a kernel file; decompressed, it may have up to `most` bytes.
 
-        DecodeError for what is no kernel that Xen could start; MissingLibrary for one that is compressed
-        with zstd or lz4 where the Python package for that is not installed; Unsupported for LZO.
+        DecodeError for a file that Xen cannot start; MissingLibrary for one that is compressed with zstd or
+        lz4 if the Python package for that is not installed; Unsupported for LZO.
         """
         elf = Elf.decode(compression.expand(_payload(data), most))
         notes = {note.type: note.data for note in elf.notes if note.name == _XEN}
@@ -88,7 +88,7 @@ class Kernel(NamedTuple):
         return 64 if self.elf.machine == _MACHINE_X86_64 else 32
 
     def number(self, note: NoteType, default: int = 0) -> int:
-        """The number that a note says, in 4 or 8 bytes. DecodeError for another size."""
+        """The number in a note, of 4 or 8 bytes. DecodeError for another size."""
         data = self.notes.get(note)
         if data is None:
             return default
@@ -97,7 +97,7 @@ class Kernel(NamedTuple):
         return int.from_bytes(data, "little")
 
     def kind(self, wanted: Kind | None) -> Kind:
-        """The kind of guest to make: the wanted one, else the preferred. ValueError: it cannot be that."""
+        """The kind of guest to build: the wanted, else the preferred one. ValueError: it cannot be that."""
         if wanted is None:
             return self.kinds[0]
         if wanted not in KINDS:
@@ -108,7 +108,7 @@ class Kernel(NamedTuple):
 
 
 def _payload(data: bytes) -> bytes:
-    """What a bzImage carries (Linux: Documentation/arch/x86/boot.rst); other files as they are."""
+    """The payload of a bzImage (Linux: Documentation/arch/x86/boot.rst); other files unchanged."""
     if data[_SETUP_MAGIC_AT : _SETUP_MAGIC_AT + 4] != _SETUP_MAGIC or len(data) < _SETUP_END:
         return data
     if data[_BOOT_FLAG_AT : _BOOT_FLAG_AT + 2] != _BOOT_FLAG:
@@ -138,6 +138,6 @@ def _is_pv(elf: Elf, notes: dict[int, bytes]) -> bool:
     linux = _text(notes, NoteType.GUEST_OS).startswith(b"linux")
     if not (_text(notes, NoteType.XEN_VERSION).startswith(b"xen-3.0") and (generic or linux)):
         return False
-    # A 32-bit kernel without PAE has had no Xen since 2009.
+    # No Xen since 2009 runs a 32-bit kernel without PAE.
     pae = _text(notes, NoteType.PAE_MODE) not in (b"", b"no")
     return elf.machine == _MACHINE_X86_64 or (elf.machine == _MACHINE_386 and pae)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From a configuration to a guest that others see, paused before its first instruction."""
+"""Launching a guest: from its configuration to a domain in xenstore, paused before its first instruction."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SLACK_KB = 1024
 
 
 def launch(xen: Host, config: GuestConfig, *, progress: Progress | None = None) -> BuiltDomain:
-    """Build a guest, give it its nodes in xenstore and its devices, and introduce it: unpause() starts it.
+    """Build a guest, create its nodes in xenstore and its devices, and introduce it: unpause() starts it.
 
-    All or nothing, also under Ctrl-C: when a step fails, no domain and no node stays. ValueError for a name
-    that a living domain has; OSError for files that cannot be read; else as Domains.build().
+    All or nothing, also under Ctrl-C: if a step fails, no domain and no node remains. ValueError for the name
+    of an existing domain; OSError for files that cannot be read; further errors as in Domains.build().
 
     >>> mail = launch(xen, GuestConfig.read("mail.cfg"))
     >>> mail.unpause()
@@ -63,7 +63,7 @@ def launch(xen: Host, config: GuestConfig, *, progress: Progress | None = None) 
 
 
 def _destroy(domain: BuiltDomain) -> None:
-    domain.xen.store.renew()  # the end of the connection may be what failed
+    domain.xen.store.renew()  # the step may have failed because the connection ended
     with suppress(errors.DomainNotFound, errors.DomainGone):
         domain.destroy()
     remains.remove(domain)
@@ -86,7 +86,7 @@ def _settle(
     hard: tuple[frozenset[int], ...],
     soft: tuple[frozenset[int], ...],
 ) -> None:
-    """What is set for a domain and not needed to build it."""
+    """Apply settings that are not needed to build the domain."""
     for vcpu in domain.vcpus:
         places = _one(hard, vcpu.index), _one(soft, vcpu.index)
         if places != (None, None):
@@ -102,7 +102,7 @@ def _settle(
 
 
 def _one(sets: tuple[frozenset[int], ...], index: int) -> Iterable[int] | None:
-    """One list is for all vcpus; of several each is for one."""
+    """A single list applies to all vcpus, several to one each."""
     if len(sets) == 1:
         return sets[0]
     return sets[index] if index < len(sets) else None

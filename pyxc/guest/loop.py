@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Loop devices: files of the host as block devices, which end by themselves with their last user."""
+"""Loop devices: files of the host as block devices, which disappear with their last user."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _TRIES = 64
 
 
 class BlockDevice:
-    """What a disk of a guest is on the host, open: a block device, or a file behind a loop device.
+    """The open host side of a guest's disk: a block device, or a file behind a loop device.
 
-    `number` is (major, minor). The loop device goes when it is closed here and nobody else has it open, also
-    when this process is killed. OSError; ENOTBLK for what is neither. Linux 5.8 or later for files.
+    `number` is (major, minor). The loop device disappears once it is closed here and no other program has it
+    open, also if this process is killed. OSError; ENOTBLK if the path is neither a block device nor a file.
+    Files need Linux 5.8 or later.
     """
 
     def __init__(self, path: str, writable: bool) -> None:
@@ -63,7 +64,7 @@ class BlockDevice:
 
 
 def _free_loop(file: int, path: str, writable: bool) -> int:
-    """A free loop device with a file behind it, open. Another process may take a free one first."""
+    """Open a free loop device for a file. Another process may take a free one first."""
     options = _AUTOCLEAR | (0 if writable else _READ_ONLY)
     name = os.fsencode(path)[:63]
     config = _CONFIG.pack(file, 0, 0, 0, 0, 0, 0, 0, 0, 0, options, name, b"", b"", 0, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What xenstore has of a guest, so that it and other tools find their way: xl's nodes, with their rights."""
+"""The nodes of a guest in xenstore that it and other tools expect: those of xl, with its permissions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _OWN = (
     "device/suspend/event-channel", "control/shutdown", "control/feature-poweroff", "control/feature-reboot",
     "control/feature-suspend", "control/sysrq", "data", "drivers", "feature", "attr", "error",
 )  # fmt: skip
-"""What the guest may write below its home."""
+"""The nodes below its home that the guest may write."""
 
 
 class Facts(NamedTuple):
-    """What a toolstack writes of a guest. Memory in KiB."""
+    """What a toolstack writes about a guest. Memory in KiB."""
 
     name: str
     memory_kb: int
@@ -35,10 +35,10 @@ class Facts(NamedTuple):
 
 
 def write(domain: BuiltDomain, facts: Facts) -> None:
-    """All nodes of a new guest at once, and its introduction to xenstored, which then rings it.
+    """Create all nodes of a new guest in one transaction, and introduce it to xenstored.
 
-    What an earlier domain with its id left is removed. ValueError for a name that a living domain has. When
-    it fails, or the introduction does, nothing of it stays.
+    Nodes left by an earlier domain with its id are removed. ValueError for the name of an existing domain. If
+    a step fails, no node remains.
     """
     naming.check(facts.name)
 
@@ -76,7 +76,7 @@ def _lay(store: Nodes, domain: BuiltDomain, facts: Facts) -> None:
 
 
 def _visible(domain: BuiltDomain, facts: Facts) -> Iterator[tuple[str, str]]:
-    """What the guest may read, below its home."""
+    """The nodes below its home that the guest may read."""
     yield from (("vm", f"/vm/{domain.uuid}"), ("name", facts.name), ("domid", str(domain.domid)))
     yield from (("memory/static-max", str(facts.max_memory_kb)), ("memory/target", str(facts.memory_kb)))
     yield "memory/videoram", "0"
@@ -95,7 +95,7 @@ def _of_vm(domain: BuiltDomain, facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _lay_console(store: Nodes, domain: BuiltDomain) -> None:
-    """What xenconsoled looks for. The guest may only read it: it names a terminal of dom0."""
+    """The nodes for xenconsoled. The guest may only read them: they name a terminal of dom0."""
     domid = domain.domid
     front, back = f"{home(domid)}/console", f"{BACKEND}/console/{domid}/0"
     for path, value in (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Page tables of a PV guest: which there must be for what it finds mapped, and what is in them."""
+"""Page tables of a PV guest: which ones its initial mapping needs, and their entries."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _READ_ONLY = PTE_PRESENT | PTE_ACCESSED
 _PAGE = _READ_ONLY | PTE_WRITABLE
 _TABLE = _PAGE | PTE_DIRTY | PTE_USER
 _TABLE_OF_PAE = PTE_PRESENT
-"""What an entry of the top of three levels may have: the processor reserves the other bits."""
+"""The flags of an entry in the top table of three levels: the processor reserves the other bits."""
 
 
 class Span(NamedTuple):
-    """`pages` pages, from pfn `pfn` on, that are mapped from virtual address `start` on."""
+    """`pages` pages, from pfn `pfn` on, mapped from virtual address `start` on."""
 
     start: int
     pfn: int
@@ -33,14 +33,14 @@ class Span(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A page table: its level, 1 for the one that names pages, and which of its level it is."""
+    """A page table: its level, 1 for one whose entries name pages, and its index in the level."""
 
     level: int
     number: int
 
 
 def needed(levels: int, spans: Sequence[Span]) -> list[Table]:
-    """The tables that map some spans, the top one first, those of a level by address."""
+    """The tables that map some spans: the top one first, those of a level by address."""
     found = []
     for level in range(levels, 0, -1):
         shift = _PAGE_BITS + _INDEX_BITS * level
@@ -80,7 +80,7 @@ def _pages(index: int, spans: Sequence[Span], tables: frozenset[int], frames: Se
 
 
 def _tables(table: Table, flags: int, pfns: dict[Table, int], frames: Sequence[int]) -> list[int]:
-    """Entries of a table that names others. The top of three levels has four, in a page of its own."""
+    """Entries of a table of tables. The top table of three levels has four, in a page of its own."""
     entries = [0] * _ENTRIES
     for place in range(_ENTRIES):
         below = pfns.get(Table(table.level - 1, table.number * _ENTRIES + place))
@@ -90,5 +90,5 @@ def _tables(table: Table, flags: int, pfns: dict[Table, int], frames: Sequence[i
 
 
 def _plain(address: int) -> int:
-    """A virtual address without the bits that only repeat its highest one."""
+    """A virtual address without its sign extension."""
     return address & _CANONICAL

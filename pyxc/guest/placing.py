@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where things go in a new guest's memory: what is written where, and in which extents it is given."""
+"""The layout of a new guest's memory: what is written where, and the extents to allocate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
     @property
     def frames(self) -> range:
-        """The frames that it touches."""
+        """The frames that it covers."""
         return range(self.address // PAGE_SIZE, pages(self.stop))
 
     def __repr__(self) -> str:
@@ -54,7 +54,7 @@ def aligned(address: int) -> int:
 
 
 def segments(elf: Elf, offset: int = 0) -> list[Piece]:
-    """The parts of a kernel that are loaded, `offset` bytes above their physical addresses."""
+    """The segments of a kernel, `offset` bytes above their physical addresses."""
     return [Piece(part.paddr + offset, part.data, part.size) for part in elf.segments]
 
 
@@ -78,7 +78,7 @@ def runs(frames: range, orders: Iterable[int] = ORDERS) -> Iterator[Run]:
 
 
 def check_apart(pieces: Iterable[Piece]) -> None:
-    """DecodeError for pieces of which one is in the place of another."""
+    """DecodeError for pieces that overlap."""
     ordered = sorted(pieces, key=lambda piece: piece.address)
     for piece, following in zip(ordered, ordered[1:]):
         if piece.stop > following.address:

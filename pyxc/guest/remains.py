@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What stays of a guest when the hypervisor has none of it any more, and who takes that away."""
+"""What remains of a guest in dom0 after the hypervisor has destroyed it, and its removal."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from pyxc.store.wire import Kind
 
 BACKEND = "/local/domain/0/backend"
 _GLANCE_S = 1.0
-"""How long a xenstored that may not be there is waited for."""
+"""How long to wait for a xenstored that may not run."""
 
 
 class Remains(NamedTuple):
-    """What there is beside the domain itself; `ours`: pyxc launched it, and takes its remains away."""
+    """What exists besides the domain itself; `ours`: pyxc launched it, and removes its remains."""
 
     domain: Identity
     ours: bool
 
     def remove(self) -> None:
-        """After the domain has gone. StoreError."""
+        """Remove them after the domain has gone. StoreError."""
         if self.ours:
             remove(self.domain)
 
 
 def of(domain: Identity) -> Remains:
-    """To be found while the domain is there. On a host without xenstore, or names, there are none."""
+    """Find them while the domain exists. On a host without xenstore, or names, there are none."""
     xen = domain.xen
     return Remains(domain, not xen.readonly and xen.names.use and built_here(domain))
 
 
 def of_others(domain: Identity) -> bool:
-    """Whether xl launched it, which keeps books of its own of that; False where that cannot be asked."""
+    """Whether xl launched it, according to xl's own records; False if xenstore does not answer."""
     return _glance(domain, f"/libxl/{domain.domid}") is not None and not built_here(domain)
 
 
 def built_here(domain: Identity) -> bool:
-    """Whether pyxc launched it, as xenstore has it; False where that cannot be asked within a second."""
+    """Whether pyxc launched it, according to xenstore; False if it does not answer within a second."""
     return _glance(domain, marker(domain.domid)) == str(domain.uuid).encode()
 
 
 def _glance(domain: Identity, path: str) -> bytes | None:
-    """A handle that asks xenstore for no names asks it for nothing of itself."""
+    """A handle that does not use xenstore for names does not use it here either."""
     if not domain.xen.names.use:
         return None
     try:
@@ -74,7 +74,7 @@ def remove(domain: Identity) -> None:
 
 
 def tops(domain: Identity) -> tuple[str, ...]:
-    """The roots of all trees that a guest has."""
+    """The roots of all trees of a guest in xenstore."""
     domid = domain.domid
     backends = (f"{BACKEND}/{kind}/{domid}" for kind in ("console", "vbd", "vif"))
     return (home(domid), f"/vm/{domain.uuid}", f"/libxl/{domid}", *backends)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Restoring a guest: from the stream of one that was saved to a domain that continues where that stopped."""
+"""Restoring a guest: from the stream of a saved guest to a domain that continues where it stopped."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from pyxc.host.pools import Pool
 
 _PIECE_BYTES = 1 << 20
 _SLACK_KB = 1024
-"""What a domain may own beyond its memory, as libxl has it."""
+"""What a domain may own beyond its memory: libxl's value."""
 _NO_DELAY_FOR_MISSED_TICKS = 1
 _ZEROED = (HvmParam.STORE_PFN, HvmParam.CONSOLE_PFN, HvmParam.IOREQ_PFN, HvmParam.BUFIOREQ_PFN)
-"""Pages that the guest shares with those that serve it, who are others now."""
+"""Pages that the guest shares with its servers, which are new ones now."""
 _OWN_PARAMS = (HvmParam.STORE_EVTCHN, HvmParam.CONSOLE_EVTCHN)
 _PARAMS = frozenset((1, 4, 5, 6, 9, 10, 12, 14, 15, 17, 19, 27, 28, 29, 32, 33, 34, 36, 37, 38))
-"""HvmParams that go with a guest, from any release."""
+"""HvmParams that are part of a guest's state, from any release."""
 Progress = Callable[[int, int], object]
-"""Called with the number of pages restored, and the number that the guest has as far as is known."""
+"""Called with the number of pages restored, and the number that the guest has, if that is known."""
 
 
 class Wanted(NamedTuple):
@@ -56,13 +56,13 @@ class Wanted(NamedTuple):
     paused: bool
     progress: Progress | None
     twin: bool = False
-    """Whether the UUID may be that of another domain, as of a guest that moves within one host."""
+    """Whether another domain may have the same UUID, as when a guest moves within one host."""
     suffix: str = ""
-    """What its name ends with meanwhile."""
+    """The temporary end of its name."""
 
 
 class _Head(NamedTuple):
-    """What a stream says before anything is done: `next` is the event that ended it."""
+    """The start of a stream, read before any change: `next` is the first event after it."""
 
     kind: DomainKind
     settings: Settings
@@ -70,7 +70,7 @@ class _Head(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A domain before it is made."""
+    """A domain before it is created."""
 
     name: str | None
     uuid: uuids.UUID
@@ -90,7 +90,7 @@ def restore(making: Making, source: Opened, wanted: Wanted) -> BuiltDomain:
 def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, wanted: Wanted) -> BuiltDomain:
     """Restore a guest from the pieces of its stream as they come.
 
-    Bytes behind its end are left in `reader`.
+    Bytes after its end remain in `reader`.
     """
     xen = making.xen
     incoming = _events(pieces, reader)
@@ -124,7 +124,7 @@ def _facts(plan: _Plan, name: str) -> nodes.Facts:
 
 
 def _events(pieces: Iterator[bytes], reader: stream.Reader) -> Iterator[Event]:
-    """To the end of the stream; DecodeError where it is cut off."""
+    """Read to the end of the stream; DecodeError if it is truncated."""
     for piece in pieces:
         yield from reader.feed(piece)
         if reader.finished:
@@ -146,7 +146,7 @@ def _read_head(incoming: Iterator[Event]) -> _Head:
 
 
 def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
-    """ValueError where neither the stream nor the caller says what the domain must be like."""
+    """ValueError if neither the stream nor the caller describes the domain."""
     hint = ""
     if xen.interface.arch != "x86_64" or xen.interface.xen < (4, 10):
         hint = "guests are restored on x86, since Xen 4.10"
@@ -190,7 +190,7 @@ def _destroy(domain: Domain) -> None:
 
 
 def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
-    """Settings of a domain before it gets memory."""
+    """Configure a domain before it gets memory."""
     if wanted.pool is not None:
         pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
         pool.add_domain(domain)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The memory of a guest that is restored: it is given as the stream names its pages, and written."""
+"""The memory of a guest that is restored: allocated as the stream names its pages, and written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGE = 9
 _AT_ONCE = 1 << 10
 _CHUNK_BITS = 15
 _NOT_GIVEN = (0xD, 0xF)
-"""Types of pages that the guest does not have: BROKEN and XTAB."""
+"""Types of page numbers without a page: BROKEN and XTAB."""
 
 
 class HvmMemory:
@@ -28,9 +28,9 @@ class HvmMemory:
         self._given = _FrameSet()
 
     def give(self, listed: PageData) -> None:
-        """Give it those of some pages that it does not have yet, in large extents where all of one are there.
+        """Allocate the pages that it does not have yet, in a large extent if all pages of that are named.
 
-        HypercallError ENOMEM: more than it may have, or than the host has.
+        HypercallError ENOMEM: this is more than the domain may own, or than the host has.
         """
         new = self._given.add(pfn for pfn, kind in zip(listed.pfns, listed.types) if kind not in _NOT_GIVEN)
         small = array("Q")
@@ -46,7 +46,7 @@ class HvmMemory:
             Extents(self._mapping, 0, _AT_ONCE).reserve(memory.POPULATE_PHYSMAP, small)
 
     def write(self, pages: Pages) -> None:
-        """Contents of pages that were given."""
+        """Write the contents of allocated pages."""
         if pages.pfns:
             with self._mapping.map(pages.pfns, writable=True) as mapped, memoryview(mapped) as view:
                 view[:] = pages.data
@@ -56,13 +56,13 @@ class HvmMemory:
 
 
 class _FrameSet:
-    """Frames by number, a bit for each, for those parts of the numbers that are used."""
+    """A set of frame numbers, one bit each, with memory only for the parts that are used."""
 
     def __init__(self) -> None:
         self._chunks: dict[int, bytearray] = {}
 
     def add(self, frames: Iterator[int]) -> array[int]:
-        """Returns those that are new, in the same order."""
+        """Add frames; returns those that are new, in the same order."""
         new, chunks = array("Q"), self._chunks
         for frame in frames:
             chunk = chunks.get(frame >> _CHUNK_BITS)

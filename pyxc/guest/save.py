@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Saving a guest: its memory and state as the stream that Xen's own tools read, while it runs or stopped."""
+"""Saving a guest, running or stopped: its memory and state as the stream that Xen's own tools read."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ Compress = Compression
 _MAGICS = (b"Xen saved domain, xl format\n", b"LibxlFmt", b"\xff" * 8 + b"XENF")
 _LOCAL_APIC_ONLY = 1
 _PARAMS = frozenset(HvmParam(index) for index in (1, 5, 6, 27, 28, 29, 37, 17, 19, 9, 12, 34, 32, 33, 36, 38))
-"""Those that go with a guest; its event channels, for example, are others wherever it continues."""
+"""The parameters that are part of a guest's state. Event channels, for example, are not: they change."""
 
 
 class Live(NamedTuple):
-    """When a guest that is saved while it runs is stopped: as soon as one of these is reached.
+    """When to stop a guest that is saved while it runs: as soon as one of these limits is reached.
 
-    `max_downtime_s`: what is left is estimated to take no longer. `max_rounds`: so often were the pages sent
-    that it wrote meanwhile. `max_s`: so long has it taken.
+    `max_downtime_s`: sending the remaining pages is estimated to take no longer. `max_rounds`: the number of
+    rounds that send the pages written in the round before. `max_s`: the time since the start.
     """
 
     max_downtime_s: float = 0.3
@@ -87,7 +87,7 @@ Progress = Callable[[SaveProgress], object]
 
 
 class Wanted(NamedTuple):
-    """How a guest is to be saved, as Domain.save() takes it."""
+    """How to save a guest, as Domain.save() takes it."""
 
     live: bool | Live
     suspend: Suspend
@@ -120,7 +120,7 @@ def save(domain: Identity, target: Target, wanted: Wanted) -> Saved:
 
 
 def check(domain: Identity, wanted: Wanted) -> DomainInfo:
-    """All that can be found wrong before anything is done."""
+    """Check everything that can be checked before any change."""
     xen = domain.xen
     if domain.domid == xen.own_domid:
         raise ValueError("a domain cannot save itself")
@@ -151,7 +151,7 @@ def check(domain: Identity, wanted: Wanted) -> DomainInfo:
 def _opened(
     domain: Identity, info: DomainInfo, target: Target, compression: Compression | None, wanted: Wanted
 ) -> Iterator[Sink]:
-    """Where the stream goes. A file that is named has its name when the block ends, complete."""
+    """The destination of the stream. A named file appears, complete, at the end of the block."""
     if not isinstance(target, str | os.PathLike):
         sink = Sink(target, compression)
         yield sink
@@ -171,7 +171,7 @@ def _opened(
 
 
 def name_of(domain: Identity) -> str | None:
-    """Its name, which is asked for once."""
+    """Its name, which is read once."""
     if domain._name is None:
         domain._name = domain.xen.names.domain_name(domain.domid, domain.uuid)
     return domain._name
@@ -198,7 +198,7 @@ class _Saver:
         self._round = 0
 
     def save(self, block: ExitStack) -> Saved:
-        """Write the stream. What is entered into `block` ends with it."""
+        """Write the stream. Contexts entered into `block` end with it."""
         self._begin()
         stopped = self._info.shutdown_reason is not None
         if self._live is None or stopped:
@@ -217,7 +217,7 @@ class _Saver:
         self._sink.write(self._writer.encode(event))
 
     def _begin(self) -> None:
-        """Headers, and what does not change while the guest runs."""
+        """Write the headers, and what does not change while the guest runs."""
         domain, interface = self._domain, self._domain.xen.interface
         order: ByteOrder = "little" if interface.byteorder == "little" else "big"
         config = settings.encode(domain, self._info, name_of(domain))
@@ -236,7 +236,7 @@ class _Saver:
         self._send(stream.StaticDataEnd())
 
     def _suspend(self) -> float:
-        """Stop the guest, unless it has stopped; returns when."""
+        """Stop the guest, unless it has stopped; returns the time."""
         since = time.monotonic()
         if self._info.shutdown_reason is not None:
             return since
@@ -247,7 +247,7 @@ class _Saver:
         return since
 
     def _send_while_it_runs(self, log: LogDirty, live: Live) -> None:
-        """Rounds, until what is left is little, or one of the bounds is reached."""
+        """Send pages in rounds, until few remain or one of the limits is reached."""
         self._send_round(self._pages.send_all(running=True), self._info.tot_pages)
         while self._round < live.max_rounds:
             dirty = log.peek().dirty
@@ -276,7 +276,7 @@ class _Saver:
             self._wanted.progress(SaveProgress(self._round, done, max(done, total), sent, dirty, downtime))
 
     def _end(self) -> None:
-        """What is only known when it has stopped."""
+        """Write what is only known once the guest has stopped."""
         domain = self._domain
         self._send(tsc.read(domain))
         self._send(stream.HvmContextRecord(bytes(HvmContexts(domain).read())))
@@ -284,4 +284,4 @@ class _Saver:
         self._send(stream.HvmParams(tuple((int(param), value) for param, value in params.items() if value)))
         self._send(stream.LibxcEnd())
         self._send(stream.LibxlEnd())
-        domain.look()  # all of it is of one domain
+        domain.look()  # a file holds one domain

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The memory of a guest that is saved: which pages it has, and their contents, a few MiB at a time."""
+"""The memory of a guest that is saved: its pages and their contents, a few MiB at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Send = Callable[[Event], None]
 _HOLE = int(PageType.XTAB) >> 28
 _TYPE_MOST = 15 << 28
 _TYPE_BYTE = 3 if sys.byteorder == "little" else 4
-"""Where a word of u64 has its bits 24 to 31."""
+"""The byte of a u64 with the bits 24 to 31."""
 _HIGH_HALF = bytes(byte >> 4 for byte in range(256))
 _IS_THERE = bytes(kind != _HOLE for kind in range(256))
 
@@ -32,8 +32,8 @@ _IS_THERE = bytes(kind != _HOLE for kind in range(256))
 class HvmPages:
     """The pages of one PVH guest, numbered by guest frames. Threads: one at a time.
 
-    A guest that runs while its pages are sent may give some away meanwhile: these are `late`, and looked at
-    once more when it has stopped.
+    A running guest may give up pages while they are sent: these are `late`, and are checked again once it has
+    stopped.
     """
 
     def __init__(self, domain: Identity, send: Send) -> None:
@@ -45,10 +45,10 @@ class HvmPages:
         refuse_on_demand(self._mapping)
 
     def send_all(self, running: bool) -> Iterator[int]:
-        """Send every page; yields how many, after each few. Unsupported where some cannot be found.
+        """Send every page; yields the number of pages from time to time. Unsupported if some cannot be found.
 
-        The topmost are first: a guest has its special pages there, and the search ends with the last page
-        that it owns.
+        The topmost pages are first: the special pages of a guest are there, and the search ends with the last
+        page that it owns.
         """
         info = self._domain.info()
         last = self._mapping.maximum_gpfn()
@@ -67,7 +67,7 @@ class HvmPages:
             raise self._hidden(info, found, most, last)
 
     def send_some(self, frames: array[int], running: bool) -> Iterator[int]:
-        """Send pages once more that were written. With those that are late when it has stopped."""
+        """Send written pages again; with the late ones, once the guest has stopped."""
         if not running:
             frames = frames + self._late
         for start in range(0, len(frames), TYPES_AT_ONCE):
@@ -80,7 +80,7 @@ class HvmPages:
         return errors.Unsupported(errno.EOPNOTSUPP, "saving a domain", info.domid, hint=hint)
 
     def _send_window(self, frames: array[int], running: bool) -> int:
-        """Send those of at most 1024 frames that there are; returns how many."""
+        """Send the pages that exist among at most 1024 frames; returns their number."""
         there = self._there(frames)
         wanted, types = page_lists.with_data(there)
         refused = self._read(wanted)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A guest's configuration, as it goes with a saved guest: libxl's, in JSON."""
+"""The configuration in a saved guest: libxl's, in JSON."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pyxc.domain.info import MOST_VCPUS, DomainInfo
 from pyxc.domain.memory import Memory
 
 _USERDATA = "/var/lib/xen/userdata-d.{domid}.{uuid}.libxl-json"
-"""Where libxl keeps the configuration of a domain that it made."""
+"""Where libxl keeps the configuration of a domain that it created."""
 _FILE_MOST_BYTES = 1 << 20
 _MEMORY_MOST_KB = 1 << 40
 _UNLIMITED_PAGES = 1 << 30
 _SLACK_KB = 1024
-"""What a domain may own beyond its memory, as libxl has it."""
+"""What a domain may own beyond its memory: libxl's value."""
 
 
 class Settings(NamedTuple):
-    """What a restorer needs to know of a guest before its stream says anything. None: it is not said.
+    """What a restorer needs to know about a guest before its pages arrive. None: unknown.
 
-    `memory_kb` is what it may own at most, `target_kb` what it is asked to own.
+    `memory_kb` is the most that it may own, `target_kb` the target of its balloon driver.
     """
 
     kind: str | None = None
@@ -40,9 +40,9 @@ class Settings(NamedTuple):
 
 
 def encode(domain: Identity, info: DomainInfo, name: str | None) -> bytes:
-    """The configuration of a domain, with a NUL at its end: libxl's own where it made the domain.
+    """The configuration of a domain, with a NUL at its end: libxl's own if it created the domain.
 
-    Else it has what `xl restore` cannot do without: no devices.
+    Otherwise it has only what `xl restore` requires, and no devices.
     """
     kept = _kept_by_libxl(domain)
     if kept is None:
@@ -75,7 +75,7 @@ def _kept_by_libxl(domain: Identity) -> dict[str, Any] | None:
 
 
 def decode(settings: Mapping[str, Any] | None) -> Settings:
-    """What a stream's configuration says. DecodeError where it says what cannot be."""
+    """Decode the configuration in a stream. DecodeError if it is invalid."""
     if settings is None:
         return Settings()
     common, build = _part(settings, "c_info"), _part(settings, "b_info")
