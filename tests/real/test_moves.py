@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_build import PATTERN, PVH_PATTERN, Build, build, printed
+from builds import PATTERN, PATTERN_AT, Build, printed
 
 import pyxc
 from pyxc import ShutdownReason
@@ -17,8 +17,6 @@ pytestmark = pytest.mark.needs_xen(4, 10)
 PVH_HEARTBEAT = 0x102
 PATIENCE_S = 60
 OTHER_UUID = "11111111-2222-4333-8444-555555555555"
-
-__all__ = ["build"]
 
 
 def wait_for_a_beat(domain: pyxc.Domain) -> int:
@@ -51,7 +49,7 @@ def test_a_pvh_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path, live
     again = xen.restore(file, paused=True, uuid=OTHER_UUID)
     try:
         assert again.info().tot_pages == 4104
-        assert again.memory.read(PVH_PATTERN) == PATTERN
+        assert again.memory.read(PATTERN_AT["pvh"]) == PATTERN
         assert again.vcpu(0).context() == registers
         assert printed(again) == b""
         again.unpause()
