@@ -101,6 +101,10 @@ EVERY_COMMAND = {
     "stream inspect": ["stream", "inspect", "SAVED"],
     "stream verify": ["stream", "verify", "SAVED"],
     "doctor": ["doctor"],
+    "topology": ["topology"],
+    "memory": ["memory"],
+    "watch": ["watch", "-t", "0.01"],
+    "shell": ["shell"],
 }
 
 

@@ -12,6 +12,7 @@ SECTIONS = {
     "domains": {
         "list": "list claims vcpu-list",
         "top": "top",
+        "survey": "topology memory watch",
         "domain": "pause unpause destroy trigger create-empty mem-max dump-core",
     },
     "guests": {
@@ -42,7 +43,7 @@ SECTIONS = {
     "security": {"policy": "getenforce setenforce loadpolicy get-bool set-bool", "label": "label"},
     "xenstore": {"store": "store"},
     "files": {"file": "inspect verify", "stream": "stream"},
-    "to begin with": {"demo": "demo"},
+    "to begin with": {"demo": "demo", "shell": "shell"},
 }
 """The headings of the help, the modules under them, and the first words of the commands that each adds."""
 
