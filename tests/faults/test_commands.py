@@ -59,7 +59,8 @@ COMMANDS: dict[str, str] = {
     "trace record": "trace record --seconds 0.001 {out}", "trace report": "trace report {file}",
     "trace perfetto": "trace perfetto {file} {out}", "trace off": "trace off",
     "store features": "store features", "store quota": "store quota nodes", "save": "save web1 {out}",
-    "restore": "restore {file}",
+    "restore": "restore {file}", "migrate": "migrate --timeout 1 --tunnel false web1 nowhere",
+    "migrate-receive": "migrate-receive",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
