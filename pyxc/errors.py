@@ -140,7 +140,7 @@ class DomainGone(Error, LookupError):
 
 
 class MigrationInDoubt(Error, ConnectionError):
-    """The connection broke when the guest may run on the other host already; on this one it is suspended."""
+    """The connection broke when the guest may already run on the other host; it is suspended on this one."""
 
 
 class DomainStuck(Error, TimeoutError):

@@ -175,11 +175,12 @@ class Xen(Host):
     def receive(
         self, ends: Ends, *, paused: bool = False, pool: Pool | int | None = None, ssidref: int | None = None
     ) -> BuiltDomain:
-        """A guest that Domain.migrate() or `xl migrate` sends, when it runs here, unless `paused`.
+        """Receive a guest from Domain.migrate() or `xl migrate`; it runs when this returns, unless `paused`.
 
-        `ends` is a connected socket, or the descriptors to read from and to write to. While it comes, its
-        name ends with "--incoming". As long as the other side has not let go of it, it does not run, and
-        nothing stays when anything fails. ConnectionError where the connection ends; else as restore().
+        `ends` is a connected socket, or the descriptors to read from and to write to. The name of the guest
+        ends with "--incoming" until it is complete. It does not run until the other side allows it, and if
+        anything fails before that, nothing of it remains. ConnectionError if the connection ends; further
+        errors as for restore().
         """
         from pyxc.guest import build, receive, restore
 

@@ -356,14 +356,15 @@ class Domain(Identity):
     ) -> Migrated:
         """Move it to another host, where Xen.receive(), `pyxc migrate-receive` or `xl migrate-receive` waits.
 
-        `ends` is a connected socket, or the descriptors to read from and to write to, as of an ssh that runs
-        one of these commands. For the other arguments see save(); `timeout` is also how long the other side
-        may say nothing after it is there. In the end the guest runs there, and the domain here is suspended,
-        under its name with "--migratedaway": destroy() it.
+        `ends` is a connected socket, or the descriptors to read from and to write to, for example those of an
+        ssh process that runs one of these commands. For the other arguments see save(); `timeout` also bounds
+        the silence of the other side once it has answered. Afterwards the guest runs there, and the domain
+        here is suspended, with "--migratedaway" after its name: destroy() it.
 
-        It never runs on both hosts: see pyxc.guest.handshake. When anything fails, also under Ctrl-C, it runs
-        on here, but for MigrationInDoubt: the connection broke when the other host was allowed to run it
-        already. Then it stays suspended; look there, and resume() it here if it does not run there.
+        It never runs on both hosts: see pyxc.guest.handshake. If anything fails, also under Ctrl-C, it
+        continues here, except after MigrationInDoubt: the connection broke when the other host was already
+        allowed to run it. Then it remains suspended; check the other host, and resume() it here if it does
+        not run there.
         """
         from pyxc.guest import migrate, save
 

@@ -27,7 +27,7 @@ class Compressor(Protocol):
 
 
 class Writable(Protocol):
-    """What takes bytes: some of those that it gets, and says how many; None when it takes none for now."""
+    """A raw file: write() returns the number of bytes written, or None if it would block."""
 
     def write(self, data: Any, /) -> int | None: ...
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The connection between the two hosts of a migration: what is said, and what is expected."""
+"""The connection between the two hosts of a migration: sending and expecting messages."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pyxc import errors
 
 Ends = socket.socket | tuple[int, int]
-"""A connection: a socket, or descriptors to read from and to write to."""
+"""A connection: a socket, or the descriptors to read from and to write to."""
 
 _PIECE_BYTES = 1 << 20
 
 
 class Connection:
-    """Bytes to and from the other side, which may say nothing for `timeout` seconds. Of one thread."""
+    """Bytes to and from the other side, silent for up to `timeout` seconds. Threads: one at a time."""
 
     def __init__(self, ends: Ends) -> None:
         if isinstance(ends, socket.socket):
@@ -33,16 +33,16 @@ class Connection:
             message = message[self.write(message) :]
 
     def write(self, data: bytes | memoryview, /) -> int:
-        """Some of it. TimeoutError where the other side takes nothing."""
+        """Write some of it. TimeoutError if the other side reads nothing."""
         self._wait(self._sink, select.POLLOUT)
         return os.write(self._sink, data)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Nothing is buffered."""
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """No write takes longer than the timeout within the block, however much it writes."""
+        """Bound a whole write within the block by the timeout, whatever its size."""
         before = os.get_blocking(self._sink)
         os.set_blocking(self._sink, False)
         try:
@@ -51,7 +51,7 @@ class Connection:
             os.set_blocking(self._sink, before)
 
     def hear(self, expected: bytes, more: int = 0) -> bytes:
-        """What is expected, and so many bytes that follow it; DecodeError for anything else."""
+        """Read the expected message and some bytes after it; DecodeError for anything else."""
         size = len(expected) + more
         while len(self._ahead) < size:
             found = self._read(size - len(self._ahead))
@@ -59,12 +59,12 @@ class Connection:
                 raise ConnectionResetError(errno.ECONNRESET, "the other side has ended the connection")
             self._ahead += found
             if not self._ahead.startswith(expected[: len(self._ahead)]):
-                raise errors.DecodeError(f"the other side says {self._ahead[:80]!r}, not {expected[:80]!r}")
+                raise errors.DecodeError(f"the other side sent {self._ahead[:80]!r}, not {expected[:80]!r}")
         message, self._ahead = self._ahead[:size], self._ahead[size:]
         return message
 
     def pieces(self) -> Iterator[bytes]:
-        """All that comes, as it comes."""
+        """Everything that arrives, piece by piece."""
         while found := self._read(_PIECE_BYTES):
             yield found
 

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Who may let a guest run that moves: the words that both sides of a migration say, as `xl migrate` has them.
+"""Which host may run a guest that moves: the messages of both sides of a migration, those of `xl migrate`.
 
     source                                target
-                                     <-   BANNER       it is there
+                                     <-   BANNER       the target is ready for the stream
     the guest's stream               ->
-    (the guest has stopped)          <-   READY        it has all of it, and does not run it
+    (the guest has stopped)          <-   READY        it has the whole guest, and does not run it
     GRANT                            ->                from here on the source must not run it
-                                     <-   REPORT, 0    it runs there; the source ends its own
-                                          REPORT, 1    it does not, then
-                                     <-   GRANT        it is the source's again
+                                     <-   REPORT, 0    the guest runs there; the source destroys its own
+                                          REPORT, 1    the guest does not run there, followed by
+                                     <-   GRANT        the source may run it again
 
-Source and Target are this protocol without input or output: what each does next, after what it has heard. At
-no moment both may run the guest. When a message is lost, one of them does, but for one case: the source has
-said GRANT and hears nothing any more. Then only the target knows whether it runs it, and the source keeps it
-suspended. tests/unit/guest/test_handshake.py goes through all of it.
+Source and Target are this protocol without input or output: the next step of each side after a message.
+At no moment may both run the guest. If a message is lost, one of them runs it, with one exception: the source
+has sent GRANT and receives no report. Then only the target knows whether it runs the guest, and the source
+keeps it suspended. tests/unit/guest/test_handshake.py tests all sequences.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ RUNS, FAILED = b"\0", b"\1"
 
 
 class Step(Enum):
-    """What to do next; WAIT is for what the other side says."""
+    """The next step; WAIT is for a message of the other side."""
 
     WAIT = auto()
     SEND_GUEST = auto()
     """Source: send the stream, and stop the guest with it."""
     SAY_GRANT = auto()
     END = auto()
-    """Source: the guest runs there; end it here."""
+    """Source: the guest runs there; destroy it here."""
     RUN = auto()
     """Let the guest run here, as before or from now on."""
     KEEP = auto()
     """Source: in doubt; leave the guest suspended."""
     SAY_READY = auto()
     DISCARD = auto()
-    """Target: end what came of the guest."""
+    """Target: destroy what has arrived of the guest."""
     SAY_RUNS = auto()
     SAY_FAILED = auto()
-    """Target: after it was discarded; say GRANT, too."""
+    """Target: after that, send GRANT too."""
 
 
 class Source:
-    """The side that has the guest. Threads: of one."""
+    """The side that has the guest. Threads: one at a time."""
 
     def __init__(self) -> None:
         self.expected: bytes | None = BANNER
@@ -57,7 +57,7 @@ class Source:
         """Whether the guest may run on the other side."""
 
     def hear(self, message: bytes) -> Step:
-        """After a message, which is the expected one, REPORT with its result."""
+        """The expected message has arrived; a REPORT has a result."""
         heard, self.expected = self.expected, None
         if heard == BANNER:
             return Step.SEND_GUEST
@@ -76,33 +76,33 @@ class Source:
         return Step.WAIT
 
     def grant(self) -> Step:
-        """Before GRANT is said: whether it arrives cannot be known."""
+        """Called before GRANT is sent: the source cannot know whether it arrives."""
         self.granted = True
         self.expected = REPORT
         return Step.WAIT
 
     def not_granted(self) -> None:
-        """GRANT could not be said, or not all of it."""
+        """GRANT was not sent, or not completely."""
         self.granted = False
 
     def broken(self) -> Step:
-        """After anything else than what is expected, the end of the connection among it."""
+        """Something unexpected has arrived, or the connection has ended."""
         return Step.KEEP if self.granted else Step.RUN
 
 
 class Target:
-    """The side to which the guest goes. Threads: of one."""
+    """The side that receives the guest. Threads: one at a time."""
 
     def __init__(self) -> None:
         self.expected: bytes | None = None
 
     def has_guest(self) -> Step:
-        """All of it was received and restored, and does not run."""
+        """The guest was received and restored completely, and does not run."""
         self.expected = GRANT
         return Step.SAY_READY
 
     def hear(self) -> Step:
-        """After GRANT."""
+        """GRANT has arrived."""
         self.expected = None
         return Step.RUN
 
@@ -110,5 +110,5 @@ class Target:
         return Step.SAY_RUNS if succeeded else Step.SAY_FAILED
 
     def broken(self) -> Step:
-        """Before GRANT; what breaks later does not matter to whoever runs it."""
+        """The connection broke before GRANT; later failures do not change which side runs the guest."""
         return Step.DISCARD

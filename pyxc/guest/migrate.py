@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The side of a migration that has the guest: it moves to another host, and never runs on both."""
+"""The source of a migration: its guest moves to another host, and never runs on both."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pyxc.guest.connection import Ends as Ends
 from pyxc.guest.handshake import BANNER, GRANT, READY, REPORT, Source, Step
 
 AWAY = "--migratedaway"
-"""What the name of a guest ends with when it has gone."""
+"""The end of the name of a guest that has moved away."""
 
 
 class Migrated(NamedTuple):
-    """How a guest moved; see Saved. It did not run for `downtime_s`."""
+    """The statistics of a migration; see Saved. The guest did not run for `downtime_s`."""
 
     pages: int
     rounds: int
@@ -75,23 +75,25 @@ def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -
 
 @contextmanager
 def _in_doubt(domain: Identity, side: Source) -> Iterator[None]:
-    """MigrationInDoubt where it cannot be known any more whether the guest runs on the other side."""
+    """MigrationInDoubt if it is unknown whether the guest runs on the other side."""
     try:
         yield
     except Exception as error:
         if not side.granted:
             raise
         raise errors.MigrationInDoubt(
-            f"domain {domain.domid} stays suspended here, for it may run on the other host; look there, and "
-            f"then resume or destroy it: {error}"
+            f"domain {domain.domid} remains suspended here because it may run on the other host; "
+            f"check there, and then resume or destroy it: {error}"
         ) from error
     except BaseException as interrupt:
-        interrupt.add_note(f"domain {domain.domid} stays suspended here, for it may run on the other host")
+        interrupt.add_note(
+            f"domain {domain.domid} remains suspended here because it may run on the other host"
+        )
         raise
 
 
 def _rename(domain: Identity, name: str) -> None:
-    """Unless it has that name."""
+    """Rename the domain, unless it has that name."""
     if domain.xen.names.domain_name(domain.domid, domain.uuid) != name:
         naming.write(domain, name)
         domain._name = name

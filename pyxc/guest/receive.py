@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The side of a migration to which the guest goes."""
+"""The target of a migration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyxc.guest.connection import Connection, Ends
 from pyxc.guest.handshake import BANNER, FAILED, GRANT, READY, REPORT, RUNS, Target
 
 _INCOMING = "--incoming"
-"""What the name of a guest ends with as long as it is not complete."""
+"""The end of the name of a guest that has not arrived completely."""
 
 
 def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
@@ -36,7 +36,7 @@ def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
         with suppress(OSError):
             line.say(REPORT + FAILED + GRANT)
         raise
-    with suppress(OSError):  # it runs, whether the source hears of that or not
+    with suppress(OSError):  # the guest runs, whether or not the report reaches the source
         line.say(REPORT + RUNS)
     return domain
 

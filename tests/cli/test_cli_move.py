@@ -103,7 +103,7 @@ def test_a_guest_comes(pyxc, host):
     ("tunnel", "there", "message"),
     [
         ("", "exit 1;", "the other side has ended the connection"),
-        ("echo", "web", "the other side says b'web pyxc migrate-receive"),
+        ("echo", "web", "the other side sent b'web pyxc migrate-receive"),
         ("false", "web", "the other side has ended the connection"),
     ],
 )

@@ -22,33 +22,44 @@ _REMOTE = "pyxc migrate-receive"
 
 
 def add(program: Program) -> None:
-    save = program.add("save", save_guest, "write a guest to a file, and end it here")
+    save = program.add("save", save_guest, "write a guest to a file, and destroy it")
     save.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
-    save.add_argument("file", metavar="FILE", help="which pyxc restore and xl restore read")
+    save.add_argument("file", metavar="FILE", help="file for pyxc restore or xl restore")
     after = save.add_mutually_exclusive_group()
-    after.add_argument("-c", "--checkpoint", action="store_true", help="let it run on")
+    after.add_argument("-c", "--checkpoint", action="store_true", help="let it continue")
     after.add_argument("-p", "--paused", action="store_true", help="leave it here, paused")
     save.add_argument("-l", "--live", action="store_true", help="send its memory while it runs")
-    save.add_argument("-F", dest="force", action="store_true", help="stop it without asking it")
+    save.add_argument("-F", dest="force", action="store_true", help="suspend it without its cooperation")
     save.add_argument("-z", "--compress", metavar="HOW", help="gzip, zstd or lz4")
-    save.add_argument("--replace", action="store_true", help="any file, not only a saved guest")
-    save.add_argument("--timeout", type=seconds, metavar="SECONDS", help="for the guest to suspend")
-    restore = program.add("restore", restore_guest, "a guest from a file that xl save or pyxc save wrote")
+    save.add_argument(
+        "--replace", action="store_true", help="replace any existing file, not only a saved guest"
+    )
+    save.add_argument(
+        "--timeout", type=seconds, metavar="SECONDS", help="how long to wait for the guest to suspend"
+    )
+    restore = program.add("restore", restore_guest, "restore a guest from a file of xl save or pyxc save")
     restore.add_argument("file", metavar="FILE", help='"-" for the standard input')
     restore.add_argument("-p", "--paused", action="store_true", help="leave it paused")
     restore.add_argument("--name", metavar="NAME", help="another name")
     restore.add_argument("--uuid", metavar="UUID", help="another UUID")
     migrate = program.add("migrate", migrate_guest, "move a guest to another host, while it runs")
     migrate.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
-    migrate.add_argument("host", metavar="HOST", help="as ssh knows it")
+    migrate.add_argument("host", metavar="HOST", help="the other host, as in ssh HOST")
     migrate.add_argument(
-        "-s", "--tunnel", metavar="COMMAND", default="ssh", help="instead of ssh; of a shell"
+        "-s", "--tunnel", metavar="COMMAND", default="ssh", help="shell command to use instead of ssh"
     )
-    migrate.add_argument("--remote", metavar="COMMAND", default=_REMOTE, help="for the other host")
+    migrate.add_argument(
+        "--remote", metavar="COMMAND", default=_REMOTE, help="command to run on the other host"
+    )
     migrate.add_argument("--stopped", action="store_true", help="stop it before its memory is sent")
-    migrate.add_argument("-F", dest="force", action="store_true", help="stop it without asking it")
-    migrate.add_argument("--timeout", type=seconds, metavar="SECONDS", help="for the guest, and for the host")
-    receive = program.add("migrate-receive", receive_guest, "take a guest from pyxc migrate or xl migrate")
+    migrate.add_argument("-F", dest="force", action="store_true", help="suspend it without its cooperation")
+    migrate.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long to wait for the guest, and for the other host",
+    )
+    receive = program.add("migrate-receive", receive_guest, "receive a guest from pyxc migrate or xl migrate")
     receive.add_argument("-p", "--paused", action="store_true", help="leave it paused")
 
 
@@ -119,7 +130,7 @@ def receive_guest(args: argparse.Namespace) -> int:
 
 
 def standard_ends() -> tuple[int, int]:
-    """Standard input and output, through which the other side speaks."""
+    """Standard input and output: the connection to the other side."""
     return 0, 1
 
 

@@ -181,7 +181,7 @@ def test_a_report_that_is_lost(move: Move, more: int) -> None:
     assert isinstance(outcome.sent, MigrationInDoubt) or move.runs_here()
     assert not (move.runs_here() and move.runs_there())
     if isinstance(outcome.sent, MigrationInDoubt):
-        assert "look there" in str(outcome.sent)
+        assert "check there" in str(outcome.sent)
         assert move.guest.info().shutdown_reason is ShutdownReason.SUSPEND
 
 
