@@ -153,7 +153,7 @@ def domain_policy(xen: Host, domid: int) -> CpuPolicy:
 def setting(xen: Host, policy: CpuPolicy) -> tuple[Operation, dict[str, int | bytes]]:
     """The operation and fields that make a policy a domain's. Unsupported before Xen 4.13."""
     if not xen.caller.supports(SET_DOMAIN_CPU_POLICY):
-        hint = "a toolstack says what cpus show to a domain since Xen 4.13"
+        hint = "a toolstack can set the cpu policy of a domain since Xen 4.13"
         operation = SET_DOMAIN_CPU_POLICY.full_name
         raise errors.Unsupported(errno.ENOSYS, operation, hint=hint)
     leaf, msr = cpu_policy.LEAF_STRUCT.at(xen.interface), cpu_policy.MSR_STRUCT.at(xen.interface)

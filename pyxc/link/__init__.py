@@ -30,7 +30,7 @@ class EventDevice(Protocol):
         """A port that has fired, which is masked until unmask(); 0 for none, or -EFBIG: events were lost."""
 
     def unmask(self, port: int) -> None:
-        """Let a port fire again, at once if there was an event meanwhile."""
+        """Let a port fire again, at once if there was an event in the meantime."""
 
     def close(self) -> None:
         """Close all its ports."""

@@ -142,9 +142,9 @@ DOMAIN = (
     _domain("vcpus", "Vcpus that it has.", lambda info: info.nr_vcpus),
     _domain("online_vcpus", "Vcpus that its guest has brought up.", lambda info: info.nr_online_vcpus),
     _domain("memory_bytes", "Memory that it owns.", lambda info: info.tot_pages * _PAGE_BYTES),
-    _domain("memory_limit_bytes", "Memory that it may own at most; without a limit there is none.", _limit),
+    _domain("memory_limit_bytes", "The most memory that it may own; absent without a limit.", _limit),
     _detail(
-        "memory_target_bytes", "Memory that its balloon driver is asked for.",
+        "memory_target_bytes", "Target of its balloon driver.",
         lambda one: _kb(one.target_kb),
     ),
     _domain(

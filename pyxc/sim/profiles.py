@@ -54,7 +54,7 @@ class Profile(NamedTuple):
     frames: int = _2_GIB
     """Of the host, 4096 bytes each."""
     large_guest_pages: int = 0
-    """The pages of a fourth guest; 0: there is none."""
+    """The pages of a fourth guest; 0: no such guest."""
     xsm: bool = False
     """Whether it was built with FLASK, performance counters, and the schedulers RTDS and null."""
     pci: tuple[int, ...] = ()

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _names(xen: pyxc.Xen) -> dict[str, Any]:
-    """What the prompt knows from the beginning: also the domains whose names are names in Python."""
+    """The names that the prompt starts with, among them each domain whose name is a Python identifier."""
     names: dict[str, Any] = {}
     for info in xen.domains.infos():
         name = name_of(xen, info)
@@ -45,7 +45,7 @@ def _names(xen: pyxc.Xen) -> dict[str, Any]:
 
 
 def _prompt(names: dict[str, Any], banner: str) -> None:
-    """IPython where it is installed, else Python's own prompt with completion."""
+    """IPython if it is installed, otherwise Python's own prompt with completion."""
     try:
         from IPython.terminal.embed import InteractiveShellEmbed  # type: ignore[import-not-found,unused-ignore]
     except ImportError:

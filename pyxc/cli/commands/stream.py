@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`stream inspect` and `stream verify`: saved guests, looked at without a hypervisor."""
+"""`stream inspect` and `stream verify`: examine saved guests without a hypervisor."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`topology`, `memory` and `watch`: where vcpus run, who has the memory, and what happens to domains."""
+"""`topology`, `memory` and `watch`: where vcpus run, what uses the memory, and changes of domains."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ from pyxc.cli.parser import Program
 from pyxc.cli.session import name_of, opened, shown
 
 _BAR = 30
-"""The width of a bar that stands for all memory."""
+"""The width of a bar for all memory."""
 _PAGES_OF_MIB = 256
 
 
 def add(program: Program) -> None:
     program.add("topology", show_topology, "show nodes, sockets, cores and cpus, and which vcpus they run")
-    program.add("memory", show_memory, "show who has the memory of the host, and how much is free")
-    watch = program.add("watch", watch_domains, "report domains that come, shut down and go")
+    program.add("memory", show_memory, "show what uses the memory of the host, and how much is free")
+    watch = program.add("watch", watch_domains, "report when domains are created, shut down and disappear")
     watch.add_argument(
-        "-d", "--delay", type=seconds, default=1.0, metavar="SECONDS", help="how often to look (default: 1)"
+        "-d",
+        "--delay",
+        type=seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="interval between checks (default: 1)",
     )
     watch.add_argument(
-        "-t", "--time", type=seconds, metavar="SECONDS", help="end after this time (default: endless)"
+        "-t", "--time", type=seconds, metavar="SECONDS", help="end after this time (default: no limit)"
     )
 
 
@@ -64,7 +69,7 @@ def show_topology(args: argparse.Namespace) -> int:
 
 
 def _pools(xen: pyxc.Xen) -> dict[int, str]:
-    """The name, else the id, of each cpu's pool; nothing before Xen 4.1, which has no pools."""
+    """The name, or else the id, of each cpu's pool; empty before Xen 4.1, which has no pools."""
     with suppress(pyxc.Unsupported):
         return {
             cpu: xen.names.pool_name(pool.pool_id) or str(pool.pool_id)
@@ -99,7 +104,7 @@ def show_memory(args: argparse.Namespace) -> int:
     claimed = sum(info.outstanding_pages or 0 for info in infos)
     scrub = host.scrub_pages or 0
     rows = [(shown(names[info.domid]), info.tot_pages) for info in infos]
-    # What domains do not own and nobody can have: Xen itself, its tables, and what it keeps for them.
+    # Memory that no domain owns and that is not free: Xen itself, its tables, and what it keeps for domains.
     rows.append(("(Xen)", max(0, host.total_pages - owned - host.free_pages - scrub)))
     rows += [("(to be cleared)", scrub)] if scrub else []
     rows.append(("(free)", host.free_pages))

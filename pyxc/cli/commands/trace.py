@@ -28,7 +28,9 @@ def add(program: Program) -> None:
     record = program.add("trace record", write, "write trace records to a file")
     record.add_argument("--seconds", type=seconds, default=_SECONDS, metavar="S", help="10 without")
     record.add_argument("--events", default="sched", metavar="CLASSES", help="sched,hvm,...; all; a mask")
-    record.add_argument("--pages", type=number, default=32, help="of each cpu's buffer, if there is none yet")
+    record.add_argument(
+        "--pages", type=number, default=32, help="pages of each cpu's buffer, if it is not allocated yet"
+    )
     record.add_argument("file", metavar="FILE")
     report = program.add("trace report", add_up, "add up what is in a trace")
     report.add_argument("--khz", type=_khz, metavar="KHZ", help="of the host's clock, if it was another host")

@@ -317,7 +317,7 @@ class LibxcEnd(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """An optional record of a type that pyxc does not know; its `length` bytes were not looked at."""
+    """An optional record of a type that pyxc does not know; its `length` bytes were not examined."""
 
     layer: Layer
     type: int

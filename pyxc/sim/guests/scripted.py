@@ -33,7 +33,7 @@ _CONSOLE = "console"
 _PAGES_OF_MIB = 256
 
 React = Callable[[str | None], object]
-"""Called with the value of a node, None if there is none."""
+"""Called with the value of a node, None if the node does not exist."""
 
 
 class ScriptedGuest:
@@ -232,7 +232,7 @@ class ScriptedGuest:
         react(self.read(path))
 
     def _soon(self, what: str, action: Callable[[], object]) -> None:
-        """What happens several times before it is looked at is one thing."""
+        """Several events before the next check count as one."""
         self._due[what] = action
         self.run()
 

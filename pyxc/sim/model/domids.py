@@ -18,7 +18,7 @@ _BITMAP = (4, 21)
 
 
 def choose(host: Host, wanted: int) -> int:
-    """The id for a new domain: the one that is asked for, or the next free one after the last chosen.
+    """The id for a new domain: the requested one, or the next free one after the last chosen.
 
     Refusal (EEXIST; up to 4.13 EINVAL): it is taken. Since 4.22 only DOMID_ANY leaves the choice to Xen.
     """

@@ -55,7 +55,7 @@ class Host:
         self.frequencies: Frequencies | None = None
         self.trace_buffers = TraceBuffers(self.machine, self.pcpus, self.cpu_khz)
         self.pci = dict.fromkeys(profile.pci, 0)
-        """Owners of devices, by the address of each as it is packed since 4.2."""
+        """Owners of devices, by packed address (the encoding since 4.2)."""
         self.kernel_files: str | None = None
         """A directory with what the kernel of dom0 says in sys and proc, if any."""
         self.clock_ns = _BOOTED_NS
@@ -63,7 +63,7 @@ class Host:
         self.last_domid: int = 0
         self.last_unique_id = self.clock_ns
         self.changed_domids: set[int] = set()
-        """Of which xenstored has not asked yet how they changed; Xen keeps note of that since 4.21."""
+        """Domains with a change that xenstored has not read yet; Xen records these since 4.21."""
         self.held_domids: dict[int, float] = {}
         """Ids that no domain has and none can get, each until a time as `clock_ns`."""
         self.lock = RLock()

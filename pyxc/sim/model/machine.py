@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Machine memory of the simulated host: frames, who owns them, of which type they are, and the M2P."""
+"""Machine memory of the simulated host: its frames with their owners and types, and the M2P."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Machine:
         return self.word(self.m2p_frames[mfn // WORDS_PER_PAGE], mfn % WORDS_PER_PAGE)
 
     def write_pages(self, frames: Iterable[int], data: bytes) -> None:
-        """Bytes into frames, one after the other; the rest of the last one stays as it is."""
+        """Write bytes into consecutive frames; the rest of the last one does not change."""
         written, parts = 0, memoryview(data)
         for run in _runs(frames):
             part = parts[written : written + len(run) * PAGE_SIZE]

@@ -16,7 +16,7 @@ TYPES: Final = {1: PageType.L1TAB, 2: PageType.L2TAB, 3: PageType.L3TAB, 4: Page
 _XENS_SLOTS = range(256, 272)
 """Entries of a top table that are Xen's own, whatever the guest puts there."""
 _PAE_SLOTS, _PAE_LAST = 4, 3
-"""The top table of three levels has four entries, of which the last one must be there: Xen lives below it."""
+"""The top table of three levels has four entries; the last one must be present: Xen is mapped below it."""
 
 
 def levels(domain: Domain) -> int:

@@ -99,7 +99,7 @@ class Policy:
         return user, kind
 
     def find_boolean(self, name: str) -> int:
-        """Its number, -1 when there is none of this name."""
+        """Its number, -1 if nothing has this name."""
         return next((number for number, known in enumerate(self.booleans) if known.name == name), -1)
 
     def forget_pending(self) -> None:

@@ -17,8 +17,8 @@ from pyxc.sim.model.host import Host
 class Call:
     """One operation: who asks, where its structure lies, and which domain it concerns.
 
-    `layout` is None for operations without a structure. `target` is the domain of a domctl, None in other
-    families and where there is none.
+    `layout` is None for operations without a structure. `target` is the domain of a domctl, None without a
+    domain and in other families.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ _KB_PER_PAGE = 4
 
 
 def domain_of(call: Call) -> Domain:
-    """The domain that the structure names. Refusal (ESRCH): there is none, DOMID_SELF included."""
+    """The domain that the structure names. Refusal (ESRCH): it does not exist, or the id is DOMID_SELF."""
     return call.xen.find(call["domid"])
 
 
@@ -44,7 +44,7 @@ def createdomain(call: Call) -> None:
 
 
 def _free_domid(xen: Host, wanted: int) -> int:
-    """The id that is asked for, or, for 0 and reserved ones, the next free one after the last given."""
+    """The requested id; for 0 and reserved ids, the next free one after the last that was given."""
     if 0 < wanted < DOMID_FIRST_RESERVED:
         if wanted in xen.domains:
             raise Refusal(XenErrno.EINVAL)

@@ -47,7 +47,7 @@ def _list(call: Call, first: int) -> None:
 
 @handles(dom0_ops.GETPAGEFRAMEINFO, arch="x86_64")
 def getpageframeinfo(call: Call) -> None:
-    """A type without the pin. EINVAL for every reason."""
+    """Unpin a page. EINVAL for every kind of failure."""
     domid, mfn = call["domid"], call["mfn"]
     if domid not in call.xen.domains or not call.xen.machine.owned_by(mfn, domid):
         raise Refusal(XenErrno.EINVAL)

@@ -92,7 +92,7 @@ def memory_mapping(call: Call) -> int:
 
 
 def _change_mapping(call: Call, domain: Domain, gfns: range, mfns: range) -> int:
-    """As many at a time as Xen does; how many that were, if not all. EINVAL: one was not as it is said."""
+    """Change as many at once as Xen does; returns the number, if not all. EINVAL: one had another state."""
     some = gfns[:_MAPPED_AT_ONCE] if call.xen.profile.since(4, 7) else gfns
     if some.stop > GUEST_FRAMES:
         raise Refusal(XenErrno.ENOENT)

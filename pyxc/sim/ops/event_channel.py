@@ -13,7 +13,7 @@ from pyxc.sim.model.ports import Port
 from pyxc.sim.ops.call import Call, handles
 
 _LABELLED = (Status.CLOSED, Status.UNBOUND, Status.INTERDOMAIN)
-"""Ports that have a label of their own where there is a policy, and those of which it is not asked."""
+"""Ports that have a label of their own under a policy, and those that it does not check."""
 
 
 @handles(event_channel.ALLOC_UNBOUND)

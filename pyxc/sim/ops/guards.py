@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the security policy is asked before a domctl is carried out: a class of objects, and a permission.
+"""The check of the security policy before each domctl: a class of objects, and a permission.
 
 As Xen's own hooks ask (flask_domctl in xsm/flask/hooks.c); the object is the domain. Creation asks itself.
 """

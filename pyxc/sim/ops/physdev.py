@@ -35,7 +35,7 @@ def map_pirq(call: Call) -> None:
 
 
 def _chosen(call: Call, domain: Domain, irq: int) -> int:
-    """The pirq that is asked for, the one that the interrupt has, or the first that is free."""
+    """The requested pirq, the one that the interrupt has, or the first free one."""
     pirqs, wanted = domain.hardware.pirqs, call["pirq"]
     current = next((pirq for pirq, mapped in pirqs.items() if mapped == irq), None)
     if wanted >= 0:

@@ -37,7 +37,7 @@ _OF_DOM0 = (
     Kind.SET_QUOTA,
 )
 _NEW = (Kind.GET_FEATURE, Kind.SET_FEATURE, Kind.GET_QUOTA, Kind.SET_QUOTA)
-"""Requests that there are since 4.22."""
+"""Requests that exist since 4.22."""
 _WITHOUT_TRANSACTION = (Kind.WATCH, Kind.UNWATCH)
 """Requests that do not look at the number of a transaction."""
 

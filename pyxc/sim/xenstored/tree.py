@@ -77,7 +77,7 @@ class Transaction:
         self._events[path] = exact and self._events.get(path, True)
 
     def conflicts(self) -> bool:
-        """Whether anything that it looked at is not the same any more."""
+        """Whether anything that it has read has changed since."""
         return any(self._tree.get(path) != node for path, node in self._seen.items())
 
     def commit(self) -> list[Change]:
