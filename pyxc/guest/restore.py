@@ -27,6 +27,7 @@ from pyxc.guest.built import BuiltDomain, Rings
 from pyxc.guest.restore_pages import HvmMemory
 from pyxc.guest.settings import Settings
 from pyxc.guest.stream import DomainKind, Event
+from pyxc.host.cpu_policy import CpuPolicy
 from pyxc.host.host import Host
 from pyxc.host.pools import Pool
 
@@ -66,6 +67,7 @@ class _Head(NamedTuple):
 
     kind: DomainKind
     settings: Settings
+    policy: CpuPolicy
     next: Event
 
 
@@ -103,6 +105,8 @@ def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, want
         f"a domain with the UUID {plan.uuid} is left",
     ) as domain:
         _prepare(domain, plan, wanted)
+        if head.policy.leaves:
+            _show_cpus(domain, head.policy)
         guest = _HvmGuest(domain, plan, wanted.progress)
         with _claimed(domain, plan):
             guest.take(head.next)
@@ -134,14 +138,18 @@ def _events(pieces: Iterator[bytes], reader: stream.Reader) -> Iterator[Event]:
 
 def _read_head(incoming: Iterator[Event]) -> _Head:
     found: Settings = Settings()
-    kind = DomainKind.HVM
+    kind, policy = DomainKind.HVM, CpuPolicy((), ())
     for event in incoming:
         if isinstance(event, stream.XlHeader):
             found = settings.decode(event.settings())
         elif isinstance(event, stream.DomainHeader):
             kind = event.kind
+        elif isinstance(event, stream.CpuidPolicy):
+            policy = policy._replace(leaves=event.leaves)
+        elif isinstance(event, stream.MsrPolicy):
+            policy = policy._replace(msrs=event.msrs)
         elif isinstance(event, stream.StaticDataEnd | stream.PageData | stream.PvP2mFrames | TscInfo):
-            return _Head(kind, found, event)
+            return _Head(kind, found, policy, event)
     raise errors.DecodeError("the stream ends before the guest's memory")
 
 
@@ -197,6 +205,18 @@ def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
     domain.set_max_memory(plan.memory_kb + _SLACK_KB)
     domain.hvm_params.write(HvmParam.TIMER_MODE, _NO_DELAY_FOR_MISSED_TICKS)
     domain.memory.set_paging_pool(plan.paging_kb)
+
+
+def _show_cpus(domain: Domain, policy: CpuPolicy) -> None:
+    """The guest sees the cpus that it saw before. A Xen that cannot be told what it shows, shows its own."""
+    try:
+        domain.set_cpu_policy(policy)
+    except errors.Unsupported:
+        return
+    except errors.HypercallError as error:
+        if error.errno == errno.EINVAL:
+            error.add_note("the guest was saved on cpus that have what those of this host cannot show")
+        raise
 
 
 def _claimed(domain: Domain, plan: _Plan) -> AbstractContextManager[None]:

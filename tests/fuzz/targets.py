@@ -291,6 +291,33 @@ def _streamed(data: bytes) -> object:
     return summary.info()
 
 
+def _restored(data: bytes) -> object:
+    """A guest from a stream: a whole domain, or none."""
+    host = sim.Hypervisor(sim.named("sim:"), with_guests=False)
+    with pyxc.connect(host.connect()) as xen:
+        try:
+            return xen.restore(io.BytesIO(data)).info()
+        except BaseException:
+            assert list(host.domains) == [0]
+            assert host.machine.frames_of(1) is None or not len(host.machine.frames_of(1))
+            raise
+        finally:
+            assert xen.link.maps == []
+
+
+def _saved() -> list[bytes]:
+    """A guest of two pages."""
+    with pyxc.connect(sim.Hypervisor(sim.named("sim:"), with_guests=False).connect()) as xen:
+        made = xen.domains.create(hvm=True, hap=True)
+        made.set_max_memory(1 << 12)
+        made.memory.set_paging_pool(4 << 10)
+        made.memory.populate(range(2))
+        made.unpause()
+        file = io.BytesIO()
+        made.save(file, suspend="force")
+        return [file.getvalue()]
+
+
 def _streams() -> list[bytes]:
     """Without contents of pages, mostly, in which every change is as good as another."""
     head, tail = streams.hvm()[:5], streams.hvm()[-4:]
@@ -411,6 +438,7 @@ TARGETS: dict[str, Target] = {
     "provenance.sidecar": Target(_beside, lambda: [provenance.sidecar(_ORIGIN, _DIGEST)]),
     "files.traces": Target(_trace, _traces),
     "guest.stream": Target(_streamed, _streams),
+    "guest.restore": Target(_restored, _saved, (ValueError,)),
     "guest.kernel": Target(_kernel, _kernels, (pyxc.MissingLibrary, ValueError)),
     "labels": Target(_labelled, lambda: [b"tenant1:vm_r:disk_t:s0"]),
     "hvm_context": Target(

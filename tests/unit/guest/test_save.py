@@ -20,7 +20,7 @@ from hosts import Boot, Host
 
 import pyxc
 from pyxc import DecodeError, DomainFlag, HvmParam, ShutdownReason, sim
-from pyxc.abi import domctl, memory
+from pyxc.abi import cpu_policy, domctl, memory
 from pyxc.abi.errno import XenErrno
 from pyxc.domain import ask
 from pyxc.errors import GuestSilent, GuestUnable, HypercallError, ReadOnlyError, Unsupported
@@ -376,6 +376,18 @@ def test_configurations_of_strangers(host: Host, config: bytes, message: str) ->
 
     with pytest.raises(DecodeError, match=message):
         host.xen.restore(io.BytesIO(rewritten(saved(web), change)))
+
+
+def test_it_sees_the_cpus_that_it_saw(host: Host) -> None:
+    web = small(host)
+    data = saved(web)
+    seen = web.cpu_policy()
+    again = host.xen.restore(io.BytesIO(data), uuid=OTHER_UUID.replace("1", "4"))
+    assert again.cpu_policy() == seen
+    host.link.fail(cpu_policy.SET_DOMAIN_CPU_POLICY, XenErrno.EINVAL)
+    with pytest.raises(HypercallError) as refused:
+        host.xen.restore(io.BytesIO(data), uuid=OTHER_UUID.replace("1", "6"))
+    assert "cannot show" in refused.value.__notes__[0]
 
 
 def test_it_has_its_name_again(host: Host) -> None:
