@@ -40,7 +40,7 @@ def spinning(build: Build) -> BuiltDomain:
 def test_a_pvh_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path, live: bool) -> None:
     guest, file = spinning(build), tmp_path / "guest.save"
     saved = guest.save(file, live=live, suspend="force", provenance="none")
-    assert saved.pages >= 4104
+    assert saved.pages >= guest.info().tot_pages >= 4104
     assert file.stat().st_size == saved.sent_bytes < (18 << 20)
     beats = int.from_bytes(guest.memory.read(PVH_HEARTBEAT, size=4), "little")
     registers = guest.vcpu(0).context()
@@ -48,7 +48,7 @@ def test_a_pvh_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path, live
         xen.restore(file)
     again = xen.restore(file, paused=True, uuid=OTHER_UUID)
     try:
-        assert again.info().tot_pages == 4104
+        assert again.info().tot_pages == guest.info().tot_pages
         assert again.memory.read(PATTERN_AT["pvh"]) == PATTERN
         assert again.vcpu(0).context() == registers
         assert printed(again) == b""
