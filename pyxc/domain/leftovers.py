@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from pyxc import errors
+from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl_scheduler import TSLICE_MAX
 from pyxc.domain.domains import Domains
 from pyxc.domain.identity import Identity
@@ -20,7 +21,9 @@ from pyxc.host.pools import Pool, Pools
 from pyxc.host.scheduling import CreditPoolParams
 from pyxc.store.names import readable
 
-Kind = Literal["paused", "orphan", "dying", "log-dirty", "pool", "node", "transaction", "file", "unknown"]
+Kind = Literal[
+    "paused", "suspended", "orphan", "dying", "log-dirty", "pool", "node", "transaction", "file", "unknown"
+]
 """The kind of a leftover; "unknown" is something that could not be checked."""
 
 _HOME, _POOLS = "/local/domain", "/local/pool"
@@ -94,6 +97,9 @@ def _domain(xen: Host, info: DomainInfo, homes: set[int] | None) -> Iterator[Lef
     elif info.paused:
         text = "it is paused, by a program that may have ended"
         yield Leftover("paused", subject, text, f"pyxc unpause {info.domid}", info.domid)
+    if info.shutdown_reason == ShutdownReason.SUSPEND:
+        text = "it has suspended, for a program that may have ended"
+        yield Leftover("suspended", subject, text, f"pyxc resume {info.domid}", info.domid)
     if info.tot_pages and _is_logged(Identity(xen, info.domid, info.uuid)):
         text = "it is in log-dirty mode, for a program that may have ended"
         remedy = f"xen.domains[{info.domid}].log_dirty.disable(), unless it is being saved or migrated"

@@ -13,6 +13,7 @@ from streams import SAVED
 
 from pyxc import HvmParam, Scheduler, ShutdownReason, connect
 from pyxc.cli.commands import build
+from pyxc.sim.model import lifecycle
 from pyxc.sim.model.cpupools import CpuPool
 
 WEB1 = "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"
@@ -101,6 +102,7 @@ EVERY_COMMAND = {
     "stream inspect": ["stream", "inspect", "SAVED"],
     "stream verify": ["stream", "verify", "SAVED"],
     "doctor": ["doctor"],
+    "resume": ["resume", "db1"],
     "topology": ["topology"],
     "memory": ["memory"],
     "watch": ["watch", "-t", "0.01"],
@@ -142,6 +144,8 @@ def test_every_command_has_json(
     if "detach" in name:
         pyxc("block-attach", "web1", "phy:/dev/a,xvda,w")
         pyxc("network-attach", "web1")
+    if name == "resume":
+        lifecycle.shut_down(guarded, guarded.domains[2], ShutdownReason.SUSPEND)
     if name == "run":
         guarded.when_started(lambda guest: guest.stop())
     if name == "migrate-receive":
@@ -327,6 +331,14 @@ def test_demo_ends_with_commands_that_exist(pyxc):
     for line in offered:
         words = [word for word in shlex.split(line) if word != "-i"]
         subprocess.run(words, check=True, capture_output=True)
+
+
+def test_resume(pyxc, host):
+    assert pyxc("resume", "db1").err == "pyxc: db1: domain 2 has not suspended\n"
+    lifecycle.shut_down(host, host.domains[2], ShutdownReason.SUSPEND)
+    assert "domain 2 (db1): it has suspended" in pyxc("doctor").out
+    assert pyxc("resume", "db1") == (0, "", "")
+    assert host.domains[2].shutdown_code is None
 
 
 def test_demo_is_for_simulated_hypervisors_only(pyxc):

@@ -27,7 +27,8 @@ from pyxc.store.names import Names
 from pyxc.store.session import Session
 
 COMMANDS: dict[str, str] = {
-    "topology": "topology", "memory": "memory", "watch": "watch -t 0.001", "shell": "shell -c web1.info()",
+    "resume": "resume db1", "topology": "topology", "memory": "memory", "watch": "watch -t 0.001",
+    "shell": "shell -c web1.info()",
     "list": "list -v", "claims": "claims", "vcpu-list": "vcpu-list", "top": "top -i 1 -d 0.001",
     "pause": "pause web1", "unpause": "unpause build", "destroy": "destroy build",
     "trigger": "trigger db1 power", "create-empty": "create-empty --hvm --hap", "mem-max": "mem-max web1 64",

@@ -30,8 +30,12 @@ from pyxc.sim.xenstored.listener import Listener
 
 RUNNING = 2
 """A guest that writes into its memory."""
-PARTLY_DONE = ("launch", "memory.decrease", "pool.destroy", "pool.remove_cpu")
-"""What cannot be done again, since some of it, or all but its tidying up, is done: a name is taken."""
+PARTLY_DONE = (
+    "launch", "memory.decrease", "pool.destroy", "pool.remove_cpu",
+    "domain.save, live", "domain.save, resume",
+)  # fmt: skip
+"""What cannot be done again: some of it, or all but its tidying up, is done, so that a name is taken, or
+log-dirty mode is on, which has to be disabled first."""
 __all__ = ["kernel"]  # a fixture, for this module too
 STAYS_UNSEEN = {
     "memory.populate": "memory of a domain that is listed as an orphan already",
@@ -41,6 +45,8 @@ STAYS_UNSEEN = {
     "domain.resume": "a suspended guest that was given some of its registers",
     "domain.resume, fast": "the same",
     "ask.set_memory": "a limit of memory",
+    "domain.save, live": "log-dirty mode as long as no page is dirty",
+    "domain.save, resume": "the same",
     "domain.set_scheduling": "times of some vcpus",
     "domain.dump_core, running": "a paused domain that is listed as an orphan already",
 }

@@ -13,7 +13,7 @@ SECTIONS = {
         "list": "list claims vcpu-list",
         "top": "top",
         "survey": "topology memory watch",
-        "domain": "pause unpause destroy trigger create-empty mem-max dump-core",
+        "domain": "pause unpause resume destroy trigger create-empty mem-max dump-core",
     },
     "guests": {
         "create": "create",

@@ -22,6 +22,7 @@ _TRIGGERS = (*(trigger.name.lower() for trigger in pyxc.Trigger), _RESUME)
 def add(program: Program) -> None:
     _add_for_several(program, "pause", pyxc.Domain.pause, "pause domains; pauses nest")
     _add_for_several(program, "unpause", pyxc.Domain.unpause, "undo one pause of each domain")
+    _add_for_several(program, "resume", _resume, "let guests that suspended continue here, as xl resume does")
     _add_for_several(program, "destroy", _destroy, "destroy domains at once and wait until they have gone")
     _add_trigger(program)
     _add_create_empty(program)
@@ -74,6 +75,13 @@ def change(args: argparse.Namespace) -> int:
     if args.json:
         output.as_json(done=[_identity(domain) for domain in attempt.results], failed=attempt.failures)
     return attempt.status
+
+
+def _resume(domain: pyxc.Domain) -> None:
+    """For the guest the suspend was cancelled, as after a save that failed."""
+    if domain.info().shutdown_reason != pyxc.ShutdownReason.SUSPEND:
+        raise Failed(f"domain {domain.domid} has not suspended")
+    domain.resume(fast=True)
 
 
 def _destroy(domain: pyxc.Domain) -> None:
