@@ -36,7 +36,7 @@ def build_peer(directory: Path) -> Path:
 
 
 def measure() -> tuple[list[report.Row], report.Lines]:
-    """Boot once and bring the numbers back; LabError when it brought none."""
+    """Boot once and return the numbers; LabError if there are none."""
     with tempfile.TemporaryDirectory(prefix="pyxc-bench-") as scratch:
         files = {build_peer(Path(scratch)): "/root/peer", HERE: "/root/bench"}
         boot = vm.Boot(LANE, packages.archives(LANE.root.arch), files)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A PV domain that runs nothing but has memory and publishes a p2m, as a guest of its size would."""
+"""A PV domain that runs no code, but has memory and publishes a p2m like a guest of its size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _write(domain: pyxc.Domain, frames: array[int], words: array[int]) -> None:
 
 
 def _publish(domain: pyxc.Domain, pages: int, root: int) -> None:
-    """Say in shared_info where the p2m is."""
+    """Write the location of the p2m to shared_info."""
     layout = x86.SHARED_INFO_STRUCT.at(domain.xen.interface)
     for name, value in (("arch.max_pfn", pages), ("arch.pfn_to_mfn_frame_list_list", root)):
         offset = layout.offsets[name]

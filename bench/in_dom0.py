@@ -36,11 +36,11 @@ CHUNK = 1 << 20
 LIBXL_MOST = 1024
 
 Timer = Callable[[int], float]
-"""Does the operation so many times; answers the seconds that took."""
+"""Repeats the operation a number of times; returns the duration in seconds."""
 
 
 class Operation(NamedTuple):
-    """What is measured, and each side's way to do it."""
+    """A measured operation, and how each side performs it."""
 
     name: str
     pyxc: Timer
@@ -94,7 +94,7 @@ def measure(operation: Operation) -> dict[str, str | float | None]:
 
 
 def _times(timer: Timer) -> int:
-    """Warm up; answers how many times fill a round. The emulated clock can stand still for a moment."""
+    """Warm up; returns the repetitions in a round. The emulated clock can stand still for a moment."""
     timer(1)
     times = 1
     while (elapsed := timer(times)) < ROUND_S / 4:

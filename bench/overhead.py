@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the libraries themselves cost for a call, in instructions: python3 -m bench.overhead. Needs no boot.
+"""The overhead of the libraries for a call, in instructions: python3 -m bench.overhead. Needs no boot.
 
 All run against a privcmd device of constants (fake_privcmd.c) and are counted by callgrind, so that the
 numbers are the same on any day. Each is the difference between N calls and twice as many, divided by N.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the numbers say: tables for the terminal and for docs/benchmarks.md, and which goals are reached."""
+"""Reports of the numbers: tables for the terminal and for docs/benchmarks.md, and which goals are reached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """pyxc's time is to be at most so many times a peer's."""
+    """The goal: pyxc's time is at most this many times a peer's."""
 
     operation: str
     peer: str
@@ -53,7 +53,7 @@ GOALS = (
     Goal("vcpu info of 64 vcpus", "c", 1 / 5),
     Goal("copy 256 MiB of mapped frames", "c", 1.2),
 )
-"""Beside that everything is to be faster than xen.lowlevel.xc."""
+"""In addition, every operation should be faster than in xen.lowlevel.xc."""
 
 Lines = list[tuple[str, ...]]
 
@@ -137,12 +137,12 @@ def piped(lines: Lines) -> str:
 
 
 def piped_apart(lines: Lines) -> str:
-    """The same, with an empty line behind it."""
+    """The same, followed by an empty line."""
     return f"{piped(lines)}\n"
 
 
 def replaced(document: str, tables: str) -> str:
-    """A document with new tables between its marks; ValueError when it has none."""
+    """A document with new tables between its marks; ValueError if it has no marks."""
     before, _, rest = document.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:

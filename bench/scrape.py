@@ -25,7 +25,7 @@ GOAL_MS = 50
 
 
 class _Aside(LinkWrapper):
-    """A link that knows how many seconds of processor time were spent behind it."""
+    """A link that counts the seconds of processor time spent behind it."""
 
     def __init__(self, inner: Link) -> None:
         super().__init__(inner)

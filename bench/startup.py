@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How long whole processes take and how much memory, beside bare Python: python3 -m bench.startup.
+"""Time and memory of whole processes, compared with bare Python: python3 -m bench.startup.
 
 No machine is booted: `pyxc list` asks a recording.
 """
@@ -26,7 +26,7 @@ TELL_MEMORY = "import atexit; atexit.register(lambda: print(open('/proc/self/sta
 
 
 class Program(NamedTuple):
-    """Code that a new Python runs, its arguments, and how many times as long as bare Python it may take."""
+    """Code for a new Python, its arguments, and the most time that it may take, relative to bare Python."""
 
     name: str
     code: str
