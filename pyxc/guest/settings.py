@@ -20,6 +20,8 @@ _USERDATA = "/var/lib/xen/userdata-d.{domid}.{uuid}.libxl-json"
 """Where libxl keeps the configuration of a domain that it created."""
 _FILE_MOST_BYTES = 1 << 20
 _MEMORY_MOST_KB = 1 << 40
+_DEFAULT_VCPUS = 1
+"""libxl leaves out what has its default value."""
 _UNLIMITED_PAGES = 1 << 30
 _SLACK_KB = 1024
 """What a domain may own beyond its memory: libxl's value."""
@@ -85,7 +87,7 @@ def decode(settings: Mapping[str, Any] | None) -> Settings:
             kind,
             naming.check(name) if name else None,
             arguments.handle(uuid) if uuid else None,
-            _number(build, "max_vcpus", MOST_VCPUS),
+            _number(build, "max_vcpus", MOST_VCPUS) or _DEFAULT_VCPUS,
             _number(build, "max_memkb", _MEMORY_MOST_KB),
             _number(build, "target_memkb", _MEMORY_MOST_KB),
         )

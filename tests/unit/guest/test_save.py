@@ -408,6 +408,16 @@ def test_it_has_its_name_again(host: Host) -> None:
     assert running(host, again)
 
 
+def test_xl_leaves_out_what_is_the_default(host: Host) -> None:
+    config = b'{"c_info": {"type": "pvh", "name": "web7"}, "b_info": {"max_memkb": 16384}}'
+
+    def change(event: stream.Event) -> stream.Event:
+        return event._replace(config=config + b"\0") if isinstance(event, stream.XlHeader) else event
+
+    again = host.xen.restore(io.BytesIO(rewritten(saved(small(host)), change)))
+    assert (again.info().nr_vcpus, again.name) == (1, "web7")
+
+
 def test_a_stream_of_libxc_alone(host: Host) -> None:
     web = small(host)
     outer = (stream.XlHeader, stream.LibxlHeader, stream.LibxcContext, stream.LibxlEnd)
