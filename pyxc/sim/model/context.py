@@ -75,7 +75,10 @@ def install(xen: Host, vcpu: Vcpu, data: bytes) -> None:
 
 
 def load_record(xen: Host, vcpu: Vcpu, data: bytes) -> None:
-    """The registers of a CPU record, which a translated vcpu has from then on."""
+    """The registers of a CPU record, which a translated vcpu then has; its layout is known since Xen 4.10."""
+    vcpu.down = False
+    if not xen.profile.since(4, 10):
+        return
     layout = layout_of(xen, vcpu.domain)
     record = xen.layout(hvm_save.CPU_STRUCT).unpack(data)
     registers = (place.partition(".")[2] for place in layout.offsets if place.startswith("user_regs."))
@@ -86,7 +89,6 @@ def load_record(xen: Host, vcpu: Vcpu, data: bytes) -> None:
     fields["ctrlreg"] = (record["cr0"], 0, record["cr2"], record["cr3"], record["cr4"], 0, 0, 0)
     fields["debugreg"] = (*(record[f"dr{index}"] for index in range(4)), 0, 0, record["dr6"], record["dr7"])
     vcpu.context = layout.pack(fields)
-    vcpu.down = False
 
 
 def _adopt_hvm(fields: Fields, old: Fields) -> None:
