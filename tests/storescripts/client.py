@@ -21,6 +21,7 @@ ABSENT = 0x7000
 PV_UUID = "11111111-2222-4333-8444-555555555503"
 PATIENCE_S = 10.0
 
+
 def run(xen: Xen) -> Outcomes:
     """The whole script, with xen's own client and a second one."""
     with StoreClient(xen.link.connect_store) as other:
@@ -38,6 +39,10 @@ def run(xen: Xen) -> Outcomes:
         finally:
             script.store.remove(TOP)
     return script.outcomes
+
+
+UNRECORDED = {Kind.GET_FEATURE, Kind.SET_FEATURE, Kind.GET_QUOTA, Kind.SET_QUOTA}
+"""Requests that xenstored has since Xen 4.22, which the lab does not have."""
 
 
 class Script:
@@ -211,9 +216,10 @@ def raw_requests(script: Script) -> None:
     """None where the path is not just one string: Xen 4.17's xenstored aborts when it gets that."""
     ask = script.ask
     of_one_path = {Kind.DIRECTORY, Kind.READ, Kind.GET_PERMS, Kind.MKDIR, Kind.RM}
-    for kind in set(Kind) - {*of_one_path, Kind.RESET_WATCHES}:
+    known = set(Kind) - UNRECORDED
+    for kind in known - {*of_one_path, Kind.RESET_WATCHES}:
         ask(f"{kind.operation} of nothing", kind, b"")
-    for kind in set(Kind) - {Kind.RESET_WATCHES}:
+    for kind in known - {Kind.RESET_WATCHES}:
         ask(f"{kind.operation} of an unknown transaction", kind, b"/\0", transaction=99)
     for path in (b"//a\0", b"/a/\0", b"a b\0", b"\xe4\0", b"@releaseDomain\0", b"\0"):
         ask(f"read of {path!r}", Kind.READ, path)
