@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import bz2
 import errno
 import io
-import lzma
 import struct
 import zlib
 from collections.abc import Callable
@@ -51,15 +49,18 @@ def expand(data: bytes, most: int) -> bytes:
 
 
 def _of_standard(
-    name: str, make: Callable[[], Any], damage: type[Exception]
+    name: str, make: Callable[[], Any], damage: Callable[[], type[Exception]]
 ) -> Callable[[bytes, int], bytes]:
-    """Expand with a decompressor of the standard library, which stops at the end of the stream or space."""
+    """Expand with a decompressor of the standard library, which stops at the end of the stream or space.
+
+    `make` and `damage` import what they need: some Pythons are built without bz2 and lzma.
+    """
 
     def expanded(data: bytes, most: int) -> bytes:
+        decompressor = make()
         try:
-            decompressor = make()
             found: bytes = decompressor.decompress(data, most)
-        except damage as error:
+        except damage() as error:
             raise errors.DecodeError(f"the {name} data of the kernel is damaged: {error}") from error
         if len(found) < most and not decompressor.eof:
             raise errors.DecodeError(f"the {name} data of the kernel ends too early")
@@ -102,15 +103,29 @@ def _lzo(data: bytes, most: int) -> bytes:
     raise errors.Unsupported(errno.EOPNOTSUPP, "reading a kernel", hint=hint)
 
 
+def _bzip2() -> Any:
+    return library("bz2", "a kernel compressed with bzip2").BZ2Decompressor()
+
+
 def _xz() -> Any:
+    lzma = _lzma()
     return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=_LZMA_MOST_BYTES)
 
 
+def _lzma() -> Any:
+    return library("lzma", "a kernel compressed with xz or lzma")
+
+
+def _lzma_error() -> type[Exception]:
+    error: type[Exception] = _lzma().LZMAError
+    return error
+
+
 _FORMATS = (
-    _Format("gzip", b"\x1f\x8b", _of_standard("gzip", lambda: zlib.decompressobj(_GZIP), zlib.error)),
-    _Format("bzip2", b"BZh", _of_standard("bzip2", bz2.BZ2Decompressor, OSError)),
-    _Format("xz", b"\xfd7zXZ\0", _of_standard("xz", _xz, lzma.LZMAError)),
-    _Format("lzma", b"\x5d\0\0", _of_standard("lzma", _xz, lzma.LZMAError)),
+    _Format("gzip", b"\x1f\x8b", _of_standard("gzip", lambda: zlib.decompressobj(_GZIP), lambda: zlib.error)),
+    _Format("bzip2", b"BZh", _of_standard("bzip2", _bzip2, lambda: OSError)),
+    _Format("xz", b"\xfd7zXZ\0", _of_standard("xz", _xz, _lzma_error)),
+    _Format("lzma", b"\x5d\0\0", _of_standard("lzma", _xz, _lzma_error)),
     _Format("zstd", b"\x28\xb5\x2f\xfd", _zstd),
     _Format("lz4", b"\x02\x21\x4c\x18", _lz4),
     _Format("LZO", b"\x89LZO\0\r\n\x1a\n", _lzo),
