@@ -46,9 +46,14 @@ def builder(xen: pyxc.Xen) -> Iterator[Build]:
         if domain.exists():
             domain.destroy()
     assert list(xen.domains) == before
+    wait_for_memory(xen, free - 1024)
+
+
+def wait_for_memory(xen: pyxc.Xen, free_kb: int) -> None:
+    """Xen frees some of a guest's memory after the guest has gone."""
     deadline = time.monotonic() + PATIENCE_S
-    while xen.physinfo().free_memory_kb < free - 1024:
-        assert time.monotonic() < deadline, "memory of the guests is not free again"
+    while (now := xen.physinfo().free_memory_kb) < free_kb:
+        assert time.monotonic() < deadline, f"{free_kb - now} KiB of the guests are not free again"
         time.sleep(0.1)
 
 

@@ -97,6 +97,14 @@ def xen() -> Iterator[pyxc.Xen]:
 
 
 @pytest.fixture
+def named() -> Iterator[pyxc.Xen]:
+    """A handle that asks xenstore for names."""
+    with pyxc.open() as opened:
+        yield opened
+        assert opened.link.maps == []
+
+
+@pytest.fixture
 def unguarded(xen: pyxc.Xen) -> Iterator[None]:
     """What a security policy, where there is one, forbids dom0 is only logged meanwhile."""
     enforced = xen.flask.present and xen.flask.enforcing()

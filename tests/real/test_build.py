@@ -4,7 +4,16 @@
 from __future__ import annotations
 
 import pytest
-from builds import PATIENCE_S, PATTERN, PATTERN_AT, Build, printed, wait_for_text, wait_for_the_end
+from builds import (
+    PATIENCE_S,
+    PATTERN,
+    PATTERN_AT,
+    Build,
+    printed,
+    wait_for_memory,
+    wait_for_text,
+    wait_for_the_end,
+)
 
 import pyxc
 from pyxc import PageType, ShutdownReason
@@ -56,7 +65,7 @@ def test_many_guests_one_after_the_other_leave_nothing(xen: pyxc.Xen, build: Bui
     free = xen.physinfo().free_memory_kb
     for _ in range(ROUNDS):
         build(kind, "q", memory_kb=16 << 10).destroy()
-    assert xen.physinfo().free_memory_kb >= free - 64
+    wait_for_memory(xen, free - 64)
 
 
 @pytest.mark.needs_xen(4, 13)

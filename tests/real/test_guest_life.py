@@ -33,14 +33,6 @@ Launch = Callable[..., BuiltDomain]
 
 
 @pytest.fixture
-def named() -> Iterator[pyxc.Xen]:
-    """A handle that asks xenstore."""
-    with pyxc.open() as opened:
-        yield opened
-        assert opened.link.maps == []
-
-
-@pytest.fixture
 def launched(named: pyxc.Xen) -> Iterator[Launch]:
     """Launches a guest of the lab's configurations, which ends with the test and leaves nothing."""
     tree, domids, made = everything(named), sorted(named.domains), []

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from ground_truth import Command, Guests, Peer
 
@@ -12,12 +10,6 @@ import pyxc
 from pyxc.store import StoreClient, channel
 
 pytestmark = pytest.mark.usefixtures("peer")
-
-
-@pytest.fixture
-def named() -> Iterator[pyxc.Xen]:
-    with pyxc.open() as xen:
-        yield xen
 
 
 def test_names_are_those_of_xl(named: pyxc.Xen, guests: Guests) -> None:

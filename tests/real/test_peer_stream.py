@@ -146,10 +146,10 @@ def wait_for_a_beat(domain: pyxc.Domain) -> None:
 
 
 @PVH
-def test_pyxc_restores_what_xl_saved(xen: pyxc.Xen, peer: Peer, name: str, spool: Path) -> None:
+def test_pyxc_restores_what_xl_saved(named: pyxc.Xen, peer: Peer, name: str, spool: Path) -> None:
     file = spool / "file"
-    save(xen, peer, name, file)
-    restored = xen.restore(file)
+    save(named, peer, name, file)
+    restored = named.restore(file)
     try:
         assert restored.name == name
         assert f"{name} " in peer.xl("list")
@@ -160,13 +160,13 @@ def test_pyxc_restores_what_xl_saved(xen: pyxc.Xen, peer: Peer, name: str, spool
 
 @PVH
 @pytest.mark.parametrize("live", [False, True])
-def test_xl_restores_what_pyxc_saved(xen: pyxc.Xen, peer: Peer, name: str, spool: Path, live: bool) -> None:
+def test_xl_restores_what_pyxc_saved(named: pyxc.Xen, peer: Peer, name: str, spool: Path, live: bool) -> None:
     file = spool / "file"
-    domain = xen.domains[peer.domid(name)]
+    domain = named.domains[peer.domid(name)]
     domain.save(file, suspend="force", live=live, provenance="none")
     assert "Libxl Record: End, length 0" in verified_by_xen(peer, file)
     peer.xl("destroy", name)
     peer.xl("restore", str(file))
-    again = xen.domains[peer.domid(name)]
+    again = named.domains[peer.domid(name)]
     assert again.uuid == domain.uuid
     wait_for_a_beat(again)
