@@ -119,7 +119,7 @@ def test_the_command_creates_and_destroys(
 
 
 def test_linux_does_what_it_is_asked(peer: Peer, launched: Launch) -> None:
-    guest = launched("linux", "name=asked", "vcpus=2", "type=pvh")
+    guest = launched("linux", "name=asked", "vcpus=2", "type=pv")
     guest.unpause()
     guest.console.expect("guest is up", timeout=LINUX_PATIENCE_S)
     store, home = guest.xen.store, f"/local/domain/{guest.domid}"
