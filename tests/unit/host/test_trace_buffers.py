@@ -179,3 +179,11 @@ def test_arguments(host: Host) -> None:
     ):
         with pytest.raises(ValueError):
             act()
+
+
+def test_an_event_has_a_name_whatever_states_it_tells_of() -> None:
+    changed = next(event for event, name in trace.EVENTS.items() if name == "sched.runstate_change")
+    assert {trace.event_name(changed | old << 4 | new << 8) for old in range(4) for new in range(4)} == {
+        "sched.runstate_change"
+    }
+    assert "runstate" not in trace.event_name(0x0FFF0000)
