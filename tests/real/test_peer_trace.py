@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ground_truth import Command, Peer
 
+pytestmark = pytest.mark.usefixtures("traceable")
 STATES = ("running", "runnable", "blocked")
 
 

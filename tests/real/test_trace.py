@@ -10,6 +10,8 @@ import pytest
 import pyxc
 from pyxc.host.trace_records import decoded
 
+pytestmark = pytest.mark.usefixtures("traceable")
+
 
 def _measure(xen: pyxc.Xen, seconds: float) -> tuple[pyxc.RunstateMeter, pyxc.Sample, pyxc.Sample]:
     """Runstates, with samples from before and after."""
