@@ -213,8 +213,9 @@ LANES = (
     Lane(XEN_4_20, I386, all_operations=200_000, skips=WITHOUT_PEER + WITHOUT_XSM, xsave=True),
     XEN_4_17_AMD64,
     Lane(
-        XEN_4_17_XSM, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=OWN_MODULES + NOT_RECORDED + WITH_ASSERTIONS
-    ),
+        XEN_4_17_XSM, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400,
+        skips=OWN_MODULES + NOT_RECORDED + WITH_ASSERTIONS,
+    ),  # fmt: skip
     # Xen's own module, which is for 64 bits, under a security policy.
     Lane(
         XEN_4_17_XSM, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, expression="test_peer_own_xc"

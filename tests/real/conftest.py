@@ -106,7 +106,7 @@ def named() -> Iterator[pyxc.Xen]:
 
 @pytest.fixture
 def traceable(xen: pyxc.Xen) -> None:
-    """The hypervisor with a policy has Xen's assertions, too; one of them ends the host when tracing starts."""
+    """The hypervisor with a policy has assertions, too, one of which fails when tracing starts."""
     if xen.flask.present:
         pytest.skip("a Xen with assertions panics in tb_control()")
 
