@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from pyxc import connect
 from pyxc.sim.model import lifecycle
 
 TOPOLOGY = """node 0
@@ -63,6 +64,14 @@ def test_shell_runs_code_with_the_domains_by_name(pyxc, host):
     assert pyxc("shell", "-c", "print(web1.domid, dom0.domid, xen.nr_cpus)").out == "1 0 2\n"
     outcome = pyxc("shell", "-c", "xen.domains[99]")
     assert (outcome.status, len(outcome.err.splitlines())) == (5, 1)
+
+
+def test_no_domain_hides_what_python_has(pyxc, host):
+    with connect(host.connect()) as xen:
+        for domid, name in enumerate(["print", "__builtins__", "xen"], 1):
+            xen.store.write(f"/local/domain/{domid}/name", name)
+    assert pyxc("shell", "--json").json["names"] == ["dom0", "pyxc", "xen"]
+    assert pyxc("shell", "-c", "print(len(xen.domains))").out == "4\n"
 
 
 def test_a_prompt_on_a_simulated_host(start):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import keyword
 from contextlib import suppress
 from typing import Any
@@ -33,15 +34,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _names(xen: pyxc.Xen) -> dict[str, Any]:
-    """The names that the prompt starts with, among them each domain whose name is a Python identifier."""
+    """The names that the prompt starts with, among them each domain whose name can be typed."""
     names: dict[str, Any] = {}
     for info in xen.domains.infos():
         name = name_of(xen, info)
-        if name and name.isidentifier() and not keyword.iskeyword(name):
+        if name and _is_free(name):
             names[name] = pyxc.Domain(xen, info.domid, info.uuid)
     with suppress(pyxc.Error):
         names["dom0"] = xen.domains[0]
     return {**names, "pyxc": pyxc, "xen": xen}
+
+
+def _is_free(name: str) -> bool:
+    """Whether it is a Python identifier without a meaning of its own, such as print or __builtins__."""
+    return name.isidentifier() and not (keyword.iskeyword(name) or name[0] == "_" or hasattr(builtins, name))
 
 
 def _prompt(names: dict[str, Any], banner: str) -> None:
