@@ -65,7 +65,7 @@ def at_every_moment(
 
     What the handler raises, and the action passes on, is `expected`.
     """
-    moment = 0
+    moment, others = 0, sys.gettrace()  # that of a measurement of coverage
     while True:
         moment += 1
         tracer = _Tracer(moment, handler)
@@ -75,7 +75,7 @@ def at_every_moment(
         except expected:
             pass
         finally:
-            sys.settrace(None)
+            sys.settrace(others)
         if tracer.moments < moment:
             return
         del tracer  # and with it the frames that it has seen
