@@ -47,9 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "--all", action="store_true", help="with what takes long: the endurance test makes 200,000 operations"
     )
     action = options.add_argument_group("what to do (default: all tests)").add_mutually_exclusive_group()
-    action.add_argument(
-        "-k", dest="expression", metavar="EXPR", help="run matching tests, as pytest -k"
-    )
+    action.add_argument("-k", dest="expression", metavar="EXPR", help="run matching tests, as pytest -k")
     action.add_argument("--run", metavar="CMD", help="run a shell command in dom0 and print its output")
     action.add_argument(
         "--shell",

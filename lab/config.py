@@ -201,25 +201,23 @@ WITH_ASSERTIONS = (
 OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are for 64 bits"),)
 
 # pyxc and Xen's tools in one root.
-XEN_4_17_AMD64 = Lane(
-    XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM
-)
+XEN_4_17_AMD64 = Lane(XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM)
 
 LANES = (
     Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM),
-    Lane(
-        XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=OWN_MODULES + WITHOUT_XSM
-    ),
+    Lane(XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=OWN_MODULES + WITHOUT_XSM),
     Lane(XEN_4_20, I386, all_operations=200_000, skips=WITHOUT_PEER + WITHOUT_XSM, xsave=True),
     XEN_4_17_AMD64,
     Lane(
-        XEN_4_17_XSM, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400,
+        XEN_4_17_XSM,
+        I386,
+        peer=PEER,
+        memory_mb=4096,
+        dom0_memory_mb=2400,
         skips=OWN_MODULES + NOT_RECORDED + WITH_ASSERTIONS,
     ),  # fmt: skip
     # Xen's own module, which is for 64 bits, under a security policy.
-    Lane(
-        XEN_4_17_XSM, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, expression="test_peer_own_xc"
-    ),
+    Lane(XEN_4_17_XSM, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, expression="test_peer_own_xc"),
 )
 
 SUITE = Suite(

@@ -55,19 +55,44 @@ def _source(name: str, scratch: Path) -> Path:
 
 def _build_libraries(triplet: str, sources: dict[str, Path], prefix: Path) -> None:
     """Build zlib and libffi, static, below `prefix`."""
-    host.call(["./configure", "--static", f"--prefix={prefix}"], cwd=sources[ZLIB],
-              environment={"CHOST": triplet, "CFLAGS": "-O2 -fPIC"})
-    host.call(["./configure", f"--host={triplet}", "--disable-shared", "--with-pic", "--disable-docs",
-               f"--prefix={prefix}"], cwd=sources[LIBFFI])
+    host.call(
+        ["./configure", "--static", f"--prefix={prefix}"],
+        cwd=sources[ZLIB],
+        environment={"CHOST": triplet, "CFLAGS": "-O2 -fPIC"},
+    )
+    host.call(
+        [
+            "./configure",
+            f"--host={triplet}",
+            "--disable-shared",
+            "--with-pic",
+            "--disable-docs",
+            f"--prefix={prefix}",
+        ],
+        cwd=sources[LIBFFI],
+    )
     for name in (ZLIB, LIBFFI):
         host.call(_make("install"), cwd=sources[name])
 
 
 def _build_python(triplet: str, source: Path, libraries: Path, into: Path) -> None:
-    host.call(["./configure", f"--host={triplet}", f"--build={BUILD_TRIPLET}", f"--prefix={into}",
-               f"--with-build-python={BUILD_PYTHON}", *ANSWERS, *OPTIONS], cwd=source,
-              environment={"CPPFLAGS": f"-I{libraries}/include", "LDFLAGS": f"-L{libraries}/lib",
-                           "PKG_CONFIG_LIBDIR": f"{libraries}/lib/pkgconfig"})
+    host.call(
+        [
+            "./configure",
+            f"--host={triplet}",
+            f"--build={BUILD_TRIPLET}",
+            f"--prefix={into}",
+            f"--with-build-python={BUILD_PYTHON}",
+            *ANSWERS,
+            *OPTIONS,
+        ],
+        cwd=source,
+        environment={
+            "CPPFLAGS": f"-I{libraries}/include",
+            "LDFLAGS": f"-L{libraries}/lib",
+            "PKG_CONFIG_LIBDIR": f"{libraries}/lib/pkgconfig",
+        },
+    )
     host.call(_make(), cwd=source)
     host.call(_make("install"), cwd=source)
 

@@ -18,9 +18,7 @@ def build(arch: str) -> list[Path]:
     """The packages for `arch`, built from the working tree: from all files that git tracks or would track."""
     listed = sources()
     if Path("debian/control") not in listed:
-        raise host.LabError(
-            "debian/control is missing in this tree (--no-package boots without the package)"
-        )
+        raise host.LabError("debian/control is missing in this tree (--no-package boots without the package)")
     root = config.build_root(arch, build_depends((host.CHECKOUT / "debian/control").read_text()))
 
     def make(into: Path) -> None:

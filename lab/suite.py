@@ -162,8 +162,7 @@ def _unexpected_skips(skips: tuple[config.Skip, ...], tests: tuple[Test, ...]) -
     return [
         f"unexpected skip of {test.name}: {test.reason}"
         for test in tests
-        if test.state == "skipped"
-        and not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in skips)
+        if test.state == "skipped" and not any(fnmatch.fnmatchcase(test.name, skip.pattern) for skip in skips)
     ]
 
 

@@ -231,8 +231,12 @@ class Privcmd:
         """Issue one hypercall; its result through an int, or -errno. A handle used after fork raises
         RuntimeError, a closed one ValueError."""
     def exchange(
-        self, op: int, request: bytes, buffers: tuple[tuple[int, bytes | int], ...] = (),
-        before: int = -1, after: int = -1,
+        self,
+        op: int,
+        request: bytes,
+        buffers: tuple[tuple[int, bytes | int], ...] = (),
+        before: int = -1,
+        after: int = -1,
     ) -> tuple[int, bytes, Sequence[bytes]]:
         """Issue a hypercall on a structure, from and to plain bytes; see pyxc.link.exchange. At most 32
         buffers; ValueError for a handle outside the structure or a negative size."""

@@ -30,10 +30,14 @@ def build(suite: str, arch: str, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pyxc-deb-") as name:
         scratch = Path(name)
-        sources = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                                 check=True, capture_output=True).stdout
-        subprocess.run(["tar", "--null", "--files-from=-", "-cf", scratch / "source.tar"],
-                       check=True, input=sources)
+        sources = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            check=True,
+            capture_output=True,
+        ).stdout
+        subprocess.run(
+            ["tar", "--null", "--files-from=-", "-cf", scratch / "source.tar"], check=True, input=sources
+        )
         log = scratch / "log"
         log.touch()
         try:

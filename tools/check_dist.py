@@ -25,11 +25,17 @@ def missing_from(sdist: Path) -> set[str]:
 def list_domains(wheel: Path) -> str:
     """What `pyxc list` of a simulated host prints when WHEEL is all that is installed."""
     with tempfile.TemporaryDirectory(prefix="pyxc-dist-") as target:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", target, wheel],
-                       check=True)
-        return subprocess.run([sys.executable, "-m", "pyxc", "--target", "sim:xen-4.17", "list"],
-                              check=True, capture_output=True, text=True, cwd=target,
-                              env={**os.environ, "PYTHONPATH": target}).stdout
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--target", target, wheel], check=True
+        )
+        return subprocess.run(
+            [sys.executable, "-m", "pyxc", "--target", "sim:xen-4.17", "list"],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=target,
+            env={**os.environ, "PYTHONPATH": target},
+        ).stdout
 
 
 def main(directory: Path) -> int:

@@ -47,9 +47,7 @@ _CPUID = {
         "3dnowprefetch=8 osvw=9 ibs=10 xop=11 skinit=12 wdt=13 lwp=15 fma4=16 nodeid_msr=19 tbm=21 "
         "topoext=22 dbext=26 monitorx=29 addr_msk_ext=30"
     ),
-    Register(0xD, 1, "a"): _bits(
-        "xsaveopt=0 xsavec=1 xgetbv1=2 xsaves=3 xfd=4"
-    ),
+    Register(0xD, 1, "a"): _bits("xsaveopt=0 xsavec=1 xgetbv1=2 xsaves=3 xfd=4"),
     Register(0x7, 0, "b"): _bits(
         "fsgsbase=0 tsc_adjust=1 sgx=2 bmi1=3 hle=4 avx2=5 fdp_excp_only=6 smep=7 bmi2=8 erms=9 "
         "invpcid=10 rtm=11 pqm=12 no_fpu_sel=13 mpx=14 pqe=15 avx512f=16 avx512dq=17 rdseed=18 adx=19 "
@@ -61,9 +59,7 @@ _CPUID = {
         "vaes=9 vpclmulqdq=10 avx512_vnni=11 avx512_bitalg=12 tme=13 avx512_vpopcntdq=14 la57=16 "
         "rdpid=22 bld=24 cldemote=25 movdiri=27 movdir64b=28 enqcmd=29 sgx_lc=30 pks=31"
     ),
-    Register(0x80000007, None, "d"): _bits(
-        "hw_pstate=7 itsc=8 cpb=9 efro=10"
-    ),
+    Register(0x80000007, None, "d"): _bits("hw_pstate=7 itsc=8 cpb=9 efro=10"),
     Register(0x80000008, None, "b"): _bits(
         "clzero=0 rstr_fp_err_ptrs=2 wbnoinvd=9 ibpb=12 ibrs=14 amd_stibp=15 ibrs_always=16 "
         "stibp_always=17 ibrs_fast=18 ibrs_same_mode=19 no_lmsl=20 amd_ppin=23 amd_ssbd=24 "
@@ -85,9 +81,7 @@ _CPUID = {
         "amd_fsrc=11 cpuid_user_dis=17 epsf=18 fsrsc=19 amd_prefetchi=20 avx512_bmm=23 sbpb=27 "
         "ibpb_brtype=28 srso_no=29 srso_us_no=30 srso_msr_fix=31"
     ),
-    Register(0x7, 1, "b"): _bits(
-        "intel_ppin=0"
-    ),
+    Register(0x7, 1, "b"): _bits("intel_ppin=0"),
     Register(0x7, 2, "d"): _bits(
         "intel_psfd=0 ipred_ctrl=1 rrsba_ctrl=2 ddp_ctrl=3 bhi_ctrl=4 mcdt_no=5 uc_lock_dis=6"
     ),
@@ -95,9 +89,7 @@ _CPUID = {
         "avx_vnni_int8=4 avx_ne_convert=5 amx_complex=8 avx_vnni_int16=10 prefetchi=14 uiret_uif=17 "
         "cet_sss=18 slsm=24"
     ),
-    Register(0x80000021, None, "c"): _bits(
-        "tsa_sq_no=1 tsa_l1_no=2"
-    ),
+    Register(0x80000021, None, "c"): _bits("tsa_sq_no=1 tsa_l1_no=2"),
 }
 
 _ARCH_CAPS = 0x10A

@@ -113,9 +113,7 @@ LEVELLING_CAPS_STRUCT = Table(
     "xen_sysctl_cpu_levelling_caps", "sysctl", Row("caps", U32), start=0xD, stop=(0x16, (4, 22))
 )
 
-GET_CPU_LEVELLING_CAPS = Operation(
-    SYSCTL, "get_cpu_levelling_caps", 25, LEVELLING_CAPS_STRUCT, changes=False
-)
+GET_CPU_LEVELLING_CAPS = Operation(SYSCTL, "get_cpu_levelling_caps", 25, LEVELLING_CAPS_STRUCT, changes=False)
 GET_CPU_FEATURESET = Operation(SYSCTL, "get_cpu_featureset", 26, FEATURESET_STRUCT, changes=False)
 _STRIDES = {"leaves": Stride(LEAF_STRUCT, "nr_leaves"), "msrs": Stride(MSR_STRUCT, "nr_msrs")}
 GET_HOST_CPU_POLICY = Operation(

@@ -402,9 +402,7 @@ SETTIMEOFFSET_STRUCT = Table(
 )  # fmt: skip
 
 _GET, _PUT = {"direction": Direction.GET}, {"direction": Direction.PUT}
-_BVT, _SEDF, _CREDIT = (
-    {"sched_id": number} for number in (Scheduler.BVT, Scheduler.SEDF, Scheduler.CREDIT)
-)
+_BVT, _SEDF, _CREDIT = ({"sched_id": number} for number in (Scheduler.BVT, Scheduler.SEDF, Scheduler.CREDIT))
 
 GETMEMLIST = Operation(DOM0_OP, "getmemlist", 2, GETMEMLIST_STRUCT, changes=False)
 SCHEDCTL_GET = Operation(DOM0_OP, "schedctl_get", 6, SCHED_CTL_CMD_STRUCT, changes=False, fixed=_GET)

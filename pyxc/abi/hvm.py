@@ -74,6 +74,7 @@ def nr_params(xen: Release) -> int:
     """The first number that is not a parameter in a release."""
     return [count for since, count in _NR_PARAMS if since <= xen][-1]
 
+
 PARAM_STRUCT = Table(
     "xen_hvm_param", "xen",
     Row("domid", U16),

@@ -75,6 +75,8 @@ UNSIGNED = {1: layout.U8, 2: layout.U16, 4: layout.U32, 8: layout.U64}
 
 # The goldens are of x86; PowerPC's structures are in test_abi_dom0_ops.
 TABLES = {name: table for name, table in goldens.tables().items() if not name.startswith("ppc64.")}
+
+
 def interfaces(table: Table) -> tuple[Interface, ...]:
     """Those that know the family of a table."""
     return BEFORE_DOMCTL if table.family == "dom0_op" else RELEASES

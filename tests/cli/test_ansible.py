@@ -114,7 +114,7 @@ def collections(tmp_path: Path) -> Path:
 def module(collections: Path, called: str, /, **parameters: Any) -> dict[str, Any]:
     """Run a module as Ansible does, on a simulated host of its own."""
     program = collections / "pyxc"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -m pyxc \"$@\"\n")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pyxc "$@"\n')
     program.chmod(0o755)
     arguments = {"ANSIBLE_MODULE_ARGS": {"executable": str(program), **parameters}}
     path = os.pathsep.join([str(collections), str(COLLECTION.parents[1]), *sys.path])
@@ -144,7 +144,7 @@ def test_the_modules_in_ansible(collections: Path) -> None:
 
 def test_the_inventory_in_ansible(collections: Path) -> None:
     program = collections / "pyxc"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -m pyxc \"$@\"\n")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pyxc "$@"\n')
     program.chmod(0o755)
     source = collections / "lab.pyxc.yml"
     source.write_text(f"plugin: pyxc.xen.guests\nhosts: [localhost]\nexecutable: {program}\n")

@@ -97,8 +97,7 @@ def test_a_label_must_be_in_the_policy(pyxc, core, guarded):
     outcome = pyxc("label", "set", DB, core)
     assert outcome.status == 1
     assert outcome.err == (
-        "pyxc: xsm_op.context_to_sid failed: EINVAL, invalid argument; "
-        f"the policy has no label '{DB}'\n"
+        f"pyxc: xsm_op.context_to_sid failed: EINVAL, invalid argument; the policy has no label '{DB}'\n"
     )
     assert labels.get(core) == WEB
     assert pyxc("label", "set", DISK, core) == (0, "", "")

@@ -157,9 +157,7 @@ def test_what_is_tried_can_succeed(name: str) -> None:
 
 
 FAMILIES = [family for family in vars(operation).values() if isinstance(family, Family)]
-OPERATIONS = {
-    asked.full_name: asked for family in FAMILIES for asked in registry.of_family(family).values()
-}
+OPERATIONS = {asked.full_name: asked for family in FAMILIES for asked in registry.of_family(family).values()}
 
 
 def _interface_with(asked: Operation) -> Interface:

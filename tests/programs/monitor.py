@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """A monitor of a host, as daemons write them for Xen's own Python modules: it knows nothing of pyxc.
 
-    monitor.py                  one line of JSON: the host, and what its domains did between two looks
-    monitor.py ACTION NAME      pause, unpause, shutdown, resume or destroy a domain
+monitor.py                  one line of JSON: the host, and what its domains did between two looks
+monitor.py ACTION NAME      pause, unpause, shutdown, resume or destroy a domain
 """
 
 import json

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """A few lines for Python-Xen 0.0.3 (pyxen, of the Python package index), which is a library for such modules.
 
-    with_pyxen.py                    one line of JSON: the hypervisor and its domains
-    with_pyxen.py ACTION NAME        pause, shutdown, reboot or destroy a domain
+with_pyxen.py                    one line of JSON: the hypervisor and its domains
+with_pyxen.py ACTION NAME        pause, shutdown, reboot or destroy a domain
 """
 
 import json

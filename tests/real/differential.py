@@ -168,7 +168,7 @@ def _row(their: Event, our: Event) -> Row:
 
 
 def difference_of(theirs: Outcome, ours: Outcome) -> str:
-    """"" when two outcomes are equal."""
+    """ "" when two outcomes are equal."""
     if theirs.error or ours.error:
         same_number = None in (theirs.number, ours.number) or theirs.number == ours.number
         return "" if theirs.error == ours.error and same_number else "another outcome"

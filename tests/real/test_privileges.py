@@ -126,9 +126,7 @@ def test_the_memory_that_the_kernel_checks(xen: pyxc.Xen, pv: pyxc.Domain, pvh: 
         assert own.link.dm_op(pv.domid, [bytes(32)])[0] == -errno.EPERM
 
 
-def test_a_restricted_process_without_root_finds_every_door_shut(
-    pv: pyxc.Domain, pvh: pyxc.Domain
-) -> None:
+def test_a_restricted_process_without_root_finds_every_door_shut(pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
     """On the real devices, with everything open that a handle can have: by the library, and by the kernel."""
     pvh.memory.populate([0x10])
     (other,) = pv.memory.populate([0])

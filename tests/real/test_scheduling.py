@@ -41,9 +41,7 @@ def pool(
 
 
 @pytest.fixture
-def rtds_pool(
-    xen: pyxc.Xen, pv: pyxc.Domain, free_cpu: int, changed_xen: None
-) -> Iterator[pyxc.Pool | None]:
+def rtds_pool(xen: pyxc.Xen, pv: pyxc.Domain, free_cpu: int, changed_xen: None) -> Iterator[pyxc.Pool | None]:
     """A pool that no cpu can leave, with the domain `pv` in it; None where Xen lacks the scheduler."""
     made = [info.pool_id for info in xen.pools.infos() if info.scheduler is Scheduler.RTDS]
     pool = xen.pools[made[0]] if made else make(xen, Scheduler.RTDS, free_cpu)

@@ -48,15 +48,21 @@ NOT_RECORDED = {
     "sysctl.topologyinfo": "Xen had it from 4.1 to 4.5 only",
     **dict.fromkeys(
         (
-            "domctl.assign_device", "domctl.test_assign_device", "domctl.deassign_device",
+            "domctl.assign_device",
+            "domctl.test_assign_device",
+            "domctl.deassign_device",
             "domctl.get_device_group",
         ),
         "the lab's machines have no IOMMU: what is recorded are refusals",
     ),
     **dict.fromkeys(
         (
-            "sysctl.tbuf_op_get_info", "sysctl.tbuf_op_set_cpu_mask", "sysctl.tbuf_op_set_evt_mask",
-            "sysctl.tbuf_op_set_size", "sysctl.tbuf_op_enable", "sysctl.tbuf_op_disable",
+            "sysctl.tbuf_op_get_info",
+            "sysctl.tbuf_op_set_cpu_mask",
+            "sysctl.tbuf_op_set_evt_mask",
+            "sysctl.tbuf_op_set_size",
+            "sysctl.tbuf_op_enable",
+            "sysctl.tbuf_op_disable",
         ),
         "Xen keeps trace buffers until the next boot, and a script has to leave things as they were",
     ),

@@ -157,9 +157,7 @@ def test_devices_that_xen_does_not_emulate(client_of: Any, release: tuple[int, i
 
 
 @pytest.mark.parametrize("release", [(4, 14), (4, 17), (4, 20), (4, 22)])
-def test_limits_of_grants_were_those_of_the_host_up_to_4_17(
-    client_of: Any, release: tuple[int, int]
-) -> None:
+def test_limits_of_grants_were_those_of_the_host_up_to_4_17(client_of: Any, release: tuple[int, int]) -> None:
     client = client_of(release)
     for fields in ({"max_grant_frames": 65}, {"max_maptrack_frames": 1025}):
         assert create(client, **fields).result == (-errno.EINVAL if release < (4, 18) else 0)

@@ -17,6 +17,7 @@ TOP = "/pyxc-test"
 ABSENT = 0x7000
 A_SECOND = 10.0
 
+
 def run(module: ModuleType) -> Outcomes:
     script = Script(module)
     script.xs.rm("", TOP)

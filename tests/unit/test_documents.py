@@ -58,9 +58,7 @@ WITH_COMMANDS = [document for document in DOCUMENTS if _blocks(document, "consol
 
 
 @pytest.fixture(autouse=True)
-def directory_of_the_examples(
-    image: Path, plain_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def directory_of_the_examples(image: Path, plain_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where there is an empty disk.img. Programs that are started there find the same pyxc."""
     monkeypatch.chdir(image.parent)
     monkeypatch.setattr(tempfile, "tempdir", str(plain_directory))

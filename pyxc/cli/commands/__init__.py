@@ -20,9 +20,7 @@ SECTIONS = {
         "run": "run",
         "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",
         "console": "console",
-        "device": (
-            "block-attach block-detach block-list network-attach network-detach network-list"
-        ),
+        "device": ("block-attach block-detach block-list network-attach network-detach network-list"),
         "move": "save restore migrate migrate-receive",
     },
     "vcpus, scheduling and pools": {

@@ -143,7 +143,7 @@ def _next(program: str) -> list[str]:
         "# Next, on a simulated host and without root; docs/README.md has a page for each topic.",
         f"$ {program} --target sim:xen-4.17 list",
         f"$ {program} help",
-        f'$ {sys.executable} -i -c \'import pyxc; xen = pyxc.open("sim:xen-4.17")\'',
+        f"$ {sys.executable} -i -c 'import pyxc; xen = pyxc.open(\"sim:xen-4.17\")'",
     ]
 
 

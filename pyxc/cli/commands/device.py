@@ -50,9 +50,7 @@ def _add_detach(
     patience.help = "how long the guest may take to let it go; 10 without"
 
 
-def _add_list(
-    program: Program, name: str, run: Callable[[argparse.Namespace], int], purpose: str
-) -> None:
+def _add_list(program: Program, name: str, run: Callable[[argparse.Namespace], int], purpose: str) -> None:
     parser = program.add(name, run, purpose)
     parser.add_argument("domains", metavar="DOMAIN", nargs="+", help="id, name or UUID")
 

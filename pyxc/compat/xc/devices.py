@@ -141,11 +141,11 @@ class Devices(Handle):
     ) -> int:
         """Raise Error (ENOSYS): no Xen has had this since 3.0; see assign_device.
 
-         domid  [int]: the domain's id
-         bus    [int]: the device's bus
-         dev    [int]: the device's number
-         func   [int]: the device's function
-         enable [int]: whether the domain may use it
+        domid  [int]: the domain's id
+        bus    [int]: the device's bus
+        dev    [int]: the device's number
+        func   [int]: the device's function
+        enable [int]: whether the domain may use it
         """
         for value in (domid, bus, dev, func, enable):
             c.integer(value)

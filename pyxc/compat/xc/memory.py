@@ -50,9 +50,7 @@ class Memory(Handle):
         """
         layout = memory.MEMORY_MAP_ENTRY_STRUCT.at(self._open.interface)
         entry = layout.pack({"addr": 0, "size": c.size(map_limitkb) << 10, "type": MemoryType.RAM})
-        self._open.call(
-            memory.SET_MEMORY_MAP, c.domid(dom), **{"map.nr_entries": 1, "map.buffer": entry}
-        )
+        self._open.call(memory.SET_MEMORY_MAP, c.domid(dom), **{"map.nr_entries": 1, "map.buffer": entry})
         return 0
 
     def pages_to_kib(self, pages: SupportsIndex, /) -> int:

@@ -11,9 +11,7 @@ from pyxc.guest.stream.records import NO_DATA, ByteOrder, PageData
 
 _INVALID = 0xFF
 _KNOWN = bytes((0x0, 0x1, 0x2, 0x3, 0x4, 0x9, 0xA, 0xB, 0xC, *NO_DATA))
-_TYPE_OF = bytes(
-    top >> 4 if top >> 4 in _KNOWN and not top & 0xF else _INVALID for top in range(256)
-)
+_TYPE_OF = bytes(top >> 4 if top >> 4 in _KNOWN and not top & 0xF else _INVALID for top in range(256))
 """The type for the highest byte of a word."""
 _TOP_OF = bytes(kind << 4 if kind in _KNOWN else _INVALID for kind in range(256))
 _HAS_DATA = bytes(kind in _KNOWN and kind not in NO_DATA for kind in range(256))

@@ -26,6 +26,7 @@ _GREETING = b"Linux version 6.1 (simulated)\r\n"
 _NATIVE = Words(sys.byteorder)
 _START_INFO_PFN, _STORE_PFN, _CONSOLE_PFN = 11, 12, 13
 
+
 class P2m:
     """A p2m: runs of the guest's own frames, and entries that are something else.
 

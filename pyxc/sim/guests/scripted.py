@@ -184,9 +184,7 @@ class ScriptedGuest:
         cons, prod, _, _ = self._indices(frame)
         waiting = min(prod - cons & _U32, console.IN_BYTES)
         memory = self._xen.machine.memory
-        data = b"".join(
-            memory.read(frame, at % console.IN_BYTES, 1) for at in range(cons, cons + waiting)
-        )
+        data = b"".join(memory.read(frame, at % console.IN_BYTES, 1) for at in range(cons, cons + waiting))
         self._put_index(frame, 0, cons + waiting)
         if data:
             channels.send(self._xen, self.domain, self._console_port())

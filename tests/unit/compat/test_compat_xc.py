@@ -105,6 +105,7 @@ KEYS = {
     "cpupool_getinfo": "cpupool sched n_dom cpulist",
 }
 
+
 def numbers(error: pytest.ExceptionInfo[Error]) -> tuple[Any, ...]:
     return error.value.args[0], error.value.errno
 

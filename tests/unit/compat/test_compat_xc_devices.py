@@ -164,5 +164,3 @@ def test_fixed_values_with_the_highest_bit(libxc: xc) -> None:
     assert libxc.hvm_get_param(PVH, 17) == 2**64 - 1
     libxc.hvm_set_param(PVH, 17, -2)
     assert libxc.hvm_get_param(PVH, 17) == 2**64 - 2
-
-

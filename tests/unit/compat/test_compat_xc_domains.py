@@ -289,5 +289,3 @@ def test_fixed_an_id_out_of_range_is_nobodys(libxc: xc, domid: int, call: Callab
     assert (caught.value.args[0], caught.value.errno) == (errno.ESRCH, errno.ESRCH)
     assert sorted(truth_of(libxc).domains) == [0, PV, PVH, PAUSED]
     assert libxc.domain_getinfo(PV, 1)[0]["paused"] == 0
-
-

@@ -50,7 +50,7 @@ def test_the_collector_never_finds_a_record_that_is_not_complete() -> None:
     with watched() as seen:
         for _ in range(5):
             READER.one(data)
-            object.__new__(type("Anything", (), {}))    # something to be collected
+            object.__new__(type("Anything", (), {}))  # something to be collected
     assert gc.get_stats()[0]["collections"] > collections
     assert set(seen) <= {len(Row._fields)}
 

@@ -117,9 +117,7 @@ def test_a_32_bit_guest_is_unsupported(host: Host) -> None:
         host.xen.domains[1].memory.frames()
 
 
-@pytest.mark.parametrize(
-    ("release", "source"), [("4.10", "getmemlist"), ("4.17", "getpageframeinfo3")]
-)
+@pytest.mark.parametrize(("release", "source"), [("4.10", "getmemlist"), ("4.17", "getpageframeinfo3")])
 def test_frames_without_p2m_come_from_the_hypervisor(boot: Boot, release: str, source: str) -> None:
     host = boot(release)
     host.publish(3, max_pfn=0)

@@ -413,8 +413,12 @@ def test_a_digest_that_is_none_makes_a_file_unknown(written: Path, value: bytes)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["v", "kind", "state", "tool", "dom", "id", "x"]), inner, max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["v", "kind", "state", "tool", "dom", "id", "x"]), inner, max_size=6
+        )
+    ),
     max_leaves=20,
 )
 HOSTILE = st.binary(max_size=1100) | JSON.map(lambda value: json.dumps(value).encode())

@@ -100,9 +100,7 @@ def test_a_link_is_followed_and_what_is_no_file_is_not_opened(file: Path) -> Non
         pass
 
 
-def test_the_other_module_of_the_same_name_is_told_apart(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_other_module_of_the_same_name_is_told_apart(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = types.ModuleType("xattr")
     other.getxattr = other.setxattr = other.xattr = None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "xattr", other)

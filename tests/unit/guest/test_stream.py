@@ -60,22 +60,24 @@ def test_a_pv_guest_as_the_specification_lays_it_out(order: str) -> None:
         record(0, b"", order),
     ])  # fmt: skip
     events = decoded(data)
-    assert typed(events) == typed([
-        s.ImageHeader("little" if order == "<" else "big", 3),
-        s.DomainHeader(s.DomainKind.PV, 4, 17),
-        s.PvInfo(8, 4),
-        s.CpuidPolicy((CpuidLeaf(1, 0xFFFFFFFF, 2, 3, 4, 5),)),
-        s.MsrPolicy((Msr(0xCE, 1 << 40),)),
-        s.StaticDataEnd(),
-        s.PvP2mFrames(0, 600, array("Q", [5, 9])),
-        s.PageData(array("Q", [5, 6, 0]), bytes([0xC, 0xF, 0])),
-        s.Pages(array("Q", [5, 0]), bytes([0xC, 0]), memoryview(b"5" * 4096 + b"0" * 4096)),
-        TscInfo(TscMode.NEVER_EMULATE, 1000, 7, 1 << 33),
-        s.SharedInfo(b"s" * 4096),
-        s.PvVcpu(BASIC, 0, b"b" * 5168),
-        s.PvVcpu(XSAVE, 0, b"x" * 17),
-        s.LibxcEnd(),
-    ])
+    assert typed(events) == typed(
+        [
+            s.ImageHeader("little" if order == "<" else "big", 3),
+            s.DomainHeader(s.DomainKind.PV, 4, 17),
+            s.PvInfo(8, 4),
+            s.CpuidPolicy((CpuidLeaf(1, 0xFFFFFFFF, 2, 3, 4, 5),)),
+            s.MsrPolicy((Msr(0xCE, 1 << 40),)),
+            s.StaticDataEnd(),
+            s.PvP2mFrames(0, 600, array("Q", [5, 9])),
+            s.PageData(array("Q", [5, 6, 0]), bytes([0xC, 0xF, 0])),
+            s.Pages(array("Q", [5, 0]), bytes([0xC, 0]), memoryview(b"5" * 4096 + b"0" * 4096)),
+            TscInfo(TscMode.NEVER_EMULATE, 1000, 7, 1 << 33),
+            s.SharedInfo(b"s" * 4096),
+            s.PvVcpu(BASIC, 0, b"b" * 5168),
+            s.PvVcpu(XSAVE, 0, b"x" * 17),
+            s.LibxcEnd(),
+        ]
+    )
     assert encoded(events) == data
 
 
@@ -100,20 +102,24 @@ def test_a_file_of_xl_as_its_sources_lay_it_out(order: str) -> None:
     ])  # fmt: skip
     events = decoded(data)
     byteorder = "little" if order == "<" else "big"
-    assert typed(events[:3]) == typed([
-        s.XlHeader(byteorder, s.XlFlag.JSON | s.XlFlag.STREAM_V2, config),
-        s.LibxlHeader(byteorder),
-        s.LibxcContext(),
-    ])
-    assert typed(events[-7:]) == typed([
-        s.HvmContextRecord(b"hvm context"),
-        s.HvmParams(((17, 0xFEFFF),)),
-        s.LibxcEnd(),
-        s.EmulatorXenstoreData(s.Emulator.QEMU_UPSTREAM, 0, b"key\0value\0"),
-        s.EmulatorContext(s.Emulator.QEMU_UPSTREAM, 0, 5),
-        s.EmulatorData(memoryview(b"QEVM!")),
-        s.LibxlEnd(),
-    ])
+    assert typed(events[:3]) == typed(
+        [
+            s.XlHeader(byteorder, s.XlFlag.JSON | s.XlFlag.STREAM_V2, config),
+            s.LibxlHeader(byteorder),
+            s.LibxcContext(),
+        ]
+    )
+    assert typed(events[-7:]) == typed(
+        [
+            s.HvmContextRecord(b"hvm context"),
+            s.HvmParams(((17, 0xFEFFF),)),
+            s.LibxcEnd(),
+            s.EmulatorXenstoreData(s.Emulator.QEMU_UPSTREAM, 0, b"key\0value\0"),
+            s.EmulatorContext(s.Emulator.QEMU_UPSTREAM, 0, 5),
+            s.EmulatorData(memoryview(b"QEVM!")),
+            s.LibxlEnd(),
+        ]
+    )
     assert encoded(events) == data
 
 

@@ -62,6 +62,7 @@ def test_cpus_that_come_between_the_two_questions(counting: Host, monkeypatch: p
     found = {counter.name: counter for counter in counting.xen.perfc.read()}
     assert len(found["calls from multicall"].values) == 3
 
+
 def test_a_hypervisor_that_was_built_without_says_so(host: Host) -> None:
     with pytest.raises(errors.Unsupported, match="built without"):
         host.xen.perfc.read()
