@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,15 @@ def test_a_private_import_of_the_command_is_noticed(tmp_path: Path, text: str) -
 
 def test_the_root_of_the_package_is_small() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 10
+
+
+def test_the_native_core_is_its_entry_and_its_parts() -> None:
+    source = Path(__file__).parents[2] / "pyxc"
+    entry = (source / "_core.pyx").read_text(encoding="utf-8")
+    parts = sorted(f"core/{part.name}" for part in (source / "core").iterdir())
+    assert sorted(re.findall(r'^include "(.*)"$', entry, re.MULTILINE)) == parts
+    for part in ("_core.pyx", *parts):
+        assert len((source / part).read_text(encoding="utf-8").splitlines()) <= 500, part
 
 
 def test_no_two_test_modules_have_one_name() -> None:
