@@ -38,6 +38,12 @@ def harmless(text: str, kept: str = "\t") -> str:
     )
 
 
+def coloured(stream: TextIO | None = None) -> bool:
+    """Whether output may have colours: a terminal's, unless NO_COLOR (no-color.org) is set."""
+    stream = stream or sys.stdout
+    return not os.environ.get("NO_COLOR") and stream is not None and stream.isatty()
+
+
 def as_json(**content: Any) -> None:
     """One object with the version of the schema."""
     import json

@@ -57,6 +57,17 @@ def test_names(pyxc, host):
     assert "a-very-long-name --b---" in pyxc("top", "-i", "1", "-f", *SHORT).out
 
 
+def test_more_below_each_domain(pyxc, host, tmp_path):
+    kernel_files.disk(tmp_path, 1, 51712, rd_req=7, wr_req=5, oo_req=4, rd_sect=80, wr_sect=16)
+    kernel_files.network(tmp_path, 1, 0, rx_bytes=4096, tx_bytes=9999)
+    host.kernel_files = str(tmp_path)
+    rows = pyxc("top", "-bvnx", "-i", "1", *SHORT).out.splitlines()
+    assert rows[2].split() == ["vcpu", "0", "cpu", "0", "5", "s", "100.0%", "#" * 25]
+    assert rows[7].split()[:4] == ["net", "0", "RX", "4096bytes"]
+    assert rows[8].split()[:6] == ["vbd", "xvda", "OO", "4", "RD", "7"]
+    assert pyxc("top", "-b", "-r", "-i", "1", *SHORT).out.count(HEADER) == 4
+
+
 def test_json(pyxc, host):
     found = pyxc("--json", "top", *SHORT).json
     assert (found["schema"], found["delay_s"], len(found["samples"])) == (1, 0.01, 1)

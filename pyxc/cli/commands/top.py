@@ -1,56 +1,54 @@
 # SPDX-License-Identifier: MIT
-"""`top`: how busy domains are, in the columns of xentop's batch mode."""
+"""`top`: how busy domains are, in xentop's columns: on a screen, or as tables for programs."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyxc
-from pyxc.cli import output
+from pyxc.cli import full_screen, output, rows
 from pyxc.cli.arguments import number, seconds
 from pyxc.cli.parser import Program
-from pyxc.cli.session import name_of, opened, shown
+from pyxc.cli.screen import View
+from pyxc.cli.session import name_of, opened
 
-_WIDTHS = {
-    "NAME": 10, "STATE": 6, "CPU(sec)": 10, "CPU(%)": 6, "MEM(k)": 10, "MEM(%)": 6, "MAXMEM(k)": 10,
-    "MAXMEM(%)": 9, "VCPUS": 5, "NETS": 4, "NETTX(k)": 8, "NETRX(k)": 8, "VBDS": 4, "VBD_OO": 8, "VBD_RD": 8,
-    "VBD_WR": 8, "VBD_RSECT": 10, "VBD_WSECT": 10, "SSID": 4,
-}  # fmt: skip
-_UNKNOWN = "n/a"
-_NETWORK_COLUMNS, _DISK_COLUMNS = 3, 6
-_UNLIMITED_PAGES = 2**32 - 1
-_STATES = (
-    (pyxc.DomainFlag.DYING, "d"),
-    (pyxc.DomainFlag.SHUTDOWN, "s"),
-    (pyxc.DomainFlag.BLOCKED, "b"),
-    (None, "c"),
-    (pyxc.DomainFlag.PAUSED, "p"),
-    (pyxc.DomainFlag.RUNNING, "r"),
-)
 _DELAY_S = 3.0
 
 
 def add(program: Program) -> None:
-    top = program.add("top", show, "show the cpu usage of domains, as xentop -b does")
-    top.add_argument("-b", "--batch", action="store_true", help="accepted for xentop's sake; always on")
+    top = program.add("top", show, "show how busy domains are, as xentop does")
+    top.add_argument(
+        "-b", "--batch", action="store_true", help="print tables; so does top without a terminal"
+    )
     top.add_argument(
         "-i",
         "--iterations",
         type=number,
         metavar="N",
-        help="number of tables (default: endless; 1 with --json)",
+        help="number of tables or screens (default: endless; 1 with --json)",
     )
-    top.add_argument("-d", "--delay", type=seconds, default=_DELAY_S, metavar="SECONDS", help="3 without")
+    top.add_argument("-d", "--delay", type=seconds, default=_DELAY_S, metavar="SECONDS", help="default: 3")
     top.add_argument("-f", "--full-name", action="store_true", help="do not shorten names")
+    top.add_argument("-n", "--networks", action="store_true", help="show each network interface (key N)")
+    top.add_argument("-x", "--vbds", action="store_true", help="show each disk (key B)")
+    top.add_argument("-v", "--vcpus", action="store_true", help="show each vcpu (key V)")
+    top.add_argument(
+        "-r", "--repeat-header", action="store_true", help="repeat the header before each domain (key R)"
+    )
 
 
 def show(args: argparse.Namespace) -> int:
     count = 1 if args.json and args.iterations is None else args.iterations
+    screen = not (args.batch or args.json) and sys.stdin.isatty() and sys.stdout.isatty()
+    view = _view(args)
     with opened(args) as xen:
+        if screen and full_screen.run(xen, view, count):
+            return 0
         total_kb = xen.physinfo().total_memory_kb
         found = itertools.islice(_usages(xen, args.delay), count)
         if args.json:
@@ -58,8 +56,7 @@ def show(args: argparse.Namespace) -> int:
             output.as_json(delay_s=args.delay, samples=samples)
             return 0
         for usage in found:
-            output.lines([_line(_WIDTHS)])
-            output.lines(_row(xen, used, total_kb, args.full_name) for used in usage)
+            output.lines(_table(xen, usage, total_kb, view))
             output.flush()
     return 0
 
@@ -73,63 +70,26 @@ def _usages(xen: pyxc.Xen, delay: float) -> Iterator[list[pyxc.DomainUsage]]:
         before = now
 
 
-def _line(columns: Iterable[object]) -> str:
-    return " ".join([f"{column:>{width}}" for column, width in zip(map(str, columns), _WIDTHS.values())])
-
-
-def _row(xen: pyxc.Xen, used: pyxc.DomainUsage, total_kb: int, full_name: bool) -> str:
-    info = used.info
-    name = shown(name_of(xen, info))
-    return _line(
-        [
-            name if full_name else name[: _WIDTHS["NAME"]],
-            _states(info),
-            info.cpu_time_ns // 10**9,
-            _UNKNOWN if used.cpu_percent is None else f"{used.cpu_percent:.1f}",
-            info.memory_kb,
-            f"{100 * info.memory_kb / total_kb:.1f}",
-            *_limit(info, total_kb),
-            info.nr_vcpus,
-            *_networks(used.networks),
-            *_disks(used.disks),
-            info.ssidref,
-        ]
+def _view(args: argparse.Namespace) -> View:
+    return View(
+        args.delay,
+        networks=args.networks,
+        disks=args.vbds,
+        vcpus=args.vcpus,
+        repeat=args.repeat_header,
+        full_names=args.full_name,
     )
 
 
-def _limit(info: pyxc.DomainInfo, total_kb: int) -> tuple[str, str]:
-    if info.max_pages == _UNLIMITED_PAGES:
-        return "no limit", _UNKNOWN
-    return str(info.max_memory_kb), f"{100 * info.max_memory_kb / total_kb:.1f}"
-
-
-def _networks(networks: tuple[pyxc.NetworkCounters, ...] | None) -> list[object]:
-    """In xentop's sense, which is the backend's: it transmits what the guest receives."""
-    if networks is None:
-        return [_UNKNOWN] * _NETWORK_COLUMNS
-    transmitted = sum(one.receive_bytes for one in networks)
-    received = sum(one.transmit_bytes for one in networks)
-    return [len(networks), transmitted // 1024, received // 1024]
-
-
-def _disks(disks: tuple[pyxc.DiskCounters, ...] | None) -> list[object]:
-    if disks is None:
-        return [_UNKNOWN] * _DISK_COLUMNS
-    return [
-        len(disks),
-        sum(one.ring_full for one in disks),
-        sum(one.read_requests for one in disks),
-        sum(one.write_requests for one in disks),
-        sum(one.read_sectors for one in disks),
-        sum(one.write_sectors for one in disks),
-    ]
-
-
-def _states(info: pyxc.DomainInfo) -> str:
-    crashed = info.shutdown_reason is pyxc.ShutdownReason.CRASH
-    return "".join(
-        letter if (crashed if flag is None else info.flags & flag) else "-" for flag, letter in _STATES
-    )
+def _table(xen: pyxc.Xen, usage: Iterable[pyxc.DomainUsage], total_kb: int, view: View) -> Iterator[str]:
+    yield rows.line(rows.WIDTHS)
+    for index, used in enumerate(usage):
+        if view.repeat and index:
+            yield rows.line(rows.WIDTHS)
+        row = rows.row(xen, used, total_kb)
+        name, *others = row.cells
+        yield rows.line([name if view.full_names else name[: rows.WIDTHS["NAME"]], *others])
+        yield from row.below(view)
 
 
 def _json(xen: pyxc.Xen, used: pyxc.DomainUsage) -> dict[str, Any]:
