@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TextIO
 
 from pyxc.cli import output, stopping
@@ -21,6 +22,7 @@ _SIGNALLED = 128
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Only a bug in pyxc itself raises."""
     words = sys.argv[1:] if argv is None else list(argv)
+    output.begin()
     with warnings.catch_warnings():
         warnings.simplefilter("always", RuntimeWarning)
         warnings.showwarning = _show_warning
@@ -67,7 +69,20 @@ def _run(words: list[str]) -> int:
         args = build(words).parse(words, NAMES)
     except SystemExit as stop:
         return int(stop.code or 0)
-    return int(args.run(args))
+    try:
+        return int(args.run(args))
+    except Exception as error:
+        status = status_of(error)
+        if status not in (None, Status.USAGE) and args.json == "json" and not output.written():
+            _report_failure(error, status)
+        raise
+
+
+def _report_failure(error: Exception, status: Status) -> None:
+    """JSON for what failed as a whole, so that programs always get an object."""
+    with suppress(OSError, output.Closed):
+        failure = {"argument": None, "status": int(status), "error": describe(error)}
+        output.report("json", failed=[failure])
 
 
 def _show_warning(

@@ -33,7 +33,7 @@ _STATES = (
 )
 
 
-def run(xen: pyxc.Xen, view: View, count: int | None) -> bool:
+def run(xen: pyxc.Xen, view: View, count: int | None, colours: bool) -> bool:
     """Show screens until someone quits, `count` of them at most; False where this terminal can show none."""
     try:
         import curses
@@ -49,7 +49,7 @@ def run(xen: pyxc.Xen, view: View, count: int | None) -> bool:
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("once")
         try:
-            curses.wrapper(_Top(xen, view, count).run)
+            curses.wrapper(_Top(xen, view, count, colours).run)
         finally:
             for text in dict.fromkeys(str(remark.message) for remark in remarks):
                 output.complain(f"warning: {text}")
@@ -59,9 +59,10 @@ def run(xen: pyxc.Xen, view: View, count: int | None) -> bool:
 class _Top:
     """A running top: what is shown, and the samples that it comes from."""
 
-    def __init__(self, xen: pyxc.Xen, view: View, count: int | None) -> None:
+    def __init__(self, xen: pyxc.Xen, view: View, count: int | None, colours: bool) -> None:
         self._xen = xen
         self._view = view
+        self._colours = colours
         self._screens = itertools.count() if count is None else range(count)
         self._history: defaultdict[bytes, deque[float]] = defaultdict(lambda: deque(maxlen=_HISTORY))
         self._table = Table((), rows.WIDTHS, ())
@@ -71,7 +72,7 @@ class _Top:
 
         with suppress(curses.error):
             curses.curs_set(0)
-        styles = _styles()
+        styles = _styles(self._colours)
         before, delay = self._xen.sample(), min(_FIRST_S, self._view.delay_s)
         for _ in self._screens:
             if not self._wait(window, time.monotonic() + delay, styles):
@@ -138,12 +139,12 @@ def _blocks(encoding: str) -> str:
     return _BLOCKS
 
 
-def _styles() -> dict[str, int]:
+def _styles(colours: bool) -> dict[str, int]:
     """Few: one colour, for what crashed or dies."""
     import curses
 
     alert = curses.A_BOLD
-    if output.coloured() and curses.has_colors():
+    if colours and curses.has_colors():
         curses.use_default_colors()
         curses.init_pair(1, curses.COLOR_RED, -1)
         alert |= curses.color_pair(1)

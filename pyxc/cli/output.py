@@ -7,11 +7,12 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import pyxc
+from pyxc.cli import columns
 
 VERSION = f"pyxc {pyxc.__version__}"
 SCHEMA = 1
@@ -38,20 +39,109 @@ def harmless(text: str, kept: str = "\t") -> str:
     )
 
 
-def coloured(stream: TextIO | None = None) -> bool:
-    """Whether output may have colours: a terminal's, unless NO_COLOR (no-color.org) is set."""
-    stream = stream or sys.stdout
-    return not os.environ.get("NO_COLOR") and stream is not None and stream.isatty()
+def coloured(choice: str) -> bool:
+    """Whether output may have colours: "always", "never", or "auto", on a terminal without NO_COLOR."""
+    if choice == "auto":
+        return not os.environ.get("NO_COLOR") and is_terminal()
+    return choice == "always"
 
 
-def as_json(**content: Any) -> None:
-    """One object with the version of the schema."""
+def is_terminal() -> bool:
+    """Whether standard output is read by a person."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+_STYLES = {"bold": "1", "dim": "2", "alert": "31", "": ""}
+
+
+def table(choice: str, header: str, rows: Iterable[tuple[str, str]]) -> None:
+    """A header and rows, each with a style: bold, dim, alert or none. `choice` is that of --color."""
+    colours = coloured(choice)
+    for text, style in ((header, "bold"), *rows):
+        shown = harmless(text)
+        write(f"\x1b[{_STYLES[style]}m{shown}\x1b[0m\n" if colours and style else f"{shown}\n")
+
+
+def padded(text: str, width: int) -> str:
+    """A text at the left of a column: by what a terminal shows, and in a file by bytes, as xl does it."""
+    if text.isascii():
+        return f"{text:<{width}}"
+    if is_terminal():
+        return columns.left(columns.cut(text, width), width)
+    return text + " " * (width - len(text.encode(errors="surrogateescape")))
+
+
+def report(form: str, **content: Any) -> None:
+    """What --json, --jsonl and --csv print, with the version of the schema.
+
+    "json" is one object. In the other forms each object of the lists in `content` is a line, with what stands
+    beside the lists; without such a list all is one line. Failures are on standard error then.
+    """
+    if form == "json":
+        import json
+
+        write(json.dumps({"schema": SCHEMA, **content}, indent=2) + "\n")
+        return
+    content.pop("failed", None)
+    lists = [value for value in content.values() if _are_objects(value)]
+    beside = {key: value for key, value in content.items() if not _are_objects(value)}
+    rows = [{**beside, **one} for listed in lists or [[{}]] for one in listed]
+    if form == "csv":
+        csv(rows)
+        return
+    for row in rows:
+        json_line(**row)
+
+
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
+def json_line(**content: Any) -> None:
+    """One object a line, so that programs can read what has happened so far."""
     import json
 
-    write(json.dumps({"schema": SCHEMA, **content}, indent=2) + "\n")
+    write(json.dumps({"schema": SCHEMA, **content}, separators=(",", ":")) + "\n")
+
+
+def csv(rows: Sequence[Mapping[str, object]], header: bool = True) -> None:
+    """Rows in CSV (RFC 4180) under the names of their columns; what is not known is empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if header and names:
+        write(",".join(map(cell, names)) + "\n")
+    for row in rows:
+        write(",".join(cell(row.get(name)) for name in names) + "\n")
+
+
+def cell(value: object) -> str:
+    """A value in CSV; lists and objects are JSON."""
+    if value is None:
+        return ""
+    text = str(value)
+    if isinstance(value, list | tuple | dict):
+        import json
+
+        text = json.dumps(value, separators=(",", ":"))
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set(',"\r\n') else text
+
+
+_written = False
+
+
+def begin() -> None:
+    """A new command: nothing is written yet."""
+    global _written
+    _written = False
+
+
+def written() -> bool:
+    """Whether this command has written something to standard output."""
+    return _written
 
 
 def write(text: str) -> None:
+    global _written
+    _written = True
     with _told():
         out = _out()
         try:

@@ -14,7 +14,8 @@ Run = Callable[[argparse.Namespace], int]
 
 _DEFAULTS = {
     "target": None,
-    "json": False,
+    "json": "",
+    "color": "auto",
     "names": True,
     "read_only": False,
     "gate": "auto",
@@ -24,6 +25,7 @@ _DEFAULTS = {
 }
 
 
+_FORMS = {"json": "JSON", "jsonl": "JSON, an object on each line", "csv": "comma-separated values"}
 _PROVENANCE = ("attributes", "required", "sidecar", "none")
 
 
@@ -145,7 +147,12 @@ def _add_global_options(parser: Parser) -> None:
     """
     group = parser.add_argument_group("options of every command", argument_default=argparse.SUPPRESS)
     group.add_argument("--target", help='"sim:xen-4.17": a simulated one; "replay:FILE": a recording')
-    group.add_argument("--json", action="store_true", help="print JSON")
+    forms = group.add_mutually_exclusive_group()
+    for form, printed in _FORMS.items():
+        forms.add_argument(
+            f"--{form}", dest="json", action="store_const", const=form, help=f"print {printed}"
+        )
+    group.add_argument("--color", choices=("auto", "always", "never"), help="whether tables have colours")
     group.add_argument(
         "--no-names", dest="names", action="store_false", help="do not look up names in xenstore"
     )

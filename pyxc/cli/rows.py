@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pyxc
 from pyxc.cli.screen import UNKNOWN, Row
-from pyxc.cli.session import name_of, shown
+from pyxc.cli.session import limit_kb, name_of, shown, style_of
 
 WIDTHS = {
     "NAME": 10, "STATE": 6, "CPU(sec)": 10, "CPU(%)": 6, "MEM(k)": 10, "MEM(%)": 6, "MAXMEM(k)": 10,
@@ -15,7 +15,6 @@ WIDTHS = {
     "VBD_WR": 8, "VBD_RSECT": 10, "VBD_WSECT": 10, "SSID": 4,
 }  # fmt: skip
 _NETWORK_COLUMNS, _DISK_COLUMNS = 3, 6
-_UNLIMITED_PAGES = 2**32 - 1
 _STATES = (
     (pyxc.DomainFlag.DYING, "d"),
     (pyxc.DomainFlag.SHUTDOWN, "s"),
@@ -51,17 +50,11 @@ def row(xen: pyxc.Xen, used: pyxc.DomainUsage, total_kb: int) -> Row:
     ]
     return Row(
         tuple(map(str, cells)),
-        _style(info),
+        style_of(info),
         tuple(map(_vcpu, used.vcpus)),
         tuple(map(_network, used.networks or ())),
         tuple(map(_disk, used.disks or ())),
     )
-
-
-def _style(info: pyxc.DomainInfo) -> str:
-    if info.crashed or info.dying:
-        return "alert"
-    return "dim" if info.paused or info.shut_down else ""
 
 
 def _vcpu(used: pyxc.VcpuUsage) -> str:
@@ -87,9 +80,10 @@ def _disk(one: pyxc.DiskCounters) -> str:
 
 
 def _limit(info: pyxc.DomainInfo, total_kb: int) -> tuple[str, str]:
-    if info.max_pages == _UNLIMITED_PAGES:
+    limit = limit_kb(info)
+    if limit is None:
         return "no limit", UNKNOWN
-    return str(info.max_memory_kb), f"{100 * info.max_memory_kb / total_kb:.1f}"
+    return str(limit), f"{100 * limit / total_kb:.1f}"
 
 
 def _networks(networks: tuple[pyxc.NetworkCounters, ...] | None) -> list[object]:

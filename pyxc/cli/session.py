@@ -15,6 +15,7 @@ from pyxc.cli.status import NoSuchDomain, Status, describe, status_of
 
 T = TypeVar("T")
 K = TypeVar("K")
+_UNLIMITED_PAGES = 2**32 - 1
 
 
 def shown(name: str | None) -> str:
@@ -52,6 +53,10 @@ def find(xen: pyxc.Xen, text: str) -> pyxc.Domain:
         if error.domid is None:
             raise NoSuchDomain(f"{error.hint}{_meant(xen, text)}") from error
         raise NoSuchDomain(f"no domain has the id {text}") from error
+    except ValueError as error:
+        if text.isdigit():
+            raise ValueError("no id of a domain: they are from 0 to 32751") from error
+        raise
 
 
 def _meant(xen: pyxc.Xen, text: str) -> str:
@@ -65,12 +70,33 @@ def _meant(xen: pyxc.Xen, text: str) -> str:
     return ""
 
 
-def infos(xen: pyxc.Xen, wanted: list[str]) -> tuple[list[pyxc.DomainInfo], Status]:
+def infos(xen: pyxc.Xen, wanted: list[str]) -> Attempt[str, pyxc.DomainInfo]:
     """The given domains, or all; reports those that do not exist."""
-    if not wanted:
-        return xen.domains.infos(), Status.OK
     attempt = Attempt(wanted, lambda text: find(xen, text).info())
-    return attempt.results, attempt.status
+    if not wanted:
+        attempt.results = xen.domains.infos()
+    return attempt
+
+
+def limit_kb(info: pyxc.DomainInfo) -> int | None:
+    """The most memory that a domain may own; None for no limit."""
+    return None if info.max_pages == _UNLIMITED_PAGES else info.max_memory_kb
+
+
+def state_of(info: pyxc.DomainInfo) -> str:
+    """The one word that says most of what a domain does."""
+    flags = pyxc.DomainFlag
+    for flag in (flags.DYING, flags.SHUTDOWN, flags.PAUSED, flags.RUNNING, flags.BLOCKED):
+        if info.flags & flag:
+            return str(flag.name).lower()
+    return "runnable"
+
+
+def style_of(info: pyxc.DomainInfo) -> str:
+    """How its row in a table stands out."""
+    if info.crashed or info.dying:
+        return "alert"
+    return "dim" if info.paused or info.shut_down else ""
 
 
 class Attempt(Generic[K, T]):

@@ -44,7 +44,7 @@ SIM = ["--target", "sim:xen-4.17"]
         (["la"], ["label"]),
         (["--json", "label", ""], ["get", "set", "rm", "check"]),
         (["label", "nonsense", ""], []),
-        (["label", "get", "--j"], ["--json"]),
+        (["label", "get", "--j"], ["--json", "--jsonl"]),
         (["label", "get", "x", "y"], ["__files__"]),
         (["label", "set", ""], []),
         (["label", "set", "--expect", "u:r:t", "u:r:t2", ""], ["__files__"]),

@@ -35,7 +35,8 @@ def test_shares_of_all_domains(pyxc, host):
         "db1                                  2    256    0",
         "build                                3    256    0",
     ]
-    assert pyxc("sched-credit") == (Status.OK, "", ""), "no pool has this scheduler"
+    remark = "no cpu pool is under credit: they are under credit2 (see pyxc cpupool-list)\n"
+    assert pyxc("sched-credit") == (Status.OK, "", remark)
 
 
 def test_a_weight_and_then_a_cap(pyxc, host):

@@ -316,7 +316,7 @@ def test_another_architecture_is_unsupported(pyxc, monkeypatch):
     ("target", "words", "reason"),
     [
         ("sim:xen-4.17", ["trigger", "web1", "power"], "a PV domain takes the trigger nmi only"),
-        ("sim:xen-4.17", ["trigger", "web1", "nmi", "99"], "the domain has no such vcpu"),
+        ("sim:xen-4.17", ["trigger", "web1", "nmi", "99"], "domain 1 has no vcpu 99; it has 2"),
         ("sim:xen-4.17", ["setenforce", "1"], "this hypervisor has no security policy"),
         ("sim:xen-4.17", ["create-empty", "--seclabel", "x"], "this hypervisor has no security policy"),
         ("sim:xen-4.17-xsm", ["loadpolicy", "/etc/passwd"], "does not take the file for a policy"),

@@ -123,9 +123,11 @@ def test_vcpu_list_of_all_domains(pyxc, host):
     ]
 
 
-def test_vcpu_list_of_a_domain_without_vcpus(pyxc, host):
-    pyxc("create-empty", "--vcpus", "0")
-    assert pyxc("vcpu-list", "4").out == VCPU_HEADER
+@pytest.mark.parametrize("command", ["list", "claims", "vcpu-list"])
+def test_no_table_without_any_of_the_domains(pyxc, host, command):
+    outcome = pyxc(command, "nosuch")
+    assert (outcome.status, outcome.out) == (5, "")
+    assert len(pyxc(command, "nosuch", "web1").out.splitlines()) > 1
 
 
 def test_claims_are_what_xl_prints(pyxc, host):

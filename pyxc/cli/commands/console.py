@@ -51,7 +51,7 @@ def show(args: argparse.Namespace) -> int:
                 talk(console, args.escape)
             return Status.OK
     if args.json:
-        output.as_json(domid=domain.domid, uuid=str(domain.uuid), text=text)
+        output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), text=text)
     else:
         output.write(text)
     return Status.OK

@@ -50,7 +50,7 @@ def create(args: argparse.Namespace) -> int:
             _start(args, domain)
         if args.json:
             identity = {"domid": domain.domid, "uuid": str(domain.uuid), "name": config.name}
-            output.as_json(**identity, kind=domain.kind)
+            output.report(args.json, **identity, kind=domain.kind)
     return Status.OK
 
 
@@ -79,7 +79,7 @@ def _show(args: argparse.Namespace, config: GuestConfig) -> int:
         kernel = Kernel.decode(file.read(config.memory_kb << 10), config.memory_kb << 10)
     fields = {**_plain(config), "kind": kernel.kind(config.kind)}
     if args.json:
-        output.as_json(config=fields)
+        output.report(args.json, config=fields)
     else:
         output.lines(f"{name:<20}: {value}" for name, value in fields.items() if value not in (None, []))
     return Status.OK

@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             _print(target, steps)
     if args.json:
-        output.as_json(demo=stories)
+        output.report(args.json, demo=stories)
     else:
         output.lines(_next(f"{sys.executable} -m pyxc"))
     return 0

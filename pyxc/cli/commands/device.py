@@ -70,7 +70,7 @@ def _attach(args: argparse.Namespace, kind: Kind, attach: Callable[[Devices], in
         domain = find(xen, args.domain)
         number = attach(Devices(domain))
     if args.json:
-        output.as_json(domid=domain.domid, kind=kind, number=number)
+        output.report(args.json, domid=domain.domid, kind=kind, number=number)
     return 0
 
 
@@ -105,7 +105,7 @@ def _detach(args: argparse.Namespace, kind: Kind, number_of: Callable[[Devices],
         except KeyError as error:
             raise Failed(str(error.args[0])) from error
     if args.json:
-        output.as_json(domid=domain.domid, kind=kind, number=number)
+        output.report(args.json, domid=domain.domid, kind=kind, number=number)
     return 0
 
 
@@ -148,7 +148,7 @@ def _list(
         attempt = Attempt(args.domains, listed)
     listing = [(domain, device) for domain, found in attempt.results for device in found]
     if args.json:
-        output.as_json(devices=[_as_json(*one) for one in listing], failed=attempt.failures)
+        output.report(args.json, devices=[_as_json(*one) for one in listing], failed=attempt.failures)
     else:
         output.lines(line.rstrip() for line in [header, *(row(*one) for one in listing)])
     return attempt.status

@@ -26,7 +26,7 @@ def _doctor(args: argparse.Namespace) -> int:
     seen = [left for left in found if left.kind != "unknown"]
     unknown = [left for left in found if left.kind == "unknown"]
     if args.json:
-        output.as_json(leftovers=[left._asdict() for left in found], failed=attempt.failures)
+        output.report(args.json, leftovers=[left._asdict() for left in found], failed=attempt.failures)
     else:
         output.lines(f"{left.subject}: {left.found}; to end that: {left.remedy}" for left in seen)
     for left in unknown:

@@ -11,7 +11,7 @@ import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import memory_kb, number
 from pyxc.cli.parser import Program
-from pyxc.cli.session import Attempt, find, opened
+from pyxc.cli.session import Attempt, find, limit_kb, opened
 from pyxc.cli.status import Failed
 from pyxc.guest import remains
 
@@ -73,7 +73,9 @@ def change(args: argparse.Namespace) -> int:
 
         attempt = Attempt(args.domains, change_one)
     if args.json:
-        output.as_json(done=[_identity(domain) for domain in attempt.results], failed=attempt.failures)
+        output.report(
+            args.json, done=[_identity(domain) for domain in attempt.results], failed=attempt.failures
+        )
     return attempt.status
 
 
@@ -100,9 +102,11 @@ def trigger(args: argparse.Namespace) -> int:
         if args.trigger == _RESUME:
             domain.hvm_params.write(pyxc.HvmParam.ACPI_S_STATE, 0)
         else:
+            if args.vcpu >= (count := len(domain.vcpus)):
+                raise Failed(f"domain {domain.domid} has no vcpu {args.vcpu}; it has {count}")
             domain.send_trigger(pyxc.Trigger[args.trigger.upper()], args.vcpu)
     if args.json:
-        output.as_json(**_identity(domain), trigger=args.trigger, vcpu=args.vcpu)
+        output.report(args.json, **_identity(domain), trigger=args.trigger, vcpu=args.vcpu)
     return 0
 
 
@@ -113,7 +117,7 @@ def create_empty(args: argparse.Namespace) -> int:
             hvm=args.hvm, hap=args.hap, uuid=args.uuid, max_vcpus=args.vcpus, ssidref=ssidref
         )
     if args.json:
-        output.as_json(**_identity(domain))
+        output.report(args.json, **_identity(domain))
     else:
         output.lines([str(domain.domid)])
     return 0
@@ -122,10 +126,18 @@ def create_empty(args: argparse.Namespace) -> int:
 def set_max_memory(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         domain = find(xen, args.domain)
+        _check_limit(domain, args.memory_kb)
         domain.set_max_memory(args.memory_kb)
         if args.json:
-            output.as_json(**_identity(domain), max_memory_kb=domain.info().max_memory_kb)
+            output.report(args.json, **_identity(domain), max_memory_kb=limit_kb(domain.info()))
     return 0
+
+
+def _check_limit(domain: pyxc.Domain, limit_kb: int) -> None:
+    """Failed for less than the domain is meant to have, as in xl: a guest that balloons up would fail."""
+    target = domain.xen.store.read(f"/local/domain/{domain.domid}/memory/target")
+    if target and target.isdigit() and limit_kb < (target_kb := int(target)):
+        raise Failed(f"the limit must not be below the domain's target, which is {target_kb} KiB")
 
 
 def dump_core(args: argparse.Namespace) -> int:
@@ -139,7 +151,7 @@ def dump_core(args: argparse.Namespace) -> int:
             provenance=args.provenance,
         )
     if args.json:
-        output.as_json(**_identity(domain), **dump._asdict())
+        output.report(args.json, **_identity(domain), **dump._asdict())
     elif dump.nr_missing:
         output.lines([f"{dump.nr_missing} of {dump.nr_pages} pages could not be read"])
     return 0

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         args.read_only = True
         exporter = metrics.Exporter(open_things.enter_context(opened(args)), steal)
         if args.once and args.json:
-            output.as_json(metrics=exporter.render())
+            output.report(args.json, metrics=exporter.render())
         elif args.once:
             output.write(exporter.render())
         elif args.textfile:

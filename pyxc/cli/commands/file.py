@@ -33,7 +33,7 @@ def inspect_file(args: argparse.Namespace) -> int:
     label, problem = _label_or_problem(args.file)
     problems = [*said.problems, *([problem] if problem else [])]
     if args.json:
-        output.as_json(file=args.file, label=label, **_as_json(said) | {"problems": problems})
+        output.report(args.json, file=args.file, label=label, **_as_json(said) | {"problems": problems})
         return Status.OK
     output.lines(f"{key:<23}: {value}" for key, value in _rows(label, said))
     for text in problems:
@@ -78,7 +78,7 @@ def verify_files(args: argparse.Namespace) -> int:
             | _as_json(file.provenance)
             for file in attempt.results
         ]
-        output.as_json(files=found, failed=attempt.failures)
+        output.report(args.json, files=found, failed=attempt.failures)
     else:
         output.lines(f"{file.path}: {file.verdict.value}: {file.reason}" for file in attempt.results)
     return worst((Status[file.verdict.name] for file in attempt.results), attempt.status)

@@ -83,7 +83,7 @@ def ask_to_end(args: argparse.Namespace) -> int:
         done = [_identity(domain) for domain in asked.results]
         for entry, (_, reason) in zip(done, ended.results):
             entry["shutdown_reason"] = _reason_name(reason)
-        output.as_json(done=done, failed=failures)
+        output.report(args.json, done=done, failed=failures)
     return max(asked.status, ended.status)
 
 
@@ -193,7 +193,7 @@ def set_name(args: argparse.Namespace) -> int:
 def _done(args: argparse.Namespace, domain: pyxc.Domain, lines: list[str] | None = None, **more: Any) -> int:
     """Say what was done: in JSON, or in lines where there are any."""
     if args.json:
-        output.as_json(**_identity(domain), **more)
+        output.report(args.json, **_identity(domain), **more)
     else:
         output.lines(lines or [])
     return Status.OK

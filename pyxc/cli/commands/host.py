@@ -39,8 +39,12 @@ def show_info(args: argparse.Namespace) -> int:
         host, physical = _host(xen), xen.physinfo()
         virtual = _virt_caps(xen.platform)
         if args.json:
-            output.as_json(
-                **host, **_physical_json(physical, virtual), **_hypervisor_json(xen), **_interface(xen)
+            output.report(
+                args.json,
+                **host,
+                **_physical_json(physical, virtual),
+                **_hypervisor_json(xen),
+                **_interface(xen),
             )
             return 0
         _print(host)
@@ -183,7 +187,7 @@ def show_console(args: argparse.Namespace) -> int:
             _follow(xen)
         text = _text(xen.console.clear() if args.clear else xen.console.read())
     if args.json:
-        output.as_json(text=text)
+        output.report(args.json, text=text)
     else:
         output.write(_harmless(text))
     return 0
@@ -212,5 +216,5 @@ def press_keys(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         xen.debug_keys(args.keys)
     if args.json:
-        output.as_json(keys=args.keys)
+        output.report(args.json, keys=args.keys)
     return 0

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 from typing import Any
 
 import pyxc
 from pyxc.cli import output
 from pyxc.cli.parser import Program
 from pyxc.cli.session import find, opened
-from pyxc.cli.status import UsageError
+from pyxc.cli.status import Failed, UsageError
 
 _POLICIES = {policy.name.lower().replace("_", "-"): policy for policy in pyxc.Policy}
 
@@ -42,7 +43,7 @@ def show_counters(args: argparse.Namespace) -> int:
         counters = [] if args.reset else xen.perfc.read()
         nr_cpus = xen.nr_cpus
     if args.json:
-        output.as_json(counters=[counter._asdict() for counter in counters])
+        output.report(args.json, counters=[counter._asdict() for counter in counters])
     else:
         output.lines(_counter(counter, args.full, nr_cpus) for counter in counters)
     return 0
@@ -59,7 +60,7 @@ def list_entries(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         entries = xen.hypfs.entries(args.path)
     if args.json:
-        output.as_json(entries=[_entry_json(entry) for entry in entries])
+        output.report(args.json, entries=[_entry_json(entry) for entry in entries])
     else:
         output.lines(
             f"{f'<{entry.type.name.lower()}>':<8} r{'w' if entry.writable else '-'} {entry.name}"
@@ -72,7 +73,7 @@ def list_tree(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         entries = list(xen.hypfs.walk())
     if args.json:
-        output.as_json(entries=[_entry_json(entry) for entry in entries])
+        output.report(args.json, entries=[_entry_json(entry) for entry in entries])
     else:
         output.lines(["/", *map(_branch, entries)])
     return 0
@@ -94,13 +95,22 @@ def _entry_json(entry: pyxc.HypfsEntry) -> dict[str, Any]:
 
 def show_value(args: argparse.Namespace) -> int:
     with opened(args) as xen:
-        value = xen.hypfs.read(args.path)
+        value = _read(xen, args.path)
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if args.json:
-        output.as_json(path=args.path, value=text)
+        output.report(args.json, path=args.path, value=text)
     else:
         output.lines(str(int(text) if isinstance(text, bool) else text).split("\n"))
     return 0
+
+
+def _read(xen: pyxc.Xen, path: str) -> bytes | str | int | bool:
+    try:
+        return xen.hypfs.read(path)
+    except pyxc.HypercallError as error:
+        if error.errno == errno.ENOENT:
+            raise Failed(f"{path}: no such entry") from error
+        raise
 
 
 def write_value(args: argparse.Namespace) -> int:
@@ -108,7 +118,7 @@ def write_value(args: argparse.Namespace) -> int:
         kind = xen.hypfs.entry(args.path).type
         xen.hypfs.write(args.path, _value(kind, args.value))
     if args.json:
-        output.as_json(path=args.path)
+        output.report(args.json, path=args.path)
     return 0
 
 
@@ -127,7 +137,7 @@ def list_patches(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         patches = xen.livepatches.all()
     if args.json:
-        output.as_json(livepatches=[_patch_json(patch) for patch in patches])
+        output.report(args.json, livepatches=[_patch_json(patch) for patch in patches])
         return 0
     output.lines([f"{'ID':<40}| status     | metadata", f"{'-' * 40}+------------+{'-' * 15}"])
     output.lines(map(_patch, patches))
@@ -158,7 +168,7 @@ def show_policy(args: argparse.Namespace) -> int:
             {**leaf._asdict(), "subleaf": leaf.subleaf if leaf.has_subleaf else None}
             for leaf in policy.leaves
         ]
-        output.as_json(leaves=leaves, msrs=[msr._asdict() for msr in policy.msrs])
+        output.report(args.json, leaves=leaves, msrs=[msr._asdict() for msr in policy.msrs])
     else:
         output.lines(_policy_lines(policy))
     return 0

@@ -58,7 +58,7 @@ def get_labels(args: argparse.Namespace) -> int:
     attempt = Attempt(args.files, lambda file: (file, labels.get(file)))
     if args.json:
         found = [{"file": file, "label": label} for file, label in attempt.results]
-        output.as_json(files=found, failed=attempt.failures)
+        output.report(args.json, files=found, failed=attempt.failures)
     else:
         output.lines(f"{label or _NONE} {file}" for file, label in attempt.results)
     return attempt.status
@@ -108,7 +108,7 @@ def _check_writable(args: argparse.Namespace) -> None:
 
 def _changed(args: argparse.Namespace, attempt: Attempt[str, dict[str, Any]]) -> int:
     if args.json:
-        output.as_json(files=attempt.results, failed=attempt.failures)
+        output.report(args.json, files=attempt.results, failed=attempt.failures)
     return attempt.status
 
 
@@ -130,7 +130,7 @@ def _decide(args: argparse.Namespace, subject: str, access: labels.Access | None
     attempt = Attempt(args.files, lambda file: labels.decide(subject, file, access))
     if args.json:
         decisions = [decision._asdict() | {"source": decision.source.value} for decision in attempt.results]
-        output.as_json(seclabel=subject, decisions=decisions, failed=attempt.failures)
+        output.report(args.json, seclabel=subject, decisions=decisions, failed=attempt.failures)
     else:
         words = {True: "allowed", False: "denied", None: "unknown"}
         output.lines(

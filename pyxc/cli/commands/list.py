@@ -12,7 +12,7 @@ import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import cpu_list, cpu_text
 from pyxc.cli.parser import Program
-from pyxc.cli.session import infos, name_of, opened, shown
+from pyxc.cli.session import infos, limit_kb, name_of, opened, shown, state_of, style_of
 
 _DOMAINS_HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
 _VERBOSE_HEADER = "   UUID                            Reason-Code\tSecurity Label"
@@ -56,7 +56,8 @@ def _list(
 ) -> int:
     """The domains that are named, or all, with more columns on the right."""
     with opened(args) as xen:
-        found, status = infos(xen, args.domains)
+        attempt = infos(xen, args.domains)
+        found = attempt.results
         names = {info.domid: name_of(xen, info) for info in found}
         labelled = args.json or more_columns is _verbose_part
         labels = _labels(xen, {info.ssidref for info in found}) if labelled else {}
@@ -66,13 +67,17 @@ def _list(
             {**_domain_json(info, names[info.domid], labels.get(info.ssidref)), "unique_id": number}
             for info, number in zip(found, numbers)
         ]
-        output.as_json(domains=rows)
-    else:
-        output.lines([_DOMAINS_HEADER + more_header])
-        for info in found:
-            row = _domain_row(info, names[info.domid])
-            output.lines([row + more_columns(info, labels.get(info.ssidref))])
-    return status
+        output.report(args.json, domains=rows, failed=attempt.failures)
+    elif found or not attempt.failures:
+        shown = (
+            (
+                _domain_row(info, names[info.domid]) + more_columns(info, labels.get(info.ssidref)),
+                style_of(info),
+            )
+            for info in found
+        )
+        output.table(args.color, _DOMAINS_HEADER + more_header, shown)
+    return attempt.status
 
 
 def _labels(xen: pyxc.Xen, sids: set[int]) -> dict[int, str]:
@@ -90,24 +95,24 @@ def _number(xen: pyxc.Xen, info: pyxc.DomainInfo) -> int | None:
 
 def list_vcpus(args: argparse.Namespace) -> int:
     with opened(args) as xen:
-        found, status = infos(xen, args.domains)
+        attempt = infos(xen, args.domains)
+        found = attempt.results
         affinities, vcpus = xen.affinities(found), xen.vcpus(found)
         names = {info.domid: name_of(xen, info) for info in found}
         rows = [(vcpu, names[vcpu.domid], affinities[vcpu[:2]]) for vcpu in vcpus if vcpu[:2] in affinities]
         nr_cpus = xen.nr_cpus
     if args.json:
-        output.as_json(vcpus=[_vcpu_json(*row, nr_cpus) for row in rows])
-    else:
-        output.lines([_VCPUS_HEADER])
-        output.lines(_vcpu_row(*row, nr_cpus) for row in rows)
-    return status
+        output.report(args.json, vcpus=[_vcpu_json(*row, nr_cpus) for row in rows], failed=attempt.failures)
+    elif found or not attempt.failures:
+        output.table(args.color, _VCPUS_HEADER, ((_vcpu_row(*row, nr_cpus), "") for row in rows))
+    return attempt.status
 
 
 def _domain_row(info: pyxc.DomainInfo, name: str | None) -> str:
     states = "".join(letter if info.flags & flag else "-" for flag, letter in _STATES)
     memory_mb = (info.tot_pages + (info.outstanding_pages or 0)) * 4 // 1024
     return (
-        f"{shown(name):<40} {info.domid:5} {memory_mb:5} {info.nr_online_vcpus:5}"
+        f"{output.padded(shown(name), 40)} {info.domid:5} {memory_mb:5} {info.nr_online_vcpus:5}"
         f"     {states}{_reason_letter(info)}{'d' if info.dying else '-'}  {_seconds(info.cpu_time_ns):8.1f}"
     )
 
@@ -141,7 +146,7 @@ def _vcpu_row(vcpu: pyxc.VcpuInfo, name: str | None, affinity: pyxc.Affinity, nr
     else:
         place = f"{'-':>5} {'-':>3}-p"
     hard, soft = (cpu_text(cpus, nr_cpus) for cpus in affinity)
-    which = f"{shown(name):<32} {vcpu.domid:5} {vcpu.vcpu:5}"
+    which = f"{output.padded(shown(name), 32)} {vcpu.domid:5} {vcpu.vcpu:5}"
     return f"{which}{place} {_seconds(vcpu.cpu_time_ns):9.1f}  {hard} / {soft}"
 
 
@@ -151,11 +156,12 @@ def _domain_json(info: pyxc.DomainInfo, name: str | None, label: str | None) -> 
         "name": name,
         "uuid": str(info.uuid),
         "type": "hvm" if info.is_hvm else "pv",
+        "state": state_of(info),
         "flags": [flag.name.lower() for flag in pyxc.DomainFlag if info.flags & flag and flag.name],
         "shutdown_reason": _reason_name(info.shutdown_reason),
         "memory_kb": info.memory_kb,
         "outstanding_memory_kb": info.outstanding_memory_kb,
-        "max_memory_kb": info.max_memory_kb,
+        "max_memory_kb": limit_kb(info),
         "vcpus": info.nr_vcpus,
         "online_vcpus": info.nr_online_vcpus,
         "cpu_time_ns": info.cpu_time_ns,

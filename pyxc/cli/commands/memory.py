@@ -49,7 +49,8 @@ def _show_list(args: argparse.Namespace, domain: pyxc.Domain, found: pyxc.FrameL
     kinds = None if found.types is None else list(islice(found.kinds(), args.count))
     total = len(found.frames)
     if args.json:
-        output.as_json(
+        output.report(
+            args.json,
             domid=domain.domid,
             source=found.source,
             translated=found.translated,
@@ -74,7 +75,8 @@ def _show_p2m(args: argparse.Namespace, domain: pyxc.Domain, p2m: pyxc.P2m) -> N
     entries = list(islice(p2m.frames(), args.count))
     total = len(p2m.entries)
     if args.json:
-        output.as_json(
+        output.report(
+            args.json,
             domid=domain.domid,
             source=p2m.source,
             total=total,

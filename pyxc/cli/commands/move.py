@@ -84,7 +84,7 @@ def save_guest(args: argparse.Namespace) -> int:
         elif not args.checkpoint:
             domain.destroy()
     if args.json:
-        output.as_json(domid=domain.domid, uuid=str(domain.uuid), **saved._asdict())
+        output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), **saved._asdict())
     return Status.OK
 
 
@@ -93,7 +93,7 @@ def restore_guest(args: argparse.Namespace) -> int:
         progress = None if args.json else building()
         made = xen.restore(args.file, name=args.name, uuid=args.uuid, paused=args.paused, progress=progress)
     if args.json:
-        output.as_json(domid=made.domid, uuid=str(made.uuid), kind=made.kind)
+        output.report(args.json, domid=made.domid, uuid=str(made.uuid), kind=made.kind)
     return Status.OK
 
 
@@ -114,7 +114,7 @@ def migrate_guest(args: argparse.Namespace) -> int:
                 )
         domain.destroy()
     if args.json:
-        output.as_json(domid=domain.domid, uuid=str(domain.uuid), **moved._asdict())
+        output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), **moved._asdict())
     else:
         mib, stopped, total = moved.sent_bytes >> 20, moved.downtime_s, moved.total_s
         output.lines([f"{args.domain}: {mib} MiB in {total:.1f} s, and stopped for {stopped:.2f} s"])
@@ -125,7 +125,7 @@ def receive_guest(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         made = xen.receive(standard_ends(), paused=args.paused)
     if args.json:
-        output.as_json(domid=made.domid, uuid=str(made.uuid), kind=made.kind)
+        output.report(args.json, domid=made.domid, uuid=str(made.uuid), kind=made.kind)
     return Status.OK
 
 

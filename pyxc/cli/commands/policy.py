@@ -44,7 +44,7 @@ def show_mode(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         mode = xen.flask.enforcing() if xen.flask.present else None
     if args.json:
-        output.as_json(flask=mode is not None, enforcing=mode)
+        output.report(args.json, flask=mode is not None, enforcing=mode)
     else:
         output.lines(["Flask XSM Disabled" if mode is None else "Enforcing" if mode else "Permissive"])
     return 0
@@ -54,7 +54,7 @@ def set_mode(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         xen.flask.set_enforcing(args.mode)
     if args.json:
-        output.as_json(enforcing=args.mode)
+        output.report(args.json, enforcing=args.mode)
     return 0
 
 
@@ -63,7 +63,7 @@ def load_policy(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         xen.flask.load(policy)
     if args.json:
-        output.as_json(file=str(args.file), size_bytes=len(policy))
+        output.report(args.json, file=str(args.file), size_bytes=len(policy))
     return 0
 
 
@@ -72,7 +72,7 @@ def show_booleans(args: argparse.Namespace) -> int:
         attempt = Attempt(args.booleans or list(xen.flask.booleans), xen.flask.booleans.__getitem__)
     if args.json:
         found = [boolean._asdict() for boolean in attempt.results]
-        output.as_json(booleans=found, failed=attempt.failures)
+        output.report(args.json, booleans=found, failed=attempt.failures)
     else:
         output.lines(map(_line, attempt.results))
     return attempt.status
@@ -91,5 +91,5 @@ def set_boolean(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         boolean = xen.flask.booleans.set(args.boolean, args.value)
     if args.json:
-        output.as_json(**boolean._asdict())
+        output.report(args.json, **boolean._asdict())
     return 0

@@ -61,7 +61,7 @@ def list_pools(args: argparse.Namespace) -> int:
         infos = [info for info in xen.pools.infos() if not wanted or info.pool_id in wanted]
         pools = [(info, xen.pools[info.pool_id].name) for info in infos]
     if args.json:
-        output.as_json(pools=[_json(info, name) for info, name in pools])
+        output.report(args.json, pools=[_json(info, name) for info, name in pools])
         return 0
     output.lines([f"{'Name':<19}" + ("CPU list" if args.cpus else "CPUs   Sched     Active   Domain count")])
     output.lines(_row(info, name, args.cpus) for info, name in pools)
@@ -107,7 +107,7 @@ def create_pool(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace, pool: pyxc.Pool) -> int:
     """What a change made of a pool: JSON only."""
     if args.json:
-        output.as_json(**_json(pool.info(), pool.name))
+        output.report(args.json, **_json(pool.info(), pool.name))
     return 0
 
 
@@ -121,7 +121,7 @@ def destroy_pool(args: argparse.Namespace) -> int:
                 pool.remove_cpu(cpu)
         pool.destroy()
     if args.json:
-        output.as_json(pool_id=info.pool_id, name=pyxc.readable(name))
+        output.report(args.json, pool_id=info.pool_id, name=pyxc.readable(name))
     return 0
 
 
@@ -143,9 +143,16 @@ def remove_cpus(args: argparse.Namespace) -> int:
 def _change_cpus(args: argparse.Namespace, change: Callable[[pyxc.Pool, int], None]) -> int:
     with opened(args) as xen:
         pool = find_pool(xen, args.pool)
-        attempt = Attempt(sorted(cpu_set(args.cpus, xen.topology())), lambda cpu: change(pool, cpu))
+
+        def change_one(cpu: int) -> int:
+            change(pool, cpu)
+            return cpu
+
+        attempt = Attempt(sorted(cpu_set(args.cpus, xen.topology())), change_one)
         if args.json:
-            output.as_json(**_json(pool.info(), pool.name), failed=attempt.failures)
+            output.report(args.json, **_json(pool.info(), pool.name), failed=attempt.failures)
+        elif attempt.failures and attempt.results:
+            output.remark(f"done for cpu {', '.join(map(str, attempt.results))}")
     return attempt.status
 
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.json:
         shown = reason.name.lower() if isinstance(reason, pyxc.ShutdownReason) else reason
-        output.as_json(name=config.name, shutdown_reason=shown)
+        output.report(args.json, name=config.name, shutdown_reason=shown)
     return _STATUSES.get(reason, Status.CRASHED)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pyxc
 from pyxc.cli import output
-from pyxc.cli.arguments import number
+from pyxc.cli.arguments import number, scheduler_name
 from pyxc.cli.commands.pool import find_pool
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import find, opened, shown
@@ -139,6 +139,12 @@ def _list(args: argparse.Namespace, xen: pyxc.Xen, table: _Table) -> int:
         lines += [_pool_line(pool, table), _header(table)]
         lines += [_domain_row(domain, table) for domain in residents]
         domains += residents
+    if not pools and not args.json:
+        others = {scheduler_name(info.scheduler) for info in xen.pools.infos()}
+        output.remark(
+            f"no cpu pool is under {table.scheduler.name.lower()}: "
+            f"they are under {', '.join(sorted(others))} (see pyxc cpupool-list)"
+        )
     return _report(args, lines, pools=pools, domains=domains)
 
 
@@ -180,7 +186,8 @@ def _report(
 ) -> int:
     """Lines of text, or the same as JSON. A change is silent in text."""
     if args.json:
-        output.as_json(
+        output.report(
+            args.json,
             pools=[{"pool_id": one.pool_id, **_named_json(one)} for one in pools],
             domains=[{"domid": one.domid, **_named_json(one)} for one in domains],
         )
@@ -216,7 +223,7 @@ def _vcpus(args: argparse.Namespace, domain: pyxc.Domain, wanted: Mapping[str, A
         raise Failed(f"domain {domain.domid} is not under rtds{_instead(domain)}")
     if args.json:
         vcpus = [{"domid": domain.domid, "vcpu": index, **_json(params[index])} for index in indices]
-        output.as_json(vcpus=vcpus)
+        output.report(args.json, vcpus=vcpus)
     elif not _any(wanted):
         output.lines([f"{'Name':<33} {'ID':>4} {'VCPU':>4} {_RTDS.header}"])
         which = f"{shown(domain.name):<33} {domain.domid:4}"

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         names = _names(xen)
         if args.json:
-            output.as_json(names=sorted(names))
+            output.report(args.json, names=sorted(names))
         elif args.c is not None:
             exec(compile(args.c, "-c", "exec"), names)
         else:

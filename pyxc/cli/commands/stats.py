@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -15,18 +14,14 @@ import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import number, scheduler_name, seconds
 from pyxc.cli.parser import Program
-from pyxc.cli.session import opened
+from pyxc.cli.session import limit_kb, opened, state_of
 
 _DELAY_S = 10.0
-_UNLIMITED_PAGES = 2**32 - 1
 _PAGE_KB = pyxc.PAGE_SIZE // 1024
 
 
 def add(program: Program) -> None:
     stats = program.add("stats", show, "print all that is measured, for programs")
-    form = stats.add_mutually_exclusive_group()
-    form.add_argument("--jsonl", action="store_true", help="an object on a line for each sample")
-    form.add_argument("--csv", action="store_true", help="a row for each domain and sample")
     stats.add_argument(
         "-i", "--iterations", type=number, default=1, metavar="N", help="number of samples; 0: endless"
     )
@@ -36,13 +31,11 @@ def add(program: Program) -> None:
 def show(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         found = _samples(xen, args.iterations, args.delay)
-        if args.json:
-            output.as_json(samples=list(found))
+        if args.json == "json":
+            output.report(args.json, samples=list(found))
             return 0
-        if args.csv:
-            output.lines([",".join(_COLUMNS)])
-        for sample in found:
-            output.lines(_lines(sample, args))
+        for index, sample in enumerate(found):
+            _print(sample, args.json, header=index == 0)
             output.flush()
     return 0
 
@@ -55,12 +48,13 @@ def _samples(xen: pyxc.Xen, iterations: int, delay: float) -> Iterator[dict[str,
         yield _object(xen.sample(full=True))
 
 
-def _lines(sample: dict[str, Any], args: argparse.Namespace) -> Iterable[str]:
-    if args.jsonl:
-        return [json.dumps({"schema": output.SCHEMA, **sample}, separators=(",", ":"))]
-    if args.csv:
-        return [_row(sample["time_s"], domain) for domain in sample["domains"]]
-    return _values("", sample)
+def _print(sample: dict[str, Any], form: str, header: bool) -> None:
+    if form == "jsonl":
+        output.json_line(**sample)
+    elif form == "csv":
+        output.csv([_row(sample["time_s"], domain) for domain in sample["domains"]], header)
+    else:
+        output.lines(_values("", sample))
 
 
 def _values(path: str, value: Any) -> Iterator[str]:
@@ -89,8 +83,8 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _row(time_s: float, domain: dict[str, Any]) -> str:
-    """A domain in CSV (RFC 4180): devices are added up, what is not known is empty."""
+def _row(time_s: float, domain: dict[str, Any]) -> dict[str, object]:
+    """A domain in CSV: devices are added up."""
     disks, networks = domain["disks"], domain["networks"]
     sums = {
         "time_s": time_s,
@@ -102,16 +96,11 @@ def _row(time_s: float, domain: dict[str, Any]) -> str:
         "network_receive_bytes": _sum(networks, "receive_bytes"),
         "network_transmit_bytes": _sum(networks, "transmit_bytes"),
     }
-    return ",".join(_cell({**domain, **sums}[column]) for column in _COLUMNS)
+    return {column: {**domain, **sums}[column] for column in _COLUMNS}
 
 
 def _sum(devices: list[dict[str, Any]] | None, key: str) -> int | None:
     return None if devices is None else sum(device[key] for device in devices)
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set(',"\r\n') else text
 
 
 def _object(sample: pyxc.Sample) -> dict[str, Any]:
@@ -152,12 +141,12 @@ def _domain(info: pyxc.DomainInfo, details: pyxc.DomainDetails) -> dict[str, Any
         "uuid": str(info.uuid),
         "unique_id": details.unique_id,
         "type": "hvm" if info.is_hvm else "pv",
-        "state": _state(info),
+        "state": state_of(info),
         "cpupool": info.cpupool,
         "online_vcpus": info.nr_online_vcpus,
         "cpu_time_ns": info.cpu_time_ns,
         "memory_kb": info.memory_kb,
-        "max_memory_kb": None if info.max_pages == _UNLIMITED_PAGES else info.max_memory_kb,
+        "max_memory_kb": limit_kb(info),
         "target_kb": details.target_kb,
         "outstanding_memory_kb": info.outstanding_memory_kb,
         **{key: None if count is None else count * _PAGE_KB for key, count in pages.items()},
@@ -166,15 +155,6 @@ def _domain(info: pyxc.DomainInfo, details: pyxc.DomainDetails) -> dict[str, Any
         "grant_frames": details.grant_frames,
         "max_grant_frames": details.max_grant_frames,
     }
-
-
-def _state(info: pyxc.DomainInfo) -> str:
-    """The one word that says most."""
-    flags = pyxc.DomainFlag
-    for flag in (flags.DYING, flags.SHUTDOWN, flags.PAUSED, flags.RUNNING, flags.BLOCKED):
-        if info.flags & flag:
-            return str(flag.name).lower()
-    return "runnable"
 
 
 def _records(

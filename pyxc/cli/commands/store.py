@@ -84,7 +84,7 @@ def show_tree(args: argparse.Namespace) -> int:
     with _opened(args) as store:
         if args.json:
             found = [node for path in paths for node in _nodes_json(store, path, args.permissions)]
-            output.as_json(nodes=found)
+            output.report(args.json, nodes=found)
             return 0
         width = shutil.get_terminal_size().columns - 2 if sys.stdout.isatty() else _FILE_WIDTH
         for path in paths:
@@ -181,7 +181,7 @@ def _each(
     attempt = Attempt(args.paths, answer)
     if args.json:
         nodes = [{"path": path, key: found} for path, found in attempt.results]
-        output.as_json(nodes=nodes, failed=attempt.failures)
+        output.report(args.json, nodes=nodes, failed=attempt.failures)
         return attempt.status
     for path, found in attempt.results:
         shown = prefixed(path, found) if args.prefix else found
@@ -221,7 +221,7 @@ def _is_empty(nodes: pyxc.Transaction, path: str) -> bool:
 
 def _done(args: argparse.Namespace, paths: list[str]) -> int:
     if args.json:
-        output.as_json(done=paths)
+        output.report(args.json, done=paths)
     return 0
 
 
@@ -231,7 +231,9 @@ def watch_nodes(args: argparse.Namespace) -> int:
     with _opened(args) as store, store.watch(*args.paths, depth=args.depth) as watch:
         events = itertools.islice(watch, args.number)
         if args.json:
-            output.as_json(events=[{"path": event.path, "watched": event.token} for event in events])
+            output.report(
+                args.json, events=[{"path": event.path, "watched": event.token} for event in events]
+            )
             return 0
         for event in events:
             output.lines([event.path])
@@ -244,7 +246,7 @@ def show_features(args: argparse.Namespace) -> int:
         features = store.features(args.domid)
     names = [str(feature.name).lower() for feature in features]
     if args.json:
-        output.as_json(domid=args.domid, features=names)
+        output.report(args.json, domid=args.domid, features=names)
     else:
         output.lines(names)
     return 0
@@ -260,7 +262,7 @@ def quotas(args: argparse.Namespace) -> int:
         raise Failed(f"{args.name}: no such quota; there are {', '.join(found)}")
     wanted = {name: value for name, value in found.items() if args.name in (None, name)}
     if args.json:
-        output.as_json(domid=args.domid, quotas=wanted)
+        output.report(args.json, domid=args.domid, quotas=wanted)
     else:
         output.lines(f"{name:<18}: {value}" for name, value in wanted.items())
     return 0

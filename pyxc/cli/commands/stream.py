@@ -43,7 +43,7 @@ def add(program: Program) -> None:
 def inspect_stream(args: argparse.Namespace) -> int:
     found = _read(args.file, strict=False)
     if args.json:
-        output.as_json(**_as_json(found))
+        output.report(args.json, **_as_json(found))
     else:
         output.lines(_lines(found))
     if found.problem is None:
@@ -55,7 +55,9 @@ def inspect_stream(args: argparse.Namespace) -> int:
 def verify_streams(args: argparse.Namespace) -> int:
     attempt = Attempt(args.files, _verified)
     if args.json:
-        output.as_json(files=[_as_json(found) for found in attempt.results], failed=attempt.failures)
+        output.report(
+            args.json, files=[_as_json(found) for found in attempt.results], failed=attempt.failures
+        )
     else:
         output.lines(f"{found.file}: good: {_in_words(found)}" for found in attempt.results)
     return attempt.status

@@ -62,7 +62,7 @@ def show_topology(args: argparse.Namespace) -> int:
             for at in xen.topology()
         ]
     if args.json:
-        output.as_json(cpus=[cpu._asdict() for cpu in cpus])
+        output.report(args.json, cpus=[cpu._asdict() for cpu in cpus])
     else:
         output.lines(_tree(cpus))
     return 0
@@ -112,7 +112,7 @@ def show_memory(args: argparse.Namespace) -> int:
         domains = [
             {"domid": info.domid, "name": names[info.domid], "memory_kb": info.memory_kb} for info in infos
         ]
-        output.as_json(
+        output.report(args.json,
             total_kb=host.total_memory_kb, free_kb=host.free_memory_kb, scrub_kb=host.scrub_memory_kb,
             claimed_kb=claimed * 4, xen_kb=rows[len(infos)][1] * 4, domains=domains,
         )  # fmt: skip
@@ -133,13 +133,15 @@ def _bars(rows: Iterable[tuple[str, int]], total: int) -> Iterator[str]:
 
 def watch_domains(args: argparse.Namespace) -> int:
     with opened(args) as xen, xen.watch_domains(interval=args.delay) as watcher:
-        if args.json:
-            _json_line(watching=[_identity(xen, info.domid, info.uuid) for info in xen.domains.infos()])
+        if args.json and args.json != "csv":
+            output.json_line(watching=[_identity(xen, info.domid, info.uuid) for info in xen.domains.infos()])
+        header = True
         for event in watcher.events(args.time):
             reason = getattr(event.reason, "name", event.reason)
             whose = _identity(xen, event.domid, event.uuid)
             if args.json:
-                _json_line(time_s=round(time.time(), 3), change=event.change.value, reason=reason, **whose)
+                _stream(args.json, header, change=event.change.value, reason=reason, **whose)
+                header = False
             else:
                 why = "" if reason is None else f", {str(reason).lower()}"
                 stamp = time.strftime("%H:%M:%S")
@@ -148,13 +150,14 @@ def watch_domains(args: argparse.Namespace) -> int:
     return 0
 
 
+def _stream(form: str, header: bool, **event: Any) -> None:
+    event = {"time_s": round(time.time(), 3), **event}
+    if form == "csv":
+        output.csv([event], header)
+    else:
+        output.json_line(**event)
+
+
 def _identity(xen: pyxc.Xen, domid: int, uuid: UUID) -> dict[str, Any]:
     name = pyxc.readable(xen.names.domain_name(domid, uuid))
     return {"domid": domid, "uuid": str(uuid), "name": name}
-
-
-def _json_line(**fields: Any) -> None:
-    """One object a line, so that programs can read what has happened so far."""
-    import json
-
-    output.write(json.dumps({"schema": output.SCHEMA, **fields}) + "\n")

@@ -15,7 +15,7 @@ from pyxc.cli import full_screen, output, rows
 from pyxc.cli.arguments import number, seconds
 from pyxc.cli.parser import Program
 from pyxc.cli.screen import View
-from pyxc.cli.session import name_of, opened
+from pyxc.cli.session import limit_kb, name_of, opened
 
 _DELAY_S = 3.0
 
@@ -43,19 +43,22 @@ def add(program: Program) -> None:
 
 
 def show(args: argparse.Namespace) -> int:
-    count = 1 if args.json and args.iterations is None else args.iterations
+    count = 1 if args.json == "json" and args.iterations is None else args.iterations
     screen = not (args.batch or args.json) and sys.stdin.isatty() and sys.stdout.isatty()
     view = _view(args)
     with opened(args) as xen:
-        if screen and full_screen.run(xen, view, count):
+        if screen and full_screen.run(xen, view, count, output.coloured(args.color)):
             return 0
         total_kb = xen.physinfo().total_memory_kb
         found = itertools.islice(_usages(xen, args.delay), count)
-        if args.json:
+        if args.json == "json":
             samples = [[_json(xen, used) for used in usage] for usage in found]
-            output.as_json(delay_s=args.delay, samples=samples)
+            output.report(args.json, delay_s=args.delay, samples=samples)
             return 0
-        for usage in found:
+        for index, usage in enumerate(found):
+            if args.json:
+                _stream(args, [_json(xen, used) for used in usage], header=index == 0)
+                continue
             output.lines(_table(xen, usage, total_kb, view))
             output.flush()
     return 0
@@ -81,6 +84,16 @@ def _view(args: argparse.Namespace) -> View:
     )
 
 
+def _stream(args: argparse.Namespace, domains: list[dict[str, Any]], header: bool) -> None:
+    """A line for each sample in JSON Lines, one for each domain of it in CSV."""
+    time_s = round(time.time(), 3)
+    if args.json == "jsonl":
+        output.json_line(time_s=time_s, delay_s=args.delay, domains=domains)
+    else:
+        output.csv([{"time_s": time_s, **domain} for domain in domains], header)
+    output.flush()
+
+
 def _table(xen: pyxc.Xen, usage: Iterable[pyxc.DomainUsage], total_kb: int, view: View) -> Iterator[str]:
     yield rows.line(rows.WIDTHS)
     for index, used in enumerate(usage):
@@ -101,7 +114,7 @@ def _json(xen: pyxc.Xen, used: pyxc.DomainUsage) -> dict[str, Any]:
         "cpu_time_ns": info.cpu_time_ns,
         "cpu_percent": used.cpu_percent,
         "memory_kb": info.memory_kb,
-        "max_memory_kb": info.max_memory_kb,
+        "max_memory_kb": limit_kb(info),
         "disks": _counters(used.disks),
         "networks": _counters(used.networks),
         "vcpus": [

@@ -76,7 +76,7 @@ def write(args: argparse.Namespace) -> int:
                 time.sleep(min(left, _ROUND_S))
                 reader.take(writer.put)
         if args.json:
-            output.as_json(file=args.file, size_bytes=writer.size_bytes, seconds=args.seconds)
+            output.report(args.json, file=args.file, size_bytes=writer.size_bytes, seconds=args.seconds)
     return 0
 
 
@@ -84,7 +84,7 @@ def turn_off(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         xen.trace_buffers.disable()
         if args.json:
-            output.as_json(tracing=False)
+            output.report(args.json, tracing=False)
     return 0
 
 
@@ -120,7 +120,7 @@ def draw(args: argparse.Namespace) -> int:
         writer.close(last)
         stream.detach()
     if args.json:
-        output.as_json(file=args.output)
+        output.report(args.json, file=args.output)
     return 0
 
 
@@ -134,7 +134,9 @@ def add_up(args: argparse.Namespace) -> int:
     if args.json:
         events = dict(counts.most_common())
         vcpus = [_json(who, states, names) for who, states in totals.items()]
-        output.as_json(lost=meter.lost, events=events, buckets_us=list(pyxc.BUCKETS_US), vcpus=vcpus)
+        output.report(
+            args.json, lost=meter.lost, events=events, buckets_us=list(pyxc.BUCKETS_US), vcpus=vcpus
+        )
         return 0
     output.lines([_HEADER])
     output.lines(_row(who, states, names) for who, states in totals.items())

@@ -53,7 +53,7 @@ def pin_vcpus(args: argparse.Namespace) -> int:
             }
             for vcpu, now in attempt.results
         ]
-        output.as_json(vcpus=done, failed=attempt.failures)
+        output.report(args.json, vcpus=done, failed=attempt.failures)
     return attempt.status
 
 
@@ -77,11 +77,12 @@ def _chosen(domain: pyxc.Domain, text: str) -> list[pyxc.Vcpu]:
 
 def show_contexts(args: argparse.Namespace) -> int:
     with opened(args) as xen:
-        vcpus = _chosen(find(xen, args.domain), args.vcpu)
+        domain = find(xen, args.domain)
+        vcpus = _chosen(domain, args.vcpu)
         attempt = Attempt(vcpus, lambda vcpu: (vcpu.index, _context_or_none(vcpu)))
     if args.json:
         shown = [_as_json(index, context) for index, context in attempt.results]
-        output.as_json(vcpus=shown, failed=attempt.failures)
+        output.report(args.json, domid=domain.domid, vcpus=shown, failed=attempt.failures)
     else:
         for index, context in attempt.results:
             output.lines([f"vcpu {index}:{'' if context else ' never initialised'}"])
@@ -96,6 +97,8 @@ def _context_or_none(vcpu: pyxc.Vcpu) -> pyxc.VcpuContext | None:
     except errors.HypercallError as error:
         if error.errno == errno.ENODATA:
             return None
+        if error.errno == errno.EINVAL and vcpu.domain.domid == vcpu.domain.xen.own_domid:
+            raise Failed("this is the vcpu that asks: its registers are those of pyxc") from error
         raise
 
 
