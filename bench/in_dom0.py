@@ -113,6 +113,20 @@ def single_calls(xen: pyxc.Xen, xc: Any, peer: Peer) -> Iterator[Operation]:
         "domain info", calls(dom0.info), peer.timer("domain_info"), calls(lambda: xc.domain_getinfo(0, 1))
     )
     yield Operation("physinfo", calls(xen.physinfo), peer.timer("physinfo"), calls(xc.physinfo))
+    opener = type(xc)
+    yield Operation("open a handle", calls(lambda: pyxc.open().close()), peer.timer("open"), calls(opener))
+    yield Operation(
+        "open, domain info, close",
+        calls(open_and_ask),
+        peer.timer("open_and_ask"),
+        calls(lambda: opener().domain_getinfo(0, 1)),
+    )
+
+
+def open_and_ask() -> None:
+    """What a script does that opens a handle for each question."""
+    with pyxc.open() as xen:
+        xen.domains[0].info()
 
 
 def describe(xen: pyxc.Xen) -> None:

@@ -52,6 +52,7 @@ OPERATIONS = (
         "list of 501 domains", "list", "list", "domain_list {} 0 1024", most_of_c=4, times=TIMES_OF_LISTS
     ),
     Operation("open a handle", "open", "open"),
+    Operation("open, domain info, close", "open and ask", "open and ask"),
 )
 
 

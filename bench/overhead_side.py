@@ -19,7 +19,7 @@ WARM_UP = 20
 
 def of_pyxc() -> Calls:
     import pyxc
-    from bench.in_dom0 import describe
+    from bench.in_dom0 import describe, open_and_ask
     from pyxc.abi import version
 
     xen = pyxc.open(names=False)
@@ -29,7 +29,8 @@ def of_pyxc() -> Calls:
         "info": xen.domains[0].info,
         "physinfo": xen.physinfo,
         "list": xen.domains.infos,
-        "open": lambda: pyxc.open(names=False).close(),
+        "open": lambda: pyxc.open().close(),
+        "open and ask": open_and_ask,
     }
 
 
@@ -43,6 +44,7 @@ def of_xc(directory: str) -> Calls:
         "physinfo": xc.physinfo,
         "list": xc.domain_getinfo,
         "open": module.xc,
+        "open and ask": lambda: module.xc().domain_getinfo(0, 1),
     }
 
 

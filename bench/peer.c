@@ -79,6 +79,24 @@ static void domain_list(uint32_t domid, uint32_t count)
     free(infos);
 }
 
+static void open_handle(uint32_t domid, uint32_t count)
+{
+    xc_interface *another = xc_interface_open(NULL, NULL, 0);
+
+    must(another != NULL, "xc_interface_open");
+    xc_interface_close(another);
+}
+
+static void open_and_ask(uint32_t domid, uint32_t count)
+{
+    xc_interface *another = xc_interface_open(NULL, NULL, 0);
+    xc_dominfo_t info;
+
+    must(another != NULL, "xc_interface_open");
+    must(xc_domain_getinfo(another, domid, 1, &info) == 1, "xc_domain_getinfo");
+    xc_interface_close(another);
+}
+
 static void physinfo(uint32_t domid, uint32_t count)
 {
     xc_physinfo_t info = {0};
@@ -187,6 +205,8 @@ static const struct {
     {"xen_info", xen_info},
     {"domain_info", domain_info},
     {"domain_list", domain_list},
+    {"open", open_handle},
+    {"open_and_ask", open_and_ask},
     {"physinfo", physinfo},
     {"vcpu_info", vcpu_info},
     {"frame_list", frame_list},

@@ -38,6 +38,11 @@ rules, from structures of explicit 64-bit members: "privcmd_hypercall", "privcmd
 "evtchn_bind_interdomain", "evtchn_bind_unbound_port", "evtchn_unbind", "evtchn_notify", "evtchn_reset",
 "evtchn_restrict_domid", "gntdev_map_grant_ref", "gntalloc_alloc_gref"."""
 
+def environment(name: str) -> str | None:
+    """An environment variable, None if it is not set. os.environ has the same, but takes much longer where a
+    variable is not set: it raises and catches two exceptions.
+    """
+
 def has_64bit_code_segment() -> bool:
     """Whether a 32-bit x86 process can enter 64-bit code (`lar` on selector 0x33); False elsewhere."""
 

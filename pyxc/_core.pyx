@@ -40,7 +40,7 @@ from cpython.ref cimport Py_INCREF, PyObject
 from cpython.tuple cimport PyTuple_New
 from libc.errno cimport errno as C_errno
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, getenv
 from libc.string cimport memcpy, memset
 
 include "core/system.pxi"
@@ -56,6 +56,14 @@ cdef bint LITTLE_ENDIAN = sys.byteorder == "little"
 
 PAGE_SIZE = FRAME_SIZE
 POINTER_BITS = 8 * <int> sizeof(void *)
+
+
+# == The environment ==
+
+def environment(str name not None):
+    cdef bytes encoded = name.encode()
+    cdef const char *value = getenv(encoded)
+    return None if value == NULL else PyUnicode_DecodeFSDefault(value)
 
 
 # == Bounds ==

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
+from pyxc._core import environment
 from pyxc.abi import releases
 from pyxc.abi.layout import Interface, Release
 from pyxc.call import probe
@@ -17,6 +19,7 @@ from pyxc.xen import Xen
 
 if TYPE_CHECKING:
     from pyxc.files.writer import KeepName
+    from pyxc.link.privcmd import PrivcmdLink
 
 SIMULATED = "sim:"
 REPLAYED = "replay:"
@@ -64,7 +67,7 @@ def open_xen(
     link = open_link(chosen(target), gate)
     try:
         if record is None and link.direct is not None:
-            return _connect_here(link, readonly, names, assume)
+            return connect_again(link, readonly=readonly, names=names, assume=assume)
         if record is None:
             return connect(link, readonly=readonly, names=names, assume=assume)
         from pyxc.files.recording import Recorder
@@ -94,7 +97,7 @@ def open_store(target: str | None = None, *, readonly: bool = False) -> StoreCli
 
 def chosen(target: str | None) -> str | None:
     """A target, or the one in the environment variable PYXC_TARGET; None for the real hypervisor."""
-    return target or os.environ.get("PYXC_TARGET") or None
+    return target or environment("PYXC_TARGET") or None
 
 
 def _meant(target: str) -> str:
@@ -104,9 +107,7 @@ def _meant(target: str) -> str:
 def open_link(target: str | None, gate: Gate = "auto") -> Link:
     """The link to a target. Modules that only some targets need are loaded only for them."""
     if target is None:
-        from pyxc.link.privcmd import PrivcmdLink
-
-        return PrivcmdLink(gate)
+        return _privcmd_link()(gate)
     if target.startswith(SIMULATED):
         from pyxc import sim
 
@@ -121,16 +122,35 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
     raise ValueError(f"unknown target {target!r}: {known}")
 
 
-def _connect_here(link: Link, readonly: bool, names: bool, assume: Release | None) -> Xen:
-    """Through a device: the hypervisor stays the same while a process lives, and is probed once."""
-    key = (link.target, link.kernel_bits, assume, os.environ.get("PYXC_ASSUME"))
-    xen = connect(link, readonly=readonly, names=names, assume=assume, known=_interfaces.get(key))
-    _interfaces[key] = xen.interface
+@cache
+def _privcmd_link() -> type[PrivcmdLink]:
+    """Its module is loaded on first use. Even an import that has nothing to load takes as long as a call."""
+    from pyxc.link.privcmd import PrivcmdLink
+
+    return PrivcmdLink
+
+
+def connect_again(
+    link: Link, *, readonly: bool = False, names: bool = True, assume: Release | None = None
+) -> Xen:
+    """connect(), but a hypervisor that stays the same while this process lives is probed only once."""
+    assume = assume or _assumed()
+    key = (link.target, link.kernel_bits, assume)
+    known = _interfaces.get(key)
+    xen = connect(link, readonly=readonly, names=names, assume=assume, known=known)
+    if known is None:
+        _interfaces[key] = xen.interface
     return xen
 
 
 _interfaces: dict[tuple[object, ...], Interface] = {}
-"""What was found out of this machine's."""
+"""Those of the hypervisors that this process has probed."""
+
+
+def _assumed() -> Release | None:
+    """The release in the environment variable PYXC_ASSUME, if set."""
+    text = environment("PYXC_ASSUME")
+    return releases.parsed(text) if text else None
 
 
 def connect(
@@ -145,12 +165,9 @@ def connect(
 
     `known` is the interface of another handle on the same hypervisor, which then is not probed again.
     """
-    text = os.environ.get("PYXC_ASSUME")
-    if assume is None and text:
-        assume = releases.parsed(text)
-    interface = known or probe.interface_of(link, assume)
+    interface = known or probe.interface_of(link, assume or _assumed())
     tracer = None
-    if os.environ.get("PYXC_TRACE", "0") not in ("", "0"):
+    if environment("PYXC_TRACE") not in (None, "", "0"):
         from pyxc.call import trace
 
         tracer = trace.printer()

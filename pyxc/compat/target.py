@@ -7,7 +7,6 @@ simulated host, as they would share a real one.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def open_link() -> Link:
     """A new link to the hypervisor. NotXenError, ValueError for an unknown target."""
-    target = os.environ.get("PYXC_TARGET") or None
+    target = opening.chosen(None)
     if target is not None and target.startswith(opening.SIMULATED):
         return host(target).connect(target)
     return opening.open_link(target)
@@ -29,7 +28,7 @@ def open_link() -> Link:
 
 def connect_store() -> Channel:
     """A new connection to its xenstore, for which the real one needs no hypercall. StoreError."""
-    return open_link().connect_store() if os.environ.get("PYXC_TARGET") else connect()
+    return open_link().connect_store() if opening.chosen(None) else connect()
 
 
 @cache

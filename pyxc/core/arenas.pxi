@@ -187,7 +187,7 @@ cdef class Pool:
     cdef _Descriptor device     # None: anonymous memory
     cdef bint locked, closed
     cdef unsigned int born
-    cdef list shelves           # by number of pages: [_ArenaMemory, ...], or None
+    cdef dict shelves           # by number of pages: [_ArenaMemory, ...]
     cdef _ArenaMemory spare     # of one page, in front of its shelf: what nearly every call takes
 
     def __cinit__(self, int device=-1, bint locked=True):
@@ -195,7 +195,7 @@ cdef class Pool:
         self.device = borrowed(device) if device >= 0 else None
         self.locked = locked
         self.born = forks
-        self.shelves = [None] * (POOLED_PAGES + 1)
+        self.shelves = {}
 
     cpdef Arena take(self, Py_ssize_t size):
         cdef Arena arena
@@ -213,7 +213,7 @@ cdef class Pool:
         if pages == 1 and self.spare is not None:
             memory, self.spare = self.spare, None
         else:
-            shelf = <list> self.shelves[pages] if pages <= POOLED_PAGES else None
+            shelf = self.shelves.get(pages)
             memory = <_ArenaMemory?> shelf.pop() if shelf else self.new_memory(<size_t> pages * KERNEL_PAGE)
         arena = Arena.__new__(Arena)
         arena.memory = memory
@@ -254,9 +254,7 @@ cdef class Pool:
         if pages == 1 and self.spare is None and not self.closed:
             self.spare = memory
         elif pages <= POOLED_PAGES and not self.closed:
-            if self.shelves[pages] is None:
-                self.shelves[pages] = []
-            shelf = <list> self.shelves[pages]
+            shelf = self.shelves.setdefault(pages, [])
             if len(shelf) < (POOLED_PER_SIZE if pages <= FEW_PAGES else 1):
                 shelf.append(memory)
         return 0
@@ -281,4 +279,4 @@ cdef class Pool:
         self.closed = True
         self.device = None
         self.spare = None
-        self.shelves = [None] * (POOLED_PAGES + 1)
+        self.shelves = {}

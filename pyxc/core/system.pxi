@@ -26,6 +26,7 @@ cdef extern from *:
     Py_ssize_t PY_SSIZE_T_MAX
     uint64_t __builtin_bswap64(uint64_t word) nogil
     object PyMemoryView_FromObject(object exporter)
+    object PyUnicode_DecodeFSDefault(const char *string)
     PyObject *new_bytes "PyBytes_FromStringAndSize" (const char *start, Py_ssize_t size)
     PyObject *PyLong_FromUnsignedLongLong(unsigned long long number)
     void PyTuple_SET_ITEM(object container, Py_ssize_t index, PyObject *stolen)

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from typing import Protocol
-from weakref import WeakSet
+from typing import Protocol, TypeVar
+from weakref import ref
 
 from pyxc.errors import NotXenError, StoreError
 from pyxc.link import EventDevice
 from pyxc.store.channel import Channel
+
+T = TypeVar("T")
 
 
 class Cuttable(Channel, Protocol):
@@ -34,8 +36,9 @@ class Doors:
 
     def __init__(self) -> None:
         self.only: int | None = None
-        self._events: WeakSet[Restrictable] = WeakSet()
-        self._stores: WeakSet[Cuttable] = WeakSet()
+        # Not WeakSets: most handles open neither, and creating two sets takes longer than opening the device.
+        self._events: set[ref[Restrictable]] = set()
+        self._stores: set[ref[Cuttable]] = set()
 
     def restrict(self, domid: int) -> None:
         """Let the kernel restrict event channels, close those that it cannot restrict, and end xenstore's.
@@ -43,20 +46,20 @@ class Doors:
         (The kernel's grant devices are open only during a call.)
         """
         self.only = domid
-        for channel in list(self._stores):
+        for channel in _alive(self._stores):
             channel.cut()
-        for device in list(self._events):
+        for device in _alive(self._events):
             with suppress(OSError, ValueError):
                 if device.only != domid and device.request("restrict_domid", domid) < 0:
                     device.close()
 
     def events(self, device: Restrictable) -> None:
         """A device was opened."""
-        self._events.add(device)
+        self._events.add(ref(device, self._events.discard))
 
     def store(self, channel: Cuttable) -> None:
         """A connection was opened."""
-        self._stores.add(channel)
+        self._stores.add(ref(channel, self._stores.discard))
 
     def check_events(self) -> None:
         """NotXenError if nothing may be opened."""
@@ -76,3 +79,7 @@ class Doors:
     @property
     def _refusal(self) -> str:
         return f"this handle is restricted to domain {self.only}: it cannot open more devices"
+
+
+def _alive(references: set[ref[T]]) -> list[T]:
+    return [found for one in list(references) if (found := one()) is not None]

@@ -14,11 +14,11 @@ from typing import Any, SupportsIndex, TypeVar
 from pyxc import errors
 from pyxc._core import fork_count
 from pyxc.abi.errno import describe
-from pyxc.abi.layout import Interface, NotInInterface
+from pyxc.abi.layout import NotInInterface
 from pyxc.compat import target
 from pyxc.domain.domain import Domain
 from pyxc.domain.info import read_info
-from pyxc.opening import connect
+from pyxc.opening import connect_again
 from pyxc.xen import Xen
 
 _INT_MOST = 2**31 - 1
@@ -34,9 +34,6 @@ _NUMBERS = (
     (ValueError, errno.EINVAL),
 )
 """The errno for errors without a number."""
-
-_INTERFACES: dict[tuple[str, str | None], Interface] = {}
-"""Those of the hypervisors that this process has opened."""
 
 C = TypeVar("C", bound=type)
 
@@ -103,13 +100,9 @@ class Handle:
         self._connect()
 
     def _connect(self) -> None:
-        """Which interface the hypervisor speaks is found out once: there are programs that open one for each
-        question."""
+        """Programs may open a handle for each question."""
         try:
-            link = target.open_link()
-            key = link.target, os.environ.get("PYXC_ASSUME")
-            self._xen = connect(link, names=False, known=_INTERFACES.get(key))
-            _INTERFACES[key] = self._xen.interface
+            self._xen = connect_again(target.open_link(), names=False)
         except (errors.Error, OSError, ValueError) as error:
             raise _failed_to_open(error) from error
         self._forks = fork_count()

@@ -255,3 +255,13 @@ def test_an_arena_of_the_device_is_not_zeroed_by_a_child(tmp_path: Path) -> None
     assert in_child(arena.release) is None
     assert bytes(arena.view[:4]) == b"mine"
     os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "sim:xen-4.17", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "\udcff"]
+)
+def test_the_environment_is_that_of_os(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("PYXC_TEST", raising=False)
+    if value is not None:
+        monkeypatch.setenv("PYXC_TEST", value)
+    assert _core.environment("PYXC_TEST") == os.environ.get("PYXC_TEST") == value
