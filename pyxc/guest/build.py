@@ -76,6 +76,13 @@ class _Guest(NamedTuple):
     vcpus: int
 
 
+class Ports(NamedTuple):
+    """The unbound ports of a guest for xenstored and for its console."""
+
+    store: int
+    console: int
+
+
 class Making(NamedTuple):
     """How to create a domain on a host, and how to find it by its UUID after an interrupted creation."""
 
@@ -106,7 +113,8 @@ def _made(making: Making, wanted: Wanted, guest: _Guest, plan: PvhPlan | PvPlan)
         if isinstance(plan, PvhPlan):
             rings = _build_pvh(domain, guest, plan, wanted)
         else:
-            rings = _build_pv(domain, guest, plan, wanted)
+            ports = Ports(domain.channels.open(), domain.channels.open())
+            rings = _build_pv(domain, plan, ports, guest.max_pages, wanted.progress)
         _lend(domain, rings)
         return BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
 
@@ -216,14 +224,31 @@ def _build_pvh(domain: Domain, guest: _Guest, plan: PvhPlan, wanted: Wanted) -> 
     return Rings(params[HvmParam.STORE_PFN], store_port, params[HvmParam.CONSOLE_PFN], console_port)
 
 
-def _build_pv(domain: Domain, guest: _Guest, plan: PvPlan, wanted: Wanted) -> Rings:
+def fill_pv(
+    domain: Domain, kernel: Source, memory_kb: int, ramdisk: Source, command_line: str, ports: Ports
+) -> tuple[Kernel, Rings]:
+    """Fill an empty PV domain that another program created; what it leaves after an error is that program's.
+
+    Errors as in Domains.build().
+    """
+    most = memory_kb * 1024
+    with Contents("kernel", kernel, most) as image:
+        decoded = Kernel.decode(bytes(image[:]), most)
+    decoded.kind("pv")
+    with Contents("ramdisk", ramdisk, most) as content:
+        plan = build_pv.plan(decoded, memory_kb // PAGE_KB, os.fsencode(command_line), content)
+        return decoded, _build_pv(domain, plan, ports, plan.pages)
+
+
+def _build_pv(
+    domain: Domain, plan: PvPlan, ports: Ports, max_pages: int, progress: Progress | None = None
+) -> Rings:
     interface = domain.xen.interface
     if plan.bits != 64:
         domain.set_guest_bits(plan.bits)
-    store_port, console_port = domain.channels.open(), domain.channels.open()
-    domain.memory.set_e820([E820Entry(0, guest.max_pages * PAGE_SIZE)])
-    frames = _give_pv(domain, plan, wanted.progress)
-    rings = Rings(frames[plan.store], store_port, frames[plan.console], console_port)
+    domain.memory.set_e820([E820Entry(0, max_pages * PAGE_SIZE)])
+    frames = _give_pv(domain, plan, progress)
+    rings = Rings(frames[plan.store], ports.store, frames[plan.console], ports.console)
     info = domain.info()
     own = [build_pv.p2m(plan, frames), build_pv.start_info(interface, plan, rings, info.shared_info_frame)]
     empty = [Piece(pfn * PAGE_SIZE, b"", PAGE_SIZE) for pfn in (plan.store, plan.console)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pyxc.abi.domctl import Scheduler
 from pyxc.compat.xc.base import Error
+from pyxc.compat.xc.building import Building
 from pyxc.compat.xc.devices import Devices
 from pyxc.compat.xc.domains import Domains
 from pyxc.compat.xc.flask import Flask
@@ -26,7 +27,7 @@ XEN_SCHEDULER_CREDIT = int(Scheduler.CREDIT)
 XEN_SCHEDULER_CREDIT2 = int(Scheduler.CREDIT2)
 
 
-class xc(Domains, Memory, Host, Devices, Scheduling, Flask, Gone):  # noqa: N801
+class xc(Domains, Building, Memory, Host, Devices, Scheduling, Flask, Gone):  # noqa: N801
     """An open hypervisor: this host's, or the one that PYXC_TARGET names. Threads: safe to share.
 
     Every method raises Error when it fails, TypeError and OverflowError for arguments that C would not take.

@@ -13,7 +13,7 @@ from typing import Any, SupportsIndex
 from pyxc.compat.xc import base as c
 from pyxc.compat.xc.base import Handle, failed, raises_error
 
-_BUILDER = "pyxc does not build guests here; the original removed it in Xen 4.7"
+_BUILDER = "pyxc does not build HVM guests; the original removed it in Xen 4.7"
 _CPUID = "since Xen 4.13 cpuid settings are lists of leaves, not strings of bits"
 _SEDF = "the sedf scheduler was removed in Xen 4.6"
 _TMEM = "transcendent memory (tmem) was removed in Xen 4.13"
@@ -21,9 +21,7 @@ _IA64 = "it was for ia64, which Xen dropped in 4.2"
 
 
 _GONE = {
-    "linux_build": _BUILDER,
     "hvm_build": _BUILDER,
-    "getBitSize": _BUILDER,
     "domain_set_cpuid": _CPUID,
     "domain_check_cpuid": _CPUID,
     "domain_disable_migrate": "Xen 4.15 removed this flag: keep it in the toolstack",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hosts import RELEASES, Bind, truth_of
 
+from pyxc import sim
 from pyxc.abi.errno import XenErrno
 from pyxc.compat.xc import Error, xc
 
@@ -289,3 +290,44 @@ def test_fixed_an_id_out_of_range_is_nobodys(libxc: xc, domid: int, call: Callab
     assert (caught.value.args[0], caught.value.errno) == (errno.ESRCH, errno.ESRCH)
     assert sorted(truth_of(libxc).domains) == [0, PV, PVH, PAUSED]
     assert libxc.domain_getinfo(PV, 1)[0]["paused"] == 0
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> str:
+    path = tmp_path / "kernel"
+    path.write_bytes(sim.kernel("pv"))
+    return str(path)
+
+
+def new_domain(libxc: xc) -> tuple[int, int, int]:
+    """A domain as xend makes it, with its ports for xenstore and its console."""
+    domid = libxc.domain_create(handle=HANDLE)
+    libxc.domain_max_vcpus(domid, 1)
+    libxc.domain_setmaxmem(domid, 17 << 10)
+    return domid, libxc.evtchn_alloc_unbound(domid, 0), libxc.evtchn_alloc_unbound(domid, 0)
+
+
+def test_linux_build(libxc: xc, kernel: str) -> None:
+    domid, store, console = new_domain(libxc)
+    built = libxc.linux_build(domid, store, 16, console, kernel, cmdline="quiet", flags=0)
+    guest = truth_of(libxc).domains[domid]
+    assert guest.tot_pages == 4096
+    assert {built["store_mfn"], built["console_mfn"]} < set(truth_of(libxc).machine.frames_of(domid))
+    assert built["native_protocol"] == "x86_64-abi"
+    assert built["notes"]["XEN_VERSION"] == "xen-3.0"
+    assert built["notes"]["VIRT_BASE"] == 0xFFFFFFFF80000000
+    libxc.domain_unpause(domid)
+    assert truth_of(libxc).domains[domid].vcpus[0].context is not None
+
+
+def test_linux_build_of_what_is_no_kernel(libxc: xc, tmp_path: Path) -> None:
+    domid, store, console = new_domain(libxc)
+    (tmp_path / "text").write_text("no kernel")
+    for image in (tmp_path / "text", tmp_path / "missing"):
+        with pytest.raises(Error):
+            libxc.linux_build(domid, store, 16, console, str(image))
+    assert truth_of(libxc).domains[domid].tot_pages == 0
+
+
+def test_get_bit_size(libxc: xc, kernel: str) -> None:
+    assert libxc.getBitSize(kernel, "", "") == {"type": "xen-3.0-x86_64"}
