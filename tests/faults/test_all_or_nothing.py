@@ -35,6 +35,8 @@ import pyxc
 from pyxc import Scheduler, ShutdownReason, sim
 from pyxc.domain import memory
 from pyxc.guest.config import GuestConfig
+from pyxc.guest.config_devices import Disk, Vif
+from pyxc.guest.devices import Devices
 from pyxc.guest.launch import launch
 from pyxc.sim.guests import toolstack
 
@@ -154,6 +156,50 @@ def _config(xen: pyxc.Xen, host: sim.Hypervisor) -> GuestConfig:
     return GuestConfig("shop", str(_KERNEL), memory_kb=2048, max_memory_kb=2048)
 
 
+_DISK, _VIF = Disk.parse("phy:/dev/vg/a,xvda,w"), Vif("00:16:3e:01:02:03")
+
+
+def _with_devices(xen: pyxc.Xen, host: sim.Hypervisor) -> GuestConfig:
+    host.serve_devices()
+    return _config(xen, host)._replace(disks=(_DISK,), vifs=(_VIF,))
+
+
+def _pv_with_devices(xen: pyxc.Xen, host: sim.Hypervisor) -> GuestConfig:
+    return _with_devices(xen, host)._replace(kernel=sim.kernel("pv"), memory_kb=4096, max_memory_kb=4096)
+
+
+def _devices(xen: pyxc.Xen, host: sim.Hypervisor) -> Devices:
+    host.serve_devices()
+    return Devices(xen.domains["web1"])
+
+
+def _with_disk(xen: pyxc.Xen, host: sim.Hypervisor) -> Devices:
+    found = _devices(xen, host)
+    found.attach_disk(_DISK)
+    host.script(1).use("vbd", _DISK.number)
+    assert len(found.list("vbd")) == 1
+    return found
+
+
+def _launched(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    return launch(xen, _with_devices(xen, host))
+
+
+def _detaching(before: dict[str, Any], then: dict[str, Any]) -> bool:
+    """The request to let go of it remains, and the guest may have followed it."""
+    changed = {
+        path
+        for path in before["store"].keys() | then["store"].keys()
+        if before["store"].get(path) != then["store"].get(path)
+    }
+    return all(f"/{_DISK.number}/" in path for path in changed)
+
+
+def _ended(before: dict[str, Any], then: dict[str, Any]) -> bool:
+    """It has gone or ends; nodes may be left."""
+    return set(then["domains"]) < set(before["domains"]) or _dying(before, then)
+
+
 def _empty_parents(before: dict[str, Any], then: dict[str, Any]) -> bool:
     """Nodes above those that were removed, as whoever writes below them makes them."""
     made = then["store"].keys() - before["store"].keys()
@@ -241,6 +287,24 @@ OPERATIONS: dict[str, Operation] = {
     "launch": Operation(
         lambda xen, config, path: launch(xen, config), _config, _empty_parents, compared=without_frames
     ),
+    "launch, devices": Operation(
+        lambda xen, config, path: launch(xen, config), _with_devices, _empty_parents, compared=without_frames
+    ),
+    "launch, pv": Operation(
+        lambda xen, config, path: launch(xen, config), _pv_with_devices, _empty_parents, compared=without_frames
+    ),
+    "domain.destroy, launched": Operation(
+        lambda xen, made, path: made.destroy(timeout=0.2), _launched, may_stay=_ended
+    ),
+    "devices.attach_disk": Operation(
+        lambda xen, devices, path: devices.attach_disk(_DISK), _devices, _empty_parents
+    ),
+    "devices.attach_vif": Operation(
+        lambda xen, devices, path: devices.attach_vif(_VIF), _devices, _empty_parents
+    ),
+    "devices.detach": Operation(
+        lambda xen, devices, path: devices.detach("vbd", _DISK.number, timeout=0.2), _with_disk, _detaching
+    ),
     "ask.set_memory": Operation(lambda xen, _, path: xen.domains["web1"].ask.set_memory(32 << 10)),
     "ask.set_vcpus": Operation(lambda xen, _, path: xen.domains["web1"].ask.set_vcpus(1)),
     "domain.set_name": Operation(lambda xen, _, path: xen.domains["web1"].set_name("web9")),
@@ -294,6 +358,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr("time.time", lambda: 1e9)
     monkeypatch.setattr("uuid.uuid4", lambda: UUID(int=77))
+    monkeypatch.setattr("secrets.token_hex", lambda size: "0" * size)
     yield
 
 
