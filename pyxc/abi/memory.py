@@ -10,6 +10,9 @@ from pyxc.abi.flags import Flags
 from pyxc.abi.layout import HANDLE, U16, U32, U64, Row, Table, nested, pad
 from pyxc.abi.operation import MEMORY_OP, Operation
 
+_NODE_AT = 8
+"""Where mem_flags have the number of a node, plus 1."""
+
 
 class MemFlag(Flags):
     """memory_reservation.mem_flags above the address bits (XENMEMF_*)."""
@@ -17,6 +20,11 @@ class MemFlag(Flags):
     POPULATE_ON_DEMAND = 1 << 16
     EXACT_NODE_REQUEST = 1 << 17
     VNODE = 1 << 18
+
+
+def node_flags(node: int) -> int:
+    """The mem_flags of memory of a virtual node, from the node of the host behind it and from no other."""
+    return MemFlag.VNODE | MemFlag.EXACT_NODE_REQUEST | (node + 1) << _NODE_AT
 
 
 class MapSpace(IntEnum):

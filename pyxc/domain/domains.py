@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the rest is imported when a domain is wanted: most programs
 
     from pyxc.domain.domain import Domain
     from pyxc.domain.lookup import Key
+    from pyxc.domain.vnuma import Vnuma
     from pyxc.guest.built import BuiltDomain
     from pyxc.guest.contents import Source
     from pyxc.guest.guest_memory import Progress
@@ -185,6 +186,7 @@ class Domains(Mapping[int, "Domain"]):
         max_grant_frames: int = -1,
         max_maptrack_frames: int = -1,
         paging_kb: int | None = None,
+        vnuma: Vnuma | None = None,
         progress: Progress | None = None,
     ) -> BuiltDomain:
         """A new guest with a kernel in its memory, paused before its first instruction.
@@ -195,7 +197,8 @@ class Domains(Mapping[int, "Domain"]):
         above `memory_kb` before it uses it, as Linux's balloon driver does. `cpus` are those on which its
         vcpus may run, `nodes` those from which it gets memory; `cpu_policy` None is the default of its kind.
         For `ssidref`, `iommu` and the limits see create(). `paging_kb` is for Xen's own tables of a PVH
-        guest, by default as much as with xl. `progress` is called with the number of pages that the domain
+        guest, by default as much as with xl. `vnuma` is its virtual NUMA topology, whose memory comes from
+        the physical nodes, and from no others. `progress` is called with the number of pages that the domain
         has received, and the total.
 
         Nothing is written to xenstore. If a step fails or is interrupted, nothing remains. ValueError: this
@@ -214,7 +217,7 @@ class Domains(Mapping[int, "Domain"]):
         wanted = build.Wanted(
             kernel, memory_kb, max_memory_kb, ramdisk, command_line, kind, vcpus, uuid, pool, cpus, nodes,
             cpu_policy, ssidref, iommu, max_evtchn_port, max_grant_frames, max_maptrack_frames, paging_kb,
-            progress,
+            vnuma, progress,
         )  # fmt: skip
         making = build.Making(self.xen, self.create, self.just_made)
         return build.build(making, wanted)

@@ -80,7 +80,7 @@ def read(domain: Identity) -> Vnuma | None:
 
 
 def write(domain: Identity, topology: Vnuma) -> None:
-    nodes, physical = _checked(topology)
+    nodes, physical = checked(topology)
     info = domain.info()
     if len(topology.vcpu_nodes) != info.nr_vcpus:
         raise ValueError(f"vcpu_nodes has {len(topology.vcpu_nodes)} vcpus, the domain has {info.nr_vcpus}")
@@ -110,7 +110,7 @@ def _range_layout(xen: Host) -> Layout:
     return memory.VMEMRANGE_STRUCT.at(xen.interface)
 
 
-def _checked(topology: Vnuma) -> tuple[int, tuple[int, ...]]:
+def checked(topology: Vnuma) -> tuple[int, tuple[int, ...]]:
     """The number of its nodes, and their physical nodes. ValueError if it is inconsistent."""
     nodes = arguments.natural("number of nodes", len(topology.distances), _NODES, 1)
     arguments.natural("number of ranges", len(topology.ranges), _RANGES)

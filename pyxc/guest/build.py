@@ -17,9 +17,11 @@ from pyxc.abi import domctl, memory, mmuext
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.memory import MemFlag
 from pyxc.abi.page import PAGE_KB
+from pyxc.domain import vnuma
 from pyxc.domain.domain import Domain
 from pyxc.domain.info import MOST_VCPUS
 from pyxc.domain.memory import E820Entry, default_paging_kb
+from pyxc.domain.vnuma import Vnuma
 from pyxc.guest import build_pv, build_pvh, guest_memory
 from pyxc.guest.build_pv import PvPlan
 from pyxc.guest.build_pvh import PvhPlan
@@ -61,6 +63,7 @@ class Wanted(NamedTuple):
     max_grant_frames: int
     max_maptrack_frames: int
     paging_kb: int | None
+    vnuma: Vnuma | None
     progress: Progress | None
 
 
@@ -114,7 +117,7 @@ def _made(making: Making, wanted: Wanted, guest: _Guest, plan: PvhPlan | PvPlan)
             rings = _build_pvh(domain, guest, plan, wanted)
         else:
             ports = Ports(domain.channels.open(), domain.channels.open())
-            rings = _build_pv(domain, plan, ports, guest.max_pages, wanted.progress)
+            rings = _build_pv(domain, plan, ports, guest.max_pages, wanted.vnuma, wanted.progress)
         _lend(domain, rings)
         return BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
 
@@ -132,11 +135,21 @@ def _checked(xen: Host, wanted: Wanted) -> Wanted:
         arguments.natural("paging_kb", wanted.paging_kb, _MEMORY_MOST_KB)
         if wanted.paging_kb % PAGE_KB:
             raise ValueError(f"paging_kb is {wanted.paging_kb}: it must be a multiple of {PAGE_KB}")
+    if wanted.vnuma is not None:
+        _check_vnuma(wanted, wanted.vnuma)
     cpus = None if wanted.cpus is None else arguments.cpus("cpus", wanted.cpus, xen.nr_cpus)
     if cpus is not None and not cpus:
         raise ValueError("cpus names no cpu")
     nodes = None if wanted.nodes is None else arguments.nodes(wanted.nodes, answers.MOST_NODES)
     return wanted._replace(cpus=cpus, nodes=nodes)
+
+
+def _check_vnuma(wanted: Wanted, topology: Vnuma) -> None:
+    vnuma.checked(topology)
+    if len(topology.vcpu_nodes) != wanted.vcpus:
+        raise ValueError(f"vnuma has {len(topology.vcpu_nodes)} vcpus, the guest has {wanted.vcpus}")
+    if wanted.max_memory_kb not in (None, wanted.memory_kb):
+        raise ValueError("vnuma needs all memory from the start: max_memory_kb must be memory_kb")
 
 
 @contextmanager
@@ -197,6 +210,8 @@ def _place(domain: Domain, wanted: Wanted, guest: _Guest) -> None:
         domain.set_node_affinity(wanted.nodes)
     if wanted.cpu_policy is not None:
         domain.set_cpu_policy(wanted.cpu_policy)
+    if wanted.vnuma is not None:
+        domain.set_vnuma(wanted.vnuma)
     domain.set_max_memory(guest.max_pages * PAGE_KB + _SLACK_KB)
 
 
@@ -205,11 +220,11 @@ def _build_pvh(domain: Domain, guest: _Guest, plan: PvhPlan, wanted: Wanted) -> 
     domain.memory.set_paging_pool(paging_kb if wanted.paging_kb is None else wanted.paging_kb)
     if guest.max_pages > guest.pages:
         domain.memory.set_pod_target(guest.pages * PAGE_KB)
-        _give(domain, plan.ram, wanted.progress, MemFlag.POPULATE_ON_DEMAND)
-        _give(domain, plan.other, None)
+        _give(domain, [(part, MemFlag.POPULATE_ON_DEMAND) for part in plan.ram], wanted.progress)
+        _give(domain, [(part, 0) for part in plan.other], None)
     else:
-        parts = (*plan.ram, *plan.other)
-        with _claimed(domain, sum(map(len, parts))):
+        parts = [*guest_memory.by_node(plan.ram, wanted.vnuma), *((part, 0) for part in plan.other)]
+        with _claimed(domain, sum(len(part) for part, _ in parts)):
             _give(domain, parts, wanted.progress)
     domain.memory.set_e820(plan.e820)
     guest_memory.write(domain.memory, plan.pieces, _ADDRESS_SPACE)
@@ -237,17 +252,22 @@ def fill_pv(
     decoded.kind("pv")
     with Contents("ramdisk", ramdisk, most) as content:
         plan = build_pv.plan(decoded, memory_kb // PAGE_KB, os.fsencode(command_line), content)
-        return decoded, _build_pv(domain, plan, ports, plan.pages)
+        return decoded, _build_pv(domain, plan, ports, plan.pages, domain.vnuma())
 
 
 def _build_pv(
-    domain: Domain, plan: PvPlan, ports: Ports, max_pages: int, progress: Progress | None = None
+    domain: Domain,
+    plan: PvPlan,
+    ports: Ports,
+    max_pages: int,
+    vnuma: Vnuma | None,
+    progress: Progress | None = None,
 ) -> Rings:
     interface = domain.xen.interface
     if plan.bits != 64:
         domain.set_guest_bits(plan.bits)
     domain.memory.set_e820([E820Entry(0, max_pages * PAGE_SIZE)])
-    frames = _give_pv(domain, plan, progress)
+    frames = _give_pv(domain, plan, vnuma, progress)
     rings = Rings(frames[plan.store], ports.store, frames[plan.console], ports.console)
     info = domain.info()
     own = [build_pv.p2m(plan, frames), build_pv.start_info(interface, plan, rings, info.shared_info_frame)]
@@ -264,25 +284,28 @@ def _build_pv(
     return rings
 
 
-def _give(domain: Domain, parts: Sequence[range], progress: Progress | None, flags: int = 0) -> None:
-    """Allocate memory for all parts of its address space."""
-    total, done = sum(map(len, parts)), 0
-    for part in parts:
+def _give(domain: Domain, parts: Sequence[tuple[range, int]], progress: Progress | None) -> None:
+    """Allocate memory for all parts of its address space, each with its mem_flags."""
+    total, done = sum(len(part) for part, _ in parts), 0
+    for part, flags in parts:
         for run, _ in guest_memory.populate(domain.memory, part, ORDERS, flags):
             done += run.extents << run.order
             if progress:
                 progress(done, total)
 
 
-def _give_pv(domain: Domain, plan: PvPlan, progress: Progress | None) -> array[int]:
+def _give_pv(domain: Domain, plan: PvPlan, vnuma: Vnuma | None, progress: Progress | None) -> array[int]:
     """Allocate its memory; returns the machine frames in the order of its pfns.
 
     With page tables of three levels, the top one must be below 4 GiB.
     """
-    parts = [(range(plan.pages), 0)]
+    parts = list(guest_memory.by_node([range(plan.pages)], vnuma))
     if plan.bits == 32:
         root = range(plan.root, plan.root + 1)
-        parts = [(range(root.start), 0), (root, _ADDRESS_BITS), (range(root.stop, plan.pages), 0)]
+        around = [range(root.start), range(root.stop, plan.pages)]
+        parts = sorted(
+            [*guest_memory.by_node(around, vnuma), (root, _ADDRESS_BITS)], key=lambda part: part[0].start
+        )
     frames = array("Q")
     with _claimed(domain, plan.pages):
         for part, flags in parts:

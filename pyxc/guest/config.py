@@ -12,9 +12,10 @@ from pyxc import arguments, errors
 from pyxc.abi.domctl_tsc import TscMode
 from pyxc.domain import naming
 from pyxc.domain.info import MOST_VCPUS
-from pyxc.guest import config_syntax
+from pyxc.guest import config_syntax, config_vnuma
 from pyxc.guest.config_devices import Disk, Vif
 from pyxc.guest.config_syntax import Setting, number, string, strings
+from pyxc.guest.config_vnuma import VnumaNode
 from pyxc.guest.images import Kind
 
 Action = Literal[
@@ -70,6 +71,7 @@ class GuestConfig(NamedTuple):
     actions: Actions = Actions()
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
+    vnuma: tuple[VnumaNode, ...] = ()
 
     @classmethod
     def parse(cls, text: str, overrides: Iterable[str] = (), name: str = "configuration") -> GuestConfig:
@@ -165,6 +167,7 @@ _READERS: dict[str, tuple[str, Callable[[Setting], Any]]] = {
     "on_crash": ("on_crash", _action),
     "on_watchdog": ("on_watchdog", _action),
     "disk": ("disks", lambda setting: tuple(Disk.parse(text) for text in strings(setting))),
+    "vnuma": ("vnuma", config_vnuma.nodes),
     "vif": ("vifs", lambda setting: tuple(Vif.parse(text) for text in strings(setting))),
 }
 """By key of the file: the name of its field here, and the function that reads it."""
@@ -218,9 +221,23 @@ class _Reader:
         self._fields.setdefault("command_line", " ".join(filter(None, parts)))
 
     def _add_sizes(self) -> None:
-        """Each of memory and maxmem, vcpus and maxvcpus, is as large as the other unless given."""
+        """Each of memory and maxmem, vcpus and maxvcpus, is as large as the other unless given.
+
+        With virtual NUMA nodes they are as large as all nodes together.
+        """
+        nodes: tuple[VnumaNode, ...] = self._fields.get("vnuma", ())
+        if nodes:
+            self._set_size(("memory_kb", "max_memory_kb"), sum(node.memory_kb for node in nodes))
+            self._set_size(("max_vcpus",), sum(len(node.vcpus) for node in nodes))
+            if self._fields.get("kind") is None:
+                raise errors.ConfigError(f"{self._name}: vnuma needs type, pv or pvh")
         self._add_size("memory_kb", "max_memory_kb", _DEFAULT_MIB << 10, "memory is above maxmem")
         self._add_size("vcpus", "max_vcpus", 1, "vcpus is above maxvcpus")
+
+    def _set_size(self, keys: tuple[str, ...], size: int) -> None:
+        for key in keys:
+            if self._fields.setdefault(key, size) != size:
+                raise errors.ConfigError(f"{self._name}: memory or vcpus are not those of vnuma")
 
     def _add_size(self, least: str, most: str, default: int, otherwise: str) -> None:
         given = self._fields.get(least) or self._fields.get(most) or default

@@ -142,7 +142,7 @@ class Devices:
         self._domain.info()
         text = f"a part of {kind} {number} of domain {self._domain.domid} is left"
         token = secrets.token_hex(8)
-        with undoing.on_failure(lambda: self._remove(kind, number, token), text):
+        with undoing.on_failure(lambda: self._take_back(kind, number, token), text):
             self._store.transact(partial(self._lay, kind, number, front, back, token))
             path = f"{self._back(kind, number)}/state"
             deadline = time.monotonic() + timeout
@@ -207,6 +207,10 @@ class Devices:
                 who = f"the guest of domain {self._domain.domid}"
                 raise errors.GuestSilent(f"{who} has not let go of {kind} {number} within {timeout:g} s")
             time.sleep(_LOOK_S)
+
+    def _take_back(self, kind: Kind, number: int, token: str) -> None:
+        self._store.renew()  # the step may have failed because the connection ended
+        self._remove(kind, number, token)
 
     def _remove(self, kind: Kind, number: int, token: str | None = None) -> None:
         """Remove both ends; with a token only if they were created with that."""

@@ -11,6 +11,7 @@ from pyxc._core import PAGE_SIZE
 from pyxc.abi import memory
 from pyxc.domain.extents import Extents
 from pyxc.domain.mapping import Mapping
+from pyxc.domain.vnuma import Vnuma
 from pyxc.guest.placing import ORDERS, Piece, Run, runs
 
 PAGES_AT_ONCE = 1 << 18
@@ -34,6 +35,21 @@ def populate(
     """
     for run in runs(frames, orders):
         yield from _given(mapping, run, orders, flags)
+
+
+def by_node(parts: Iterable[range], vnuma: Vnuma | None) -> Iterator[tuple[range, int]]:
+    """Parts of an address space cut where another virtual node begins, each with its mem_flags."""
+    places = sorted(vnuma.ranges) if vnuma else []
+    for part in parts:
+        at = part.start
+        for place in places:
+            start = max(at, place.start // PAGE_SIZE)
+            stop = min(part.stop, place.end // PAGE_SIZE)
+            if start < stop:
+                yield range(at, start), 0
+                yield range(start, stop), memory.node_flags(place.node)
+                at = stop
+        yield range(at, part.stop), 0
 
 
 def _given(mapping: Mapping, run: Run, orders: Sequence[int], flags: int) -> Iterator[tuple[Run, int]]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pyxc import errors, undoing
 from pyxc.domain import naming
 from pyxc.domain.domains import Domains
-from pyxc.guest import nodes, remains
+from pyxc.guest import config_vnuma, nodes, remains
 from pyxc.guest.built import BuiltDomain
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.cpu_lists import cpu_set
@@ -49,6 +49,7 @@ def launch(xen: Host, config: GuestConfig, *, progress: Progress | None = None) 
         max_grant_frames=config.max_grant_frames,
         max_maptrack_frames=config.max_maptrack_frames,
         paging_kb=config.shadow_memory_kb,
+        vnuma=config_vnuma.topology(config.vnuma, config.kind),
         progress=progress,
     )
     with undoing.on_failure(lambda: _destroy(domain), f"domain {domain.domid} is left"):

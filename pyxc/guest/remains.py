@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 from pyxc import errors
@@ -44,13 +45,20 @@ def built_here(domain: Identity) -> bool:
 
 
 def _glance(domain: Identity, path: str) -> bytes | None:
-    """A handle that does not use xenstore for names does not use it here either."""
+    """A handle that does not use xenstore for names does not use it here either.
+
+    StoreError if the connection ends, and a new one does not work either.
+    """
     if not domain.xen.names.use:
         return None
+    store = domain.xen.store
     try:
-        return domain.xen.store.request(Kind.READ, path, timeout=_GLANCE_S)
-    except errors.StoreError:
-        return None
+        return store.request(Kind.READ, path, timeout=_GLANCE_S)
+    except errors.StoreError as error:
+        if error.errno != errno.ECONNRESET:
+            return None
+    store.renew()  # xenstored may have been restarted
+    return store.request(Kind.READ, path, timeout=_GLANCE_S)
 
 
 def home(domid: int) -> str:

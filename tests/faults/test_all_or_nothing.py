@@ -164,7 +164,7 @@ def _with_devices(xen: pyxc.Xen, host: sim.Hypervisor) -> GuestConfig:
     return _config(xen, host)._replace(disks=(_DISK,), vifs=(_VIF,))
 
 
-def _pv_with_devices(xen: pyxc.Xen, host: sim.Hypervisor) -> GuestConfig:
+def _with_pv_kernel(xen: pyxc.Xen, host: sim.Hypervisor) -> GuestConfig:
     return _with_devices(xen, host)._replace(kernel=sim.kernel("pv"), memory_kb=4096, max_memory_kb=4096)
 
 
@@ -291,7 +291,10 @@ OPERATIONS: dict[str, Operation] = {
         lambda xen, config, path: launch(xen, config), _with_devices, _empty_parents, compared=without_frames
     ),
     "launch, pv": Operation(
-        lambda xen, config, path: launch(xen, config), _pv_with_devices, _empty_parents, compared=without_frames
+        lambda xen, config, path: launch(xen, config),
+        _with_pv_kernel,
+        _empty_parents,
+        compared=without_frames,
     ),
     "domain.destroy, launched": Operation(
         lambda xen, made, path: made.destroy(timeout=0.2), _launched, may_stay=_ended

@@ -14,7 +14,17 @@ import pytest
 from hosts import Boot, Host
 
 import pyxc
-from pyxc import DecodeError, DomainFlag, HvmParam, PageType, ReadOnlyError, Unsupported, sim
+from pyxc import (
+    DecodeError,
+    DomainFlag,
+    HvmParam,
+    PageType,
+    ReadOnlyError,
+    Unsupported,
+    Vnuma,
+    VnumaRange,
+    sim,
+)
 from pyxc.abi import memory
 from pyxc.abi.cpu_policy import Policy
 from pyxc.abi.domctl import PAGE_PINNED
@@ -210,9 +220,39 @@ def test_smaller_extents_where_xen_has_no_larger_ones(host: Host) -> None:
     assert build(host, "pv").info().tot_pages == 4096
 
 
+NODES = Vnuma(
+    ((10, 20), (20, 10)), (0, 1), (VnumaRange(0, 6 << 20, 0), VnumaRange(6 << 20, 16 << 20, 1)), (0, 0)
+)
+
+
+@pytest.mark.parametrize("kernel", ["pvh", "pv", "pv32"])
+def test_memory_of_virtual_nodes(boot: Boot, kernel: str) -> None:
+    """Xen is asked for the memory of each virtual node, from the physical node that is behind it."""
+    host, flags = boot("4.10" if kernel == "pv32" else "4.17"), {}
+
+    @host.truth.handles(memory.POPULATE_PHYSMAP)
+    def noted(call: sim.Call) -> int:
+        frames = struct.unpack(
+            f"<{call['nr_extents']}Q", call.memory.read(call["extent_start"], 8 * call["nr_extents"])
+        )
+        for frame in frames:
+            flags.update(dict.fromkeys(range(frame, frame + (1 << call["extent_order"])), call["mem_flags"]))
+        return int(sim.REGISTER[memory.POPULATE_PHYSMAP.full_name].handler(call) or 0)
+
+    guest = build(host, kernel, vcpus=2, vnuma=NODES)
+    assert guest.vnuma() == NODES._replace(physical_nodes=None)
+    first, second = 0x60100, 0x60200
+    pages = [flags[frame] for frame in range(4096)]
+    assert pages.count(first) in (1535, 1536), "but for the top page table of 32 bits"
+    assert pages[:1536].count(second) == pages[1536:].count(first) == 0
+    assert pages.count(second) in (2559, 2560)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"vnuma": NODES, "vcpus": 2, "max_memory_kb": 32 << 10}, ValueError, "vnuma needs all memory"),
+        ({"vnuma": NODES}, ValueError, "vnuma has 2 vcpus, the guest has 1"),
         ({"memory_kb": 0}, ValueError, "memory_kb is 0"),
         ({"memory_kb": 64}, ValueError, "larger than the memory|memory is too small"),
         ({"max_memory_kb": 1024}, ValueError, "max_memory_kb is 1024"),

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from pyxc import TscMode, errors
-from pyxc.guest import config_syntax
+from pyxc import TscMode, VnumaRange, errors
+from pyxc.guest import config_syntax, config_vnuma
 from pyxc.guest.config import Actions, GuestConfig
 from pyxc.guest.config_devices import Disk, Vif, vdev_number
 
@@ -141,6 +141,15 @@ def test_what_cannot_be_read_is_named_with_its_line(text: str, message: str) -> 
         ("disk=[['x']]", "test.cfg:3: disk must be a list of strings"),
         ("disk=['qcow2:/a,xvda,w']", "test.cfg:3: disk .*qcow2: is not supported"),
         ("vif=['model=e1000']", "test.cfg:3: vif .*model=e1000 is not supported"),
+        ("vnuma=[]", "test.cfg:3: vnuma: expected a list of 1 to 32 nodes"),
+        ("vnuma=['pnode=0']", "test.cfg:3: vnuma: expected a list for each node"),
+        ("vnuma=[['pnode=0','size=8']]", "test.cfg:3: vnuma: a node has no vcpus"),
+        ("vnuma=[['pnode=0','size=8','vcpus=1']]", "test.cfg:3: vnuma: each vcpu, from 0 on"),
+        ("vnuma=[['pnode=0','size=8','vcpus=0','vdistances=10,20']]", "one distance for each of the 1 nodes"),
+        ("vnuma=[['pnode=x','size=8','vcpus=0']]", "test.cfg:3: vnuma: 'x' is not a number up to 63"),
+        ("vnuma=[['pnode=0','size=8','vcpus=0','a=1']]", "test.cfg:3: vnuma: 'a=1' is not supported"),
+        ("vnuma=[['pnode=0','size=8','vcpus=0']]", "test.cfg: vnuma needs type"),
+        ("type='pv'\nmemory=9\nvnuma=[['pnode=0','size=8','vcpus=0']]", "test.cfg: memory or vcpus are not"),
         ("uuid='1'", "test.cfg:3: uuid: '1' is not a UUID"),
         ("name='12'", "test.cfg:3: name: '12' cannot be a name"),
         ("kernel='a\\x00b'", "test.cfg:3: kernel must be a string"),
@@ -151,6 +160,25 @@ def test_what_cannot_be_read_is_named_with_its_line(text: str, message: str) -> 
 def test_what_is_wrong_is_named_with_its_line(more: str, message: str) -> None:
     with pytest.raises(errors.ConfigError, match=message):
         GuestConfig.parse(f'name="a"\nkernel="/k"\n{more}', name="test.cfg")
+
+
+def test_virtual_nodes() -> None:
+    text = "vnuma = [['pnode=0', 'size=3000', 'vcpus=0,2-3'], ['pnode=1', 'size=2000', 'vcpus=1']]"
+    config = GuestConfig.parse(f'name="a"\nkernel="/k"\ntype="pvh"\n{text}')
+    assert (config.memory_kb, config.max_vcpus) == (5000 << 10, 4)
+    found = config_vnuma.topology(config.vnuma, "pvh")
+    assert found is not None
+    assert (found.distances, found.physical_nodes) == (((10, 20), (20, 10)), (0, 1))
+    assert found.vcpu_nodes == (0, 1, 0, 0)
+    hole = (0xFC000 << 12, 1 << 32)
+    assert found.ranges == (
+        VnumaRange(0, 3000 << 20, 0),
+        VnumaRange(3000 << 20, hole[0], 1),
+        VnumaRange(hole[1], hole[1] + (5000 << 20) - hole[0], 1),
+    )
+    plain = config_vnuma.topology(config.vnuma, "pv")
+    assert plain is not None
+    assert plain.ranges == (VnumaRange(0, 3000 << 20, 0), VnumaRange(3000 << 20, 5000 << 20, 1))
 
 
 def test_overrides() -> None:
