@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -249,13 +250,10 @@ class Domain(Identity):
 
         self.look()
         left = remains.of(self)
-        try:
+        with suppress(errors.DomainNotFound):
             self.xen.call(domctl.DESTROYDOMAIN, self.domid)
-        except errors.DomainNotFound:
-            left.remove()
-            return
+        left.remove()  # its back ends let go of its memory, which the domain cannot go without
         self._wait_until_gone(timeout)
-        left.remove()
 
     def _wait_until_gone(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -31,6 +31,8 @@ _PATIENCE_S = 10.0
 _LOOK_S = 0.02
 _VIFS_MOST = 256
 _DRIVERS: dict[Kind, str] = {"vbd": "xen-blkback", "vif": "xen-netback"}
+_SCRIPT = "/bin/true"
+"""The hotplug script, without which xen-netback serves no interface. It has nothing to do."""
 _SIMULATED = (7, 0)
 """The device behind each disk of a simulated host, whose kernel has no devices."""
 
@@ -101,7 +103,7 @@ class Devices:
             bridge.check(vif.bridge)
         number = self._free_vif()
         mac = vif.mac or new_mac()
-        fields = {"mac": mac, "bridge": vif.bridge, "handle": str(number), "type": "vif"}
+        fields = {"mac": mac, "bridge": vif.bridge, "handle": str(number), "type": "vif", "script": _SCRIPT}
         front = {"mac": mac, "handle": str(number), "mtu": "1500"}
         interface = f"vif{self._domain.domid}.{number}"
         ready = partial(self._has_interface, interface)

@@ -21,7 +21,7 @@ from pyxc.abi.cpu_policy import Policy
 from pyxc.abi.domctl import PAGE_PINNED
 
 pytestmark = pytest.mark.needs_xen(4, 10)
-ROUNDS = 25
+ROUNDS = 50
 
 
 def test_a_pvh_guest_boots_prints_and_ends(build: Build) -> None:

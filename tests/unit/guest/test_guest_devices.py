@@ -83,6 +83,7 @@ def test_network_interfaces(host: Host, devices: Devices) -> None:
     assert re.fullmatch("00:16:3e(:[0-9a-f]{2}){3}", second.mac)
     assert host.xen.store.read(f"{first.backend}/hotplug-status") == b"connected"
     assert host.xen.store.read(f"{first.backend}/bridge") == b"br1"
+    assert host.xen.store.read(f"{first.backend}/script"), "xen-netback serves no interface without one"
     devices.detach("vif", 0)
     assert devices.attach_vif(Vif()) == 0
     assert new_mac() != new_mac()

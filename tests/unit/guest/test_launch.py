@@ -212,6 +212,24 @@ def test_it_has_devices_which_go_with_it(host: Host, config: GuestConfig) -> Non
     assert state(host) == before
 
 
+def test_its_back_end_lets_go_of_it(host: Host, config: GuestConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver of dom0 maps the guest's memory until the device has gone, and the domain ends after that."""
+    host.truth.serve_devices()
+    domain = launch(host.xen, config._replace(disks=(Disk.parse("phy:/dev/vg/a,xvda,w"),)))
+    (disk,) = Devices(domain)
+    frame = host.xen.words(min(host.owned(domain.domid)).to_bytes(8, "little"))
+    held = host.truth.connect().map_frames(domain.domid, frame)
+
+    def nap(seconds: float) -> None:
+        assert domain.info().dying
+        if host.xen.store.read(disk.backend) is None:
+            held.close()
+
+    monkeypatch.setattr("time.sleep", nap)
+    domain.destroy(timeout=10)
+    assert not domain.exists()
+
+
 def test_nothing_stays_without_a_backend(
     host: Host, config: GuestConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
