@@ -67,6 +67,19 @@ def select_frames(entries: Buffer, frames: Buffer, at: int) -> tuple[int, int, i
     and bit 62 an identity mapping (Linux). ValueError when `frames` is too short; what fits is copied.
     """
 
+def renumber_entries(entries: Buffer, table: Buffer, refused: int = 0) -> list[int]:
+    """Replace the frame of each present page table entry (u64, native order) by its number in a table.
+
+    `table` has a u64 for each frame: its new number + 1, or 0 for none. Returns the places of entries that
+    have no number, or one of the bits in `refused`; if there are any, nothing is replaced.
+    """
+
+def number_frames(frames: Buffer, table: Buffer, first: int) -> None:
+    """Number frames (u64, native order) from `first` on, in a table for renumber_entries().
+
+    Frames beyond the end of the table are passed over.
+    """
+
 @final
 class RecordReader:
     """Makes records of one NamedTuple class from packed structures of `size` bytes. Threads: safe to share.

@@ -27,6 +27,8 @@ ARGUMENTS_STRUCT = Table(
 _REFUSED: dict[int, str] = {
     XenErrno.EINVAL: "a page table that is mapped writable, or has an entry that Xen forbids"
 }
+PIN_L1_TABLE = Operation(MMUEXT_OP, "pin_l1_table", 0, ARGUMENTS_STRUCT, changes=True, hints=_REFUSED)
+PIN_L2_TABLE = Operation(MMUEXT_OP, "pin_l2_table", 1, ARGUMENTS_STRUCT, changes=True, hints=_REFUSED)
 PIN_L3_TABLE = Operation(MMUEXT_OP, "pin_l3_table", 2, ARGUMENTS_STRUCT, changes=True, hints=_REFUSED)
 PIN_L4_TABLE = Operation(MMUEXT_OP, "pin_l4_table", 3, ARGUMENTS_STRUCT, changes=True, hints=_REFUSED)
-"""The list has one entry, whose `cmd` is the operation's command."""
+"""The commands of the entries of the list decide; the operation has that of the first."""

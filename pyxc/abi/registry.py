@@ -19,6 +19,7 @@ from pyxc.abi import (
     domctl_sharing,
     domctl_state,
     domctl_tsc,
+    domctl_vcpu,
     domctl_vnuma,
     event_channel,
     flask,
@@ -42,9 +43,9 @@ from pyxc.abi.operation import Family, Operation
 
 _MODULES = (
     cpu_policy, dm_op, dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions,
-    domctl_scheduler, domctl_sharing, domctl_state, domctl_tsc, domctl_vnuma, event_channel, flask,
-    grant_table, hvm, hypfs, livepatch, memory, mmuext, perfc, physdev, pm, sched, sysctl, sysctl_cpupool,
-    sysctl_scheduler, trace, version,
+    domctl_scheduler, domctl_sharing, domctl_state, domctl_tsc, domctl_vcpu, domctl_vnuma, event_channel,
+    flask, grant_table, hvm, hypfs, livepatch, memory, mmuext, perfc, physdev, pm, sched, sysctl,
+    sysctl_cpupool, sysctl_scheduler, trace, version,
 )  # fmt: skip
 
 

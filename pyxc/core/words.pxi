@@ -85,3 +85,68 @@ def select_frames(entries, frames, Py_ssize_t at):
     if found.copied > space:
         raise ValueError(f"no space for more than {space} frames")
     return found.copied, found.absent, found.foreign, found.identity
+
+
+cdef uint64_t PRESENT_BIT = 1
+cdef uint64_t FRAME_BITS = 0x000FFFFFFFFFF000
+
+cdef inline uint64_t number_of(const char *table, Py_ssize_t size, uint64_t frame) noexcept nogil:
+    """0 for a frame that the table does not have."""
+    return word_at(table, <Py_ssize_t> frame) if frame < <uint64_t> size else 0
+
+
+cdef inline bint is_bad(uint64_t entry, const char *table, Py_ssize_t size, uint64_t refused) noexcept nogil:
+    if not entry & PRESENT_BIT:
+        return False
+    return entry & refused != 0 or number_of(table, size, (entry & FRAME_BITS) >> 12) == 0
+
+
+cdef void renumber_words(char *entries, Py_ssize_t count, const char *table, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef uint64_t entry
+    for i in range(count):
+        entry = word_at(entries, i)
+        if entry & PRESENT_BIT:
+            entry = (entry & ~FRAME_BITS) | (
+                number_of(table, size, (entry & FRAME_BITS) >> 12) - 1) << 12 & FRAME_BITS
+            memcpy(entries + 8 * i, &entry, 8)
+
+
+def renumber_entries(entries, table, uint64_t refused=0):
+    cdef Py_buffer words, numbers
+    cdef Py_ssize_t i
+    cdef list bad = []
+    get_words(entries, &words, PyBUF_WRITABLE)
+    try:
+        get_words(table, &numbers, PyBUF_SIMPLE)
+        try:
+            for i in range(words.len // 8):
+                if is_bad(word_at(<char *> words.buf, i), <char *> numbers.buf, numbers.len // 8, refused):
+                    bad.append(i)
+            if not bad:
+                renumber_words(<char *> words.buf, words.len // 8,
+                               <const char *> numbers.buf, numbers.len // 8)
+        finally:
+            PyBuffer_Release(&numbers)
+    finally:
+        PyBuffer_Release(&words)
+    return bad
+
+
+def number_frames(frames, table, uint64_t first):
+    cdef Py_buffer source, target
+    cdef Py_ssize_t i
+    cdef uint64_t frame, number
+    get_words(frames, &source, PyBUF_SIMPLE)
+    try:
+        get_words(table, &target, PyBUF_WRITABLE)
+        try:
+            for i in range(source.len // 8):
+                frame = word_at(<char *> source.buf, i)
+                if frame < <uint64_t> (target.len // 8):
+                    number = first + <uint64_t> i + 1
+                    memcpy(<char *> target.buf + 8 * frame, &number, 8)
+        finally:
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)

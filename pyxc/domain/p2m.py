@@ -34,6 +34,11 @@ _PLACED_WORDS = 1 << 22
 _TRIES = 5
 _SINCE_4_6 = {"p2m_cr3": 0, "p2m_vaddr": 0, "p2m_generation": 0}
 """Fields of shared_info.arch that were padding before Xen 4.6: no list, and no counter of changes."""
+_SHARED_INFO = {
+    8: (x86.SHARED_INFO_STRUCT, x86.ARCH_SHARED_INFO_STRUCT),
+    4: (x86.SHARED_INFO_32_STRUCT, x86.ARCH_SHARED_INFO_32_STRUCT),
+}
+"""The layouts for guests with words of so many bytes."""
 T = TypeVar("T")
 
 
@@ -81,6 +86,25 @@ class P2m(Numbers):
         return f"<P2m of {len(self.entries)} pfns from {self.source}>"
 
 
+class _Form32:
+    """Entries of a 32-bit guest: u32, with the marks of Linux one word length lower."""
+
+    ABSENT, FOREIGN_BIT, IDENTITY_BIT = 2**32 - 1, 1 << 31, 1 << 30
+
+    @classmethod
+    def widened(cls, entries: array[int]) -> array[int]:
+        """The same entries as a 64-bit guest has them."""
+        plain = cls.IDENTITY_BIT - 1
+        return array("Q", [cls._wide(entry) if entry > plain else entry for entry in entries])
+
+    @classmethod
+    def _wide(cls, entry: int) -> int:
+        if entry == cls.ABSENT:
+            return ABSENT
+        marks = FOREIGN_BIT * bool(entry & cls.FOREIGN_BIT) | IDENTITY_BIT * bool(entry & cls.IDENTITY_BIT)
+        return marks | entry & cls.IDENTITY_BIT - 1
+
+
 class P2mReader:
     """Reads the p2m of one domain in pieces of bounded size. Threads: one at a time."""
 
@@ -89,6 +113,7 @@ class P2mReader:
     ) -> None:
         self._mapping = mapping
         self._shared_info = shared_info
+        self._entry_bytes = mapping.domain.guest_bits() // 8
         arch = self._arch()
         self.pfns: int = arch["max_pfn"]
         if not self.pfns:
@@ -100,7 +125,8 @@ class P2mReader:
             "p2m_vaddr": arch["p2m_cr3"] and arch["p2m_vaddr"],
             "frame_list_list": arch["pfn_to_mfn_frame_list_list"],
         }
-        self._cr3 = arch["p2m_cr3"]
+        cr3 = arch["p2m_cr3"]
+        self._root = cr3 >> 12 if self._entry_bytes == 8 else x86.frame_of_cr3_32(cr3)
         names = [name for name in self._roots if self._roots[name] and source in (None, name)]
         if not names:
             raise unreadable(mapping, f"the guest publishes no {source or 'p2m'}")
@@ -120,20 +146,26 @@ class P2mReader:
 
     def pieces(self) -> Iterator[Any]:
         """The entries in order of pfn: buffers of native u64, each valid until the next one."""
-        left = 8 * self.pfns
-        for leaves in self._leaves():
-            for start in range(0, len(leaves), _WINDOW):
-                window = leaves[start : start + _WINDOW]
+        left = self._entry_bytes * self.pfns
+        at_once = _WINDOW * self._entry_bytes // 8
+        for leaves in self.leaves():
+            for start in range(0, len(leaves), at_once):
+                window = leaves[start : start + at_once]
                 size = min(left, PAGE_SIZE * len(window))
                 left -= size
-                yield from self._with_holes(window, size) if ABSENT in window else self._mapped(window, size)
+                read = self._with_holes if ABSENT in window else self._mapped
+                for piece in read(window, size):
+                    yield piece if self._entry_bytes == 8 else self._widened(piece)
+
+    def _widened(self, piece: Any) -> memoryview:
+        return memoryview(_Form32.widened(self._mapping.xen.words32(bytes(piece)))).cast("B")
 
     def _mapped(self, leaves: array[int], size: int) -> Iterator[Any]:
         """The first `size` bytes of some pages of entries, in place."""
         with self._mapping.map(leaves) as mapped, memoryview(mapped) as view, view[:size] as piece:
             yield (
                 memoryview(self._mapping.xen.words(piece.tobytes())).cast("B")
-                if self._mapping.xen.swapped
+                if self._mapping.xen.swapped and self._entry_bytes == 8
                 else piece
             )
 
@@ -152,9 +184,13 @@ class P2mReader:
                     page, at = bytes(content[at : at + PAGE_SIZE]), at + PAGE_SIZE
                 yield page[: size - start]
 
-    def _leaves(self) -> Iterator[array[int]]:
+    @property
+    def _entries_per_page(self) -> int:
+        return PAGE_SIZE // self._entry_bytes
+
+    def leaves(self) -> Iterator[array[int]]:
         """The frames that hold the entries, in order, ABSENT for holes; one table's worth at a time."""
-        pages = -(-self.pfns // _WORDS)
+        pages = -(-self.pfns // self._entries_per_page)
         return self._linear_leaves(pages) if self.source == "p2m_vaddr" else self._tree_leaves(pages)
 
     def _linear_leaves(self, pages: int) -> Iterator[array[int]]:
@@ -169,8 +205,8 @@ class P2mReader:
             page += count
 
     def _l1_table(self, address: int) -> array[int]:
-        table = self._page(self._cr3 >> 12)
-        for shift in (39, 30, 21):
+        table = self._page(self._root)
+        for shift in (39, 30, 21) if self._entry_bytes == 8 else (30, 21):
             entry = table[address >> shift & (_WORDS - 1)]
             frame = self._target(entry)
             if frame == ABSENT:
@@ -186,13 +222,20 @@ class P2mReader:
 
     def _tree_leaves(self, pages: int) -> Iterator[array[int]]:
         """Three levels of plain frame numbers: list of lists, lists, pages of entries."""
-        root = self._page(self._roots["frame_list_list"])
-        if pages > _WORDS * _WORDS:
+        root, words = self._frame_list(self._roots["frame_list_list"]), self._entries_per_page
+        if pages > words * words:
             raise unreadable(self._mapping, "it is too large for a tree of frames")
-        for frame in root[: -(-pages // _WORDS)]:
-            count = min(_WORDS, pages)
+        for frame in root[: -(-pages // words)]:
+            count = min(words, pages)
             pages -= count
-            yield self._page(frame)[:count] if frame != ABSENT else array("Q", [ABSENT]) * count
+            yield self._frame_list(frame)[:count] if frame != ABSENT else array("Q", [ABSENT]) * count
+
+    def _frame_list(self, frame: int) -> array[int]:
+        """A page of frame numbers as wide as the guest's words."""
+        if self._entry_bytes == 8:
+            return self._page(frame)
+        answers.frame("a frame of the p2m", frame)
+        return _Form32.widened(self._mapping.xen.words32(self._mapping.read(frame)))
 
     def _page(self, frame: int) -> array[int]:
         answers.frame("a frame of the p2m", frame)
@@ -200,8 +243,9 @@ class P2mReader:
 
     def _arch(self) -> dict[str, int]:
         interface = self._mapping.xen.interface
-        offset = x86.SHARED_INFO_STRUCT.at(interface).offsets["arch.max_pfn"]
-        fields = x86.ARCH_SHARED_INFO_STRUCT.at(interface).unpack(self._shared_info, offset)
+        shared, arch = _SHARED_INFO[self._entry_bytes]
+        offset = shared.at(interface).offsets["arch.max_pfn"]
+        fields = arch.at(interface).unpack(self._shared_info, offset)
         return {**_SINCE_4_6, **fields}
 
 
@@ -215,8 +259,6 @@ def open_p2m(mapping: Mapping, info: DomainInfo, source: Form | None = None) -> 
         raise unreadable(mapping, "only PV domains have one")
     if mapping.xen.interface.arch != "x86_64":
         raise unreadable(mapping, "only x86 guests have one")
-    if mapping.domain.guest_bits() != 64:
-        raise unreadable(mapping, "it is a 32-bit guest")
     answers.frame("shared_info_frame", info.shared_info_frame)
     with mapping.map(info.shared_info_frame) as shared_info:
         yield P2mReader(mapping, info, shared_info, source)
@@ -231,6 +273,20 @@ def read_p2m(mapping: Mapping, source: Form | None = None) -> P2m:
     info = mapping.domain.info()
     with open_p2m(mapping, info, source) as reader:
         return reader.steadily(lambda: _gather(reader, info))
+
+
+def read_published(mapping: Mapping) -> tuple[P2m, array[int]]:
+    """The whole p2m of a PV domain, and the frames that hold it, in order."""
+    info = mapping.domain.info()
+    with open_p2m(mapping, info) as reader:
+
+        def read() -> tuple[P2m, array[int]]:
+            frames = array("Q")
+            for leaves in reader.leaves():
+                frames.extend(leaves)
+            return _gather(reader, info), frames
+
+        return reader.steadily(read)
 
 
 def read_pages(mapping: Mapping, info: DomainInfo) -> list[Pages]:

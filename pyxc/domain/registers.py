@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pyxc import errors
@@ -81,6 +81,10 @@ class VcpuContext(Mapping[str, int]):
                 fields[field] = tuple(items)
             self._check_fits(name, field, value)
         return VcpuContext(self.width, self._layout, fields)
+
+    def with_gdt_frames(self, frames: Iterable[int]) -> VcpuContext:
+        """A copy with other frames of its descriptor table."""
+        return VcpuContext(self.width, self._layout, {**self._fields, "gdt_frames": tuple(frames)})
 
     def _check_fits(self, name: str, field: str, value: int) -> None:
         size = self._layout.sizes[field] // self._layout.places[field][2]

@@ -317,6 +317,6 @@ def registers(interface: Interface, plan: PvPlan, root: int) -> VcpuContext:
         own = {"rsi": info, "rip": plan.entry, "rflags": _IF, "rsp": stack, "cr3": root * PAGE_SIZE}
     else:
         data = dict.fromkeys(("ds", "es", "fs", "gs"), width.data)
-        cr3 = (root << 12 | root >> 20) & 0xFFFFFFFF
+        cr3 = x86.cr3_32_of(root)
         own = {"esi": info, "eip": plan.entry, "eflags": _IF, "esp": stack, "cr3": cr3, **data}
     return VcpuContext.zero(plan.bits, interface).replace(**common, **own)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -75,6 +76,15 @@ def runs(frames: range, orders: Iterable[int] = ORDERS) -> Iterator[Run]:
         yield Run(start, order, (stop - start) >> order)
     if stop < frames.stop:
         yield from runs(range(stop, frames.stop), smaller)
+
+
+def consecutive(frames: array[int]) -> Iterator[range]:
+    """The same frames as ranges."""
+    start = 0
+    for place in range(1, len(frames) + 1):
+        if place == len(frames) or frames[place] != frames[place - 1] + 1:
+            yield range(frames[start], frames[place - 1] + 1)
+            start = place
 
 
 def check_apart(pieces: Iterable[Piece]) -> None:

@@ -10,9 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple
 
 from pyxc import arguments, errors, undoing
-from pyxc._core import PAGE_SIZE
 from pyxc.abi import memory
-from pyxc.abi.hvm import HvmParam
 from pyxc.abi.page import PAGE_KB
 from pyxc.domain import naming
 from pyxc.domain.domain import Domain
@@ -23,8 +21,9 @@ from pyxc.domain.tsc import TscInfo
 from pyxc.files.compressed import CompressedFile, Opened
 from pyxc.guest import nodes, settings, stream
 from pyxc.guest.build import Making
-from pyxc.guest.built import BuiltDomain, Rings
-from pyxc.guest.restore_pages import HvmMemory
+from pyxc.guest.built import BuiltDomain
+from pyxc.guest.restore_hvm import HvmGuest
+from pyxc.guest.restore_pv import PvGuest
 from pyxc.guest.settings import Settings
 from pyxc.guest.stream import DomainKind, Event
 from pyxc.host.cpu_policy import CpuPolicy
@@ -34,12 +33,6 @@ from pyxc.host.pools import Pool
 _PIECE_BYTES = 1 << 20
 _SLACK_KB = 1024
 """What a domain may own beyond its memory: libxl's value."""
-_NO_DELAY_FOR_MISSED_TICKS = 1
-_ZEROED = (HvmParam.STORE_PFN, HvmParam.CONSOLE_PFN, HvmParam.IOREQ_PFN, HvmParam.BUFIOREQ_PFN)
-"""Pages that the guest shares with its servers, which are new ones now."""
-_OWN_PARAMS = (HvmParam.STORE_EVTCHN, HvmParam.CONSOLE_EVTCHN)
-_PARAMS = frozenset((1, 4, 5, 6, 9, 10, 12, 14, 15, 17, 19, 27, 28, 29, 32, 33, 34, 36, 37, 38))
-"""HvmParams that are part of a guest's state, from any release."""
 Progress = Callable[[int, int], object]
 """Called with the number of pages restored, and the number that the guest has, if that is known."""
 
@@ -63,9 +56,11 @@ class Wanted(NamedTuple):
 
 
 class _Head(NamedTuple):
-    """The start of a stream, read before any change: `next` is the first event after it."""
+    """The start of a stream, read before any change: `next` is the first event after it. `bits` is the width
+    of a PV guest."""
 
     kind: DomainKind
+    bits: int
     settings: Settings
     policy: CpuPolicy
     next: Event
@@ -99,7 +94,7 @@ def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, want
     head = _read_head(incoming)
     plan = _planned(xen, head, wanted)
     with undoing.made(
-        lambda: _create(making, plan, wanted),
+        lambda: _create(making, head, plan, wanted),
         _destroy,
         lambda: [Domain(xen, domid, plan.uuid) for domid in making.just_made(plan.uuid)],
         f"a domain with the UUID {plan.uuid} is left",
@@ -107,15 +102,16 @@ def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, want
         _prepare(domain, plan, wanted)
         if head.policy.leaves:
             _show_cpus(domain, head.policy)
-        guest = _HvmGuest(domain, plan, wanted.progress)
+        guest = _guest(domain, head, plan)
+        taking = _Incoming(domain, plan, guest, wanted.progress)
         with _claimed(domain, plan):
-            guest.take(head.next)
+            taking.take(head.next)
             for event in incoming:
-                guest.take(event)
+                taking.take(event)
         rings = guest.finish()
         with suppress(errors.Unsupported):
             domain.grants.seed(console=rings.console_frame, store=rings.store_frame)
-        made = BuiltDomain(xen, domain.domid, domain.uuid, "pvh", rings)
+        made = BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
         if plan.name:
             nodes.write(made, _facts(plan, plan.name))
         if not wanted.paused:
@@ -138,18 +134,20 @@ def _events(pieces: Iterator[bytes], reader: stream.Reader) -> Iterator[Event]:
 
 def _read_head(incoming: Iterator[Event]) -> _Head:
     found: Settings = Settings()
-    kind, policy = DomainKind.HVM, CpuPolicy((), ())
+    kind, bits, policy = DomainKind.HVM, 64, CpuPolicy((), ())
     for event in incoming:
         if isinstance(event, stream.XlHeader):
             found = settings.decode(event.settings())
         elif isinstance(event, stream.DomainHeader):
             kind = event.kind
+        elif isinstance(event, stream.PvInfo):
+            bits = 8 * event.guest_width
         elif isinstance(event, stream.CpuidPolicy):
             policy = policy._replace(leaves=event.leaves)
         elif isinstance(event, stream.MsrPolicy):
             policy = policy._replace(msrs=event.msrs)
         elif isinstance(event, stream.StaticDataEnd | stream.PageData | stream.PvP2mFrames | TscInfo):
-            return _Head(kind, found, policy, event)
+            return _Head(kind, bits, found, policy, event)
     raise errors.DecodeError("the stream ends before the guest's memory")
 
 
@@ -158,8 +156,6 @@ def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
     hint = ""
     if xen.interface.arch != "x86_64" or xen.interface.xen < (4, 10):
         hint = "guests are restored on x86, since Xen 4.10"
-    elif head.kind is DomainKind.PV:
-        hint = "PV guests cannot be restored yet"
     elif head.settings.kind == "hvm":
         hint = "it needs a device model"
     if hint:
@@ -188,8 +184,15 @@ def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
     )
 
 
-def _create(making: Making, plan: _Plan, wanted: Wanted) -> Domain:
-    return making.create(hvm=True, hap=True, uuid=plan.uuid, max_vcpus=plan.vcpus, ssidref=wanted.ssidref)
+def _guest(domain: Domain, head: _Head, plan: _Plan) -> HvmGuest | PvGuest:
+    if head.kind is DomainKind.PV:
+        return PvGuest(domain, head.bits, plan.memory_kb)
+    return HvmGuest(domain, plan.paging_kb)
+
+
+def _create(making: Making, head: _Head, plan: _Plan, wanted: Wanted) -> Domain:
+    hvm = head.kind is not DomainKind.PV
+    return making.create(hvm=hvm, hap=hvm, uuid=plan.uuid, max_vcpus=plan.vcpus, ssidref=wanted.ssidref)
 
 
 def _destroy(domain: Domain) -> None:
@@ -203,8 +206,6 @@ def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
         pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
         pool.add_domain(domain)
     domain.set_max_memory(plan.memory_kb + _SLACK_KB)
-    domain.hvm_params.write(HvmParam.TIMER_MODE, _NO_DELAY_FOR_MISSED_TICKS)
-    domain.memory.set_paging_pool(plan.paging_kb)
 
 
 def _show_cpus(domain: Domain, policy: CpuPolicy) -> None:
@@ -228,30 +229,26 @@ def _claimed(domain: Domain, plan: _Plan) -> AbstractContextManager[None]:
     return undoing.during(lambda: mapping.claim(plan.claimed_kb), lambda: mapping.claim(0), left)
 
 
-class _HvmGuest:
-    """A PVH guest that is restored event by event. Threads: one at a time."""
+class _Incoming:
+    """A guest that is restored event by event. Threads: one at a time."""
 
-    def __init__(self, domain: Domain, plan: _Plan, progress: Progress | None) -> None:
+    def __init__(
+        self, domain: Domain, plan: _Plan, guest: HvmGuest | PvGuest, progress: Progress | None
+    ) -> None:
         self._domain = domain
-        self._memory = HvmMemory(domain.memory)
+        self._guest = guest
         self._total = plan.claimed_kb // PAGE_KB
         self._progress = progress
         self._done = 0
-        self._params: dict[int, int] = {}
-        self._context = b""
 
     def take(self, event: Event) -> None:
         if isinstance(event, stream.Pages):
-            self._memory.write(event)
+            self._guest.memory.write(event)
             self._done += len(event.pfns)
             if self._progress is not None:
                 self._progress(self._done, max(self._done, self._total))
         elif isinstance(event, stream.PageData):
-            self._memory.give(event)
-        elif isinstance(event, stream.HvmParams):
-            self._params.update(event.params)
-        elif isinstance(event, stream.HvmContextRecord):
-            self._context = event.data
+            self._guest.memory.give(event)
         elif isinstance(event, TscInfo):
             self._domain.set_tsc(
                 event.mode, event.khz, incarnation=event.incarnation, elapsed_ns=event.elapsed_ns
@@ -261,24 +258,5 @@ class _HvmGuest:
         elif isinstance(event, stream.Checkpoint):
             hint = "streams with checkpoints (Remus) are not restored"
             raise errors.Unsupported(errno.EOPNOTSUPP, "restoring a guest", hint=hint)
-
-    def finish(self) -> Rings:
-        """Its parameters and registers, and new ports for its rings."""
-        params = {index: value for index, value in self._params.items() if index not in _OWN_PARAMS}
-        unknown = sorted(set(params) - _PARAMS)
-        if unknown:
-            raise errors.DecodeError(f"the guest has HVM parameters that do not go with one: {unknown}")
-        shared = {index: params[index] for index in _ZEROED if params.get(index)}
-        for index, frame in shared.items():
-            if not self._memory.has(frame):
-                text = f"{HvmParam(index).name} is {frame:#x}, and the guest has no memory there"
-                raise errors.DecodeError(text)
-            self._domain.memory.write(frame, bytes(PAGE_SIZE))
-        for param, value in params.items():
-            self._domain.hvm_params.write(param, value)
-        store_port, console_port = self._domain.channels.open(), self._domain.channels.open()
-        self._domain.hvm_params.write(HvmParam.STORE_EVTCHN, store_port)
-        self._domain.hvm_params.write(HvmParam.CONSOLE_EVTCHN, console_port)
-        self._domain.hvm_context.load(self._context)
-        store, console = (shared.get(param, 0) for param in (HvmParam.STORE_PFN, HvmParam.CONSOLE_PFN))
-        return Rings(store, store_port, console, console_port)
+        else:
+            self._guest.take(event)

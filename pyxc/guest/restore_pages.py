@@ -10,13 +10,13 @@ from pyxc.abi import memory
 from pyxc.domain.extents import Extents
 from pyxc.domain.mapping import Mapping
 from pyxc.guest import guest_memory
-from pyxc.guest.placing import runs
+from pyxc.guest.placing import consecutive, runs
 from pyxc.guest.stream.records import PageData, Pages
 
 _LARGE = 9
 _AT_ONCE = 1 << 10
 _CHUNK_BITS = 15
-_NOT_GIVEN = (0xD, 0xF)
+NOT_GIVEN = (0xD, 0xF)
 """Types of page numbers without a page: BROKEN and XTAB."""
 
 
@@ -32,9 +32,9 @@ class HvmMemory:
 
         HypercallError ENOMEM: this is more than the domain may own, or than the host has.
         """
-        new = self._given.add(pfn for pfn, kind in zip(listed.pfns, listed.types) if kind not in _NOT_GIVEN)
+        new = self._given.add(pfn for pfn, kind in zip(listed.pfns, listed.types) if kind not in NOT_GIVEN)
         small = array("Q")
-        for frames in _consecutive(new):
+        for frames in consecutive(new):
             for run in runs(frames, (_LARGE, 0)):
                 part = range(run.first, run.first + (run.extents << run.order))
                 if run.order:
@@ -77,12 +77,3 @@ class _FrameSet:
     def __contains__(self, frame: int) -> bool:
         chunk = self._chunks.get(frame >> _CHUNK_BITS)
         return chunk is not None and bool(chunk[frame >> 3 & (1 << _CHUNK_BITS - 3) - 1] >> (frame & 7) & 1)
-
-
-def _consecutive(frames: array[int]) -> Iterator[range]:
-    """The same frames as ranges."""
-    start = 0
-    for place in range(1, len(frames) + 1):
-        if place == len(frames) or frames[place] != frames[place - 1] + 1:
-            yield range(frames[start], frames[place - 1] + 1)
-            start = place

@@ -7,18 +7,15 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Literal, NamedTuple
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import sched
-from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
-from pyxc.domain import tsc
 from pyxc.domain.ask import Ask
-from pyxc.domain.hvm_context import HvmContexts
-from pyxc.domain.hvm_params import HvmParams
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.log_dirty import LogDirty
@@ -27,7 +24,8 @@ from pyxc.files.provenance import DomainOrigin, XenOrigin
 from pyxc.files.sinks import Compression, Sink, Writable, check_compression
 from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import settings, stream
-from pyxc.guest.save_pages import HvmPages
+from pyxc.guest.save_hvm import HvmGuest
+from pyxc.guest.save_pv import PvGuest
 from pyxc.guest.stream.records import ByteOrder
 from pyxc.host.cpu_policy import domain_policy
 from pyxc.store.names import readable
@@ -40,8 +38,7 @@ Compress = Compression
 
 _MAGICS = (b"Xen saved domain, xl format\n", b"LibxlFmt", b"\xff" * 8 + b"XENF")
 _LOCAL_APIC_ONLY = 1
-_PARAMS = frozenset(HvmParam(index) for index in (1, 5, 6, 27, 28, 29, 37, 17, 19, 9, 12, 34, 32, 33, 36, 38))
-"""The parameters that are part of a guest's state. Event channels, for example, are not: they change."""
+_NONE = array("Q")
 
 
 class Live(NamedTuple):
@@ -135,11 +132,11 @@ def check(domain: Identity, wanted: Wanted) -> DomainInfo:
     reason = info.shutdown_reason
     if reason not in (None, ShutdownReason.SUSPEND):
         raise errors.GuestUnable(f"domain {info.domid} has shut down ({reason!r}): it cannot be saved")
+    if wanted.suspend == "force" and reason is None and not info.is_hvm:
+        raise errors.GuestUnable(f"domain {info.domid} is a PV guest: only the guest itself can suspend it")
     hint = ""
     if xen.interface.arch != "x86_64":
         hint = "guests are saved on x86"
-    elif not info.is_hvm:
-        hint = "PV guests cannot be saved yet"
     elif (info.emulation_flags or 0) & ~_LOCAL_APIC_ONLY:
         hint = "it has a device model, whose state only that knows"
     if hint:
@@ -192,7 +189,7 @@ class _Saver:
         self._wanted = wanted
         self._live = Live() if wanted.live is True else wanted.live or None
         self._writer = stream.Writer()
-        self._pages = HvmPages(domain, self._send)
+        self._guest = HvmGuest(domain, self._send) if info.is_hvm else PvGuest(domain, info, self._send)
         self._began = time.monotonic()
         self._sent_pages = 0
         self._round = 0
@@ -203,18 +200,23 @@ class _Saver:
         stopped = self._info.shutdown_reason is not None
         if self._live is None or stopped:
             since = self._suspend()
-            self._send_round(self._pages.send_all(running=False), self._info.tot_pages)
+            self._send_changed_layout()
+            self._send_round(self._guest.pages.send_all(running=False), self._info.tot_pages)
         else:
             log = block.enter_context(LogDirty(self._domain))
             self._send_while_it_runs(log, self._live)
             since = self._suspend()
-            self._send_dirty(log, final=True)
+            self._send_dirty(log, final=True, changed=self._send_changed_layout())
         self._end()
         now = time.monotonic()
         return Saved(self._sent_pages, self._round, self._sink.sent_bytes, now - since, now - self._began)
 
     def _send(self, event: stream.Event) -> None:
         self._sink.write(self._writer.encode(event))
+
+    def _send_all(self, events: Iterable[stream.Event]) -> None:
+        for event in events:
+            self._send(event)
 
     def _begin(self) -> None:
         """Write the headers, and what does not change while the guest runs."""
@@ -225,7 +227,8 @@ class _Saver:
         self._send(stream.LibxlHeader(order))
         self._send(stream.LibxcContext())
         self._send(stream.ImageHeader(order))
-        self._send(stream.DomainHeader(stream.DomainKind.HVM, *interface.xen[:2]))
+        self._send(stream.DomainHeader(self._guest.kind, *interface.xen[:2]))
+        self._send_all(self._guest.static())
         try:
             policy = domain_policy(domain.xen, domain.domid)
         except errors.Unsupported:
@@ -234,6 +237,7 @@ class _Saver:
             self._send(stream.CpuidPolicy(policy.leaves))
             self._send(stream.MsrPolicy(policy.msrs))
         self._send(stream.StaticDataEnd())
+        self._send_all(self._guest.layout())
 
     def _suspend(self) -> float:
         """Stop the guest, unless it has stopped; returns the time."""
@@ -248,7 +252,7 @@ class _Saver:
 
     def _send_while_it_runs(self, log: LogDirty, live: Live) -> None:
         """Send pages in rounds, until few remain or one of the limits is reached."""
-        self._send_round(self._pages.send_all(running=True), self._info.tot_pages)
+        self._send_round(self._guest.pages.send_all(running=True), self._info.tot_pages)
         while self._round < live.max_rounds:
             dirty = log.peek().dirty
             took = time.monotonic() - self._began
@@ -259,9 +263,15 @@ class _Saver:
             self._round += 1
             self._send_dirty(log, final=False)
 
-    def _send_dirty(self, log: LogDirty, final: bool) -> None:
-        frames = log.clean(final=final).frames()
-        self._send_round(self._pages.send_some(frames, running=not final), len(frames))
+    def _send_changed_layout(self) -> array[int]:
+        """Returns the pages that must be sent again."""
+        events, changed = self._guest.changed_layout()
+        self._send_all(events)
+        return changed
+
+    def _send_dirty(self, log: LogDirty, final: bool, changed: array[int] = _NONE) -> None:
+        frames = log.clean(final=final).frames() + changed
+        self._send_round(self._guest.pages.send_some(frames, running=not final), len(frames))
 
     def _send_round(self, counts: Iterator[int], total: int) -> None:
         done = 0
@@ -277,11 +287,7 @@ class _Saver:
 
     def _end(self) -> None:
         """Write what is only known once the guest has stopped."""
-        domain = self._domain
-        self._send(tsc.read(domain))
-        self._send(stream.HvmContextRecord(bytes(HvmContexts(domain).read())))
-        params = {param: value for param, value in HvmParams(domain).all().items() if param in _PARAMS}
-        self._send(stream.HvmParams(tuple((int(param), value) for param, value in params.items() if value)))
+        self._send_all(self._guest.state())
         self._send(stream.LibxcEnd())
         self._send(stream.LibxlEnd())
-        domain.look()  # a file holds one domain
+        self._domain.look()  # a file holds one domain

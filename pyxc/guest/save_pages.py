@@ -29,8 +29,8 @@ _HIGH_HALF = bytes(byte >> 4 for byte in range(256))
 _IS_THERE = bytes(kind != _HOLE for kind in range(256))
 
 
-class HvmPages:
-    """The pages of one PVH guest, numbered by guest frames. Threads: one at a time.
+class GuestPages:
+    """The pages of one guest, by the numbers that it has for them. Threads: one at a time.
 
     A running guest may give up pages while they are sent: these are `late`, and are checked again once it has
     stopped.
@@ -38,20 +38,96 @@ class HvmPages:
 
     def __init__(self, domain: Identity, send: Send) -> None:
         self._domain = domain
-        self._mapping = Mapping(domain)
+        self.mapping = Mapping(domain)
         self._send = send
         self._buffer = memoryview(bytearray(TYPES_AT_ONCE * PAGE_SIZE))
         self._late = array("Q")
-        refuse_on_demand(self._mapping)
 
     def send_all(self, running: bool) -> Iterator[int]:
-        """Send every page; yields the number of pages from time to time. Unsupported if some cannot be found.
+        """Send every page; yields the number of pages from time to time. Unsupported if some cannot be
+        found."""
+        raise NotImplementedError
 
-        The topmost pages are first: the special pages of a guest are there, and the search ends with the last
-        page that it owns.
+    def send_some(self, numbers: array[int], running: bool) -> Iterator[int]:
+        """Send written pages again; with the late ones, once the guest has stopped."""
+        if not running:
+            numbers = numbers + self._late
+        for start in range(0, len(numbers), TYPES_AT_ONCE):
+            part = numbers[start : start + TYPES_AT_ONCE]
+            self._send_window(part, running)
+            yield len(part)
+
+    def _frames(self, numbers: array[int]) -> tuple[array[int], array[int]]:
+        """Those of some pages that may be there, and their frames."""
+        return numbers, numbers
+
+    def _finished(self, pages: PageData, contents: memoryview) -> list[int]:
+        """Finish the contents of some pages; returns the places of those for which that is not possible
+        now."""
+        return []
+
+    def _send_window(self, numbers: array[int], running: bool) -> int:
+        """Send the pages that exist among at most 1024; returns their number."""
+        there, frames = self._there(*self._frames(numbers))
+        wanted, types = page_lists.with_data(there)
+        contents = self._buffer[: len(wanted) * PAGE_SIZE]
+        refused = self._read(page_lists.with_data(PageData(frames, there.types)).pfns, contents)
+        refused = refused or self._finished(PageData(wanted, types), contents)
+        if refused and not running:
+            raise self._lost(PageData(wanted, types), refused[0], contents)
+        if refused:
+            self._postpone(wanted[place] for place in refused)
+            return self._send_window(_without(there.pfns, self._late[-len(refused) :]), running)
+        if there.pfns:
+            self._send(there)
+            self._send(Pages(wanted, types, contents))
+        return len(there.pfns)
+
+    def _lost(self, pages: PageData, place: int, contents: memoryview) -> errors.Error:
+        """The error for a page that cannot be sent."""
+        hint = f"frame {pages.pfns[place]:#x} is not there any more"
+        return errors.from_errno(errno.EINVAL, "privcmd.mmapbatch", self._domain.domid, hint=hint)
+
+    def _there(self, numbers: array[int], frames: array[int]) -> tuple[PageData, array[int]]:
+        """Which of these pages the guest has, their types, and their frames."""
+        words = type_words(self.mapping, frames) if frames else frames
+        answers.number("the type of a frame", max(words, default=0), _TYPE_MOST)
+        types = words.tobytes()[_TYPE_BYTE::8].translate(_HIGH_HALF)
+        if _HOLE not in types:
+            return PageData(numbers, types), frames
+        mask = types.translate(_IS_THERE)
+        there = PageData(array("Q", compress(numbers, mask)), types.translate(None, bytes((_HOLE,))))
+        return there, array("Q", compress(frames, mask))
+
+    def _read(self, frames: array[int], contents: memoryview) -> list[int]:
+        """Copy some pages; returns the places of those that cannot be mapped, if any."""
+        if not frames:
+            return []
+        with self._domain.xen.link.map_frames(self._domain.domid, frames) as mapped:
+            self._domain.look()
+            if mapped.errors:
+                return [place for place, number in enumerate(mapped.errors) if number]
+            contents[:] = memoryview(mapped)
+        return []
+
+    def _postpone(self, numbers: Iterable[int]) -> None:
+        self._late.extend(numbers)
+        bounds.check_listed("the pages given away during the save", len(self._late), self._domain.info())
+
+
+class HvmPages(GuestPages):
+    """The pages of one PVH guest, numbered by guest frames."""
+
+    def __init__(self, domain: Identity, send: Send) -> None:
+        super().__init__(domain, send)
+        refuse_on_demand(self.mapping)
+
+    def send_all(self, running: bool) -> Iterator[int]:
+        """The topmost pages are first: the special pages of a guest are there, and the search ends with the
+        last page that it owns.
         """
         info = self._domain.info()
-        last = self._mapping.maximum_gpfn()
+        last = self.mapping.maximum_gpfn()
         top = last - last % TYPES_AT_ONCE
         most = min(top, bounds.frame_numbers(info))
         found = 0
@@ -66,60 +142,9 @@ class HvmPages:
         if found < info.tot_pages and not running and most < top:
             raise self._hidden(info, found, most, last)
 
-    def send_some(self, frames: array[int], running: bool) -> Iterator[int]:
-        """Send written pages again; with the late ones, once the guest has stopped."""
-        if not running:
-            frames = frames + self._late
-        for start in range(0, len(frames), TYPES_AT_ONCE):
-            part = frames[start : start + TYPES_AT_ONCE]
-            self._send_window(part, running)
-            yield len(part)
-
     def _hidden(self, info: DomainInfo, found: int, most: int, last: int) -> errors.Unsupported:
         hint = f"{info.tot_pages - found} of its pages are somewhere between gfn {most:#x} and {last:#x}"
         return errors.Unsupported(errno.EOPNOTSUPP, "saving a domain", info.domid, hint=hint)
-
-    def _send_window(self, frames: array[int], running: bool) -> int:
-        """Send the pages that exist among at most 1024 frames; returns their number."""
-        there = self._there(frames)
-        wanted, types = page_lists.with_data(there)
-        refused = self._read(wanted)
-        if refused and not running:
-            hint = f"frame {wanted[refused[0]]:#x} is not there any more"
-            raise errors.from_errno(errno.EINVAL, "privcmd.mmapbatch", self._domain.domid, hint=hint)
-        if refused:
-            self._postpone(wanted[place] for place in refused)
-            return self._send_window(_without(there.pfns, self._late[-len(refused) :]), running)
-        if there.pfns:
-            self._send(there)
-            contents = self._buffer[: len(wanted) * PAGE_SIZE]
-            self._send(Pages(wanted, types, contents))
-        return len(there.pfns)
-
-    def _there(self, frames: array[int]) -> PageData:
-        """Which of these frames the guest has, and their types."""
-        words = type_words(self._mapping, frames) if frames else frames
-        answers.number("the type of a frame", max(words, default=0), _TYPE_MOST)
-        types = words.tobytes()[_TYPE_BYTE::8].translate(_HIGH_HALF)
-        if _HOLE not in types:
-            return PageData(frames, types)
-        mask = types.translate(_IS_THERE)
-        return PageData(array("Q", compress(frames, mask)), types.translate(None, bytes((_HOLE,))))
-
-    def _read(self, frames: array[int]) -> list[int]:
-        """Copy some pages into the buffer; returns the places of those that cannot be mapped, if any."""
-        if not frames:
-            return []
-        with self._domain.xen.link.map_frames(self._domain.domid, frames) as mapped:
-            self._domain.look()
-            if mapped.errors:
-                return [place for place, number in enumerate(mapped.errors) if number]
-            self._buffer[: len(mapped)] = mapped
-        return []
-
-    def _postpone(self, frames: Iterable[int]) -> None:
-        self._late.extend(frames)
-        bounds.check_listed("the pages given away during the save", len(self._late), self._domain.info())
 
 
 def _without(frames: array[int], some: array[int]) -> array[int]:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import hostile
 import pytest
+import streams
 from steps import (
     INTERRUPT,
     INTERRUPT_BEFORE,
@@ -34,6 +35,7 @@ from steps import (
 import pyxc
 from pyxc import Scheduler, ShutdownReason, sim
 from pyxc.domain import memory
+from pyxc.guest import stream
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.config_devices import Disk, Vif
 from pyxc.guest.devices import Devices
@@ -91,6 +93,27 @@ def _asked(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
     host.script(made.domid).obey()
     assert made.name == "small", "which goes into the file"
     return made
+
+
+def _asked_pv(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    """A small PV guest that suspends when it is asked."""
+    made = xen.domains.build(sim.kernel("pv"), memory_kb=6 << 10)
+    made.unpause()
+    host.introduce(made.domid, "small")
+    host.script(made.domid).obey()
+    assert made.name == "small", "which goes into the file"
+    return made
+
+
+def _saved_pv(xen: pyxc.Xen, host: sim.Hypervisor) -> bytes:
+    """The stream of a PV guest that is no more, without a name, which would leave directories in xenstore."""
+    made = _asked_pv(xen, host)
+    file = io.BytesIO()
+    made.save(file)
+    made.destroy()
+    outer = (stream.XlHeader, stream.LibxlHeader, stream.LibxcContext, stream.LibxlEnd)
+    events = streams.decoded(file.getvalue())
+    return streams.encoded(event for event in events if not isinstance(event, outer))
 
 
 def _cancelled(before: dict[str, Any], then: dict[str, Any]) -> bool:
@@ -270,8 +293,17 @@ OPERATIONS: dict[str, Operation] = {
     "domain.save, resume": Operation(
         lambda xen, made, path: made.save(io.BytesIO(), live=True, resume=True), _asked, _cancelled
     ),
+    "domain.save, pv": Operation(
+        lambda xen, made, path: made.save(io.BytesIO(), live=True), _asked_pv, _cancelled
+    ),
+    "domain.save, pv, resume": Operation(
+        lambda xen, made, path: made.save(io.BytesIO(), resume=True), _asked_pv, _cancelled
+    ),
     "domain.ask.suspend": Operation(lambda xen, made, path: made.ask.suspend(), _asked, _cancelled),
     "xen.restore": Operation(lambda xen, data, path: xen.restore(io.BytesIO(data)), _saved),
+    "xen.restore, pv": Operation(
+        lambda xen, data, path: xen.restore(io.BytesIO(data), vcpus=1, memory_kb=6 << 10), _saved_pv
+    ),
     "domain.resume": Operation(lambda xen, domain, path: domain.resume(fast=False), _suspended),
     "domain.resume, fast": Operation(lambda xen, domain, path: domain.resume(fast=True), _suspended),
     "domain.destroy": Operation(

@@ -32,7 +32,7 @@ RUNNING = 2
 """A guest that writes into its memory."""
 PARTLY_DONE = (
     "launch", "memory.decrease", "pool.destroy", "pool.remove_cpu",
-    "domain.save, live", "domain.save, resume",
+    "domain.save, live", "domain.save, resume", "domain.save, pv", "domain.save, pv, resume",
 )  # fmt: skip
 """What cannot be done again: some of it, or all but its tidying up, is done, so that a name is taken, or
 log-dirty mode is on, which has to be disabled first."""
@@ -47,6 +47,8 @@ STAYS_UNSEEN = {
     "ask.set_memory": "a limit of memory",
     "domain.save, live": "log-dirty mode as long as no page is dirty",
     "domain.save, resume": "the same",
+    "domain.save, pv": "the same",
+    "domain.save, pv, resume": "the same, or a guest that knows that its suspend was cancelled",
     "domain.set_scheduling": "times of some vcpus",
     "domain.dump_core, running": "a paused domain that is listed as an orphan already",
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyxc.abi import domctl, domctl_paging, memory
+from pyxc.abi import domctl, domctl_paging, domctl_vcpu, memory
 from pyxc.abi.arch import x86
 from pyxc.abi.arch.x86 import ContextFlag
 from pyxc.abi.domctl import AffinityFlag
@@ -238,3 +238,45 @@ def test_a_32_bit_guest_has_contexts_of_its_own_width(client_of: Any) -> None:
     back = table.at(client.interface).unpack(arena.view)
     assert (back["user_regs.eip"], back["user_regs.eflags"], back["user_regs.cs"]) == (0xC0001000, 0x200, 1)
     assert set(arena.view[2800:]) == {0xA5}
+
+
+def test_what_a_vcpu_has_besides_its_registers(client: Any) -> None:
+    asked = client.call(domctl_vcpu.GETVCPUEXTSTATE, 1, vcpu=0)
+    assert (asked["xfeature_mask"], asked["size"]) == (0x21F, 0xA98)
+    area = client.buffer(bytes(0xA98))
+    found = client.call(domctl_vcpu.GETVCPUEXTSTATE, 1, vcpu=0, size=0xA98, buffer=area.address)
+    assert (found.result, found["size"]) == (0, 16), "it has not used any"
+    short = client.call(domctl_vcpu.GETVCPUEXTSTATE, 1, vcpu=0, size=8, buffer=area.address)
+    assert short.result == -errno.EINVAL
+    for size in (15, 0xA99):
+        refused = client.call(domctl_vcpu.SETVCPUEXTSTATE, 1, vcpu=0, size=size, buffer=area.address)
+        assert refused.result == -errno.EINVAL
+    area.view[:8] = (1 << 40).to_bytes(8, "little")
+    unknown = client.call(domctl_vcpu.SETVCPUEXTSTATE, 1, vcpu=0, size=16, buffer=area.address)
+    assert unknown.result == -errno.EINVAL, "a feature that no cpu has"
+    assert client.call(domctl_vcpu.GETVCPUEXTSTATE, 1, vcpu=2).result == -errno.ESRCH
+
+
+def test_msrs_of_a_vcpu(client: Any) -> None:
+    asked = client.call(domctl_vcpu.GET_VCPU_MSRS, 1, vcpu=0)
+    assert (asked.result, asked["msr_count"]) == (0, 7)
+    area = client.buffer(bytes(range(32)))
+    fields = {"msr_count": 2, "msrs": area.address}
+    assert client.call(domctl_vcpu.SET_VCPU_MSRS, 1, vcpu=0, **fields).result == 0
+    assert client.call(domctl_vcpu.GET_VCPU_MSRS, 1, vcpu=0, **fields).result == -errno.ENOBUFS
+    assert client.call(domctl_vcpu.SET_VCPU_MSRS, 1, vcpu=0, msr_count=8).result == -errno.EINVAL
+    for domid, vcpu in ((2, 0), (1, 2), (0, 0)):
+        assert client.call(domctl_vcpu.GET_VCPU_MSRS, domid, vcpu=vcpu).result == -errno.EINVAL
+
+
+def test_extended_contexts(client: Any) -> None:
+    found = client.call(domctl_vcpu.GET_EXT_VCPUCONTEXT, 1, vcpu=1)
+    assert (found.result, found["vcpu"], found["size"]) == (0, 1, 64)
+    callback = {"syscall32_callback_eip": 0x1000}
+    assert client.call(domctl_vcpu.SET_EXT_VCPUCONTEXT, 1, vcpu=1, size=64, **callback).result == 0
+    assert client.call(domctl_vcpu.GET_EXT_VCPUCONTEXT, 1, vcpu=1)["syscall32_callback_eip"] == 0x1000
+    assert client.call(domctl_vcpu.SET_EXT_VCPUCONTEXT, 1, vcpu=1, size=8).result == -errno.EINVAL
+    assert (
+        client.call(domctl_vcpu.SET_EXT_VCPUCONTEXT, 2, vcpu=0, size=64, **callback).result == -errno.EINVAL
+    )
+    assert client.call(domctl_vcpu.GET_EXT_VCPUCONTEXT, 1, vcpu=2).result == -errno.ESRCH

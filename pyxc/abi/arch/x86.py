@@ -49,6 +49,17 @@ PTE_NX: Final = 1 << 63
 PTE_FRAME_MASK: Final = 0x000F_FFFF_FFFF_F000
 """The bits of the frame: frame << 12."""
 
+
+def frame_of_cr3_32(cr3: int) -> int:
+    """The frame of the top page table of a 32-bit guest: its upper bits are the lowest of cr3."""
+    return (cr3 >> 12 | cr3 << 20) & 0xFFFF_FFFF
+
+
+def cr3_32_of(frame: int) -> int:
+    """The reverse."""
+    return (frame << 12 | frame >> 20) & 0xFFFF_FFFF
+
+
 CPU_USER_REGS_STRUCT = Table(
     "cpu_user_regs", "xen",
     Row("r15",               U64),

@@ -24,7 +24,7 @@ _TABLE_BITS = 0x67
 _PAGE_BITS = 0x23
 _GREETING = b"Linux version 6.1 (simulated)\r\n"
 _NATIVE = Words(sys.byteorder)
-_START_INFO_PFN, _STORE_PFN, _CONSOLE_PFN = 11, 12, 13
+START_INFO_PFN, _STORE_PFN, _CONSOLE_PFN = 11, 12, 13
 
 
 class P2m:
@@ -164,7 +164,7 @@ def _write_start_info(xen: Host, domain: Domain, p2m: array[int]) -> None:
         "cmd_line": b"console=hvc0".ljust(1024, b"\0"),
     }
     memory = xen.machine.memory
-    memory.write(p2m[_START_INFO_PFN], 0, xen.layout(x86.START_INFO_STRUCT).pack(fields))
+    memory.write(p2m[START_INFO_PFN], 0, xen.layout(x86.START_INFO_STRUCT).pack(fields))
     ring = {"out": _GREETING.ljust(2048, b"\0"), "out_prod": len(_GREETING)}
     memory.write(p2m[_CONSOLE_PFN], 0, xen.layout(console.RING_STRUCT).pack(ring))
 

@@ -14,6 +14,7 @@ from pyxc.abi.event_channel import Status
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
 from pyxc.errors import StoreError
+from pyxc.sim.guests.pv_kernel import PvKernel
 from pyxc.sim.model import channels, lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
@@ -30,6 +31,7 @@ _REASONS = {
 _INDICES = struct.Struct("<IIII")
 _U32 = 2**32 - 1
 _CONSOLE = "console"
+_SUSPENDED = "suspended"
 _PAGES_OF_MIB = 256
 
 React = Callable[[str | None], object]
@@ -53,8 +55,11 @@ class ScriptedGuest:
         self._watched: dict[str, tuple[str, React]] = {}
         self._due: dict[str, Callable[[], object]] = {}
         self._typed: list[Callable[[bytes], object]] = []
-        if self.domain.hvm:
+        self._kernel = None if self.domain.hvm else PvKernel(xen, self.domain)
+        if self._kernel is None:
             self.domain.params.setdefault(HvmParam.CALLBACK_IRQ, 1)
+        else:
+            self._kernel.publish()
         self._leave_console()
 
     def _leave_console(self) -> None:
@@ -87,7 +92,8 @@ class ScriptedGuest:
     def obey(self, *requests: str) -> None:
         """Take what control/shutdown asks for, as Linux does, and stop; all of it, or only these `requests`.
 
-        It announces this in control/feature-poweroff and similar nodes.
+        It announces this in control/feature-poweroff and similar nodes. A PV guest prepares for its suspend,
+        and takes its rings back when that is cancelled.
         """
         wanted = requests or tuple(_REASONS)
         for name in wanted:
@@ -127,9 +133,10 @@ class ScriptedGuest:
             self.when(f"cpu/{vcpu.index}/availability", react)
 
     def write_memory(self, gfn: int, data: bytes, offset: int = 0) -> None:
-        """Write into a page of its memory, of an HVM or PVH guest; log-dirty mode notes it."""
+        """Write into a page of its memory, as the guest numbers its pages; log-dirty mode notes it."""
         with self._xen.lock:
-            self._xen.machine.memory.write(self.domain.machine_frame(gfn), offset, data)
+            mfn = self._kernel.frame(gfn) if self._kernel else self.domain.machine_frame(gfn)
+            self._xen.machine.memory.write(mfn, offset, data)
             if self.domain.dirty is not None:
                 self.domain.dirty.add(gfn)
 
@@ -149,8 +156,11 @@ class ScriptedGuest:
         self.when(f"{self.read(f'{front}/backend')}/state", react)
 
     def stop(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
-        """Power off, reboot, crash: SCHEDOP_shutdown."""
+        """Power off, reboot, crash, suspend: SCHEDOP_shutdown."""
         with self._xen.lock:
+            if self._kernel and reason == ShutdownReason.SUSPEND:
+                self._kernel.prepare()
+                self._due[_SUSPENDED] = self._kernel.wake
             lifecycle.shut_down(self._xen, self.domain, int(reason))
 
     def print(self, text: str | bytes) -> int:

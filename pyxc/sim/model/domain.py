@@ -23,7 +23,8 @@ class RunState(IntEnum):
 
 class Vcpu:
     """One vcpu. `hard` and `soft` are sets of pcpus as bit masks, at first all of `everywhere`; `context` is
-    None until it has one; `reservation` is what rtds keeps of it."""
+    None until it has one; `reservation` is what rtds keeps of it. `extended`, `xstate` and `msrs` are what
+    it has besides: fields, and bytes as Xen hands them out."""
 
     def __init__(self, domain: Domain, index: int, pcpus: int, everywhere: int, now: int) -> None:
         self.domain = domain
@@ -33,6 +34,9 @@ class Vcpu:
         self.down = True
         self.blocked = False
         self.context: bytes | None = None
+        self.extended: dict[str, int] = {}
+        self.xstate = bytes(16)
+        self.msrs = b""
         self.state = RunState.OFFLINE
         self.times_ns = [0, 0, 0, 0]
         self.reservation = vcpu_reservation()

@@ -191,8 +191,10 @@ def maximum_gpfn(call: Call) -> int:
     domain = call.xen.find_any(call["domid"])
     if domain.hvm:
         return domain.highest_gfn
-    layout = call.xen.layout(x86.SHARED_INFO_STRUCT)
-    count = call.xen.machine.word(domain.shared_info, layout.offsets["arch.max_pfn"] // 8)
+    wide = domain.address_size == 64
+    layout = call.xen.layout(x86.SHARED_INFO_STRUCT if wide else x86.SHARED_INFO_32_STRUCT)
+    page = call.xen.machine.memory.read(domain.shared_info, 0, layout.size)
+    count: int = layout.unpack(page)["arch.max_pfn"]
     return (count or 1) - 1 if call.xen.profile.since(4, 3) else count - 1
 
 

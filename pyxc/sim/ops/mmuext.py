@@ -14,7 +14,7 @@ _PREEMPTED = 1 << 31
 """In the count: Xen's own sign that it is in the middle of a list."""
 
 
-@handles(mmuext.PIN_L3_TABLE, mmuext.PIN_L4_TABLE)
+@handles(mmuext.PIN_L1_TABLE, mmuext.PIN_L2_TABLE, mmuext.PIN_L3_TABLE, mmuext.PIN_L4_TABLE)
 def mmuext_op(call: Call) -> None:
     """In order, up to the first failure; reports the number of those done."""
     domain = call.xen.find(call["domid"])

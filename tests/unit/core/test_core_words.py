@@ -8,7 +8,7 @@ from array import array
 
 import pytest
 
-from pyxc._core import byteswap64, select_frames
+from pyxc._core import byteswap64, number_frames, renumber_entries, select_frames
 
 ABSENT, FOREIGN, IDENTITY = 2**64 - 1, 1 << 63, 1 << 62
 
@@ -72,3 +72,28 @@ def test_what_is_no_list_of_u64_is_refused() -> None:
         byteswap64(bytes(8))
     with pytest.raises(TypeError):
         byteswap64([1])  # type: ignore[arg-type]
+
+
+def test_page_table_entries_get_the_numbers_of_a_table() -> None:
+    table = array("Q", bytes(8 * 16))
+    number_frames(array("Q", [7, ABSENT, 3, 16, FOREIGN | 5]), table, 100)
+    assert table.tolist() == [0, 0, 0, 103, 0, 0, 0, 101, *[0] * 8]
+    nx, before = 1 << 63, 9 << 12
+    entries = array("Q", [7 << 12 | nx | 0x67, before, 3 << 12 | 1])
+    unaligned = memoryview(bytearray(b"." + entries.tobytes()))[1:]
+    assert renumber_entries(unaligned, table) == []
+    assert array("Q", bytes(unaligned)).tolist() == [100 << 12 | nx | 0x67, before, 102 << 12 | 1]
+
+
+def test_entries_without_a_number_are_reported_and_nothing_is_replaced() -> None:
+    table = array("Q", [0, 5])
+    for bad in (1, 2 << 12 | 1, 0xF_FFFF_FFFF << 12 | 1, 1 << 12 | 0x81):
+        entries = array("Q", [1 << 12 | 1, 0, bad])
+        assert renumber_entries(entries, table, 0x80) == [2]
+        assert entries.tolist() == [1 << 12 | 1, 0, bad]
+    with pytest.raises(ValueError, match="multiple of 8"):
+        renumber_entries(bytearray(9), table)
+    with pytest.raises(BufferError):
+        renumber_entries(bytes(8), table)
+    with pytest.raises(BufferError):
+        number_frames(table, bytes(8), 0)

@@ -9,8 +9,9 @@ from array import array
 import pytest
 from hosts import Boot, Host
 
-from pyxc import errors
+from pyxc import errors, sim
 from pyxc.abi import domctl, memory
+from pyxc.abi.arch import x86
 from pyxc.abi.domctl import PageType
 
 FORMS = ("p2m_vaddr", "frame_list_list")
@@ -111,10 +112,46 @@ def test_a_guest_without_p2m_is_unsupported(host: Host) -> None:
         host.xen.domains[1].memory.frames()
 
 
-def test_a_32_bit_guest_is_unsupported(host: Host) -> None:
-    host.truth.domains[1].address_size = 32
-    with pytest.raises(errors.Unsupported, match="it is a 32-bit guest"):
-        host.xen.domains[1].memory.frames()
+@pytest.mark.parametrize("form", FORMS)
+def test_the_p2m_of_a_32_bit_guest(boot: Boot, form: str) -> None:
+    """Its words are half as wide, those of its page tables are not; marks are in their highest bits."""
+    host = boot("4.10")
+    made = host.xen.domains.build(sim.kernel("pv32"), memory_kb=16 << 10)
+    context, machine = made.vcpu(0).context(), host.truth.machine
+    layout = x86.START_INFO_32_STRUCT.at(host.xen.interface)
+    root = x86.frame_of_cr3_32(context["cr3"])
+
+    def frame(address: int) -> int:
+        mfn = root
+        for shift in (30, 21, 12):
+            mfn = (machine.word(mfn, address >> shift & 511) & x86.PTE_FRAME_MASK) >> 12
+        return mfn
+
+    p2m = layout.unpack(made.memory.read(frame(context["esi"])))["mfn_list"]
+    leaves = [frame(p2m + 4096 * page) for page in range(4)]
+    expected = array(
+        "Q",
+        [entry for leaf in leaves for entry in machine.words.unpack32(machine.memory.read(leaf, 0, 4096))],
+    )
+    lists = [machine.frames_of(made.domid).runs[-1][-1 - place] for place in range(2)]
+    machine.memory.write(lists[0], 0, machine.words.pack32([lists[1]]))
+    machine.memory.write(lists[1], 0, machine.words.pack32(leaves))
+    for pfn, entry in ((4000, 2**32 - 1), (4001, 1 << 31 | 5), (4002, 1 << 30 | 4002)):
+        machine.memory.write(leaves[3], 4 * (pfn % 1024), machine.words.pack32([entry]))
+        expected[pfn] = ABSENT
+    shared = x86.SHARED_INFO_32_STRUCT.at(host.xen.interface)
+    fields = {"arch.max_pfn": 4090, "arch.p2m_cr3": context["cr3"], "arch.p2m_vaddr": p2m,
+              "arch.pfn_to_mfn_frame_list_list": lists[0]}  # fmt: skip
+    for name, value in fields.items():
+        machine.memory.write(
+            host.truth.domains[made.domid].shared_info, shared.offsets[name], machine.words.pack32([value])
+        )
+    found = made.memory.p2m(form)
+    assert found.source == form
+    assert found.entries == expected[:4090]
+    assert (found.identity, found.foreign.pfns, found.foreign.frames) == (
+        array("Q", [4002]), array("Q", [4001]), array("Q", [5]),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("release", "source"), [("4.10", "getmemlist"), ("4.17", "getpageframeinfo3")])
