@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""hvm_op (public/hvm/hvm_op.h, public/hvm/params.h): parameters of HVM and PVH domains."""
+"""hvm_op (public/hvm/hvm_op.h, public/hvm/params.h): parameters and types of pages of HVM and PVH domains."""
 
 from __future__ import annotations
 
@@ -70,6 +70,14 @@ _NR_PARAMS: Final = (
 )
 
 
+class MemType(IntEnum):
+    """What a page is to its guest (HVMMEM_*)."""
+
+    RAM_RW = 0
+    RAM_RO = 1
+    MMIO_DM = 2
+
+
 def nr_params(xen: Release) -> int:
     """The first number that is not a parameter in a release."""
     return [count for since, count in _NR_PARAMS if since <= xen][-1]
@@ -85,3 +93,15 @@ PARAM_STRUCT = Table(
 
 SET_PARAM = Operation(HVM_OP, "set_param", 0, PARAM_STRUCT, changes=True, start=(3, 1))
 GET_PARAM = Operation(HVM_OP, "get_param", 1, PARAM_STRUCT, changes=False, start=(3, 1))
+
+GET_MEM_TYPE_STRUCT = Table(
+    "xen_hvm_get_mem_type", "xen",
+    Row("domid", U16),
+    Row("mem_type", U16),
+    pad(4),
+    Row("pfn", U64),
+    start=(4, 2),
+)  # fmt: skip
+
+GET_MEM_TYPE = Operation(HVM_OP, "get_mem_type", 15, GET_MEM_TYPE_STRUCT, changes=False, start=(4, 2))
+"""Since log-dirty mode makes pages read-only, it shows that mode."""

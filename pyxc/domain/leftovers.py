@@ -10,6 +10,8 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from pyxc import errors
+from pyxc.abi import domctl_paging, hvm
+from pyxc.abi.hvm import MemType
 from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl_scheduler import TSLICE_MAX
 from pyxc.domain.domains import Domains
@@ -19,15 +21,19 @@ from pyxc.domain.log_dirty import LogDirty
 from pyxc.host.host import Host
 from pyxc.host.pools import Pool, Pools
 from pyxc.host.scheduling import CreditPoolParams
+from pyxc.host.trace_buffers import TraceBuffers
 from pyxc.store.names import readable
 
 Kind = Literal[
-    "paused", "suspended", "orphan", "dying", "log-dirty", "pool", "node", "transaction", "file", "unknown"
-]
+    "paused", "suspended", "orphan", "dying", "log-dirty", "tracing", "pool", "node", "transaction", "file",
+    "unknown",
+]  # fmt: skip
 """The kind of a leftover; "unknown" is something that could not be checked."""
 
 _HOME, _POOLS = "/local/domain", "/local/pool"
 _TRANSACTIONS = re.compile(r"^transactions\s*:\s*(\d{1,9})\s*$", re.MULTILINE)
+_LOW_MEMORY = (0x1, 0x2, 0x10, 0x40, 0x80)
+"""Some gfns below 640 KiB."""
 _NO_SUCH_COMMAND = (errno.EINVAL, errno.ENOENT, errno.ENOSYS)
 _NOT_IN_THAT_MODE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESRCH)
 
@@ -61,6 +67,7 @@ def _found(xen: Host) -> Iterator[Leftover]:
     for info in infos:
         if info.domid:
             yield from _looked_at(f"domain {info.domid}", partial(_domain, xen, info, homes))
+    yield from _looked_at("the trace buffers", partial(_tracing, xen))
     yield from _looked_at("the cpu pools", partial(_pools, xen, homes is not None))
     if homes is not None:
         yield from _stale(_HOME, homes - {info.domid for info in infos}, "domain")
@@ -100,15 +107,23 @@ def _domain(xen: Host, info: DomainInfo, homes: set[int] | None) -> Iterator[Lef
     if info.shutdown_reason == ShutdownReason.SUSPEND:
         text = "it has suspended, for a program that may have ended"
         yield Leftover("suspended", subject, text, f"pyxc resume {info.domid}", info.domid)
-    if info.tot_pages and _is_logged(Identity(xen, info.domid, info.uuid)):
+    if info.tot_pages and _is_logged(Identity(xen, info.domid, info.uuid), info):
         text = "it is in log-dirty mode, for a program that may have ended"
         remedy = f"xen.domains[{info.domid}].log_dirty.disable(), unless it is being saved or migrated"
         yield Leftover("log-dirty", subject, text, remedy, info.domid)
 
 
-def _is_logged(domain: Identity) -> bool:
-    """Whether a page is dirty: Xen has no other indication of log-dirty mode."""
+def _is_logged(domain: Identity, info: DomainInfo) -> bool:
+    """Whether log-dirty mode seems to be on, of which Xen reports only the effects.
+
+    A page is dirty; or a PV domain has memory for shadow page tables, which it needs for this mode; or the
+    memory of another domain is read-only. Without HAP it is not: then only dirty pages show the mode.
+    """
     try:
+        if info.is_hvm:
+            return any(LogDirty(domain).peek().bitmap) or _is_read_only(domain)
+        if domain.call(domctl_paging.SHADOW_OP_GET_ALLOCATION).field("mb"):
+            return True
         return any(LogDirty(domain).peek().bitmap)
     except errors.DomainNotFound:
         raise
@@ -116,6 +131,19 @@ def _is_logged(domain: Identity) -> bool:
         if error.errno in _NOT_IN_THAT_MODE:
             return False
         raise
+
+
+def _is_read_only(domain: Identity) -> bool:
+    """Whether low memory, which is RAM in any guest, is read-only, although no page is dirty."""
+    types = [domain.call(hvm.GET_MEM_TYPE, pfn=pfn).field("mem_type") for pfn in _LOW_MEMORY]
+    return MemType.RAM_RO in types and MemType.RAM_RW not in types
+
+
+def _tracing(xen: Host) -> Iterator[Leftover]:
+    size = TraceBuffers(xen).unread_bytes()
+    if size:
+        text = f"{size} bytes of records are unread: tracing is on or was, for a program that may have ended"
+        yield Leftover("tracing", "the trace buffers", text, "pyxc trace off")
 
 
 def _pools(xen: Host, names: bool) -> Iterator[Leftover]:

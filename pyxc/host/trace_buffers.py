@@ -91,6 +91,25 @@ class TraceBuffers:
         """Stop tracing. Records remain in the buffers."""
         self._xen.call(trace.TBUF_OP_DISABLE)
 
+    def off(self) -> None:
+        """Stop tracing and discard what nobody read, as is necessary after the end of a killed program."""
+        self.disable()
+        if self._xen.interface.xen >= _SINCE and self.info().size_bytes:
+            with self.open() as reader:
+                reader.discard()
+
+    def unread_bytes(self) -> int:
+        """The size of all records that no program has read; 0 without buffers. Changes nothing.
+
+        Xen does not report whether tracing is on, but while it is, records appear.
+        """
+        self._check_form()
+        info = self.info()
+        if not info.size_bytes:
+            return 0
+        with TraceReader(self._xen, info, writable=False) as reader:
+            return reader.unread_bytes()
+
     def open(self) -> TraceReader:
         """Map the buffers; close the reader, or use it in a `with` statement. OSError ENODATA: no buffers."""
         self._xen.check_writable("reading trace buffers, which frees what was read,")
@@ -109,8 +128,8 @@ class TraceBuffers:
     ) -> Iterator[TraceReader]:
         """Trace for the duration of a block: allocates buffers if there are none, and empties them first.
 
-        Afterwards tracing is off, whatever happens; a killed process leaves it on, which costs the host
-        little when the buffers are full. disable() ends that.
+        Afterwards tracing is off and the buffers are empty, whatever happens. A killed process leaves it on,
+        which costs the host little when the buffers are full; `pyxc doctor` finds it, and off() ends it.
         """
         self._xen.check_writable("tracing")
         self._check_form()
@@ -121,11 +140,15 @@ class TraceBuffers:
         try:
             with self.open() as reader:
                 self.disable()
-                reader.take(lambda cpu, data: None)
+                reader.discard()
                 self.set_cpus(cpus)
                 self.set_events(events)
                 self.enable()
-                yield reader
+                try:
+                    yield reader
+                finally:
+                    self.disable()
+                    reader.discard()
         finally:
             self.disable()
 
@@ -150,12 +173,12 @@ class TraceReader:
     1 16 bytes
     """
 
-    def __init__(self, xen: Host, info: TraceInfo) -> None:
+    def __init__(self, xen: Host, info: TraceInfo, writable: bool = True) -> None:
         self._xen = xen
         self._buffers: list[tuple[int, ForeignMap]] = []
         with ExitStack() as undo:
             for cpu, frames in self._lists(info):
-                mapped = _mapped(xen, frames, writable=True)
+                mapped = _mapped(xen, frames, writable)
                 undo.callback(mapped.close)
                 self._buffers.append((cpu, mapped))
             undo.pop_all()
@@ -195,6 +218,21 @@ class TraceReader:
                     with view[2 * _WORD + start : 2 * _WORD + stop] as piece:
                         taker(cpu, piece)
                 view[:_WORD] = head[_WORD:]
+
+    def discard(self) -> None:
+        """Free all records, malformed ones as well."""
+        for _, mapped in self._buffers:
+            with memoryview(mapped) as view:
+                view[:_WORD] = bytes(view[_WORD : 2 * _WORD])
+
+    def unread_bytes(self) -> int:
+        """The size of all records that were not taken yet. DecodeError for a malformed buffer."""
+        sizes = []
+        for cpu, mapped in self._buffers:
+            cons, prod = self._xen.words32(mapped[: 2 * _WORD])
+            pieces = _pieces(cpu, cons, prod, len(mapped) - 2 * _WORD)
+            sizes += [stop - start for start, stop in pieces]
+        return sum(sizes)
 
     def close(self) -> None:
         """Unmap the buffers. May be called again."""

@@ -125,8 +125,8 @@ ENUMS = {
     "errno.XenErrno": (r"XEN_(E[A-Z0-9]+)", {"EWOULDBLOCK", "EDEADLOCK"}),  # second names of numbers
 }
 BIT_NUMBERS = {"version.Feature"}
-NOT_PUBLIC = {"domctl_tsc.TscMode"}
-"""Enums of numbers that only Xen's own headers have."""
+NOT_PUBLIC = {"domctl_tsc.TscMode", "hvm.MemType"}
+"""Enums of numbers that only Xen's own headers have, or that the constants here leave out."""
 
 # Plain numbers whose name differs from the header's. (Those of domid have the same.)
 NUMBERS = {

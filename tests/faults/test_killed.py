@@ -45,10 +45,7 @@ STAYS_UNSEEN = {
     "domain.resume": "a suspended guest that was given some of its registers",
     "domain.resume, fast": "the same",
     "ask.set_memory": "a limit of memory",
-    "domain.save, live": "log-dirty mode as long as no page is dirty",
-    "domain.save, resume": "the same",
-    "domain.save, pv": "the same",
-    "domain.save, pv, resume": "the same, or a guest that knows that its suspend was cancelled",
+    "domain.save, pv, resume": "a guest that knows that its suspend was cancelled",
     "domain.set_scheduling": "times of some vcpus",
     "domain.dump_core, running": "a paused domain that is listed as an orphan already",
 }

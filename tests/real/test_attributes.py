@@ -198,6 +198,26 @@ def test_log_dirty_mode_goes_on_and_off(pvh: pyxc.Domain) -> None:
 
 
 @pytest.mark.needs_xen(4, 13)
+def test_log_dirty_mode_that_was_left_on_is_found(xen: pyxc.Xen, pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
+    """While no page is dirty."""
+
+    def found() -> list[int | None]:
+        return [left.domid for left in xen.leftovers() if left.kind == "log-dirty"]
+
+    pv.memory.populate([0])
+    pvh.memory.populate(range(256))
+    assert found() == []
+    for domain in (pv, pvh):
+        try:
+            domain.log_dirty.enable()
+        except errors.HypercallError:
+            assert domain is pv, "which needs shadow page tables"
+            continue
+        assert found() == [domain.domid]
+        domain.log_dirty.disable()
+        assert found() == []
+
+
 def test_log_dirty_mode_of_a_pv_domain_needs_shadow_tables(xen: pyxc.Xen, pv: pyxc.Domain) -> None:
     if pyxc.Capability.SHADOW in xen.platform:
         with pv.log_dirty as log:

@@ -53,6 +53,21 @@ def test_tracing_is_off_afterwards(xen: pyxc.Xen) -> None:
     assert found == []
 
 
+def test_tracing_that_was_left_on_is_found(xen: pyxc.Xen) -> None:
+    def found() -> list[str]:
+        return [left.remedy for left in xen.leftovers() if left.kind == "tracing"]
+
+    buffers = xen.trace_buffers
+    with buffers.record(pages=4):
+        buffers.set_events(pyxc.TraceClass.SCHED)
+    assert found() == []
+    buffers.enable()
+    time.sleep(0.1)
+    assert found() == ["pyxc trace off"]
+    buffers.off()
+    assert found() == []
+
+
 def test_many_events_have_names(xen: pyxc.Xen) -> None:
     found: list[pyxc.TraceRecord] = []
     with xen.trace_buffers.record(pyxc.TraceClass.ALL) as reader:

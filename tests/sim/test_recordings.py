@@ -42,6 +42,7 @@ NOT_RECORDED = {
     "sysctl.pm_op_get_para": NO_FREQUENCIES,
     "sysctl.livepatch_op_get": "there is no patch to be asked for: only the refusals are recorded",
     "xsm_op.load": "the suite in dom0 loads the hypervisor's own policy, which is not ours to copy",
+    "hvm_op.get_mem_type": "tests/real/test_attributes.py compares it with log-dirty mode on a real Xen",
     "domctl.get_domain_state": "Xen has it since 4.21, and nothing newer than 4.20 runs in the lab",
     "domctl.getmemlist": "Xen had it up to 4.10 only",
     "domctl.getpageframeinfo2": "Xen had it up to 4.5 only",

@@ -82,7 +82,7 @@ def write(args: argparse.Namespace) -> int:
 
 def turn_off(args: argparse.Namespace) -> int:
     with opened(args) as xen:
-        xen.trace_buffers.disable()
+        xen.trace_buffers.off()
         if args.json:
             output.report(args.json, tracing=False)
     return 0

@@ -72,12 +72,14 @@ def _log_dirty(call: Call, domain: Domain) -> None:
     if not domain.hvm and not _has_shadows(call):
         raise Refusal(XenErrno.EOPNOTSUPP)
     domain.dirty = set()
+    if not domain.hvm:
+        domain.paging_pages = max(_PAGES_PER_MIB, domain.paging_pages)
 
 
 def _off(call: Call, domain: Domain) -> None:
-    domain.dirty = None
-    if domain.shadowed:
+    if not domain.hvm and (domain.shadowed or domain.dirty is not None):
         domain.shadowed, domain.paging_pages = False, 0
+    domain.dirty = None
 
 
 def _read_dirty(call: Call, domain: Domain) -> None:

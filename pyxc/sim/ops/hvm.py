@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""hvm_op: parameters of HVM and PVH domains."""
+"""hvm_op: parameters and types of pages of HVM and PVH domains."""
 
 from __future__ import annotations
 
 from pyxc.abi import hvm
 from pyxc.abi.errno import XenErrno
-from pyxc.abi.hvm import HvmParam, nr_params
+from pyxc.abi.hvm import HvmParam, MemType, nr_params
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.ops.call import Call, handles
@@ -72,3 +72,18 @@ def set_param(call: Call) -> None:
     if index in _VALUES and value not in _VALUES[index]:
         raise Refusal(XenErrno.EINVAL)
     domain.params[index] = value
+
+
+@handles(hvm.GET_MEM_TYPE)
+def get_mem_type(call: Call) -> None:
+    """In log-dirty mode pages are read-only until they are written, then dirty."""
+    domain, pfn = call.xen.find_any(call["domid"]), call["pfn"]
+    if not domain.hvm:
+        raise Refusal(XenErrno.EINVAL)
+    if pfn not in domain.p2m:
+        kind = MemType.MMIO_DM
+    elif domain.dirty is not None and pfn not in domain.dirty:
+        kind = MemType.RAM_RO
+    else:
+        kind = MemType.RAM_RW
+    call.answer(mem_type=kind)

@@ -51,6 +51,34 @@ def test_a_domain_that_does_not_end_is_dying(host: Host) -> None:
     assert of_kind(host, "dying") == []
 
 
+@pytest.mark.parametrize("name", ["db1", "web1"])
+def test_log_dirty_mode_shows_while_no_page_is_dirty(host: Host, name: str) -> None:
+    assert of_kind(host, "log-dirty") == []
+    log = host.xen.domains[name].log_dirty
+    log.enable()
+    (left,) = of_kind(host, "log-dirty")
+    assert left.domid == host.xen.domains[name].domid
+    eval(left.remedy.partition(", ")[0], {"xen": host.xen})
+    assert of_kind(host, "log-dirty") == []
+
+
+def test_tracing_that_was_left_on(host: Host) -> None:
+    buffers = host.xen.trace_buffers
+    with buffers.record(pages=1) as reader:
+        host.truth.trace(1, 0x28001)
+        assert reader.unread_bytes() > 0
+        (left,) = of_kind(host, "tracing")
+        assert (left.subject, left.remedy) == ("the trace buffers", "pyxc trace off")
+    assert of_kind(host, "tracing") == []
+    buffers.enable()
+    host.truth.trace(1, 0x28001)
+    assert len(of_kind(host, "tracing")) == 1
+    buffers.off()
+    host.truth.trace(1, 0x28001)
+    assert of_kind(host, "tracing") == []
+    assert buffers.info().size_bytes > 0
+
+
 def test_log_dirty_mode_shows_once_a_page_is_written(host: Host) -> None:
     log = host.xen.domains["db1"].log_dirty
     log.enable()
