@@ -44,6 +44,7 @@ STAYS_UNSEEN = {
     "memory.decrease": "the same",
     "domain.resume": "a suspended guest that was given some of its registers",
     "domain.resume, fast": "the same",
+    "domain.save, resume": "the same",
     "ask.set_memory": "a limit of memory",
     "domain.save, pv, resume": "a guest that knows that its suspend was cancelled",
     "domain.set_scheduling": "times of some vcpus",
