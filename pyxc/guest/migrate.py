@@ -42,10 +42,11 @@ def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -
 
     def stay() -> None:
         if side.broken() is Step.RUN:
-            if name is not None:
-                _rename(domain, name)
-            if not before:
+            if not before:  # first, because xenstored may not answer
                 continue_here(domain, True if wanted.suspend == "ask" else None)
+            if name is not None:
+                domain.xen.store.renew()  # the step may have failed because the connection ended
+                _rename(domain, name)
 
     left = f"domain {domain.domid} is left suspended"
     with undoing.on_failure(stay, left), line.patient():

@@ -39,6 +39,7 @@ from pyxc.guest import stream
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.config_devices import Disk, Vif
 from pyxc.guest.devices import Devices
+from pyxc.guest.handshake import BANNER, READY, REPORT, RUNS
 from pyxc.guest.launch import launch
 from pyxc.sim.guests import toolstack
 
@@ -245,6 +246,28 @@ def _logged(xen: pyxc.Xen, domain: Any, path: Path) -> None:
         log.peek(100)
 
 
+def _moved(xen: pyxc.Xen, guest: Any, path: Path) -> object:
+    """To a host that says that all went well, whatever arrives there."""
+    source, peer = os.pipe()
+    try:
+        os.write(peer, BANNER + READY + REPORT + RUNS)
+        os.close(peer)
+        with open(os.devnull, "wb", buffering=0) as sink:
+            return guest.migrate((source, sink.fileno()), live=False)
+    finally:
+        os.close(source)
+
+
+def _traced(xen: pyxc.Xen, domain: Any, path: Path) -> None:
+    with xen.trace_buffers.record(pages=1):
+        pass
+
+
+def _off(before: dict[str, Any], then: dict[str, Any]) -> bool:
+    """Xen never frees the buffers."""
+    return {**then, "tracing": None} == {**before, "tracing": None} and not then["tracing"]
+
+
 OPERATIONS: dict[str, Operation] = {
     "domains.create": Operation(lambda xen, _, path: xen.domains.create()),
     "domains.create, hvm": Operation(
@@ -299,6 +322,8 @@ OPERATIONS: dict[str, Operation] = {
     "domain.save, pv, resume": Operation(
         lambda xen, made, path: made.save(io.BytesIO(), resume=True), _asked_pv, _cancelled
     ),
+    "domain.migrate": Operation(_moved, _asked, _cancelled),
+    "trace_buffers.record": Operation(_traced, may_stay=_off),
     "domain.ask.suspend": Operation(lambda xen, made, path: made.ask.suspend(), _asked, _cancelled),
     "xen.restore": Operation(lambda xen, data, path: xen.restore(io.BytesIO(data)), _saved),
     "xen.restore, pv": Operation(

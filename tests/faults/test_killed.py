@@ -47,6 +47,10 @@ STAYS_UNSEEN = {
     "domain.save, resume": "the same",
     "ask.set_memory": "a limit of memory",
     "domain.save, pv, resume": "a guest that knows that its suspend was cancelled",
+    "devices.attach_disk": "nodes of a device of a guest, which its end will remove",
+    "devices.attach_vif": "the same",
+    "devices.detach": "the same",
+    "trace_buffers.record": "tracing as long as nothing happens",
     "domain.set_scheduling": "times of some vcpus",
     "domain.dump_core, running": "a paused domain that is listed as an orphan already",
 }
