@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import pickle
+import struct
 from array import array
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ import pytest
 
 import pyxc
 from pyxc import ShutdownReason, errors
+from pyxc._core import IOCTL, device_ioctl
 
 NOBODY = 65534
 
@@ -175,6 +177,92 @@ def test_a_restricted_process_without_root_finds_every_door_shut(pv: pyxc.Domain
             return opened, left, mine.memory.read(0x10, size=4), xen.link.hypercall(17, 0) == -errno.EPERM
 
     assert _in_child(work) == ([], set(), b"mine", True)
+
+
+def test_every_ioctl_of_what_stays_open_is_refused(pv: pyxc.Domain, pvh: pyxc.Domain) -> None:
+    """The kernel's doors themselves, without the library: all ioctls of all devices that are still open."""
+
+    def work() -> object:
+        inherited = _open_devices().keys()
+        with pyxc.open(names=False) as xen, xen.events() as channels:
+            bound = channels.bind_unbound(pv.domid)
+            with xen.domains[pvh.domid].grants.lend(1):
+                xen.restrict(pvh.domid)
+                _drop_root()
+                left = {fd: name for fd, name in _open_devices().items() if fd not in inherited}
+                found = {
+                    f"{name} {what}": device_ioctl(fd, request, bytearray(structure), xen.link.gated)
+                    for fd, name in left.items()
+                    for what, request, structure in _doors(name, pv.domid)
+                }
+                return sorted(left.values()), found, bound > 0
+
+    opened, found, bound = _in_child(work)  # type: ignore[misc]
+    assert bound and opened == ["evtchn", "privcmd"]
+    assert {name: _name(result) for name, result in found.items()} == {
+        "privcmd hypercall": "EPERM",
+        "privcmd mmap": "EPERM",
+        "privcmd mmapbatch": "EPERM",
+        "privcmd mmapbatch_v2": "EPERM",
+        "privcmd mmapbatch_v2, dom0": "EPERM",
+        "privcmd dm_op": "EPERM",
+        "privcmd restrict": "EINVAL",
+        "privcmd restrict, lifted": "EINVAL",
+        "privcmd mmap_resource": "EPERM",
+        "evtchn bind_virq": "EACCES",
+        "evtchn bind_interdomain": "EACCES",
+        "evtchn bind_unbound_port": "EACCES",
+        "evtchn restrict_domid": "EACCES",
+        "evtchn restrict_domid, lifted": "EACCES",
+    }
+
+
+def _doors(device: str, other: int) -> list[tuple[str, int, bytes]]:
+    """Each ioctl that a device has (linux/xen/privcmd.h, evtchn.h), aimed at another domain."""
+    if device == "privcmd":
+        entry = array("Q", [0, 0, 1])
+        batch = struct.pack("=IHHQQQ", 1, other, 0, 0, 0, 0)
+        return [
+            ("hypercall", IOCTL["privcmd_hypercall"], struct.pack("=6Q", 17, *[0] * 5)),
+            ("mmap", 16 << 16 | ord("P") << 8 | 2, struct.pack("=iHHQ", 1, other, 0, entry.buffer_info()[0])),
+            ("mmapbatch", 24 << 16 | ord("P") << 8 | 3, batch[:24]),
+            ("mmapbatch_v2", IOCTL["privcmd_mmapbatch_v2"], batch),
+            (
+                "mmapbatch_v2, dom0",
+                IOCTL["privcmd_mmapbatch_v2"],
+                struct.pack("=IHHQQQ", 1, 0x7FF0, 0, 0, 0, 0),
+            ),
+            ("dm_op", IOCTL["privcmd_dm_op"], struct.pack("=HHIQ", other, 0, 0, 0)),
+            ("restrict", IOCTL["privcmd_restrict"], struct.pack("=H", other)),
+            ("restrict, lifted", IOCTL["privcmd_restrict"], struct.pack("=H", 0x7FF4)),
+            (
+                "mmap_resource",
+                IOCTL["privcmd_mmap_resource"],
+                struct.pack("=HHIIIQQ", other, 0, 1, 0, 0, 1, 0),
+            ),
+        ]
+    return [
+        ("bind_virq", IOCTL["evtchn_bind_virq"], struct.pack("=I", 1)),
+        ("bind_interdomain", IOCTL["evtchn_bind_interdomain"], struct.pack("=II", other, 1)),
+        ("bind_unbound_port", IOCTL["evtchn_bind_unbound_port"], struct.pack("=I", other)),
+        ("restrict_domid", IOCTL["evtchn_restrict_domid"], struct.pack("=H", other)),
+        ("restrict_domid, lifted", IOCTL["evtchn_restrict_domid"], struct.pack("=H", 0x7FF4)),
+    ]
+
+
+def _name(result: int) -> str:
+    return errno.errorcode.get(-result, str(result))
+
+
+def _open_devices() -> dict[int, str]:
+    """The descriptors of this process that are devices of Xen's, by the names of these."""
+    found = {}
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+            if "/xen/" in target:
+                found[int(descriptor)] = target.rpartition("/")[2]
+    return found
 
 
 def _is_shut(door: Callable[[], object]) -> bool:
