@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
-from pyxc import answers, arguments, errors
+from pyxc import answers, arguments, errors, undoing
 from pyxc._core import PAGE_SIZE, ForeignMap
 from pyxc.abi import bitmap, trace
 from pyxc.abi.domid import DOMID_XEN
@@ -135,9 +135,10 @@ class TraceBuffers:
         self._check_form()
         with suppress(errors.HypercallError):
             self.disable()
-        if not self.info().size_bytes:
-            self.allocate(pages)
-        try:
+        allocated = self.info().size_bytes
+        with undoing.always(self.disable, "tracing is left on: `pyxc trace off` ends it"):
+            if not allocated:
+                self.allocate(pages)
             with self.open() as reader:
                 self.disable()
                 reader.discard()
@@ -149,8 +150,6 @@ class TraceBuffers:
                 finally:
                     self.disable()
                     reader.discard()
-        finally:
-            self.disable()
 
     def _check_form(self) -> None:
         """Unsupported before Xen 4.0, whose buffers have a different form."""

@@ -193,7 +193,7 @@ def state(host: Hypervisor) -> dict[str, Any]:
         "pools": {pool_id: _plain(pool) for pool_id, pool in host.pools.items()},
         "store": {path: (node.value, node.permissions) for path, node in host.store.tree._nodes.items()},
         "devices": dict(host.pci),
-        "tracing": host.trace_buffers.enabled,
+        "tracing": {"on": host.trace_buffers.enabled},
     }
 
 

@@ -263,11 +263,6 @@ def _traced(xen: pyxc.Xen, domain: Any, path: Path) -> None:
         pass
 
 
-def _off(before: dict[str, Any], then: dict[str, Any]) -> bool:
-    """Xen never frees the buffers."""
-    return {**then, "tracing": None} == {**before, "tracing": None} and not then["tracing"]
-
-
 OPERATIONS: dict[str, Operation] = {
     "domains.create": Operation(lambda xen, _, path: xen.domains.create()),
     "domains.create, hvm": Operation(
@@ -323,7 +318,7 @@ OPERATIONS: dict[str, Operation] = {
         lambda xen, made, path: made.save(io.BytesIO(), resume=True), _asked_pv, _cancelled
     ),
     "domain.migrate": Operation(_moved, _asked, _cancelled),
-    "trace_buffers.record": Operation(_traced, may_stay=_off),
+    "trace_buffers.record": Operation(_traced),
     "domain.ask.suspend": Operation(lambda xen, made, path: made.ask.suspend(), _asked, _cancelled),
     "xen.restore": Operation(lambda xen, data, path: xen.restore(io.BytesIO(data)), _saved),
     "xen.restore, pv": Operation(
