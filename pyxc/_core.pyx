@@ -43,6 +43,11 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport calloc, free, getenv
 from libc.string cimport memcpy, memset
 
+# Of a free-threaded Python it needs the GIL, which Python therefore enables unless it was forbidden to: without
+# it, two threads that take arenas crash.
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    raise ImportError("pyxc._core needs the GIL: do not disable it by PYTHON_GIL=0 or -X gil=0")
+
 include "core/system.pxi"
 
 # == Constants ==

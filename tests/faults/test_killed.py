@@ -31,7 +31,8 @@ from pyxc.sim.xenstored.listener import Listener
 RUNNING = 2
 """A guest that writes into its memory."""
 PARTLY_DONE = (
-    "launch", "memory.decrease", "pool.destroy", "pool.remove_cpu",
+    "launch", "launch, devices", "launch, pv", "domain.destroy, launched", "devices.attach_disk",
+    "memory.decrease", "pool.destroy", "pool.remove_cpu",
     "domain.save, live", "domain.save, resume", "domain.save, pv", "domain.save, pv, resume",
 )  # fmt: skip
 """What cannot be done again: some of it, or all but its tidying up, is done, so that a name is taken, or

@@ -39,6 +39,13 @@ with pyxc.open("sim:") as xen:
 """
 
 
+def test_without_the_gil_it_is_refused() -> None:
+    """As a free-threaded Python that was forbidden to enable it says; this one may have it always."""
+    program = f"import sys; sys._is_gil_enabled = lambda: False\n{IMPORT}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("refused: pyxc._core needs the GIL")
+
+
 @pytest.mark.skipif(MODULE is None, reason="this Python has no module that makes interpreters")
 def test_a_sub_interpreter_is_refused_and_the_main_one_is_not() -> None:
     """Also after a sub-interpreter has tried first."""
