@@ -197,7 +197,9 @@ def test_every_ioctl_of_what_stays_open_is_refused(pv: pyxc.Domain, pvh: pyxc.Do
                 }
                 return sorted(left.values()), found, bound > 0
 
-    opened, found, bound = _in_child(work)  # type: ignore[misc]
+    result = _in_child(work)
+    assert isinstance(result, tuple), result
+    opened, found, bound = result
     assert bound and opened == ["evtchn", "privcmd"]
     assert {name: _name(result) for name, result in found.items()} == {
         "privcmd hypercall": "EPERM",
