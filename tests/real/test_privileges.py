@@ -186,7 +186,7 @@ def test_every_ioctl_of_what_stays_open_is_refused(pv: pyxc.Domain, pvh: pyxc.Do
         inherited = _open_devices().keys()
         with pyxc.open(names=False) as xen, xen.events() as channels:
             bound = channels.bind_unbound(pv.domid)
-            with xen.domains[pvh.domid].grants.lend(1):
+            with xen.domains[pvh.domid].grants.lend().pages:
                 xen.restrict(pvh.domid)
                 _drop_root()
                 left = {fd: name for fd, name in _open_devices().items() if fd not in inherited}
