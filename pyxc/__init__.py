@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyxc.abi.trace import Runstate, TraceClass
     from pyxc.abi.version import Feature
     from pyxc.call.records import asdict
+    from pyxc.domain.address_space import AddressSpace
     from pyxc.domain.affinity import Affinity
     from pyxc.domain.channels import Channel
     from pyxc.domain.console import Console
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from pyxc.domain.log_dirty import DirtyPages, LogDirty
     from pyxc.domain.memory import E820Entry, Memory, MemoryInfo, PodTarget
     from pyxc.domain.p2m import P2m
+    from pyxc.domain.paging import Translation
     from pyxc.domain.pci import Pci, PciAddress
     from pyxc.domain.permissions import Permissions
     from pyxc.domain.registers import VcpuContext
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
         LabelNotFound,
         MigrationInDoubt,
         MissingLibrary,
+        NotMapped,
         NotXenError,
         PermissionDenied,
         ReadOnlyError,
@@ -104,6 +107,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddressSpace",
     "Affinity",
     "Ambiguous",
     "BUCKETS_US",
@@ -165,6 +169,7 @@ __all__ = [
     "MigrationInDoubt",
     "MissingLibrary",
     "NetworkCounters",
+    "NotMapped",
     "NotXenError",
     "NumaNode",
     "OrderedRecords",
@@ -199,6 +204,7 @@ __all__ = [
     "TraceReader",
     "TraceRecord",
     "Transaction",
+    "Translation",
     "Trigger",
     "TscInfo",
     "TscMode",
@@ -235,6 +241,7 @@ _MODULES = {
     "abi.trace": "Runstate TraceClass",
     "abi.version": "Feature",
     "call.records": "asdict",
+    "domain.address_space": "AddressSpace",
     "domain.affinity": "Affinity",
     "domain.channels": "Channel",
     "domain.console": "Console",
@@ -248,6 +255,7 @@ _MODULES = {
     "domain.log_dirty": "DirtyPages LogDirty",
     "domain.memory": "E820Entry Memory MemoryInfo PodTarget",
     "domain.p2m": "P2m",
+    "domain.paging": "Translation",
     "domain.pci": "Pci PciAddress",
     "domain.permissions": "Permissions",
     "domain.registers": "VcpuContext",
@@ -259,7 +267,7 @@ _MODULES = {
     "domain.watcher": "DomainChange DomainEvent DomainWatcher",
     "errors": (
         "Ambiguous DecodeError DomainGone DomainNotFound DomainStuck Error GuestSilent "
-        "GuestUnable HypercallError LabelNotFound MigrationInDoubt MissingLibrary NotXenError "
+        "GuestUnable HypercallError LabelNotFound MigrationInDoubt MissingLibrary NotMapped NotXenError "
         "PermissionDenied ReadOnlyError StoreError Unsupported VersionMismatch"
     ),
     "host.backends": "DiskCounters NetworkCounters",

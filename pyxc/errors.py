@@ -131,6 +131,18 @@ class ReadOnlyError(Error, PermissionError):
     """The handle was opened read-only and the operation changes something."""
 
 
+class NotMapped(Error, LookupError):
+    """A guest has no memory at an `address`, or none that may be read."""
+
+    def __init__(self, address: int, why: str) -> None:
+        super().__init__(address, why)
+        self.address = address
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"address {self.address:#x} is not mapped: {self.why}"
+
+
 class MissingLibrary(Error, ImportError):
     """An optional Python package is needed and not installed; `name` is its name."""
 

@@ -21,6 +21,7 @@ from pyxc.domain.info import MOST_VCPUS, read_info
 
 if TYPE_CHECKING:  # each is imported by what hands it out: most programs use few
     import uuid
+    from contextlib import AbstractContextManager
 
     from pyxc.abi.domctl_tsc import TscMode
     from pyxc.domain.ask import Ask
@@ -176,6 +177,21 @@ class Domain(Identity):
         True
         """
         self.change(domctl.PAUSEDOMAIN)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Pause it for a `with` block; a domain that is already paused is not changed.
+
+        Example:
+
+        >>> with web.paused():
+        ...     web.info().paused
+        True
+        >>> web.info().paused
+        False
+        """
+        from pyxc.domain.pausing import paused
+
+        return paused(self)
 
     def unpause(self) -> None:
         """Undo one pause (domctl unpausedomain). Since Xen 4.5 EINVAL if no toolstack has paused it.

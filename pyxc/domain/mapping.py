@@ -56,6 +56,11 @@ class Mapping:
                 )
         return mapped
 
+    def map_present(self, frames: array[int]) -> ForeignMap:
+        """Map frames, some of which may not exist: `errors` says which. Such a map hands out no memory."""
+        self._check_same(writable=False)
+        return self.xen.link.map_frames(self._mapping_domid(), frames, False)
+
     def read(self, frame: int, offset: int = 0, size: int = PAGE_SIZE) -> bytes:
         """A copy of bytes that start in a frame and may continue in the next frames.
 

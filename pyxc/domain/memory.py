@@ -15,10 +15,14 @@ from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
 from pyxc.abi.page import MOST_FRAME, PAGE_KB
 from pyxc.call.caller import Reply
+from pyxc.domain import paging
+from pyxc.domain.address_space import Physical, Virtual
 from pyxc.domain.extents import Extents
 from pyxc.domain.frames import FrameList, Source, list_frames
+from pyxc.domain.info import MOST_VCPUS
 from pyxc.domain.mapping import Mapping, frame_numbers
 from pyxc.domain.p2m import Form, P2m, read_p2m
+from pyxc.domain.vcpus import Vcpu
 
 _BATCH = 1 << 16
 """Extents in one hypercall."""
@@ -263,6 +267,38 @@ class Memory(Mapping):
         <P2m of 16494 pfns from p2m_vaddr>
         """
         return read_p2m(self, source)
+
+    @property
+    def physical(self) -> Physical:
+        """What the guest regards as its physical memory, by address; see AddressSpace.
+
+        Gfns of an HVM or PVH domain, pfns of a PV domain, whose p2m is read for it (Unsupported for a 32-bit
+        one). `physical(writable=True)` can be written, too.
+
+        Example:
+
+        >>> db1.memory.physical.c_string(0x100000)
+        b'db1: simulated PVH kernel'
+        """
+        return Physical(self)
+
+    def virtual(self, source: Vcpu | int = 0, *, writable: bool = False) -> Virtual:
+        """Memory by virtual address, through the page tables that a vcpu uses now; see AddressSpace.
+
+        `source` is a vcpu, its number, or a value of cr3, as of another process: then the mode is that of
+        vcpu 0. Unsupported for HVM before Xen 4.10.
+
+        Example:
+
+        >>> hex(web.memory.virtual(web.vcpu(0)).u64(0xFFFF_C900_0000_1000))
+        '0x4b804'
+        """
+        number = source if isinstance(source, int) else source.index
+        if number < MOST_VCPUS:
+            how = paging.of_vcpu(self.domain, arguments.natural("vcpu", number, MOST_VCPUS - 1))
+        else:
+            how = paging.of_vcpu(self.domain, 0).with_root(arguments.natural("cr3", number, 2**64 - 1))
+        return Virtual(self, how, writable)
 
     def _pod_target(self, reply: Reply) -> PodTarget:
         return PodTarget(*(reply.field(name) for name in PodTarget._fields))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from pyxc import arguments
 from pyxc.abi import domctl
@@ -12,9 +12,13 @@ from pyxc.call.records import Record
 from pyxc.domain import affinity, scheduling
 from pyxc.domain.affinity import Affinity
 from pyxc.domain.identity import Identity
+from pyxc.domain.mapping import Mapping
 from pyxc.domain.registers import VcpuContext
 from pyxc.host.host import Host
 from pyxc.host.scheduling import RtdsParams
+
+if TYPE_CHECKING:  # what translates is imported when it is wanted
+    from pyxc.domain.paging import Translation
 
 
 class VcpuInfo(NamedTuple):
@@ -141,6 +145,23 @@ class Vcpu:
         if context.width != width:
             raise ValueError(f"a {context.width}-bit context does not fit this {width}-bit guest")
         self.domain.change(domctl.SETVCPUCONTEXT, vcpu=self.index, ctxt=context.encode())
+
+    def translate(self, address: int) -> Translation:
+        """The memory behind a virtual address, by its page tables (domctl getvcpucontext).
+
+        NotMapped if there is none; DecodeError for page tables that no processor accepts. For more than one
+        address use domain.memory.virtual().
+
+        Example:
+
+        >>> web.vcpu(0).translate(0xFFFF_C900_0000_1000).page_bits
+        12
+        """
+        from pyxc.domain import address_space, paging
+
+        how = paging.of_vcpu(self.domain, self.index)
+        with address_space.Virtual(Mapping(self.domain), how) as space:
+            return space.translate(address)
 
     def reset(self) -> None:
         """Reset it to its initial state: offline, without registers (domctl setvcpucontext without a

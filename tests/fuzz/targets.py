@@ -32,8 +32,10 @@ import pyxc
 from pyxc import OrderedRecords, RunstateMeter, errors, sim
 from pyxc.call.caller import Caller
 from pyxc.cli.terminal import Harmless
+from pyxc.domain.address_space import Virtual
 from pyxc.domain.console import Console
 from pyxc.domain.hvm_context import HvmContext
+from pyxc.domain.paging import Paging
 from pyxc.domain.registers import VcpuContext
 from pyxc.files import labels, provenance, traces
 from pyxc.files.perfetto import PerfettoWriter
@@ -396,6 +398,31 @@ def _labelled(data: bytes) -> object:
     return labels._decoded(Attributes(-1, "strange"), data)
 
 
+def _translated(data: bytes) -> object:
+    """Page tables that a guest has written as it likes, from the frame that they are in."""
+    host, xen = _speaker()
+    db1, table = host.domains[2], 0x300
+    data = data[:16384]
+    for place in range(0, len(data), 4096):
+        host.machine.memory.write(db1.p2m[table + place // 4096], 0, data[place : place + 4096])
+    found: list[object] = []
+    for levels in (2, 3, 4, 5):
+        how = Paging(levels, 0).with_root(table << 12)
+        with Virtual(xen.domains[2].memory, how) as space:
+            for address in (0, 0x1234, 0x7FFF_F000):
+                with suppress(errors.Error):
+                    found.append(space.translate(address))
+            found += space.search(b"\xff", limit=1 << 20)
+    return found
+
+
+def _tables() -> list[bytes]:
+    """A table that is its own entry, four levels of tables, and large pages."""
+    entries = [0x300067] + [0] * 511
+    chain = b"".join(struct.pack("<512Q", 0x300067 + (level << 12), *[0] * 511) for level in (1, 2, 3, 4))
+    return [struct.pack("<512Q", *entries), chain, struct.pack("<512Q", *([0xE7] * 512))]
+
+
 # Structures by themselves. The native core is in core_targets.py.
 
 
@@ -428,6 +455,7 @@ TARGETS: dict[str, Target] = {
     "domain.console": Target(
         _console, lambda: [b"x" * 3072 + struct.pack("<IIII", 0, 0, 5, 2000), bytes(4096)]
     ),
+    "domain.page_tables": Target(_translated, _tables),
     "cli.terminal": Target(_shown, lambda: ["\x1b[1mé\r\n".encode()]),
     "store.channel": Target(_received, lambda: [b"bytes"]),
     "xenstored": Target(_serve, lambda: [*_conversation(b"\0"), *_conversation(b"\1")]),

@@ -48,6 +48,16 @@ PTE_GLOBAL: Final = 1 << 8
 PTE_NX: Final = 1 << 63
 PTE_FRAME_MASK: Final = 0x000F_FFFF_FFFF_F000
 """The bits of the frame: frame << 12."""
+PTE32_FRAME_MASK: Final = 0xFFFF_F000
+"""The same of an entry of 32 bits."""
+
+# How a processor translates addresses (control registers, and the MSR EFER).
+CR0_PG: Final = 1 << 31
+CR4_PSE: Final = 1 << 4
+CR4_PAE: Final = 1 << 5
+CR4_LA57: Final = 1 << 12
+EFER_LMA: Final = 1 << 10
+EFER_NXE: Final = 1 << 11
 
 
 def frame_of_cr3_32(cr3: int) -> int:

@@ -192,18 +192,3 @@ def _context(xen: Host, root: int, index: int) -> bytes:
         "gs_base_kernel": 0xFFFF_8880_0420_0000 + 0x2_0000 * index,
     }
     return xen.layout(x86.VCPU_GUEST_CONTEXT_STRUCT).pack(fields)
-
-
-def hvm_context(xen: Host) -> bytes:
-    """The registers of a translated kernel at work."""
-    fields = {
-        "flags": int(ContextFlag.I387_VALID),
-        "user_regs.rip": _KERNEL + 0x42C0,
-        "user_regs.rsp": 0xFFFF_C900_0001_3EE0,
-        "user_regs.rflags": 0x202,
-        "user_regs.cs": 0x10,
-        "user_regs.ss": 0x18,
-        "ctrlreg": (0x80050033, 0, 0, 0x0240_A000, 0x6B0, 0, 0, 0),
-        "debugreg": (0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400),
-    }
-    return xen.layout(x86.VCPU_GUEST_CONTEXT_STRUCT).pack(fields)

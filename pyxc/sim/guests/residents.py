@@ -11,7 +11,7 @@ from pyxc.abi.domctl import CreateFlag
 from pyxc.abi.event_channel import Status
 from pyxc.abi.flask import default_ssidref
 from pyxc.abi.hvm import HvmParam
-from pyxc.sim.guests import pv, toolstack
+from pyxc.sim.guests import pv, pvh, toolstack
 from pyxc.sim.model import creation
 from pyxc.sim.model.domain import Domain, Rings
 from pyxc.sim.model.host import Host
@@ -178,7 +178,7 @@ def _start_db1(xen: Host) -> Domain:
     connect(xen, db1)
     db1.params.update({HvmParam.STORE_EVTCHN: 1, HvmParam.CONSOLE_EVTCHN: 2})
     xen.machine.memory.write(ram[0x100], 0, b"db1: simulated PVH kernel")
-    db1.live_vcpus[0].context = pv.hvm_context(xen)
+    pvh.furnish(xen, db1)
     return db1
 
 
