@@ -302,7 +302,7 @@ _OTHERWISE = {
 }
 """Names that differ from those in their modules."""
 
-_PACKAGES = frozenset("abi call compat domain errors files guest host link metrics sim store".split())
+_PACKAGES = frozenset("abi call compat debug domain errors files guest host link metrics sim store".split())
 
 _HOME = {name: f"pyxc.{module}" for module, names in _MODULES.items() for name in names.split()}
 

@@ -107,6 +107,9 @@ EVERY_COMMAND = {
     "memory": ["memory"],
     "watch": ["watch", "-t", "0.01"],
     "shell": ["shell"],
+    "gdb": ["gdb", "web1"],
+    "drgn": ["drgn", "db1"],
+    "memory-server": ["memory-server", "db1"],
 }
 
 

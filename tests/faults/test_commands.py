@@ -61,7 +61,8 @@ COMMANDS: dict[str, str] = {
     "trace perfetto": "trace perfetto {file} {out}", "trace off": "trace off",
     "store features": "store features", "store quota": "store quota nodes", "save": "save web1 {out}",
     "restore": "restore {file}", "migrate": "migrate --timeout 1 --tunnel false web1 nowhere",
-    "migrate-receive": "migrate-receive",
+    "migrate-receive": "migrate-receive", "gdb": "gdb --stdio web1", "drgn": "drgn web1 {file}",
+    "memory-server": "memory-server --stdio web1",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 

@@ -24,6 +24,7 @@ FLOORS = (
     "domain",
     "files",
     "guest",
+    "debug",
     "xen",
     "opening",
     "compat metrics",
@@ -32,7 +33,7 @@ FLOORS = (
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms.split()}
 OF_SIM = {"sim", "abi", "link", "store", "errors", "_core"}
 """What the simulator knows: it stands beside the house."""
-OF_CLI = {"cli", "errors", "files", "guest", "metrics", "opening", "sim", ""}
+OF_CLI = {"cli", "debug", "errors", "files", "guest", "metrics", "opening", "sim", ""}
 """What the command proves to be enough: `pyxc` itself (""), and the packages that docs/ describe."""
 DOORS_TO_SIM = {"opening", "compat", "cli"}
 DOORS_UPWARD = {("domain/domain.py", "guest"), ("domain/domains.py", "guest")}

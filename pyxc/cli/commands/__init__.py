@@ -31,7 +31,7 @@ SECTIONS = {
             "cpupool-migrate"
         ),
     },
-    "memory": {"memory": "frames"},
+    "memory": {"memory": "frames", "debug": "gdb drgn memory-server"},
     "host": {
         "host": "info dmesg debug-keys",
         "hypervisor": "perf hypfs livepatch cpu-policy",

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""`gdb`, `drgn` and `memory-server`: debuggers that look into a running guest."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pyxc
+from pyxc import debug, metrics
+from pyxc.cli import output
+from pyxc.cli.parser import Parser, Program
+from pyxc.cli.session import find, opened
+from pyxc.cli.status import UsageError
+
+_LOOPBACK = ("127.0.0.1", 0)
+_TEXT_MOST = 1 << 16
+_REMOTE = ("unix:", "tcp:")
+
+Peer = Any
+"""A connected socket, or debug.StandardEnds."""
+
+
+def add(program: Program) -> None:
+    gdb = program.add("gdb", serve_gdb, "let GDB look into a guest, which is paused meanwhile")
+    gdb.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    _add_places(gdb)
+    server = program.add("memory-server", serve_memory, "serve a guest's memory to pyxc on another machine")
+    server.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    server.add_argument("--writable", action="store_true", help="clients may change the guest's memory")
+    _add_places(server)
+    drgn = program.add("drgn", run_drgn, "debug the kernel of a running Linux guest with drgn")
+    drgn.add_argument(
+        "domain", metavar="DOMAIN", help="id, name or UUID; or a memory server, as unix:PATH or tcp:HOST:PORT"
+    )
+    drgn.add_argument("script", metavar="SCRIPT", nargs="?", help="Python file (default: a prompt)")
+    drgn.add_argument("arguments", metavar="ARG", nargs="*", help="of the script")
+    drgn.add_argument("--vmlinux", metavar="FILE", action="append", help="file with the kernel's symbols")
+    drgn.add_argument(
+        "--vmcoreinfo", metavar="FILE", help="the kernel's description, else it is searched for"
+    )
+
+
+def _add_places(parser: Parser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--port", type=int, metavar="N", help="of 127.0.0.1 (default: any free one)")
+    where.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
+    where.add_argument("--stdio", action="store_true", help="use standard input and output instead")
+
+
+def serve_gdb(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        if args.json:
+            threads = [info.vcpu for info in domain.vcpus.infos() if info.online]
+            output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), vcpus=threads)
+        elif args.stdio:
+            debug.GdbSession(domain).serve(debug.StandardEnds())
+        else:
+            with _listening(args, "target remote {}") as listening:
+                connection, _ = listening.accept()
+                with connection:
+                    debug.GdbSession(domain).serve(connection)
+    return 0
+
+
+def serve_memory(args: argparse.Namespace) -> int:
+    args.read_only = not args.writable
+    with opened(args) as xen, debug.DomainMemory(find(xen, args.domain), writable=args.writable) as memory:
+        session = debug.MemorySession(memory)
+        if args.json:
+            output.report(args.json, **memory.facts._asdict())
+        elif args.stdio:
+            session.serve(debug.StandardEnds())
+        else:
+            with _listening(args, "pyxc drgn {}") as listening:
+                while True:
+                    _serve_one(listening, session.serve)
+    return 0
+
+
+def _serve_one(listening: socket.socket, serve: Callable[[Peer], object]) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        try:
+            serve(connection)
+        except pyxc.DecodeError as error:
+            output.complain(str(error))
+
+
+def _listening(args: argparse.Namespace, use: str) -> socket.socket:
+    """Listen, and say how to connect."""
+    if args.unix:
+        listening = metrics.on_path(args.unix)
+        place = args.unix if "target" in use else f"unix:{args.unix}"
+    else:
+        listening = metrics.on_loopback(_LOOPBACK[0], args.port or 0)
+        host, port = listening.getsockname()[:2]
+        place = f"{host}:{port}" if "target" in use else f"tcp:{host}:{port}"
+    output.lines([f"listening: {use.format(place)}"])
+    sys.stdout.flush()
+    return listening
+
+
+def run_drgn(args: argparse.Namespace) -> int:
+    text = _read_text(args.vmcoreinfo)
+    with ExitStack() as stack:
+        guest: Any
+        if args.domain.startswith(_REMOTE):
+            guest = stack.enter_context(debug.connect_memory(args.domain))
+        else:
+            args.read_only = True
+            xen = stack.enter_context(opened(args))
+            guest = stack.enter_context(debug.DomainMemory(find(xen, args.domain)))
+        if args.json:
+            output.report(args.json, **guest.facts._asdict(), vmcoreinfo=_known(guest, text))
+            return 0
+        program = debug.drgn_program(guest, vmcoreinfo=text)
+        _load_symbols(program, args.vmlinux)
+        _run(program, args.script, args.arguments)
+    return 0
+
+
+def _known(guest: Any, text: bytes | None) -> str | None:
+    """The kernel's description; None if there is none."""
+    with suppress(LookupError, OSError):
+        return (text or guest.vmcoreinfo()).decode("ascii", "replace")
+    return None
+
+
+def _read_text(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    with Path(path).open("rb") as file:
+        return file.read(_TEXT_MOST)
+
+
+def _load_symbols(program: Any, files: list[str] | None) -> None:
+    """The given files, or what this machine has for the kernel's build id; it is fine to have none."""
+    import drgn  # type: ignore[import-not-found,unused-ignore]
+
+    try:
+        if files:
+            program.load_debug_info(files)
+        else:
+            program.load_default_debug_info()
+    except drgn.MissingDebugInfoError as error:
+        output.complain(f"warning: {str(error).splitlines()[0]}")
+
+
+def _run(program: Any, script: str | None, arguments: list[str]) -> None:
+    import drgn
+
+    if script is None:
+        from drgn.cli import run_interactive  # type: ignore[import-not-found,unused-ignore]
+
+        run_interactive(program)
+        return
+    if not Path(script).is_file():
+        raise UsageError(f"SCRIPT: {script} is not a file")
+    before, sys.argv = sys.argv, [script, *arguments]
+    drgn.set_default_prog(program)
+    try:
+        runpy.run_path(script, init_globals={"prog": program}, run_name="__main__")
+    finally:
+        drgn.set_default_prog(None)
+        sys.argv = before

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""A guest as debuggers need it: physical and virtual memory, registers, and VMCOREINFO."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from pyxc import errors
+from pyxc.debug import vmcoreinfo
+from pyxc.domain.address_space import Physical, Virtual
+from pyxc.domain.domain import Domain
+
+PHYSICAL = -1
+"""In place of a vcpu: an address of physical memory."""
+
+
+class GuestFacts(NamedTuple):
+    """A guest: whether its frames are translated (HVM and PVH), bytes of its physical memory, its vcpus.
+
+    `physical_bytes` is 0 if the memory cannot be read by physical address, as of a 32-bit PV guest.
+    """
+
+    domid: int
+    uuid: str
+    is_hvm: bool
+    physical_bytes: int
+    nr_vcpus: int
+
+
+class GuestMemory(Protocol):
+    """Memory of a guest on this host, or on another one."""
+
+    @property
+    def facts(self) -> GuestFacts: ...
+
+    def read(self, vcpu: int, address: int, size: int) -> bytes:
+        """Bytes at a virtual address of a vcpu, or PHYSICAL. NotMapped."""
+
+    def registers(self, vcpu: int) -> dict[str, int]: ...
+
+    def vmcoreinfo(self) -> bytes:
+        """LookupError if the guest has none."""
+
+
+class DomainMemory:
+    """The memory of a domain of this host; close() unmaps it. Threads: one at a time.
+
+    Example:
+
+    >>> with DomainMemory(db1) as guest:
+    ...     guest.facts.nr_vcpus, guest.read(0, 0xFFFF_FFFF_8010_0000, 3), guest.read(PHYSICAL, 0x100000, 3)
+    (1, b'db1', b'db1')
+    """
+
+    def __init__(self, domain: Domain, *, writable: bool = False) -> None:
+        self.domain = domain
+        self._writable = writable
+        self._spaces: dict[int, Physical | Virtual] = {}
+        info = domain.info()
+        try:
+            size = self._space(PHYSICAL).size
+        except errors.Unsupported:
+            size = 0
+        self.facts = GuestFacts(domain.domid, str(domain.uuid), info.is_hvm, size, info.nr_vcpus)
+
+    def _space(self, vcpu: int) -> Physical | Virtual:
+        found = self._spaces.get(vcpu)
+        if found is None:
+            memory = self.domain.memory
+            if vcpu == PHYSICAL:
+                found = memory.physical(writable=self._writable)
+            else:
+                found = memory.virtual(self.domain.vcpu(vcpu), writable=self._writable)
+            self._spaces[vcpu] = found
+        return found
+
+    def read(self, vcpu: int, address: int, size: int) -> bytes:
+        return self._space(vcpu).read(address, size)
+
+    def write(self, vcpu: int, address: int, data: bytes) -> None:
+        """ReadOnlyError unless it was opened with `writable`."""
+        self._space(vcpu).write(address, data)
+
+    def registers(self, vcpu: int) -> dict[str, int]:
+        return dict(self.domain.vcpu(vcpu).context())
+
+    def vmcoreinfo(self) -> bytes:
+        return vmcoreinfo.find(self._space(PHYSICAL))
+
+    def refresh(self) -> None:
+        """Look again which memory is where; virtual memory is then that of the vcpus' present page tables."""
+        physical = self._spaces.get(PHYSICAL)
+        for space in self._spaces.values():
+            space.close()
+        self._spaces.clear()
+        if physical is not None:
+            self._spaces[PHYSICAL] = physical
+
+    def close(self) -> None:
+        self.refresh()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
