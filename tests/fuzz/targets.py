@@ -32,6 +32,8 @@ import pyxc
 from pyxc import OrderedRecords, RunstateMeter, errors, sim
 from pyxc.call.caller import Caller
 from pyxc.cli.terminal import Harmless
+from pyxc.debug import DomainMemory, GdbSession, MemorySession, memory_wire
+from pyxc.debug.gdb_packets import Packets, packet
 from pyxc.domain.address_space import Virtual
 from pyxc.domain.console import Console
 from pyxc.domain.hvm_context import HvmContext
@@ -416,6 +418,57 @@ def _translated(data: bytes) -> object:
     return found
 
 
+def _debugged(data: bytes) -> list[bytes | None]:
+    """What a debugger sends: each packet gets a reply, whatever it is."""
+    session = GdbSession(_speaker()[1].domains["db1"])
+    try:
+        return [session.reply(content) for content in Packets().feed(data)]
+    finally:
+        session._forget()
+
+
+def _packets() -> list[bytes]:
+    contents = [b"qSupported:x", b"qXfer:features:read:target.xml:0,fff", b"Hg1", b"g", b"T1"]
+    contents += [b"mffffffff80100000,10", b"qThreadExtraInfo,1", b"s", b"Z0,1,1"]
+    return [b"".join(map(packet, contents)), *map(packet, contents)]
+
+
+def _from(data: bytes) -> Callable[[int], bytes]:
+    """A connection that brings some bytes and ends."""
+    left = io.BytesIO(data)
+
+    def receive(size: int) -> bytes:
+        found = left.read(size)
+        if len(found) < size:
+            raise EOFError
+        return found
+
+    return receive
+
+
+def _requested(data: bytes) -> list[bytes]:
+    """Requests to a memory server."""
+    receive, found = _from(data), []
+    with DomainMemory(_speaker()[1].domains["db1"]) as memory:
+        session = MemorySession(memory)
+        with suppress(EOFError):
+            while True:
+                found.append(session.answer(memory_wire.Request.decode(receive))[:64])
+    return found
+
+
+def _replied(data: bytes) -> object:
+    """What a memory server sends."""
+    return memory_wire.from_json(memory_wire.taken(_from(data))[1])
+
+
+def _requests() -> list[bytes]:
+    asked = [
+        (op, 0, 0xFFFF_FFFF_8010_0000, 8, b"") for op in memory_wire.Op if op is not memory_wire.Op.WRITE
+    ]
+    return [memory_wire.Request(*words).encode() for words in asked]
+
+
 def _tables() -> list[bytes]:
     """A table that is its own entry, four levels of tables, and large pages."""
     entries = [0x300067] + [0] * 511
@@ -456,6 +509,11 @@ TARGETS: dict[str, Target] = {
         _console, lambda: [b"x" * 3072 + struct.pack("<IIII", 0, 0, 5, 2000), bytes(4096)]
     ),
     "domain.page_tables": Target(_translated, _tables),
+    "debug.gdb": Target(_debugged, _packets),
+    "debug.memory_server": Target(_requested, _requests),
+    "debug.memory_client": Target(
+        _replied, lambda: [memory_wire.reply(memory_wire.Status.OK, b'{"rip": 5}')], (EOFError,)
+    ),
     "cli.terminal": Target(_shown, lambda: ["\x1b[1mé\r\n".encode()]),
     "store.channel": Target(_received, lambda: [b"bytes"]),
     "xenstored": Target(_serve, lambda: [*_conversation(b"\0"), *_conversation(b"\1")]),
