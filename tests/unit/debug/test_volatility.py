@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""volatility3 on running guests, through contrib/volatility3."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyxc
+
+PLUGIN = Path(__file__).parents[3] / "contrib" / "volatility3" / "xen_guest.py"
+
+
+@pytest.fixture
+def accessor(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What volatility3 opens its locations with, after it has loaded the plugin."""
+    resources = pytest.importorskip("volatility3.framework.layers.resources", reason="no volatility3")
+    monkeypatch.setenv("PYXC_TARGET", "sim:xen-4.17")
+    spec = importlib.util.spec_from_file_location("xen_guest", PLUGIN)
+    assert spec and spec.loader
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    return resources.ResourceAccessor()
+
+
+def test_a_running_guest_is_a_file(accessor: Any) -> None:
+    with accessor.open("xen://db1") as file:
+        file.seek(0x100000)
+        assert file.read(25) == b"db1: simulated PVH kernel"
+        assert file.tell() == 0x100019
+        file.seek((128 << 20) - 8)
+        assert file.read(4096) == bytes(4096)
+        end = file.seek(0, 2)
+        assert end % 4096 == 0 and file.read(1) == b""
+
+
+def test_a_pv_guest_is_refused(accessor: Any) -> None:
+    with pytest.raises(pyxc.GuestUnable, match="PV domain"):
+        accessor.open("xen://web1")
