@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Memory of running guests by address, beside what they print of themselves and what Xen's tools say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from builds import PATTERN, PATTERN_AT
+from ground_truth import CONSOLES, Guests, Peer
+
+import pyxc
+from pyxc import NotMapped
+from pyxc.debug import DomainMemory, GdbSession
+
+BASE = {"pv": 0xFFFF_FFFF_8000_0000, "pvh": 0}
+"""Where the small guests map their memory."""
+SYMBOL = re.compile(r"^([0-9a-f]{16}) \w (\w+)\r?$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def said(guests: Guests) -> str:
+    """What Linux printed."""
+    return (CONSOLES / "guest-linux.log").read_text(errors="replace")
+
+
+def test_an_address_of_linux_is_where_linux_says(xen: pyxc.Xen, guests: Guests, said: str) -> None:
+    linux = xen.domains[guests.domids["linux"]]
+    addresses = {name: int(address, 16) for address, name in SYMBOL.findall(said)}
+    version = re.search(r"^(Linux version [^\r\n]*)", said, re.MULTILINE)
+    assert version
+    with linux.memory.virtual(linux.vcpu(0)) as space:
+        banner = space.c_string(addresses["linux_banner"]).decode().strip()
+        assert " ".join(banner.split()) == " ".join(version[1].split())
+        found = linux.vcpu(0).translate(addresses["_stext"])
+        assert found.frame in linux.memory.frames()
+        code = space.read(addresses["_stext"], 64)
+        assert code == linux.memory.read(found.frame, found.address % 4096, 64) != bytes(64)
+        with pytest.raises(NotMapped):
+            space.u8(0x1000)
+
+
+def test_linux_describes_itself(xen: pyxc.Xen, guests: Guests, said: str) -> None:
+    addresses = {name: int(address, 16) for address, name in SYMBOL.findall(said)}
+    with DomainMemory(xen.domains[guests.domids["linux"]]) as memory:
+        lines = dict(line.split("=", 1) for line in memory.vmcoreinfo().decode().splitlines())
+    assert int(lines["SYMBOL(_stext)"], 16) == addresses["_stext"]
+    assert f"Linux version {lines['OSRELEASE']} " in said
+
+
+@pytest.mark.parametrize("name", ["pv", "pvh"])
+def test_small_guests(xen: pyxc.Xen, guests: Guests, name: str) -> None:
+    domain = xen.domains[guests.domids[name]]
+    with domain.memory.virtual() as virtual, domain.memory.physical as physical:
+        address = PATTERN_AT[name] << 12
+        assert virtual.read(BASE[name] + address, 4096) == physical.read(address, 4096) == PATTERN
+
+
+@pytest.mark.parametrize("name", ["pv", "linux"])
+def test_registers_as_a_debugger_sees_them(xen: pyxc.Xen, guests: Guests, peer: Peer, name: str) -> None:
+    domid = guests.domids[name]
+    registers = GdbSession(xen.domains[domid]).reply(b"g")
+    assert registers is not None
+    rip = int.from_bytes(bytes.fromhex(registers[256:272].decode()), "little")
+    assert rip == peer.registers(domid)["rip"]
