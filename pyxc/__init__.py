@@ -13,6 +13,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 TYPE_CHECKING = False
 """As in typing, whose import takes longer than everything here: names are imported on first use."""
 
@@ -302,6 +305,12 @@ _OTHERWISE = {
 }
 """Names that differ from those in their modules."""
 
+_LATE = ("hashlib", "socket", "uuid")
+"""Modules from elsewhere that functions of this package import."""
+
+_APART = frozenset(f"pyxc.{name}" for name in ("__main__", "cli", "compat", "debug", "metrics"))
+"""Modules that the library does not import: a program does, or not."""
+
 _PACKAGES = frozenset("abi call compat debug domain errors files guest host link metrics sim store".split())
 
 _HOME = {name: f"pyxc.{module}" for module, names in _MODULES.items() for name in names.split()}
@@ -321,4 +330,37 @@ if not TYPE_CHECKING:  # or a type checker would accept every name
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_PACKAGES})
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__, *_PACKAGES})
+
+
+def _finish_imports() -> None:
+    """Before a fork beside other threads, import what functions import.
+
+    A thread that imports a module holds its lock. In the child of a fork at that moment, the lock is never
+    released, and the child would wait for it at its own first use of the module.
+    """
+    threading = sys.modules.get("threading")
+    unused = not any(name.startswith("pyxc.") for name in sys.modules)
+    if unused or threading is None or threading.active_count() == 1:
+        return
+    from importlib import import_module
+
+    for name in _LATE:
+        import_module(name)
+    # Once in use, the simulator has imported all of itself.
+    _import_all(__path__, "pyxc.", {"pyxc.sim", *(_APART - sys.modules.keys())})
+
+
+def _import_all(path: list[str], prefix: str, apart: set[str]) -> None:
+    """Import the modules and packages in a package, except those `apart`."""
+    from importlib import import_module
+    from pkgutil import iter_modules
+
+    for _, name, is_package in iter_modules(path, prefix):
+        if name not in apart:
+            module = import_module(name)
+            if is_package:
+                _import_all(module.__path__, f"{name}.", apart)
+
+
+os.register_at_fork(before=_finish_imports)

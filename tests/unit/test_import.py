@@ -59,3 +59,40 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Zen'"):
         getattr(pyxc, name)
     assert not hasattr(pyxc, name)
+
+
+FORK = """
+import importlib.abc, importlib.machinery, os, sys, threading, time
+import pyxc
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == MODULE and threading.current_thread() is not threading.main_thread():
+            begun.set()
+            time.sleep(0.5)
+
+begun = threading.Event()
+sys.meta_path.insert(0, Slow())
+pyxc.Error
+thread = threading.Thread(target=lambda: importlib.import_module(MODULE))
+thread.start()
+begun.wait()
+child = os.fork()
+importlib.import_module(MODULE)
+if child == 0:
+    os._exit(0)
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("module", ["pyxc.host.pm", "pyxc.guest.build_pvh", "uuid"])
+def test_the_child_of_a_fork_beside_an_import_can_import(module: str) -> None:
+    program = f"MODULE = {module!r}\n{FORK}"
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_fork_without_threads_imports_nothing() -> None:
+    statement = "import os, pyxc.errors; os.fork() or os._exit(0); os.wait()"
+    assert "pyxc.xen" not in loaded_by(statement)
