@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from pyxc import arguments
 from pyxc.abi import sysctl
 from pyxc.abi.operation import DM_OP, DOM0_OP, DOMCTL, SYSCTL, Family, Operation
-from pyxc.call.caller import Caller, Reply
+from pyxc.call.caller import Caller
+from pyxc.call.reply import Reply
 from pyxc.domain.domains import Domains
 from pyxc.domain.info import DomainInfo
 from pyxc.host.host import Host

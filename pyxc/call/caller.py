@@ -7,73 +7,22 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final
 
-from pyxc import answers, errors
-from pyxc.abi.layout import Interface, Layout, NotInInterface
+from pyxc import errors
+from pyxc.abi.layout import Interface, NotInInterface
 from pyxc.abi.operation import Listing, Operation
 from pyxc.call import batch, together
 from pyxc.call.batch import Batch, Column
-from pyxc.call.plan import Address, Plan
-from pyxc.call.records import R, Reader, Record
+from pyxc.call.held import HeldCall
+from pyxc.call.plan import Plan
+from pyxc.call.records import R, Record
+from pyxc.call.reply import Reply, Trace, as_reply
 from pyxc.link import Link
 from pyxc.link.exchange import Placement, exchange_by_value, exchanger
 
-__all__ = ["Address", "Batch", "Caller", "Reply", "Trace"]
-
-ERESTART = 85
-"""Xen's own, which should never reach a caller."""
-
-_SPACE = 4096
 _NOTHING: Final[Mapping[str, bytes]] = {}
-
-Trace = Callable[[Operation, Mapping[str, Any], int, Mapping[str, Any], float], None]
-"""Called for every call: operation, input fields, result, output fields, seconds."""
-
-
-class Reply(NamedTuple):
-    """The hypercall's result, the returned structure as bytes, and the contents of buffers by name."""
-
-    result: int
-    answer: bytes
-    layout: Layout
-    buffers: Mapping[str, bytes]
-
-    def field(self, name: str) -> Any:
-        position = self.layout.index[name]
-        value = self.layout.codec.unpack(self.answer)[position]
-        array = self.layout.arrays.get(position)
-        return value if array is None else array.unpack(value)
-
-    def buffer(self, name: str) -> bytes:
-        """The contents of a buffer; for an empty buffer Xen got the null handle."""
-        return self.buffers.get(name, b"")
-
-    def reported(self, name: str, most: int, least: int = 0) -> int:
-        """A field with a reported number or size. DecodeError if it is out of range."""
-        return answers.number(name, self.field(name), most, least)
-
-    def __getitem__(self, name: Any) -> Any:
-        """A field by its name; with a number or a slice an item of the tuple."""
-        return self.field(name) if isinstance(name, str) else tuple.__getitem__(self, name)
-
-    def fields(self) -> dict[str, Any]:
-        """All fields by name."""
-        return self.layout.unpack(self.answer)
-
-    def __repr__(self) -> str:
-        fields = self.fields().items()
-        shown = "".join(f", {name}={value!r}" for name, value in fields if value not in (b"", 0))
-        return f"<Reply {self.layout.name}: result={self.result}{shown}>"
-
-    def record(self, reader: Reader[R]) -> R:
-        """The structure after the envelope as a record."""
-        return reader.one(self.answer, self.layout.body)
-
-
-_reply: Callable[[tuple[int, bytes, Layout, Mapping[str, bytes]]], Reply] = partial(tuple.__new__, Reply)
-"""Reply() of a tuple, in half the time."""
 
 
 class Caller:
@@ -109,7 +58,9 @@ class Caller:
             plan = self._ready(operation)
         if plan.bare and not fields and not self.trace:
             result = self.link.hypercall(plan.number, plan.before)
-            return _reply((result if result >= 0 else self._again(plan, result), b"", plan.layout, _NOTHING))
+            if result < 0:
+                result = self._again(plan, result)
+            return as_reply((result, b"", plan.layout, _NOTHING))
         if self.readonly and operation.populates and domid is not None:
             self.refuse_to_populate(operation.full_name, domid)
         if plan.in_buffers:
@@ -135,7 +86,7 @@ class Caller:
         tries = 0
         while result < 0:
             tries += 1
-            if not _again(plan.asked, -result, tries):
+            if not plan.again(-result, tries):
                 raise self.error(plan.asked, -result, None)
             result = self.link.hypercall(plan.number, plan.before)
         return result
@@ -216,7 +167,7 @@ class Caller:
             else:
                 result, answer, buffers = self.link.hypercall(plan.number, plan.before), b"", ()
             tries += 1
-            if result >= 0 or not _again(plan.asked, -result, tries):
+            if result >= 0 or not plan.again(-result, tries):
                 return result, answer, buffers
 
     def _multicall_of_one(self, plan: Plan, request: bytes) -> tuple[int, bytes, Sequence[bytes]]:
@@ -225,39 +176,17 @@ class Caller:
         return (*found[0], ()) if found else (failed, b"", ())
 
     def _measure(self, plan: Plan, values: list[Any], placements: Mapping[str, Placement]) -> None:
-        """For assumed layouts: call once with too much space, and measure how much of it is written.
+        """For assumed layouts, once for each list that a call reads. VersionMismatch if a layout differs."""
+        from pyxc.call import measuring
 
-        VersionMismatch if that differs from the layouts.
-        """
         unmeasured = {
             name: stride
             for name, stride in plan.operation.strides.items()
             if name in placements and (plan.operation, name) not in self._measured
         }
-        if not unmeasured or plan.operation.changes:
-            return
-        written = dict.fromkeys(placements, 0)
-        result, answer = 0, b""
-        for filler in (b"\xa5", b"\x5a"):
-            roomy = tuple((at, _with_space(content, filler)) for at, content in placements.values())
-            result, answer, buffers = self._issue(plan, values.copy(), roomy)
-            if result < 0:
-                return  # the real call follows, and reports the failure
-            for name, content in zip(placements, buffers):
-                written[name] = max(written[name], len(content.rstrip(filler)))
-        for name, (item, filled) in unmeasured.items():
-            count = plan.layout.unpack(answer)[filled] if filled else result
-            expected = count * item.at(self.interface).size
-            if written[name] != expected:
-                what = f"{count} x {item.name}"
-                hint = f"this hypervisor writes {written[name]} bytes for {what}; pyxc expects {expected}"
-                raise self._mismatch(plan.operation, hint)
-            if count:
-                self._measured.add((plan.operation, name))
-
-    def _mismatch(self, operation: Operation, hint: str) -> errors.VersionMismatch:
-        version = self.interface.number(operation.family.name)
-        return errors.VersionMismatch(errno.EINVAL, operation.full_name, interface_version=version, hint=hint)
+        if unmeasured and not plan.operation.changes:
+            found = measuring.measure(self._issue, plan, values, placements, unmeasured)
+            self._measured.update((plan.operation, name) for name in found)
 
     def read(self, operation: Operation, record: Record[R], domid: int | None = None) -> R:
         """Issue an operation that needs at most a domain, and return a record of its body."""
@@ -293,7 +222,11 @@ class Caller:
         The buffer can be read and written between calls, and after an interrupted call, so that the
         hypervisor's progress is not lost with the result.
         """
-        return HeldCall(self, self._ready(operation), domid, buffer, size)
+
+        def refuse(number: int) -> errors.HypercallError:
+            return self.error(operation, number, domid)
+
+        return HeldCall(self.link, self._ready(operation), domid, buffer, size, refuse, self.trace)
 
     def _question(self, operation: Operation, record: Record[R]) -> Callable[[int | None], R | int]:
         """What asks, kept from now on."""
@@ -429,13 +362,6 @@ class Caller:
         )
 
 
-def _with_space(content: bytes | int, filler: bytes) -> bytes:
-    """A buffer with space for structures up to four times as large, filled with a pattern."""
-    start = b"" if isinstance(content, int) else content
-    size = content if isinstance(content, int) else len(content)
-    return start.ljust(4 * size + _SPACE, filler)
-
-
 def _listing(operation: Operation) -> Listing:
     assert operation.listing is not None, f"{operation.full_name} fills no list"
     return operation.listing
@@ -445,66 +371,3 @@ def _listing(operation: Operation) -> Listing:
 def _plans(interface: Interface, readonly: bool, kernel_bits: int) -> dict[Operation, Plan]:
     """Prepared operations, shared by equal handles: a program may open a handle for every query."""
     return {}
-
-
-class HeldCall:
-    """An operation with memory that outlives each call, to be used in a `with`; see Caller.held().
-
-    `view` is the buffer. Threads: one at a time.
-    """
-
-    view: memoryview
-
-    def __init__(self, caller: Caller, plan: Plan, domid: int | None, buffer: str, size: int) -> None:
-        self._caller = caller
-        self._plan = plan
-        self._domid = domid
-        self._buffer = buffer
-        self._start = (plan.size + 63) & ~63
-        self._arena = caller.link.pool.take(self._start + size)
-
-    def __enter__(self) -> HeldCall:
-        self.view = self._arena.view[self._start :]
-        self._given = {self._buffer: Address(self._arena.address + self._start)}
-        words = (self._plan.before, self._arena.address, self._plan.after)
-        self._words = [word for word in words if word >= 0]
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with suppress(BufferError):  # only memory that no view reaches can be used again
-            self.view.release()
-        self._arena.release()
-
-    def items(self, filled: str, size: int, most: int, fields: Mapping[str, Any]) -> memoryview:
-        """Issue it; the items of a list of at most `most`, where they were written."""
-        found = answers.number(filled, self(**fields).field(filled), most)
-        return self.view[: found * size]
-
-    def __call__(self, **fields: Any) -> Reply:
-        """Issue it. HypercallError if the hypervisor refuses."""
-        caller, plan = self._caller, self._plan
-        values = plan.begin(self._domid, fields)
-        plan.fill(values, {**fields, **self._given})
-        request, tries = plan.request(values), 0
-        while True:
-            self._arena.view[: plan.size] = request
-            started = time.perf_counter()
-            result = caller.link.hypercall(plan.number, *self._words)
-            answer = bytes(self._arena.view[: plan.size])
-            if caller.trace:
-                elapsed = time.perf_counter() - started
-                caller.trace(plan.operation, fields, result, plan.body(answer), elapsed)
-            tries += 1
-            if result >= 0:
-                return Reply(result, answer, plan.layout, {})
-            if not _again(plan.asked, -result, tries):
-                raise caller.error(plan.asked, -result, self._domid)
-
-
-def _again(operation: Operation, number: int, tries: int) -> bool:
-    """Whether to repeat the call after an errno, according to the row of the operation."""
-    if number != ERESTART and number not in operation.retry_on:
-        return False
-    limit = operation.retry_on.get(number)
-    time.sleep(0)
-    return limit is None or tries <= limit

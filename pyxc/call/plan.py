@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from pyxc.link.exchange import Placement
 
 _BUFFER_MOST = min(1 << 40, sys.maxsize)
 _DOMAIN_FIELDS = frozenset(("domid", "domain", "dom", "domain_id"))
+
+
+_ERESTART = 85
+"""Xen's own, which should never reach a caller."""
 
 
 class Address(int):
@@ -116,3 +121,11 @@ class Plan:
         """The fields after the envelope, by name."""
         fields = self.layout.unpack(answer)
         return {name: fields[name] for name in self.layout.names[self.body_at :]}
+
+    def again(self, number: int, tries: int) -> bool:
+        """Whether to repeat the call after an errno, according to the row of the operation."""
+        if number != _ERESTART and number not in self.asked.retry_on:
+            return False
+        limit = self.asked.retry_on.get(number)
+        time.sleep(0)
+        return limit is None or tries <= limit

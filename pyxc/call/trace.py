@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from pyxc.abi.errno import describe, name_of
 from pyxc.abi.operation import Operation
-from pyxc.call.caller import Trace
+from pyxc.call.reply import Trace
 
 _LONG = 32
 

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""A domain: how it pauses, shuts down and ends, and access to everything else about it."""
+"""A domain: what can be asked of it and done to it; what takes longer is in a module of its topic."""
 
 from __future__ import annotations
 
-import errno
 import os
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pyxc import arguments, errors, undoing
-from pyxc._core import PAGE_SIZE
+from pyxc import arguments
 from pyxc.abi import domctl, sched
 from pyxc.abi.domctl import Scheduler, Trigger
 from pyxc.abi.sched import ShutdownReason
 from pyxc.domain.identity import Identity
-from pyxc.domain.info import MOST_VCPUS, read_info
+from pyxc.domain.info import MOST_VCPUS
 
 if TYPE_CHECKING:  # each is imported by what hands it out: most programs use few
     import uuid
@@ -45,9 +41,6 @@ if TYPE_CHECKING:  # each is imported by what hands it out: most programs use fe
     from pyxc.host.cpu_policy import CpuPolicy
     from pyxc.host.pools import Pool
     from pyxc.host.scheduling import DomainParams
-
-_POLL_S = 0.05
-_LOOK_S = 0.1
 
 
 class Domain(Identity):
@@ -222,17 +215,9 @@ class Domain(Identity):
 
         TimeoutError after `timeout` seconds. It checks ten times a second (domctl getdomaininfo).
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            try:
-                info = self.info()
-            except (errors.DomainNotFound, errors.DomainGone):
-                return None
-            if info.shutdown_reason is not None or info.dying:
-                return info.shutdown_reason
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"domain {self.domid} has not shut down within {timeout:g} s")
-            time.sleep(_LOOK_S)
+        from pyxc.domain import ending
+
+        return ending.wait_shut_down(self, timeout)
 
     def resume(self, fast: bool | None = None) -> None:
         """Resume a domain that has shut down (domctl resumedomain).
@@ -262,30 +247,10 @@ class Domain(Identity):
         >>> web.exists()
         False
         """
+        from pyxc.domain import ending
         from pyxc.guest import remains
 
-        self.look()
-        left = remains.of(self)
-        with suppress(errors.DomainNotFound):
-            self.xen.call(domctl.DESTROYDOMAIN, self.domid)
-        left.remove()  # its back ends let go of its memory, which the domain cannot go without
-        self._wait_until_gone(timeout)
-
-    def _wait_until_gone(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while self.exists():
-            if time.monotonic() >= deadline:
-                raise errors.DomainStuck(errno.ETIMEDOUT, self._why_stuck(timeout))
-            time.sleep(_POLL_S)
-
-    def _why_stuck(self, timeout: float) -> str:
-        ours = [held for held in self.xen.link.maps if held.domid == self.domid]
-        if ours:
-            pages = sum(held.size for held in ours) // PAGE_SIZE
-            cause = f"this process still maps {pages} of its pages in {len(ours)} mapping(s); close them"
-        else:
-            cause = "another process or a backend still maps its memory or grants"
-        return f"domain {self.domid} is still dying after {timeout:g} s: {cause}"
+        ending.destroy(self, timeout, remains.of)
 
     def dump_core(
         self,
@@ -403,16 +368,9 @@ class Domain(Identity):
 
     def set_uuid(self, handle: uuid.UUID | str | bytes) -> None:
         """Change its UUID (domctl setdomainhandle); this object then has the new one."""
-        new, old = arguments.handle(handle), self.uuid
+        from pyxc.domain import naming
 
-        def restore() -> None:
-            self.uuid = old
-            if read_info(self.xen, self.domid).uuid == new:
-                self.xen.call(domctl.SETDOMAINHANDLE, self.domid, handle=old.bytes)
-
-        with undoing.on_interrupt(restore, f"domain {self.domid} may already have the name {new}"):
-            self.change(domctl.SETDOMAINHANDLE, handle=new.bytes)
-            self.uuid = new
+        naming.write_uuid(self, arguments.handle(handle))
 
     def set_guest_bits(self, bits: int) -> None:
         """Prepare a PV domain for a 32-bit or 64-bit guest (domctl set_address_size), before it has memory.

@@ -13,7 +13,7 @@ from operator import ne
 from pyxc import arguments, errors
 from pyxc.abi import memory
 from pyxc.abi.operation import Operation
-from pyxc.call.caller import HeldCall
+from pyxc.call.held import HeldCall
 from pyxc.domain.mapping import Mapping
 
 _ORDER_MAX = 18

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pyxc import errors
 from pyxc.abi import domctl
 from pyxc.abi.operation import Operation
-from pyxc.call.caller import Reply
+from pyxc.call.reply import Reply
 from pyxc.domain.info import INFO, DomainInfo, check_id
 from pyxc.domain.state import unique_id
 from pyxc.host.host import Host

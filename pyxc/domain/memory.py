@@ -14,7 +14,7 @@ from pyxc.abi import domctl_paging, domctl_permissions, domctl_sharing, memory
 from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
 from pyxc.abi.page import MOST_FRAME, PAGE_KB
-from pyxc.call.caller import Reply
+from pyxc.call.reply import Reply
 from pyxc.domain import paging
 from pyxc.domain.address_space import Physical, Virtual
 from pyxc.domain.extents import Extents

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Names of domains: checking and setting them."""
+"""Names and UUIDs of domains: checking and setting them."""
 
 from __future__ import annotations
 
-from pyxc import arguments, errors
+import uuid
+
+from pyxc import arguments, errors, undoing
+from pyxc.abi import domctl
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import read_info
 from pyxc.host.host import Host
@@ -53,3 +56,17 @@ def write(domain: Identity, name: str) -> None:
             transaction.write(f"{vm}/name", name)
 
     domain.xen.store.transact(change)
+
+
+def write_uuid(domain: Identity, new: uuid.UUID) -> None:
+    """Change a domain's UUID in Xen (domctl setdomainhandle) and in `domain`."""
+    old = domain.uuid
+
+    def restore() -> None:
+        domain.uuid = old
+        if read_info(domain.xen, domain.domid).uuid == new:
+            domain.xen.call(domctl.SETDOMAINHANDLE, domain.domid, handle=old.bytes)
+
+    with undoing.on_interrupt(restore, f"domain {domain.domid} may already have the UUID {new}"):
+        domain.change(domctl.SETDOMAINHANDLE, handle=new.bytes)
+        domain.uuid = new

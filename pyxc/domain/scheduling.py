@@ -12,7 +12,7 @@ from pyxc.abi import domctl_scheduler
 from pyxc.abi.domctl import Scheduler
 from pyxc.abi.domctl_scheduler import RtdsFlag
 from pyxc.abi.operation import Operation
-from pyxc.call.caller import Reply
+from pyxc.call.reply import Reply
 from pyxc.domain.identity import Identity
 from pyxc.host.host import Host
 from pyxc.host.pools import Pool

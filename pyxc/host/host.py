@@ -17,7 +17,8 @@ from pyxc.abi.former import former
 from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl import Capability
 from pyxc.abi.version import Feature
-from pyxc.call.caller import Caller, Reply
+from pyxc.call.caller import Caller
+from pyxc.call.reply import Reply
 from pyxc.link import Link
 from pyxc.store import Names, StoreClient
 

@@ -14,7 +14,7 @@ from pyxc.host.host import Host
 from pyxc.host.records import text
 
 if TYPE_CHECKING:
-    from pyxc.call.caller import Reply
+    from pyxc.call.reply import Reply
 
 _WORD = 8
 _STATES_MOST = 1 << 8

@@ -15,7 +15,7 @@ from pyxc.abi.domctl import Scheduler
 from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl_cpupool import CPUPOOL_ANY
 from pyxc.abi.sysctl_scheduler import TSLICE_MAX
-from pyxc.call.caller import Reply
+from pyxc.call.reply import Reply
 from pyxc.host import scheduling
 from pyxc.host.host import Host
 from pyxc.host.scheduling import CreditPoolParams, PoolParams

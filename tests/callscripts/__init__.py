@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from pyxc import Domain, Pool, Scheduler, Xen, errors
 from pyxc.abi import domctl
 from pyxc.abi.operation import DM_OP, DOMCTL, SYSCTL, Operation
-from pyxc.call.caller import Address, Reply
+from pyxc.call.plan import Address
+from pyxc.call.reply import Reply
 
 UUIDS = {"pv": "11111111-2222-4333-8444-555555555501", "pvh": "11111111-2222-4333-8444-555555555502"}
 MEMORY_KB = 8192
