@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ways to a simulated xenstored that do what real ones do: answer late, refuse, renumber."""
+"""Channels to a simulated xenstored that behave like real ones: they reply late, refuse, renumber."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WrappedChannel:
 
 
 class HeldChannel(WrappedChannel):
-    """A xenstored that is busy: what it answers is held back, and `deaf` it takes nothing either."""
+    """A busy xenstored: its replies are held back, and if `deaf` it accepts nothing either."""
 
     def __init__(self, inner: Channel) -> None:
         super().__init__(inner)
@@ -67,7 +67,7 @@ class HeldChannel(WrappedChannel):
 
 
 class DeviceLike(WrappedChannel):
-    """Linux's xenbus device: 4096 bytes for a whole message, and errors of a request are those of write()."""
+    """Linux's xenbus device: a message has at most 4096 bytes, and write() raises the error of a request."""
 
     def __init__(self, inner: Channel, watches: int = 2) -> None:
         super().__init__(inner)
@@ -84,9 +84,9 @@ class DeviceLike(WrappedChannel):
 
 
 class Renumbering(WrappedChannel):
-    """The device of Linux 4.11 to 4.15, which answers with request numbers of its own; watches keep theirs.
+    """The device of Linux 4.11 to 4.15, whose replies have their own request numbers, except for watches.
 
-    `of_watches` is the number in answers about watches: up to 4.10 it was 0, and all others were right.
+    `of_watches` is the number in replies about watches: 0 up to 4.10, where all others were correct.
     """
 
     def __init__(self, inner: Channel, renumber: bool = True, of_watches: int | None = None) -> None:

@@ -45,7 +45,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture(scope="session", autouse=True)
 def defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What this process inherited must not decide a test: signals, umask, environment.
+    """Tests must not depend on what this process inherited: signals, umask, environment.
 
     A shell starts background jobs with SIGINT ignored, and all their children inherit that.
     """
@@ -79,7 +79,7 @@ def _default_signals() -> Iterator[None]:
 
 @pytest.fixture
 def plain_directory() -> Iterator[Path]:
-    """An empty directory wherever TMPDIR is: short enough for sockets, and without spaces in its name."""
+    """An empty directory whose path is short enough for sockets and has no spaces, wherever TMPDIR is."""
     with tempfile.TemporaryDirectory(prefix="pyxc-", dir="/tmp") as name:
         yield Path(name)
 
@@ -108,7 +108,7 @@ def _keeps_attributes(directory: Path) -> bool:
 
 @pytest.fixture
 def attributes_directory(tmp_path: Path) -> Iterator[Path]:
-    """An empty directory on a file system that keeps user attributes; tmpfs does so from Linux 6.6 on."""
+    """An empty directory on a file system that keeps user attributes, as tmpfs does since Linux 6.6."""
     if _keeps_attributes(tmp_path):
         yield tmp_path
         return
@@ -138,6 +138,6 @@ def _other_place() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The result as one plain line, in the same words with every pytest and under every option."""
+    """The result as one line, which is the same with every pytest and every option."""
     failed = sum(len(terminalreporter.getreports(outcome)) for outcome in ("failed", "error"))
     terminalreporter.line(f"{len(terminalreporter.getreports('passed'))} passed, {failed} failed")

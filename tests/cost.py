@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What something costs: the resident memory that it takes at its peak, and the time."""
+"""What something costs: its peak of resident memory, and its time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Cost:
 
 @contextmanager
 def measured() -> Iterator[Cost]:
-    """What the block takes beyond what the process has already, free memory of its heap not counted."""
+    """What the block takes in addition to what the process has; free memory of its heap does not count."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what it is now

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Foreign Pythons run under qemu-user, which answers for the kernel where it thinks it can."""
+"""Foreign Pythons run under qemu-user, which implements some system calls itself."""
 
 from __future__ import annotations
 

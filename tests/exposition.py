@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A strict reader of Prometheus' text format, as a server would read it."""
+"""A strict parser of Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LINE = re.compile(rf"([a-z_]+)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? ([0-9.e+-]+)"
 
 
 class Metric(NamedTuple):
-    """A family: its kind, what it says of itself, and its values by their labels, sorted."""
+    """A family: its type, its help text, and its values by their sorted labels."""
 
     kind: str
     help: str
@@ -28,7 +28,7 @@ class Metric(NamedTuple):
 
 
 def read(text: str) -> dict[str, Metric]:
-    """Families by name. AssertionError for what Prometheus would not take."""
+    """Families by name. AssertionError for what Prometheus would not accept."""
     assert text.endswith("\n")
     found: dict[str, Metric] = {}
     lines = iter(text.splitlines())
@@ -58,6 +58,6 @@ def promtool() -> str:
 
 
 def check_with_promtool(text: str) -> None:
-    """What Prometheus' own tool says of metrics: nothing."""
+    """Check that Prometheus' own tool reports no problem."""
     done = subprocess.run([promtool(), "check", "metrics"], input=text, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

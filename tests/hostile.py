@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a guest of a simulated host can do to whoever looks at it: each trick by itself, and any mixture.
+"""What a guest of a simulated host can do to a program that looks at it: single tricks, and mixtures.
 
-A trick is done in the guest's own memory and with the guest's own rights. Guests have few pages, so that what
-reading them costs shows.
+A trick uses the guest's own memory and rights only. Guests have few pages, so that the
+cost of reading them shows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def most_pfns(host: Hypervisor, domid: int = PV) -> int:
 
 
 def publish(host: Hypervisor, domid: int, **fields: int) -> None:
-    """What a PV guest says of itself in shared_info.arch."""
+    """Write fields of a PV guest's shared_info.arch."""
     layout = host.layout(x86.SHARED_INFO_STRUCT)
     for name, value in fields.items():
         place, size = layout.offsets[f"arch.{name}"], layout.sizes[f"arch.{name}"]
@@ -54,7 +54,7 @@ def fill(host: Hypervisor, frame: int, words: Iterable[int]) -> None:
 
 
 def tree(host: Hypervisor, pfns: int, entries: list[int], domid: int = PV) -> None:
-    """A p2m of the older form, of any size, in three pages that name each other; `entries` fill its leaf."""
+    """A p2m in the older form, of any size, in three pages that name each other; `entries` fill its leaf."""
     root, lists, leaf, *_ = own_frames(host, domid)
     fill(host, root, [lists] * _WORDS)
     fill(host, lists, [leaf] * _WORDS)
@@ -63,7 +63,7 @@ def tree(host: Hypervisor, pfns: int, entries: list[int], domid: int = PV) -> No
 
 
 def tables(host: Hypervisor, pfns: int, entries: list[int], domid: int = PV) -> None:
-    """The same in page tables, of which each entry leads to the one table below."""
+    """The same in page tables, where each entry leads to the same table below."""
     *levels, leaf = own_frames(host, domid)[:5]
     for table, below in zip(levels, [*levels[1:], leaf]):
         fill(host, table, [below << 12 | _PRESENT] * _WORDS)
@@ -72,7 +72,7 @@ def tables(host: Hypervisor, pfns: int, entries: list[int], domid: int = PV) -> 
 
 
 def patchwork(host: Hypervisor, pfns: int, domid: int = PV) -> None:
-    """A p2m with a hole after each page of entries, so that it has to be read page by page."""
+    """A p2m with a hole after each page of entries, so that it must be read page by page."""
     root, lists, leaf, *_ = own_frames(host, domid)
     fill(host, root, [lists] * _WORDS)
     fill(host, lists, [leaf, ABSENT] * (_WORDS // 2))
@@ -81,7 +81,7 @@ def patchwork(host: Hypervisor, pfns: int, domid: int = PV) -> None:
 
 
 def shrink(host: Hypervisor, pages: int, domid: int = PV) -> None:
-    """A guest that owns next to nothing: it gave the rest back."""
+    """The guest gives nearly all of its memory back."""
     host.domains[domid].tot_pages = pages
 
 
@@ -97,7 +97,7 @@ def high_memory(host: Hypervisor, gfn: int, domid: int = HVM) -> None:
 
 
 def suspend(host: Hypervisor, rdx: int, domid: int = PV) -> None:
-    """A PV guest suspends itself with anything in the register that names its start_info."""
+    """A PV guest suspends itself with an arbitrary value in the register that names its start_info."""
     layout = host.layout(x86.VCPU_GUEST_CONTEXT_STRUCT)
     vcpu = host.domains[domid].live_vcpus[0]
     assert vcpu.context is not None
@@ -118,13 +118,13 @@ def guest_store(host: Hypervisor, domid: int) -> StoreClient:
 
 
 def nest(host: Hypervisor, depth: int, domid: int = PV) -> None:
-    """Nodes in nodes, as deep as a path can say, or as xenstored lets it."""
+    """Nested nodes, as deep as a path or xenstored allows."""
     with guest_store(host, domid) as store, suppress(StoreError):
         store.write("data/" + "/".join("a" * depth), "x")
 
 
 def spread(host: Hypervisor, count: int, domid: int = PV) -> None:
-    """Nodes beside each other, with the longest names, and values of control characters: all it may."""
+    """As many siblings as allowed, with the longest names and with control characters as values."""
     with guest_store(host, domid) as store, suppress(StoreError):
         for number in range(count):
             store.write(f"data/{number:0>200}", b"\x1b]0;owned\x07\n\xff" * 20)
@@ -140,13 +140,13 @@ NAMES = (
 
 
 def rename(host: Hypervisor, name: bytes, domid: int = PV) -> None:
-    """A name that whoever may write it wrote: xenstore takes all but NUL."""
+    """A name of arbitrary bytes: xenstore accepts everything except NUL."""
     with StoreClient(host.store.connect) as store:
         store.write(f"/local/domain/{domid}/name", name)
 
 
 def _any_words(host: Hypervisor, chance: random.Random) -> list[int]:
-    """Entries of every kind that a p2m, or a page table, can have."""
+    """Entries of every kind that a p2m or a page table can have."""
     own = own_frames(host)
     kinds: list[Callable[[], int]] = [
         lambda: chance.choice(own), lambda: ABSENT, lambda: 0, lambda: FOREIGN | chance.choice(own),
@@ -172,7 +172,7 @@ def _any_shared_info(host: Hypervisor, chance: random.Random) -> None:
 
 
 def _any_pages(host: Hypervisor, chance: random.Random) -> None:
-    """Words of any kind where its tables are, and anything in a page of its own."""
+    """Arbitrary words in its tables, and in one of its own pages."""
     own = own_frames(host)
     for _ in range(3):
         fill(host, chance.choice(own), (_any_words(host, chance) * _WORDS)[:_WORDS])
@@ -215,7 +215,7 @@ TRICKS: dict[str, Trick] = {
 
 
 def act(host: Hypervisor, seed: int) -> list[str]:
-    """Some tricks, always the same for a number; returns which."""
+    """Do some tricks, always the same for the same number; return their names."""
     chance = random.Random(seed)
     chosen = chance.sample(list(TRICKS), chance.randint(1, 4))
     for name in chosen:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Signals that come at every moment at which Python can run their handlers, one run for each moment."""
+"""Signals at every moment at which Python can run their handlers: one run for each moment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ELSEWHERE = f"{_PACKAGE}/sim/"
 
 
 class _Tracer:
-    """Counts the moments while it traces, and acts at one of them."""
+    """Counts moments while it traces, and acts at one of them."""
 
     def __init__(self, moment: int, handler: Callable[[], None]) -> None:
         self.moments = 0
@@ -49,7 +49,7 @@ class _Tracer:
 
 
 def _of_the_library(frame: FrameType) -> bool:
-    """Whether it runs in this machine, for the library itself."""
+    """Whether this code belongs to the library itself."""
     if not frame.f_code.co_filename.startswith(_PACKAGE):
         return False
     caller: FrameType | None = frame
@@ -61,7 +61,7 @@ def _of_the_library(frame: FrameType) -> bool:
 def at_every_moment(
     action: Callable[[], object], handler: Callable[[], None], expected: type[BaseException] | tuple[()] = ()
 ) -> Iterator[int]:
-    """Carry out an action again and again, each time with a signal a moment later; yields after each.
+    """Repeat an action, each time with a signal one moment later; yield after each.
 
     What the handler raises, and the action passes on, is `expected`.
     """

@@ -13,21 +13,21 @@ _DEVICES = "sys/bus/xen-backend/devices"
 
 
 def disk(root: Path, domid: int, device: int, kind: str = "vbd", **counters: int) -> Path:
-    """A virtual disk and its counters; those that are not given are 0. Returns its directory."""
+    """A virtual disk and its counters, 0 unless given. Returns its directory."""
     directory = root / _DEVICES / f"{kind}-{domid}-{device}"
     _write(directory / "statistics", _DISK, counters)
     return directory
 
 
 def network(root: Path, domid: int, device: int, name: str | None = None, **counters: int) -> None:
-    """A virtual interface, its counters as the backend's end has them."""
+    """A virtual interface, with counters as seen by the backend."""
     name = name or f"vif{domid}.{device}"
     _write(root / _DEVICES / f"vif-{domid}-{device}" / "net" / name / "statistics", _NETWORK, counters)
     interface(root, name, **counters)
 
 
 def interface(root: Path, name: str, **counters: int) -> None:
-    """An interface of which the kernel does not say whose it is."""
+    """An interface for which the kernel does not name a guest."""
     _write(root / "sys/class/net" / name / "statistics", _NETWORK, counters)
 
 

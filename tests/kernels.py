@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernels in the forms in which they are kept: compressed, and in a bzImage."""
+"""Kernels as they are stored: compressed, and as a bzImage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _lzma(data: bytes, form: str) -> bytes:
 
 
 def bzimage(payload: bytes, setup_sectors: int = 4, version: int = 0x020F) -> bytes:
-    """What Linux's build makes of a compressed kernel: setup, loader, payload and something behind it."""
+    """What Linux's build makes of a compressed kernel: setup, loader, payload, and more after it."""
     loader = b"\x90" * 100
     head = bytearray((1 + setup_sectors) * 512)
     head[0x1F1] = setup_sectors

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a program can ask of an open hypervisor: whatever makes something of an answer stands here.
+"""Everything that a program can ask an open hypervisor, if the answer is decoded.
 
-Of a domain `pv` and `hvm` are those of a simulated host that are called web1 and db1.
+`pv` and `hvm` are the domains web1 and db1 of a simulated host.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def hvm(xen: Xen) -> Domain:
 
 
 def small(xen: Xen) -> Domain:
-    """A domain that _make_small() made."""
+    """The domain that _make_small() made."""
     return Domain(xen, 4, _SMALL)
 
 
@@ -172,7 +172,7 @@ _OLD: dict[str, Callable[[xc], object]] = {
 
 
 def _through_xc(question: Callable[[xc], object], xen: Xen) -> object:
-    """A question through the binding of old; closing the handle is not left to it."""
+    """A question through xen.lowlevel.xc; the handle is closed here."""
     binding = object.__new__(xc)
     binding._xen = xen
     try:
@@ -220,7 +220,7 @@ REFUSES: dict[str, tuple[type[Exception], ...]] = {
 
 
 def _traced_records(xen: Xen) -> object:
-    """What is in the trace buffers, which are made for it."""
+    """The contents of trace buffers that are created for this."""
     found: list[object] = []
     with xen.trace_buffers.record(pages=1) as reader:
         reader.take(lambda cpu, data: found.extend(decoded(xen.words32(bytes(data)), cpu)))
@@ -233,7 +233,7 @@ def _usage(xen: Xen) -> object:
 
 
 def _traced(xen: Xen) -> str:
-    """What a trace prints of the answers."""
+    """What PYXC_TRACE prints."""
     lines = io.StringIO()
     traced = Xen(xen.link, Caller(xen.link, xen.interface, trace=trace.printer(lines)), names=False)
     traced.domains.infos()
@@ -254,14 +254,14 @@ def _events(xen: Xen) -> object:
 
 
 def _publish_little(xen: Xen) -> None:
-    """Let a PV guest say that its p2m is short: the whole of it would be a megabyte of answers."""
+    """Let a PV guest report a short p2m: the whole one would be a megabyte of answers."""
     offset = x86.SHARED_INFO_STRUCT.at(xen.interface).offsets["arch.max_pfn"]
     page = pv(xen).info().shared_info_frame
     pv(xen).memory.write(page, _FEW_PFNS.to_bytes(8, "little"), offset)
 
 
 def _suspend(xen: Xen) -> None:
-    """As a guest suspends itself: with the frame of its start_info, which names pfns then, in rdx."""
+    """Suspend as a guest does: with the frame of its start_info in rdx, which then contains pfns."""
     domain, page = pv(xen), pv(xen).memory.p2m().entries[5]
     domain.shutdown(ShutdownReason.SUSPEND)
     start_info = x86.START_INFO_STRUCT.at(xen.interface).pack({"store_mfn": 1, "console.domU.mfn": 2})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Runs call scripts in a real dom0 and records them: python3 tests/record.py DIRECTORY [SCRIPT...], or all.
 
-Writes RELEASE/SCRIPT.calls (what went through the link) and SCRIPT.outcomes.json (what came of it).
+Writes RELEASE/SCRIPT.calls (what passed through the link) and SCRIPT.outcomes.json (the outcomes).
 """
 
 from __future__ import annotations

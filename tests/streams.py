@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Streams of saved guests to test with: small ones that are made here, and two that Xen's own tools wrote.
+"""Streams of saved guests for tests: small ones that are made here, and two that Xen's own tools wrote.
 
 `xl save` of Xen 4.17 wrote those in tests/saved, of the small guests of lab/guests: "pv", which suspended
 itself, and "pvh", which was suspended from outside. The second is compressed with xz's delta filter of 8
@@ -119,7 +119,7 @@ def hvm(byteorder: ByteOrder = "little", version: int = 3) -> list[s.Event]:
 
 
 def device_model(emulator: s.Emulator = s.Emulator.QEMU_UPSTREAM) -> list[s.Event]:
-    """What libxl has of a device model."""
+    """What libxl saves of a device model."""
     return [
         s.EmulatorXenstoreData(emulator, 0, b"physmap/1/start_addr\0f0000000\0physmap/1/name\0vga\0"),
         s.EmulatorContext(emulator, 0, 9),
@@ -171,7 +171,7 @@ def encoded(events: Iterable[s.Event]) -> bytes:
 
 
 def decoded(data: bytes, size: int | None = None, strict: bool = True) -> list[s.Event]:
-    """The events of a stream that is fed in pieces of a size."""
+    """The events of a stream, fed in pieces of the given size."""
     reader = s.Reader(strict=strict)
     size = size or len(data)
     found: list[s.Event] = []
@@ -199,12 +199,12 @@ def joined(events: Iterable[s.Event]) -> Iterator[s.Event]:
 
 
 def typed(events: Iterable[s.Event]) -> list[tuple[type, s.Event]]:
-    """What to compare: tuples of different types can be equal."""
+    """With their types, because tuples of different types can be equal."""
     return [(type(event), event) for event in joined(events)]
 
 
 class Unit(NamedTuple):
-    """A header or a record of a stream, with all that belongs to it."""
+    """A header or a record of a stream, complete."""
 
     place: s.Place
     data: bytes

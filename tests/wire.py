@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What leaves the process: python3 tests/wire.py TARGET prints, for calls of every kind, each byte that does.
+"""The bytes that leave the process: python3 tests/wire.py TARGET prints them for calls of every kind.
 
-Addresses differ from run to run, so each that points into a buffer is printed as the buffer's number and an
+Addresses differ between runs, so one that points into a buffer is printed as the buffer's number and an
 offset. Everything else must be the same from every Python: `make foreign` compares.
 """
 
@@ -39,7 +39,7 @@ CALLS: dict[str, Callable[[pyxc.Xen], object]] = {
 
 
 class Buffer(NamedTuple):
-    """Memory that a hypervisor can read: where it is, and its contents up to the last word that is not 0."""
+    """Memory that a hypervisor can read: its address, and its contents up to the last word that is not 0."""
 
     address: int
     size: int
@@ -55,7 +55,7 @@ class Sent(NamedTuple):
 
 
 class WireLink(LinkWrapper):
-    """Keeps what leaves through another link."""
+    """Keeps what is sent through another link."""
 
     def __init__(self, inner: Link) -> None:
         super().__init__(inner)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class Register(NamedTuple):
-    """One of the registers a, b, c, d that a leaf of CPUID answers; the subleaf of one without is None."""
+    """One of the registers a, b, c, d that a leaf of CPUID returns; the subleaf of one without is None."""
 
     leaf: int
     subleaf: int | None

@@ -137,7 +137,7 @@ class xs:
         self._watched.append(watched)
 
     def unwatch(self, path: str, token: object, /) -> None:
-        """Watch a path no more."""
+        """Stop watching a path."""
         watched = self._find(_text(1, path), token)
         if watched is None:
             raise _error(errno.EINVAL if self._store.closed else errno.ENOENT)
@@ -160,7 +160,7 @@ class xs:
         return None if event is None else _shown(event)
 
     def fileno(self) -> int:
-        """To be polled: readable when check_watch() may have an event."""
+        """For polling: readable when check_watch() may have an event."""
         return _told(self._watch.fileno)
 
     def transaction_start(self) -> str:
@@ -180,7 +180,7 @@ class xs:
         self._about(Kind.INTRODUCE, _int(dom), _page(page), _int(port))
 
     def release_domain(self, dom: int, /) -> None:
-        """Let it do so no more."""
+        """Stop that."""
         self._about(Kind.RELEASE, _int(dom))
 
     def resume_domain(self, dom: int, /) -> None:

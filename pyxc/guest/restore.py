@@ -209,7 +209,7 @@ def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
 
 
 def _show_cpus(domain: Domain, policy: CpuPolicy) -> None:
-    """The guest sees the cpus that it saw before. A Xen that cannot be told what it shows, shows its own."""
+    """The guest sees the cpus that it saw before. A Xen whose cpu policy cannot be set shows its own."""
     try:
         domain.set_cpu_policy(policy)
     except errors.Unsupported:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A hypervisor in this process, below the marshalling: it takes bytes and answers in bytes.
+"""A hypervisor in this process, below the marshalling: it accepts and returns bytes.
 
 `connect("sim:xen-4.17")` gives a link to a freshly booted host; `Hypervisor(profile)` is the host itself, to
 which several links may lead. Every run of one program sees the same host.

@@ -98,7 +98,7 @@ class Hypervisor(Host):
             guest.run()
 
     def handles(self, *operations: Operation) -> Callable[[Handler], Handler]:
-        """Make a function the handler of operations on this host: a vendor's, or one that answers otherwise.
+        """Make a function the handler of operations on this host: of a vendor's, or with other results.
 
         NotInInterface when this Xen cannot have them: other numbers, or no such hypercall at all.
         """

@@ -2,7 +2,7 @@
 """Scripts of calls that run unchanged on a real hypervisor, on a simulated one, and on a recording.
 
 Every module of this package is one script, for the operations of one noun. Its run(script) issues them with
-success and with the mistakes that are peculiar to them; those that every operation offers are tried after it.
+success and with mistakes of their own; the mistakes that every operation allows are tried after it.
 A module may say which outcomes differ between hosts (VOLATILE), and which operations dom0 must be spared
 (NOT_ON_DOM0).
 """
@@ -47,7 +47,7 @@ Outcomes = dict[str, dict[str, Any]]
 
 
 class Volatile(NamedTuple):
-    """What may differ between hosts: fields and buffers by name, and results, of any domain or of dom0."""
+    """What may differ between hosts: fields and buffers by name, and results; of any domain, or of dom0."""
 
     fields: Collection[str] = ()
     results: Collection[Operation] = ()
@@ -55,19 +55,19 @@ class Volatile(NamedTuple):
 
 
 def names() -> list[str]:
-    """All scripts, in order; after the last one a hypervisor has to boot before it can run others."""
+    """All scripts, in order; after the last one a hypervisor must boot again before others can run."""
     found = {module.name for module in pkgutil.iter_modules(__path__)}
     return [*sorted(found - {LAST}), LAST]
 
 
 def release(xen: Xen) -> str:
-    """What recordings made on this hypervisor are called: its release, and "-xsm" where it has a policy."""
+    """The name of recordings of this hypervisor: its release, and "-xsm" if it has a policy."""
     flavour = "-xsm" if xen.flask.present else ""
     return "xen-{}.{}".format(*xen.interface.xen) + flavour
 
 
 def run(name: str, xen: Xen, release: str) -> Outcomes:
-    """One script, from its first call until its domains and pools are gone, on a hypervisor called RELEASE.
+    """Run one script until its domains and pools have gone, on a hypervisor called RELEASE.
 
     dom0's vcpu 0 makes the calls, so that "own vcpu" is always the same.
     """
@@ -84,7 +84,7 @@ def run(name: str, xen: Xen, release: str) -> Outcomes:
 
 
 class Script:
-    """Runs steps and keeps what came of them."""
+    """Runs steps and keeps their outcomes."""
 
     def __init__(self, xen: Xen, volatile: Volatile, ssidref: int) -> None:
         self.xen = xen
@@ -110,7 +110,7 @@ class Script:
         return domain.domid
 
     def pool(self, scheduler: Scheduler) -> int:
-        """The id of a new cpu pool with the host's cpu 1, which pool 0 gives."""
+        """The id of a new cpu pool with the host's cpu 1, taken from pool 0."""
         pool = self.xen.pools.create(scheduler, pool_id=POOL_ID)
         self.pools.append(pool)
         self.xen.pools[0].remove_cpu(1)
@@ -118,7 +118,7 @@ class Script:
         return pool.pool_id
 
     def clean_up(self) -> None:
-        """Leave nothing behind: pool 0 has all cpus again, but for one of an rtds pool."""
+        """Leave nothing behind: pool 0 has all cpus again, except one of an rtds pool."""
         for domain in self.domains:
             domain.destroy()
         for pool in self.pools:
@@ -134,7 +134,7 @@ class Script:
     def step(
         self, case: str, operation: Operation, domid: int | None = None, /, **fields: Any
     ) -> Reply | None:
-        """One call; a success is kept as the sample from which mistakes are made."""
+        """One call; if it succeeds, mistakes are made from it later."""
         if not self.xen.caller.supports(operation):
             return None
         reply: Reply | None = None
@@ -149,7 +149,7 @@ class Script:
         return reply
 
     def without_mistakes(self, *operations: Operation) -> None:
-        """Keep no sample of these: what a mistake in them does cannot be foretold, or not be undone."""
+        """Make no mistakes with these: the effect would be unpredictable, or could not be undone."""
         for operation in operations:
             self.samples.pop(operation, None)
 
@@ -159,7 +159,7 @@ class Script:
         return None if hidden or hidden_of_dom0 else reply.result
 
     def _visible(self, reply: Reply, domid: int | None) -> dict[str, Any]:
-        """What a reply says, as JSON can hold it: fields that are not volatile, addresses never."""
+        """A reply as JSON: without volatile fields and addresses."""
         hidden = ALWAYS_VOLATILE.union(self.volatile.fields, VOLATILE_OF_DOM0 if domid == 0 else ())
         shown = {
             name: value.hex() if isinstance(value, bytes) else value
@@ -171,7 +171,7 @@ class Script:
         return {"fields": shown, "buffers": buffers}
 
     def try_mistakes(self, not_on_dom0: Collection[Operation]) -> None:
-        """Every operation that went well, once more with each mistake that it offers."""
+        """Repeat every successful operation with each mistake that it allows."""
         for operation, (domid, fields) in self.samples.items():
             layout = operation.at(self.xen.interface)
             if domid is not None:
@@ -191,7 +191,7 @@ class Script:
             self._bad_structure(operation)
 
     def _bad_structure(self, operation: Operation) -> None:
-        """The structure itself where no memory is; a dm_op has none, but a list of buffers."""
+        """The structure itself at an address without memory; a dm_op has a list of buffers instead."""
         family = operation.family
         if family.by_value or family is DM_OP or not operation.at(self.xen.interface).size:
             return
@@ -201,7 +201,7 @@ class Script:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Steps of which two runs differ, with both outcomes."""
+    """Steps whose outcomes differ between two runs, with both outcomes."""
     return {
         step: (one.get(step), other.get(step))
         for step in {**one, **other}

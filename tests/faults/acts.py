@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a program can do with an open hypervisor: the questions, and whatever changes something.
+"""What a program can do with an open hypervisor: ask the questions, and make changes.
 
-Of a domain `pv`, `hvm` and `built` are those of a simulated host that are called web1, db1 and build.
+`pv`, `hvm` and `built` are the domains web1, db1 and build of a simulated host.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def built(xen: Xen) -> Domain:
 
 
 def _nothing(xen: Xen) -> None:
-    """Nothing has to be done before."""
+    """Nothing needs to be prepared."""
 
 
 class Act(NamedTuple):
-    """What to do, what to prepare, and what it may raise besides pyxc's errors and OSError."""
+    """What to do, what to prepare for it, and what it may raise besides pyxc's errors and OSError."""
 
     run: Question
     before: Question = _nothing

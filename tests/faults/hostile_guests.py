@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Guests that do any mixture of tricks, and everything that dom0 may ask about them: what each answer takes.
+"""Guests that do mixtures of tricks, and the cost of everything that dom0 may ask about them.
 
-Run as a program, `hostile_guests.py FIRST LAST DIRECTORY`, it prints as JSON what the guests with these
-numbers made dom0 do that must not be: in a process of its own, whose heap keeps nothing from before.
+As a program, `hostile_guests.py FIRST LAST DIRECTORY`, it prints as JSON what the guests with these
+numbers made dom0 do that it must not do. A process of its own has a heap without earlier contents.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _dump(xen: pyxc.Xen, domain: pyxc.Domain, directory: Path) -> object:
 
 
 def _tree(store: pyxc.StoreClient, top: str) -> int:
-    """How many nodes are below one."""
+    """The number of nodes below a node."""
     waiting, found = [top], 0
     while waiting:
         path = waiting.pop()
@@ -86,7 +86,7 @@ QUESTIONS: dict[str, Question] = {
 
 
 def wrong(seed: int, directory: Path) -> Iterator[str]:
-    """What one mixture makes dom0 do that it must not do."""
+    """The forbidden effects of one mixture on dom0."""
     host = sim.Hypervisor(sim.named("sim:xen-4.17"))
     opening.open_link = lambda *_: host.connect()  # type: ignore[assignment]
     with pyxc.connect(host.connect()) as xen:
@@ -104,7 +104,7 @@ def wrong(seed: int, directory: Path) -> Iterator[str]:
 
 
 def _asked(question: Question, *about: Any) -> int | BaseException:
-    """How many bytes it took, or what was raised that must not be."""
+    """The number of bytes that it took, or a forbidden exception."""
     signal.alarm(_HANG_S)
     try:
         with cost.measured() as taken:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Links on which the nth step fails or is interrupted, and what a simulated host is like before and after."""
+"""Links whose nth step fails or is interrupted, and the state of a simulated host before and after."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WHOLE = os.environ.get("PYXC_FAULTS") == "all"
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, told apart from one that a person presses."""
+    """A simulated Ctrl-C, distinct from that of a person."""
 
 
 class Fault(NamedTuple):
-    """What befalls a step: it fails with an errno, or Ctrl-C comes before or after it."""
+    """What happens to a step: it fails with an errno, or Ctrl-C comes before or after it."""
 
     errno: int = 0
     before: bool = False
@@ -43,9 +43,9 @@ INTERRUPT, INTERRUPT_BEFORE = Fault(), Fault(before=True)
 
 
 class Steps(LinkWrapper):
-    """A link that counts steps: hypercalls, mappings, and what is sent to xenstored.
+    """A link that counts steps: hypercalls, mappings, and requests to xenstored.
 
-    `faults` says what befalls the steps by their numbers, counted from where start() was called.
+    `faults` has the faults by the numbers of their steps, counted since start().
     """
 
     def __init__(self, inner: Link) -> None:
@@ -62,12 +62,12 @@ class Steps(LinkWrapper):
         return self._pool
 
     def starve(self, number: int) -> None:
-        """The arena with a number, counted from now on, cannot be had."""
+        """Let the allocation of the arena with this number, counted from now, fail."""
         self._pool.taken, self._pool.missing = 0, number
 
     @property
     def arenas(self) -> int:
-        """How many were taken, or tried to, since starve()."""
+        """The number of allocations, including failed ones, since starve()."""
         return self._pool.taken
 
     def start(self, faults: dict[int, Fault], forever: Fault | None = None) -> None:
@@ -131,7 +131,7 @@ class Steps(LinkWrapper):
 
 
 class StarvedPool:
-    """Hypercall-safe memory, of which one piece cannot be had: RLIMIT_MEMLOCK is reached."""
+    """Hypercall-safe memory, where one allocation fails: RLIMIT_MEMLOCK is reached."""
 
     def __init__(self, inner: Pool) -> None:
         self._inner = inner
@@ -147,7 +147,7 @@ class StarvedPool:
 
 
 class _Channel:
-    """A connection to xenstored, of which a request is a step."""
+    """A connection to xenstored; each request is a step."""
 
     def __init__(self, inner: Channel, steps: Steps) -> None:
         self._inner = inner
@@ -184,7 +184,7 @@ _LARGE = 1000
 
 
 def state(host: Hypervisor) -> dict[str, Any]:
-    """Everything that a program could find changed, but for time and for which frames memory is."""
+    """Everything that a program can observe, except time and the numbers of frames."""
     return {
         "domains": {domid: _plain(domain) for domid, domain in host.domains.items()},
         "vcpus": {(vcpu.domain.domid, vcpu.index): _plain(vcpu) for vcpu in host.vcpus()},
@@ -198,7 +198,7 @@ def state(host: Hypervisor) -> dict[str, Any]:
 
 
 def without_frames(found: dict[str, Any]) -> dict[str, Any]:
-    """The same whatever frames a domain's memory is, which its page tables and registers name as well."""
+    """The same without frame numbers, which are also in page tables and registers."""
     domains = {
         domid: {**domain, "p2m": sorted(domain["p2m"]) if isinstance(domain["p2m"], dict) else None}
         for domid, domain in found["domains"].items()
@@ -208,7 +208,7 @@ def without_frames(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def contents(host: Hypervisor, domid: int) -> int:
-    """A sum of what was written into a domain's frames, in an order of its own."""
+    """A checksum of what was written into a domain's frames, in the domain's own order."""
     total = 0
     for run in host.machine.frames_of(domid).runs:
         for frame in _written(host.machine.memory.fd, run):
@@ -230,7 +230,7 @@ def _written(fd: int, run: range) -> Iterator[int]:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """As something that can be compared."""
+    """As a value that can be compared."""
     if value is None or isinstance(value, int | str | bytes | range):
         return value
     if isinstance(value, Domain | Vcpu) and depth:
@@ -250,7 +250,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Where two states differ, to be read by a person."""
+    """The differences of two states, as text."""
     found = []
     for key in one:
         if one[key] != other[key]:

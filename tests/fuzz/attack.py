@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Hostile hypercalls to a simulated host: raw structures, made of bytes, and what must hold after each.
+"""Hostile hypercalls to a simulated host: arbitrary structures, and the invariants after each.
 
-A client of the simulator speaks bytes, as a program on a real Xen does. Whatever they are, the answer is a
+A client of the simulator sends bytes, as a program on a real Xen does. Whatever they are, the answer is a
 result or one of Xen's errors, it does not take long, and the host stays one that honest clients understand.
 """
 
@@ -47,7 +47,7 @@ _EDGES = (
 
 
 class Choices:
-    """Numbers out of bytes, as long as there are any; zeros behind their end."""
+    """Numbers made from bytes; zeros after their end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -78,7 +78,7 @@ class Choices:
 
 
 class Attack:
-    """One client of one host, which does what bytes tell it to."""
+    """One client of one host, controlled by bytes."""
 
     def __init__(self, target: str, choices: Choices) -> None:
         self.host = sim.Hypervisor(sim.named(target))
@@ -90,7 +90,7 @@ class Attack:
         self._mapped: list[Any] = []
 
     def run(self) -> None:
-        """All that the bytes say. AssertionError for what must not be."""
+        """Everything that the bytes encode. AssertionError if an invariant is broken."""
         try:
             while self._choices and len(self.host.domains) < _MOST_DOMAINS:
                 if self._choices.below(16) == 0:
@@ -106,7 +106,7 @@ class Attack:
         look_around(self.host)
 
     def _map(self) -> None:
-        """Hold some frames of a domain, or let those go that are held: a dying domain waits for that."""
+        """Map some frames of a domain, or unmap those that are mapped: a dying domain waits for that."""
         if self._mapped and self._choices.below(2):
             self._mapped.pop().close()
         elif len(self._mapped) < 4:
@@ -121,7 +121,7 @@ class Attack:
         check(self.host)
 
     def _call(self) -> None:
-        """One hypercall, most of which are of operations that there are; some go through a multicall."""
+        """One hypercall, mostly of an existing operation, sometimes through a multicall."""
         kind = self._choices.below(16)
         if kind == 0:
             number = self._choices.one((*range(64), self._choices.number(8)))
@@ -147,7 +147,7 @@ class Attack:
         return self._arena.address + self._choices.one((_STRUCTURE, _DATA, _BUFFERS, _ARENA - 8, _ARENA))
 
     def _prepared(self, operation: Operation, layout: Layout | None) -> tuple[int, ...]:
-        """Lay the structure of an operation, and what it points to; the hypercall's arguments."""
+        """Lay out the structure of an operation and its buffers; returns the hypercall's arguments."""
         family, address = operation.family, self._arena.address + _STRUCTURE
         self._arena.view[_DATA : _DATA + 512] = self._contents()
         body = self._structure(operation, layout) if layout else b""
@@ -190,7 +190,7 @@ class Attack:
         return bytes(body)
 
     def _field(self, operation: Operation, layout: Layout, name: str, unit: int) -> int:
-        """A value: the envelope is right, ids are of domains that there are, but not always."""
+        """A value: the envelope is correct, and ids are mostly those of existing domains."""
         fixed = {**operation.fixed, **_envelope(self.host, operation)}
         if name in fixed and self._choices.below(64):
             return int(fixed[name]) & ((1 << 8 * unit) - 1)
@@ -203,7 +203,7 @@ class Attack:
         return self._choices.number(unit) if self._choices.below(4) else 0
 
     def _sensible(self) -> int:
-        """Some number of this host: sizes and counts, frames, ports, devices."""
+        """A number that means something on this host: a size or count, a frame, a port, a device."""
         domain = self.host.domains[self._choices.one([*self.host.domains])]
         runs = self.host.machine.frames_of(domain.domid).runs[:8]
         gfns = list(itertools.islice(domain.p2m, 8))
@@ -241,7 +241,7 @@ def _peak_kb() -> int:
 
 
 def _operations(host: sim.Hypervisor) -> Iterator[tuple[Operation, Layout | None]]:
-    """All operations of this release: those that the simulator carries out, and the others."""
+    """All operations of this release: those that the simulator implements, and the others."""
     families = {entry.operation.family for entry in REGISTER.values()}
     for family in sorted(families, key=lambda family: family.name):
         for operation in registry.of_family(family).values():
@@ -369,7 +369,7 @@ QUESTIONS: tuple[Callable[[pyxc.Domain], object], ...] = (
 
 
 def look_around(host: sim.Hypervisor) -> None:
-    """What an honest client asks after the attack; it gets answers, or errors that it knows."""
+    """What an honest client asks after the attack; it gets answers, or documented errors."""
     link = host.connect()
     with pyxc.connect(link, names=False) as xen:
         for ask in (xen.domains.infos, xen.vcpus, xen.physinfo, xen.console.read, xen.affinities):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The native core, called with anything: each function makes the arguments of some calls from its bytes.
+"""The native core with arbitrary arguments: each function makes those of some calls from its bytes.
 
-What a call accepts, and what it does then, must be what its documentation says. That is computed here again,
+What a call accepts, and what it then does, must be what its documentation says. It is computed here again,
 in Python's numbers, which do not overflow.
 """
 
@@ -119,12 +119,12 @@ class _Device:
 
 @cache
 def _device() -> _Device:
-    """Of this process: a fuzzer forks after it has imported everything."""
+    """A device of this process: a fuzzer forks after it has imported everything."""
     return _Device()
 
 
 def exchanged(data: bytes) -> object:
-    """A structure and its buffers: what is accepted comes back as from the same call in Python."""
+    """A structure and its buffers: the result equals that of the same call in Python."""
     given = Arguments(data)
     size, before, after = given.count(512), given.number(), given.number()
     buffers: list[tuple[int, Any]] = []

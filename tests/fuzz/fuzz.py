@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Looks for bytes that do harm, led by what they reach in the code: `make fuzz`, see --help.
+"""Searches for harmful bytes, guided by the code that they reach: `make fuzz`, see --help.
 
 Each decoder gets its time, in a process of its own. What harms is kept in DIRECTORY/NAME, where `--again`
 takes the decoder's name from; so is what reached something new, to go on from in the next run.
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _again(files: list[Path]) -> int:
-    """One that still does harm ends it, with a traceback."""
+    """An input that still does harm ends the process with a traceback."""
     from targets import TARGETS
 
     for file in files:
@@ -72,7 +72,7 @@ def _instrumented() -> dict[str, Target]:
 
 
 def _fuzz(targets: dict[str, Target], arguments: argparse.Namespace) -> int:
-    """As many at once as are wanted; answers the exit code."""
+    """Fuzz as many at once as requested; return the exit code."""
     started = time.monotonic()
     waiting, running = list(targets), dict[int, str]()
     failed, runs = [], 0
@@ -89,7 +89,7 @@ def _fuzz(targets: dict[str, Target], arguments: argparse.Namespace) -> int:
 
 
 def _start(target: Target, directory: Path, seconds: float) -> int:
-    """A process that has everything imported already; answers its id.
+    """Start a process that has already imported everything; return its id.
 
     It ends as Python does, which is when the fuzzer writes down what failed.
     """
@@ -124,7 +124,7 @@ def _child(target: Target, directory: Path, seconds: float) -> None:
 
 
 def _outcome(name: str, directory: Path, status: int, failed: list[str]) -> int:
-    """Tell what came of a decoder; answers how many inputs it had."""
+    """Report the outcome of a decoder; return the number of its inputs."""
     log = (directory / "log").read_text(errors="replace")
     told = _RUNS.search(log)
     if status or not told:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory behind what a call may touch. Changing it is an error, under AddressSanitizer reading it is, too."""
+"""Memory after what a call may touch. Writing there is an error; under AddressSanitizer reading is, too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Mark = Callable[[ctypes.c_void_p, ctypes.c_size_t], object]
 
 
 def _sanitizer(name: str) -> _Mark:
-    """A function of AddressSanitizer, or one that does nothing where the process runs without it."""
+    """A function of AddressSanitizer, or one that does nothing if the process runs without it."""
     try:
         function: _Mark = getattr(ctypes.CDLL(None), name)
     except AttributeError:
@@ -28,7 +28,7 @@ _unpoison = _sanitizer("__asan_unpoison_memory_region")
 
 @contextmanager
 def red_zone(arena: Arena, used: int) -> Iterator[None]:
-    """All of an arena but its first `used` bytes. AssertionError when it has changed at the end."""
+    """All of an arena after its first `used` bytes. AssertionError if it has changed at the end."""
     start, size = arena.address + used, arena.size - used
     ctypes.memset(start, _PATTERN, size)
     _poison(ctypes.c_void_p(start), ctypes.c_size_t(size))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A hypervisor, and a xenstored, of which nothing is known but the bytes that they answer.
+"""A hypervisor and a xenstored that are nothing but the bytes of their answers.
 
 An answer is a number of 32 bits, as the result of a hypercall, and bytes with their length before them. What
 answers truthfully is written down in the same form, so that the truth is where a fuzzer starts.
@@ -28,11 +28,11 @@ _HEAD = struct.Struct("<iI")
 
 
 class Enough(BaseException):
-    """There are no answers left: what was said has been understood. No handler may take it for an error."""
+    """There are no answers left: all have been decoded. No handler may mistake this for an error."""
 
 
 class Answers:
-    """Answers, read one after the other."""
+    """Answers, read in turn."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -53,7 +53,7 @@ class Answers:
 
 
 def answer(number: int, data: bytes = b"") -> bytes:
-    """One answer as Answers reads it. Zeros at the end need not be said."""
+    """One answer in the form that Answers reads. Zeros at the end can be left out."""
     told = data.rstrip(b"\0")
     return _HEAD.pack(number, len(told)) + told
 
@@ -72,7 +72,7 @@ class _Room:
 
 
 def _arena(pool: Any, arguments: Sequence[int]) -> tuple[int, int]:
-    """Address and size of the arena that a call is about, (0, 0) without one."""
+    """Address and size of the arena of a call, (0, 0) without one."""
     for start, size in pool.live():
         if any(start <= argument < start + size for argument in arguments):
             return start, size
@@ -128,7 +128,7 @@ class StrangeLink:
         return self.answers.next()[0]
 
     def _map(self, domid: int, count: int, writable: bool) -> ForeignMap:
-        """Below 0 the number is an errno, above 0 it says which frame cannot be mapped, counted from 1."""
+        """A negative number is an errno, a positive one the frame that cannot be mapped, counted from 1."""
         number, data = self.answers.next()
         if number < 0:
             raise OSError(-number, "refused")
@@ -200,7 +200,7 @@ class StrangeStore(_Device):
 
 
 class HonestLink(LinkWrapper):
-    """Writes down what comes through a link, as a StrangeLink would read it."""
+    """Records what comes through a link, in the form that a StrangeLink reads."""
 
     def __init__(self, inner: Link) -> None:
         super().__init__(inner)

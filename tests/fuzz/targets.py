@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every decoder: what makes objects of bytes that come from outside, under a name.
+"""Every decoder, by name: code that makes objects from bytes of others.
 
 A target takes any bytes. What it may raise is what its documentation says: pyxc's own errors, and OSError
 where a mapping fails; `refuses` names what else. All other exceptions are bugs.
@@ -63,20 +63,20 @@ _PATIENCE_S = 0.05
 
 
 class Target(NamedTuple):
-    """One decoder; `samples` makes valid inputs, to begin with."""
+    """One decoder; `samples` makes valid inputs to start from."""
 
     run: Callable[[bytes], object]
     samples: Callable[[], list[bytes]]
     refuses: tuple[type[Exception], ...] = ()
 
     def feed(self, data: bytes) -> None:
-        """Decode, look at what came out, and let pass what may be raised."""
+        """Decode, look at the result, and ignore documented exceptions."""
         with suppress(Enough, errors.Error, *self.refuses):
             repr(self.run(data))
 
 
 def _asked(question: Question, data: bytes) -> object:
-    """Of a hypervisor of which nothing is known but its interface."""
+    """A question to a hypervisor of which only the interface is known."""
     interface = _INTERFACES[data[0] % len(RELEASES)] if data else _INTERFACES[0]
     link = StrangeLink(data[1:], interface.byteorder)
     with warnings.catch_warnings():
@@ -92,7 +92,7 @@ def _asked(question: Question, data: bytes) -> object:
 
 @cache
 def _booted(release: str, name: str) -> sim.Hypervisor:
-    """A host for all questions, or for the one that wants it to be prepared."""
+    """A host for all questions, or for one that needs preparation."""
     host = sim.Hypervisor(sim.named(f"sim:{release}"))
     if name:
         with suppress(errors.HypercallError, KeyError):
@@ -101,7 +101,7 @@ def _booted(release: str, name: str) -> sim.Hypervisor:
 
 
 def _truth(name: str, question: Question) -> list[bytes]:
-    """What each simulated host answers."""
+    """The answers of each simulated host."""
     found = []
     for number, release in enumerate(RELEASES):
         host = _booted(release, name if name in questions.BEFORE else "")
@@ -129,7 +129,7 @@ def _of(group: str, all_of: dict[str, Question]) -> dict[str, Target]:
 
 
 def _parse(data: bytes) -> list[Message]:
-    """In pieces of a size that the first byte says."""
+    """In pieces whose size is the first byte."""
     parser, size = Parser(), data[0] + 1 if data else 1
     pieces = range(1, len(data), size)
     return [message for start in pieces for message in parser.feed(data[start : start + size])]
@@ -194,7 +194,7 @@ def _received(data: bytes) -> object:
 
 
 def _ports(data: bytes) -> int:
-    """What the event channel device says."""
+    """The answers of the event channel device."""
     device = object.__new__(EvtchnDevice)
     device._file = io.BytesIO(data)  # type: ignore[assignment]
     device._lock = threading.RLock()
@@ -249,7 +249,7 @@ _DIGEST = Digest("0" * 64, 3, 4)
 
 
 def _beside(data: bytes) -> object:
-    """A file with nothing but a file beside it."""
+    """A file with only a sidecar."""
     with tempfile.TemporaryDirectory(prefix="pyxc-fuzz-") as directory:
         file = Path(directory) / "core"
         file.write_bytes(b"abc")
@@ -258,7 +258,7 @@ def _beside(data: bytes) -> object:
 
 
 def _trace(data: bytes) -> object:
-    """What a trace says, and how it is drawn."""
+    """A trace, decoded and drawn."""
     order, meter = OrderedRecords(), RunstateMeter(1000)
     drawing = PerfettoWriter(io.StringIO(), 1000)
     for found in traces.rounds(io.BytesIO(data)):
@@ -278,7 +278,7 @@ def _traces() -> list[bytes]:
 
 
 def _streamed(data: bytes) -> object:
-    """A saved guest, in pieces of a size that the first byte says. What is read strictly is written again."""
+    """A saved guest, in pieces whose size is the first byte. If it is read strictly, it is written again."""
     control, data = data[:1] or b"\0", data[1:]
     strict, size = control[0] > 0x7F, 1 + (control[0] & 0x7F) * 61
     reader, writer, summary = stream.Reader(strict=strict), stream.Writer(), Summary()
@@ -323,7 +323,7 @@ def _saved() -> list[bytes]:
 
 
 def _streams() -> list[bytes]:
-    """Without contents of pages, mostly, in which every change is as good as another."""
+    """Mostly without contents of pages, where no change matters more than another."""
     head, tail = streams.hvm()[:5], streams.hvm()[-4:]
     lean = [*head, *streams.page_data([(0, streams.XTAB), (5, streams.XALLOC)]), *tail]
     found = [lean, streams.xl(streams.libxl(lean, model=True)), *streams.SAMPLES.values()]
@@ -331,7 +331,7 @@ def _streams() -> list[bytes]:
 
 
 def _kernel(data: bytes) -> object:
-    """A kernel that somebody else's disk has. What it claims is looked at as a builder does."""
+    """A kernel from another owner's disk, examined as a builder does."""
     kernel = Kernel.decode(data, 1 << 20)
     assert sum(len(segment.data) for segment in kernel.elf.segments) <= len(kernel.elf.segments) << 20
     found: list[object] = [kernel]

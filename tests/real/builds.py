@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Guests that pyxc builds of the lab's images, and what they print."""
+"""Guests that pyxc builds from the lab's images, and what they print."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def image(name: str) -> Path:
 
 @contextmanager
 def builder(xen: pyxc.Xen) -> Iterator[Build]:
-    """A way to build; whatever was built is destroyed in the end, and leaves nothing."""
+    """A function that builds; everything built is destroyed at the end, and leaves nothing."""
     before, free, made = list(xen.domains), xen.physinfo().free_memory_kb, []
 
     def build(name: str, command_line: str, **options: object) -> BuiltDomain:
@@ -66,7 +66,7 @@ def wait_for_the_end(domain: pyxc.Domain) -> ShutdownReason | int | None:
 
 
 def printed(domain: BuiltDomain) -> bytes:
-    """What it has put into its console's ring."""
+    """What it has written to its console's ring."""
     ring = domain.memory.read(domain.console_frame)
     (produced,) = struct.unpack_from("<I", ring, 3084)
     return ring[1024 : 1024 + produced]

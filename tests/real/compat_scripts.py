@@ -45,7 +45,7 @@ def console(side: Side) -> None:
 
 
 def keys(side: Side) -> None:
-    """What is in the ring is forgotten first: it is what another side's keys printed."""
+    """First clear the ring of what the other side's keys printed."""
     side.silently("readconsolering", 1)
     side.call("send_debug_keys", keys="")
     side.call("send_debug_keys", "h")
@@ -186,7 +186,7 @@ def _first_grants(xen: pyxc.Xen, domid: int) -> str:
 
 
 def core(side: Side) -> None:
-    """The files are equal byte by byte. libxc takes minutes for a PVH guest: it maps every frame there is."""
+    """The files are equal byte by byte. libxc takes minutes for a PVH guest: it maps every possible frame."""
     pv, path = side.world.pv, Path(f"/tmp/core.{side.name}")
     side.call("domain_dumpcore", pv, str(path))
     content = path.read_bytes()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests on a real hypervisor. PYXC_TEST_XEN: 1 runs them anywhere, 0 skips them, unset asks the machine."""
+"""Tests on a real hypervisor. PYXC_TEST_XEN=1 runs them anywhere, 0 skips them; unset: only on a Xen."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def _reason_to_skip() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Skip where there is no Xen. Tests with the peer come late: others want a dom0 without xenstored.
+    """Skip without a Xen. Tests with the peer come late: others need a dom0 without xenstored.
 
-    Before them those that leave dom0 other than they found it, and last those that do so to Xen.
+    Tests that change dom0 for good come before them, and those that change Xen for good come last.
     """
     items.sort(key=lambda item: max(name in item.fixturenames and rank for rank, name in enumerate(ORDER, 1)))
     reason = _reason_to_skip()
@@ -89,7 +89,7 @@ def _needed_release(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="module")
 def xen() -> Iterator[pyxc.Xen]:
-    """A handle that asks for no names. What a module's tests leave behind in it is a leak."""
+    """A handle that does not look up names. What the tests of a module leave behind in it is a leak."""
     with pyxc.open(names=False) as opened:
         yield opened
         assert opened.link.maps == []
@@ -98,7 +98,7 @@ def xen() -> Iterator[pyxc.Xen]:
 
 @pytest.fixture
 def named() -> Iterator[pyxc.Xen]:
-    """A handle that asks xenstore for names."""
+    """A handle that looks up names in xenstore."""
     with pyxc.open() as opened:
         yield opened
         assert opened.link.maps == []
@@ -113,7 +113,7 @@ def traceable(xen: pyxc.Xen) -> None:
 
 @pytest.fixture
 def unguarded(xen: pyxc.Xen) -> Iterator[None]:
-    """What a security policy, where there is one, forbids dom0 is only logged meanwhile."""
+    """During this test, what a security policy forbids dom0 is only logged."""
     enforced = xen.flask.present and xen.flask.enforcing()
     if enforced:
         xen.flask.set_enforcing(False)
@@ -124,7 +124,7 @@ def unguarded(xen: pyxc.Xen) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def policy() -> bytes:
-    """The security policy that is built into this hypervisor."""
+    """The security policy built into this hypervisor."""
     if "PYXC_POLICY" not in os.environ:
         pytest.skip("the policy of this hypervisor is not at hand")
     return Path(os.environ["PYXC_POLICY"]).read_bytes()
@@ -151,7 +151,7 @@ def pvh(xen: pyxc.Xen) -> Iterator[pyxc.Domain]:
 
 @pytest.fixture
 def build(xen: pyxc.Xen) -> Iterator[builds.Build]:
-    """Builds the lab's guests: build("pvh", "pq", memory_kb=16384); in the end none of them is left."""
+    """Builds the lab's guests: build("pvh", "pq", memory_kb=16384); all are destroyed at the end."""
     with builds.builder(xen) as build:
         yield build
 
@@ -163,7 +163,7 @@ def _remove(domain: pyxc.Domain) -> None:
 
 @pytest.fixture
 def free_cpu(xen: pyxc.Xen, release: tuple[int, int]) -> Iterator[int]:
-    """Cpu 1, where no vcpu of dom0 is meanwhile.
+    """Cpu 1, without vcpus of dom0 during the test.
 
     If one that sleeps there is woken just when the cpu leaves its pool, Xen crashes (runq_insert() of
     xen/common/sched/credit2.c; seen on 4.17).
@@ -180,7 +180,7 @@ def free_cpu(xen: pyxc.Xen, release: tuple[int, int]) -> Iterator[int]:
 
 @pytest.fixture
 def changed_xen() -> None:
-    """Nothing that changes Xen for good may come before other tests."""
+    """Tests that change Xen for good must come after all others."""
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def pyxc_command() -> ground_truth.Command:
 
 @pytest.fixture(scope="session")
 def peer(release: tuple[int, int]) -> ground_truth.Peer:
-    """xl and Xen's other own tools, with xenstored running."""
+    """xl and Xen's other tools, with xenstored running."""
     if "PYXC_PEER" not in os.environ:
         pytest.skip("no xl in this dom0")
     root = Path(os.environ["PYXC_PEER"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The same calls through libxc's own binding and through ours, side by side, and a report of what came."""
+"""The same calls through libxc's own binding and through ours, side by side, and a report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OF_THE_MOMENT = {"running", "blocked", "cpu"}
 
 
 class Outcome(NamedTuple):
-    """What a call came to: a value, or the name and number of an error."""
+    """The outcome of a call: a value, or the name and number of an error."""
 
     value: Any = None
     error: str = ""
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A step of a script: a call of a method, or (method "") something that was looked at by other means."""
+    """A step of a script: a call of a method, or (method "") something observed in another way."""
 
     method: str
     shown: str
@@ -49,7 +49,7 @@ class Event(NamedTuple):
 
 
 class World(NamedTuple):
-    """What there is beside the domains that a script makes: a hypervisor and two guests."""
+    """What exists besides the domains that a script creates: a hypervisor and two guests."""
 
     xen: pyxc.Xen
     pv: int
@@ -62,7 +62,7 @@ class World(NamedTuple):
 
 
 class Side:
-    """One of the two bindings, and what a script did with it. Each makes domains of its own."""
+    """One of the two bindings, and what a script did with it. Each side creates its own domains."""
 
     def __init__(self, module: Any, name: str, world: World) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class Side:
         self._xc = module.xc()
 
     def call(self, method: str, *args: Any, fixed: str = "", **kwargs: Any) -> Any:
-        """Call a method. `fixed` names the bug of the original that makes the two differ here."""
+        """Call a method. `fixed` names the bug of the original because of which the two differ here."""
         named = [f"{name}={value!r}" for name, value in kwargs.items()]
         shown = f"{method}({', '.join([*map(repr, args), *named])})"
         try:
@@ -83,7 +83,7 @@ class Side:
         return outcome.value
 
     def silently(self, method: str, *args: Any) -> Any:
-        """Call a method that is not to be compared."""
+        """Call a method without comparing the outcome."""
         return getattr(self._xc, method)(*args)
 
     def create(self, **kwargs: Any) -> int:
@@ -94,18 +94,18 @@ class Side:
         return domid
 
     def note(self, what: str, value: Any) -> None:
-        """Something else that must be equal: the effect of a call."""
+        """Something else that must be equal, such as the effect of a call."""
         self.events.append(Event("", what, self._anonymous(Outcome(value)), ""))
 
     def adopt(self, domid: int | None) -> None:
-        """Count a domain that the last call made as one's own: its id is another one on each side."""
+        """Treat a domain that the last call created as this side's own: ids differ between the sides."""
         event = self.events[-1]
         if domid is not None:
             self.domids.append(domid)
             self.events[-1] = event._replace(outcome=event.outcome._replace(value="a new id"))
 
     def _anonymous(self, outcome: Outcome) -> Outcome:
-        """Domains of one's own have no number, but a place in the order."""
+        """This side's own domains, by the order of their creation instead of their ids."""
         return outcome._replace(value=self._renamed(outcome.value))
 
     def _renamed(self, value: Any) -> Any:
@@ -116,7 +116,7 @@ class Side:
         return value
 
     def clean(self) -> None:
-        """Destroy the domains that are left. A dead one still counts in its pool after it left all lists."""
+        """Destroy the remaining domains. A dead one still counts in its pool after it is in no list."""
         for domid in self.domids:
             try:
                 self._xc.domain_destroy(domid)
@@ -131,13 +131,13 @@ class Side:
 
 
 def _number(error: Exception) -> int | None:
-    """The errno of an Error of either side, where it has one: libxc sometimes tells only a text."""
+    """The errno of an Error, if it has one: libxc's sometimes have only a text."""
     number = error.args[0] if len(error.args) == 2 else None
     return number if isinstance(number, int) else None
 
 
 class Row(NamedTuple):
-    """How one call compares."""
+    """The comparison of one call."""
 
     method: str
     verdict: str
@@ -146,7 +146,7 @@ class Row(NamedTuple):
 
 
 def compare(theirs: Side, ours: Side) -> list[Row]:
-    """A row for each step. AssertionError, with all of them, when something differs without a reason."""
+    """A row for each step. AssertionError, with all rows, for a difference without a reason."""
     rows, problems = list[Row](), list[str]()
     for their, our in zip(theirs.events, ours.events, strict=True):
         assert their.method == our.method and their.fixed == our.fixed
@@ -216,7 +216,7 @@ class Report:
         self._reasons = reasons
 
     def run(self, theirs: Side, ours: Side, script: Script) -> None:
-        """Run a script on both sides, theirs first, and add what came of it."""
+        """Run a script on both sides, theirs first, and add the outcomes."""
         for side in (theirs, ours):
             try:
                 script(side)
@@ -228,7 +228,7 @@ class Report:
         return [f"{method:28} {self.verdict(method)}" for method in methods]
 
     def verdict(self, method: str) -> str:
-        """ "same", "fixed bug" or "not compared", with the reason; "" for a method that nobody called."""
+        """ "same", "fixed bug" or "not compared", with the reason; "" for a method that was not called."""
         rows = [row for row in self.rows if row.method == method]
         if rows and method in self._reasons:
             return f"not compared: {self._reasons[method]}"

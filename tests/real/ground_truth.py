@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is true of this host, from other sources than pyxc: the kernel, and Xen's own tools where they are."""
+"""Facts about this host from other sources than pyxc: the kernel, and Xen's own tools if installed."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def crashes() -> list[str]:
 
 
 def own_frame(address: int) -> int:
-    """The pfn behind an address of this process, from the kernel."""
+    """The pfn of an address of this process, from the kernel."""
     with open("/proc/self/pagemap", "rb") as file:
         file.seek(address // PAGE_SIZE * 8)
         (entry,) = struct.unpack("Q", file.read(8))
@@ -136,7 +136,7 @@ def own_frame(address: int) -> int:
 
 
 def machine_to_physical(xen: Xen, physinfo: PhysInfo) -> array[int]:
-    """Xen's own table from machine frame to pfn, mapped from Xen itself: it was not made by any guest."""
+    """Xen's own table from machine frame to pfn, mapped from Xen itself, which no guest can write."""
     extents = -(-(physinfo.max_mfn + 1) * 8 // (FRAMES_OF_2_MIB * PAGE_SIZE))
     reply = xen.call(memory.MACHPHYS_MFN_LIST, max_extents=extents, extent_start=8 * extents)
     firsts = array("Q", reply.buffers["extent_start"])[: reply.field("nr_extents")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hosts that end clean: whatever a test does to one, no buffer and no mapping of the library may be left."""
+"""Hosts that are checked for leaks: after a test, no buffer or mapping of the library may be left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyxc.compat.xc import xc
 
 @pytest.fixture
 def boot() -> Iterator[Boot]:
-    """A function that boots hosts: boot("4.20", readonly=True). Each is checked for leaks in the end."""
+    """A function that boots hosts: boot("4.20", readonly=True). Each is checked for leaks at the end."""
     booted: list[Host] = []
 
     def make(release: str = "4.17", **options: Any) -> Host:
@@ -71,7 +71,7 @@ def libxc(bind: Bind) -> xc:
 
 @pytest.fixture
 def no_collection() -> Iterator[None]:
-    """No hosts of before are taken away meanwhile, with their descriptors."""
+    """Hosts of earlier tests, and their descriptors, are not collected during this test."""
     gc.collect()
     gc.disable()
     yield

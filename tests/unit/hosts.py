@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Simulated hosts for tests: open, with the truth beside them, and with links that fail or lie on demand."""
+"""Simulated hosts for tests, with access to their true state, and links that fail or lie on demand."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class _Lie(NamedTuple):
 
 
 class HostLink(FaultLink):
-    """A link to a simulated host that can fail, lie about an operation, and let a guest act at each mapping.
+    """A link to a simulated host that can fail, falsify replies, and let a guest act at each mapping.
 
-    It counts the hypercalls that are issued, and tells how large the arenas were that they found.
+    It counts hypercalls, and records the sizes of the arenas that exist during them.
     """
 
     def __init__(self, hypervisor: Hypervisor, interface: Interface, target: str) -> None:
@@ -40,7 +40,7 @@ class HostLink(FaultLink):
         self.largest_arena = 0
 
     def lie(self, operation: Operation, result: int | None = None, **fields: Any) -> None:
-        """From now on this operation's result, or some fields of its answer, are not the truth."""
+        """From now on falsify this operation's result, or some fields of its reply."""
         self._lies[operation] = _Lie(result, fields)
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
@@ -67,14 +67,14 @@ class HostLink(FaultLink):
 
 
 class Host(NamedTuple):
-    """An open host: `xen` as a program sees it, `truth` the hypervisor itself, `link` what stands between."""
+    """An open host: `xen` is what a program uses, `truth` the hypervisor itself, `link` is between them."""
 
     xen: pyxc.Xen
     truth: Hypervisor
     link: HostLink
 
     def publish(self, domid: int, **fields: int) -> None:
-        """What a PV guest says of itself in shared_info.arch."""
+        """Write fields of a PV guest's shared_info.arch."""
         layout = self.truth.layout(x86.SHARED_INFO_STRUCT)
         for name, value in fields.items():
             place = layout.offsets[f"arch.{name}"]
@@ -89,12 +89,12 @@ class Host(NamedTuple):
         return int.from_bytes(self.truth.machine.memory.read(shared_info, place, size), "little")
 
     def owned(self, domid: int) -> set[int]:
-        """Machine frames that are a domain's memory."""
+        """The machine frames of a domain's memory."""
         machine = self.truth.machine
         return {mfn for mfn in machine.frames_of(domid) if mfn not in machine.special}
 
     def m2p(self, mfn: int) -> int:
-        """The pfn of a machine frame, as the hypervisor's table has it."""
+        """The pfn of a machine frame, from the hypervisor's table."""
         machine = self.truth.machine
         return machine.word(machine.m2p_frames[mfn // 512], mfn % 512)
 
@@ -102,7 +102,7 @@ class Host(NamedTuple):
 def start(
     release: str = "4.17", *, with_guests: bool = True, with_store: bool = True, **options: Any
 ) -> Host:
-    """Boot a host, of a release or of a whole target, and open it with options of pyxc.connect()."""
+    """Boot a host, by its release or its target, and open it with options of pyxc.connect()."""
     target = release if release.startswith("sim:") else f"sim:xen-{release}"
     truth = Hypervisor(named(target), with_guests, with_store)
     link = HostLink(truth, truth.interface, target)
@@ -117,7 +117,7 @@ Bind = Callable[..., xc]
 
 
 def truth_of(binding: xc) -> Hypervisor:
-    """The host behind a binding."""
+    """The simulated host that a binding has opened."""
     link: Any = binding._open.link
     found: Hypervisor = link.hypervisor
     return found

@@ -124,7 +124,7 @@ def _pages(words: int) -> int:
 
 
 def _page_tables(xen: Host, frames: _Frames, leaves: list[int]) -> int:
-    """Four levels that map the p2m's pages one after the other; answers the frame of the root."""
+    """Four levels that map the p2m's pages one after the other; returns the frame of the root."""
     first = P2M_VADDR >> 12 & (WORDS_PER_PAGE - 1)
     entries = [0] * first + [leaf << 12 | _PAGE_BITS for leaf in leaves]
     kind = [PageType.L1TAB, PageType.L2TAB, PageType.L3TAB, PageType.L4TAB | PAGE_PINNED]

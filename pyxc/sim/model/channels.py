@@ -23,7 +23,7 @@ def offer(xen: Host, domain: Domain, remote: int) -> int:
 
 
 def connect(xen: Host, remote: Domain, port: int) -> int:
-    """Connect the calling domain to a port that waits for it; answers its own end, which is rung at once."""
+    """Connect the calling domain to a port that waits for it; returns its own end, which is rung at once."""
     own = xen.current.domain
     waiting = remote.ports[port]
     if waiting.status is not Status.UNBOUND or waiting.domid != own.domid:

@@ -129,7 +129,7 @@ class Domain:
     `shadow_mode` and the parameters of `sedf` are of a domain that dom0_op made. `pod_gfns` have no memory
     yet and get it from `pod_cache`, machine frames that the domain owns already; `mmio` are gfns that are
     frames of devices. `leaving` are frames that it has given back, but that are mapped from outside. `dirty`
-    are the frames that it wrote, None while nobody wants to know. `triggered` are triggers with their vcpus,
+    are the frames that it wrote, None unless log-dirty mode is on. `triggered` are triggers with their vcpus,
     `hvm_records` the contents of records by type and instance. `share` is what credit and credit2 keep of it;
     `started`: it was unpaused once; `policy` is what cpus show to it alone, None: what they show to all.
     `nodes` is its node affinity as a bit mask, None when that follows from its vcpus. `rings` are known of

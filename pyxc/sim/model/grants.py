@@ -84,6 +84,6 @@ def _free_refs(xen: Host, own: Domain, count: int) -> list[int]:
 
 
 def revoke(xen: Host, refs: Iterable[int]) -> None:
-    """dom0 lends them no more."""
+    """dom0 stops lending them."""
     for ref in refs:
         xen.machine.memory.write(*_place(xen.domains[0], ref), _BLANK)

@@ -29,7 +29,7 @@ class P2m(dict[int, int]):
         self.gfns.add(gfns)
 
     def take(self, gfn: int) -> int | None:
-        """Leave a place empty; answers the machine frame that was there."""
+        """Leave a place empty; returns the machine frame that was there."""
         mfn = self.pop(gfn, None)
         if mfn is not None:
             del self._gfn_of[mfn]

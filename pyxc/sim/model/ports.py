@@ -77,6 +77,6 @@ class Ports:
         self._ports[number] = port
 
     def close(self, number: int) -> Port:
-        """Close a port; answers what it was."""
+        """Close a port; returns what it was."""
         self.listeners.pop(number, None)
         return self._ports.pop(number, _CLOSED)

@@ -64,7 +64,7 @@ class TraceBuffers:
         return any(mfn in buffer for buffer in self._frames)
 
     def disable(self) -> None:
-        """Write no more; what was lost is forgotten."""
+        """Stop writing; the number of lost records is forgotten."""
         self.enabled = False
         self._lost = [0] * self._pcpus
 

@@ -90,7 +90,7 @@ class Call:
 
 
 Handler = Callable[[Call], int | None]
-"""Carries out an operation; answers its result (None is 0) or raises Refusal."""
+"""Carries out an operation; returns its result (None is 0) or raises Refusal."""
 
 
 class Entry(NamedTuple):

@@ -14,7 +14,7 @@ from pyxc.sim.ops.dom0_op import domain_of, other_domain_of
 
 
 def _shown_vcpu(call: Call) -> Vcpu:
-    """The vcpu that the structure names: EINVAL from 32 on, ESRCH where none was made."""
+    """The vcpu that the structure names: EINVAL for 32 and above, ESRCH if it does not exist."""
     domain, index = domain_of(call), call["vcpu"]
     if index >= FORMER_MOST_VCPUS:
         raise Refusal(XenErrno.EINVAL)

@@ -71,7 +71,7 @@ def getdomaininfo(call: Call) -> None:
 
 
 def _domain_at_or_after(call: Call, domid: int) -> Domain:
-    """Up to 4.17 a free id means the next domain after it; reserved ids are EINVAL there from 4.8 on."""
+    """Up to 4.17 a free id means the next domain after it; reserved ids are EINVAL there since 4.8."""
     xen = call.xen
     if xen.profile.since(4, 18):
         return xen.find(domid)
@@ -87,7 +87,7 @@ def _domain_at_or_after(call: Call, domid: int) -> Domain:
 
 @handles(domctl.MAX_MEM)
 def max_mem(call: Call) -> None:
-    """Below what it has is allowed from 4.1 on: it just gets no more."""
+    """Since 4.1 less than it has is allowed: it then cannot grow."""
     pages = call["max_memkb"] // PAGE_KB
     if pages < call.domain.tot_pages and not call.xen.profile.since(4, 1):
         raise Refusal(XenErrno.EINVAL)

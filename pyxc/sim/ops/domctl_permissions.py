@@ -73,7 +73,7 @@ def _change(call: Call, kind: str, what: range, allow: bool) -> None:
 
 @handles(permissions.MEMORY_MAPPING)
 def memory_mapping(call: Call) -> int:
-    """For a PV domain there is nothing to do, and from 4.20 on nothing to be permitted."""
+    """For a PV domain there is nothing to do, and since 4.20 nothing to permit."""
     domain, profile = call.domain, call.xen.profile
     gfns = range(call["first_gfn"], call["first_gfn"] + call["nr_mfns"])
     mfns = range(call["first_mfn"], call["first_mfn"] + call["nr_mfns"])
@@ -104,7 +104,7 @@ def _change_mapping(call: Call, domain: Domain, gfns: range, mfns: range) -> int
 
 
 def _may_map(call: Call, domain: Domain, mfns: range) -> bool:
-    """Taking a mapping away needs no permission of the domain's own from 4.22 on."""
+    """Since 4.22, removing a mapping needs no permission of the domain itself."""
     own = domain.hardware.io_memory.covers(mfns)
     free = call.xen.profile.since(4, 22) and not call["add_mapping"]
     return (own or free) and call.xen.current.domain.hardware.io_memory.covers(mfns)

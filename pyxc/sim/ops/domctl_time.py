@@ -45,7 +45,7 @@ def _info(call: Call, domain: Domain) -> dict[str, Any]:
 
 @handles(domctl_tsc.SETTSCINFO)
 def settscinfo(call: Call) -> None:
-    """An unknown mode is an error from 4.12 on, and was kept before. dom0's own does not change."""
+    """An unknown mode is an error since 4.12, and was kept before. dom0's own does not change."""
     domain, profile = call.domain, call.xen.profile
     prefix = "" if profile.since(*_NEWER) else "info."
     if profile.since(*_NEWER):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""xsm_op: a hypervisor with FLASK. The policy answers; the simulator lets dom0 do everything all the same."""
+"""xsm_op: a hypervisor with FLASK. The policy gives the decisions; the simulator nevertheless lets dom0 do everything."""
 
 from __future__ import annotations
 

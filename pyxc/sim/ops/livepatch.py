@@ -40,7 +40,7 @@ def _get(call: Call) -> None:
 
 
 def _list(call: Call) -> int:
-    """Patches from an index on; answers how many were written, and in `nr` how many are left."""
+    """Patches from an index on; returns how many were written, and in `nr` how many are left."""
     patches = call.xen.livepatches
     first, room = call["u.list.idx"], call["u.list.nr"]
     if room > _LIST_MOST:

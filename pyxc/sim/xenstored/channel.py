@@ -63,7 +63,7 @@ class SimChannel:
         os.eventfd_write(self._ready, 1)
 
     def _end(self) -> None:
-        """xenstored knows it no more. It stays readable: what it reads is the end."""
+        """xenstored has dropped it. It remains readable, at its end."""
         self._ended = True
         if not self._closed:
             os.eventfd_write(self._ready, 1)

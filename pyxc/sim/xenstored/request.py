@@ -164,7 +164,7 @@ class Request:
 
 
 Handler = Callable[[Request], bytes]
-"""Carries a request out; answers the payload, or raises Refused."""
+"""Carries a request out; returns the payload, or raises Refused."""
 
 HANDLERS: dict[int, Handler] = {}
 

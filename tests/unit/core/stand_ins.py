@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stand-ins for the kernel's privcmd: shared objects that answer ioctl() in its place."""
+"""Stand-ins for the kernel's privcmd: shared objects that implement ioctl() in its place."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ int ioctl(int fd, unsigned long request, ...)
 
 
 def run(program: str, source: str, directory: Path, *options: str) -> str:
-    """What a program prints under a kernel that answers as a C function does. Skips without a C compiler."""
+    """What a program prints if a C function replaces the kernel's ioctl(). Skips without a C compiler."""
     compiler = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
     if compiler is None:
         pytest.skip("no C compiler to build the kernel's stand-in with")
