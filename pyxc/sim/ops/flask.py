@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""xsm_op: a hypervisor with FLASK. The policy gives the decisions; the simulator nevertheless lets dom0 do everything."""
+"""xsm_op: a hypervisor with FLASK. The policy decides; the simulator nevertheless lets dom0 do everything."""
 
 from __future__ import annotations
 
