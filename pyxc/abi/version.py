@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from pyxc.abi.flags import Flags
-from pyxc.abi.layout import U8, U32, U64, Row, Table
+from pyxc.abi.layout import U8, U32, U64, Release, Row, Table
 from pyxc.abi.operation import XEN_VERSION, Operation
 
 
@@ -95,3 +95,8 @@ EXTRAVERSION2 = Operation(XEN_VERSION, "extraversion2", 11, VARBUF_STRUCT, chang
 CAPABILITIES2 = Operation(XEN_VERSION, "capabilities2", 12, VARBUF_STRUCT, changes=False)
 CHANGESET2 = Operation(XEN_VERSION, "changeset2", 13, VARBUF_STRUCT, changes=False)
 COMMANDLINE2 = Operation(XEN_VERSION, "commandline2", 14, VARBUF_STRUCT, changes=False)
+
+
+def release(packed: int) -> Release:
+    """Major and minor from the result of VERSION."""
+    return packed >> 16, packed & 0xFFFF

@@ -135,7 +135,7 @@ def _release(link: Link) -> Release:
     packed = link.hypercall(version.VERSION.family.hypercall, version.VERSION.command)
     if packed < 0:
         raise errors.from_errno(-packed, version.VERSION.full_name)
-    return packed >> 16, packed & 0xFFFF
+    return version.release(packed)
 
 
 def _accepted(link: Link, guess: Interface, family: str, answers: Callable[[Caller], bool]) -> Interface:

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc.abi import domctl
-from pyxc.abi.domctl import DomainFlag
+from pyxc.abi.domctl import SHUTDOWN_MASK, SHUTDOWN_SHIFT, DomainFlag
 from pyxc.abi.layout import Span
 from pyxc.abi.page import PAGE_KB, pages_kb
 from pyxc.abi.sched import ShutdownReason
@@ -16,6 +16,9 @@ from pyxc.host.host import Host
 
 if TYPE_CHECKING:
     import uuid
+
+_FLAGS = (1 << SHUTDOWN_SHIFT) - 1
+"""The bits of a domain's flags; above them is the shutdown reason."""
 
 MOST_VCPUS = 8192
 """No domain has more vcpus."""
@@ -61,14 +64,14 @@ class DomainInfo(NamedTuple):
     @property
     def flags(self) -> DomainFlag:
         """State and kind, without the shutdown reason."""
-        return DomainFlag(self.flag_bits & 0xFFFF)
+        return DomainFlag(self.flag_bits & _FLAGS)
 
     @property
     def shutdown_reason(self) -> ShutdownReason | int | None:
         """Why it shut down, None if it has not; a plain int if pyxc has no name for the reason."""
         if not self.flag_bits & DomainFlag.SHUTDOWN:
             return None
-        reason = self.flag_bits >> 16 & 0xFF
+        reason = self.flag_bits >> SHUTDOWN_SHIFT & SHUTDOWN_MASK
         try:
             return ShutdownReason(reason)
         except ValueError:

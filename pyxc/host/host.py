@@ -55,7 +55,7 @@ class Host:
         self.caller = caller
         self.call = caller.call
         self.interface = caller.interface
-        self._told: dict[Operation, Reply | errors.HypercallError] = {}
+        self._facts: dict[Operation, Reply | errors.HypercallError] = {}
         self.names = Names(link.connect_store, link.target, names)
         self.store = StoreClient(link.connect_store, readonly=caller.readonly)
 
@@ -68,9 +68,9 @@ class Host:
         """The Xen version (xen_version version, extraversion)."""
         from pyxc.host.records import Version
 
-        packed = self._ask(version.VERSION).result
+        release = version.release(self._ask(version.VERSION).result)
         extra = self._reported(version.EXTRAVERSION2, version.EXTRAVERSION)
-        return Version(packed >> 16, packed & 0xFFFF, extra)
+        return Version(*release, extra)
 
     @cached_property
     def capabilities(self) -> tuple[str, ...]:
@@ -95,10 +95,10 @@ class Host:
 
     def _ask(self, operation: Operation, **fields: int) -> Reply:
         """A fact from read_facts(), or from a separate call."""
-        told = self._told.get(operation)
-        if isinstance(told, errors.HypercallError):
-            raise told
-        return told or self.call(operation, **fields)
+        fact = self._facts.get(operation)
+        if isinstance(fact, errors.HypercallError):
+            raise fact
+        return fact or self.call(operation, **fields)
 
     def read_facts(self) -> None:
         """Read version, capabilities, commandline, virt_start and build in one multicall; they are kept.
@@ -112,14 +112,14 @@ class Host:
         ]
         plain = (version.VERSION, version.PLATFORM_PARAMETERS, version.COMPILE_INFO)
         asked = dict.fromkeys([*plain, *strings, version.BUILD_ID])
-        self._told = self.caller.together(
+        self._facts = self.caller.together(
             {one: _WHOLE if one.body in _SIZED else {} for one in asked if self.caller.supports(one)}
         )
         try:
             for name in ("version", "capabilities", "commandline", "virt_start", "build"):
                 getattr(self, name)
         finally:
-            self._told = {}
+            self._facts = {}
 
     @cached_property
     def features(self) -> Feature:

@@ -110,7 +110,7 @@ def list_vcpus(args: argparse.Namespace) -> int:
 
 def _domain_row(info: pyxc.DomainInfo, name: str | None) -> str:
     states = "".join(letter if info.flags & flag else "-" for flag, letter in _STATES)
-    memory_mb = (info.tot_pages + (info.outstanding_pages or 0)) * 4 // 1024
+    memory_mb = (info.memory_kb + (info.outstanding_memory_kb or 0)) // 1024
     return (
         f"{output.padded(shown(name), 40)} {info.domid:5} {memory_mb:5} {info.nr_online_vcpus:5}"
         f"     {states}{_reason_letter(info)}{'d' if info.dying else '-'}  {_seconds(info.cpu_time_ns):8.1f}"
@@ -122,7 +122,7 @@ def _verbose_part(info: pyxc.DomainInfo, label: str | None) -> str:
 
 
 def _claim_part(info: pyxc.DomainInfo, label: str | None) -> str:
-    return f" {(info.outstanding_pages or 0) * 4 // 1024:5}"
+    return f" {(info.outstanding_memory_kb or 0) // 1024:5}"
 
 
 def _reason_letter(info: pyxc.DomainInfo) -> str:

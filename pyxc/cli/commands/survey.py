@@ -19,6 +19,7 @@ from pyxc.cli.session import name_of, opened, shown
 _BAR = 30
 """The width of a bar for all memory."""
 _PAGES_OF_MIB = 256
+_PAGE_KB = pyxc.PAGE_SIZE // 1024
 
 
 def add(program: Program) -> None:
@@ -114,7 +115,7 @@ def show_memory(args: argparse.Namespace) -> int:
         ]
         output.report(args.json,
             total_kb=host.total_memory_kb, free_kb=host.free_memory_kb, scrub_kb=host.scrub_memory_kb,
-            claimed_kb=claimed * 4, xen_kb=rows[len(infos)][1] * 4, domains=domains,
+            claimed_kb=claimed * _PAGE_KB, xen_kb=rows[len(infos)][1] * _PAGE_KB, domains=domains,
         )  # fmt: skip
         return 0
     output.lines(_bars(rows, host.total_pages))
