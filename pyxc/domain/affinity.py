@@ -69,14 +69,22 @@ def _read_many_words(
     }
 
 
-def assignment(xen: Host, hard: Cpus | None, soft: Cpus | None) -> tuple[Operation, dict[str, Any]]:
+def assignment(
+    xen: Host, hard: Cpus | None, soft: Cpus | None, force: bool = False
+) -> tuple[Operation, dict[str, Any]]:
     """The operation and fields that set what is not None (domctl setvcpuaffinity)."""
+    if force and not _has_soft(xen):
+        hint = "a temporary affinity cannot be overridden before Xen 4.5"
+        raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
     if soft is not None and not _has_soft(xen):
         hint = "soft affinity exists since Xen 4.5"
         raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
     if xen.interface.dom0_op:
         return dom0_ops.SETVCPUAFFINITY, {"cpumap": bitmap.bits(hard or ())}
-    return domctl.SETVCPUAFFINITY, {**_Maps(xen).given(hard, soft)}
+    fields: dict[str, Any] = {**_Maps(xen).given(hard, soft)}
+    if force:
+        fields["flags"] |= int(AffinityFlag.FORCE)
+    return domctl.SETVCPUAFFINITY, fields
 
 
 def _has_soft(xen: Host) -> bool:

@@ -70,23 +70,32 @@ class Vcpu:
         """Where it may and prefers to run (domctl getvcpuaffinity)."""
         return affinity.read(self._xen, self.domain.domid, self.index)
 
-    def set_affinity(self, hard: Iterable[int] | None = None, soft: Iterable[int] | None = None) -> Affinity:
+    def set_affinity(
+        self,
+        hard: Iterable[int] | None = None,
+        soft: Iterable[int] | None = None,
+        *,
+        force: bool = False,
+    ) -> Affinity:
         """Change where it may and prefers to run; None keeps a set (domctl setvcpuaffinity).
+
+        `force` also ends a temporary affinity, which a guest's kernel set for itself, as dom0's does to speak
+        with firmware.
 
         Returns both sets as the hypervisor now has them, including cpus outside the domain's pool, on which
         it does not run. ValueError for a cpu that the host does not have and for an empty hard set; EINVAL if
         the domain's pool has none of the hard set. Unsupported for soft before Xen 4.5.
         """
         count = self._xen.nr_cpus
-        sets = [
+        hard_set, soft_set = [
             None if wanted is None else arguments.cpus(name, wanted, count)
             for name, wanted in (("hard", hard), ("soft", soft))
         ]
-        if sets == [None, None]:
+        if hard_set is None and soft_set is None:
             raise ValueError("neither hard nor soft affinity is given")
-        if sets[0] is not None and not sets[0]:
+        if hard_set is not None and not hard_set:
             raise ValueError("hard is empty: expected at least one cpu")
-        operation, fields = affinity.assignment(self._xen, *sets)
+        operation, fields = affinity.assignment(self._xen, hard_set, soft_set, force)
         self.domain.change(operation, vcpu=self.index, **fields)
         return self.affinity()
 

@@ -31,6 +31,7 @@ WITHOUT_EXAMPLES = {
     "docs/README.md": "a list of pages",
     "docs/metrics.md": "a table, written by tools/metrics.py and compared below",
     "docs/benchmarks.md": "times of a machine, written by make bench",
+    "docs/from-xl.md": "tables, written by tools/from_xl.py and compared below",
     "docs/supported.md": "tables, written by tools/supported.py and compared below",
     "docs/threats.md": "claims, each with its test",
 }
@@ -236,6 +237,11 @@ def test_the_picture_shows_what_is_printed_today() -> None:
 def test_the_page_of_what_is_supported_is_what_the_tables_say() -> None:
     supported = _tool("supported")
     assert supported.page() == supported.PAGE.read_text(encoding="utf-8"), "write it: tools/supported.py"
+
+
+def test_the_page_of_xl_is_what_the_command_has() -> None:
+    from_xl = _tool("from_xl")
+    assert from_xl.page() == from_xl.PAGE.read_text(encoding="utf-8"), "write it: tools/from_xl.py"
 
 
 # Claims, and the tests that show them.

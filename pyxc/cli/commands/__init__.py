@@ -12,28 +12,30 @@ SECTIONS = {
     "domains": {
         "list": "list claims vcpu-list",
         "top": "top",
+        "inventory": "vm-list sharing uptime lsevtchn",
         "survey": "topology memory watch",
         "domain": "pause unpause resume destroy trigger create-empty mem-max dump-core",
     },
     "guests": {
         "create": "create",
         "run": "run",
-        "guest": "shutdown reboot sysrq vcpu-set mem-set domid domname rename",
+        "guest": "shutdown reboot suspend button-press sysrq vcpu-set mem-set domid domname rename",
         "console": "console",
         "device": ("block-attach block-detach block-list network-attach network-detach network-list"),
+        "attached": "channel-list pci-list pci-assignable-list",
         "move": "save restore migrate migrate-receive",
     },
     "vcpus, scheduling and pools": {
         "vcpu": "vcpu-pin context",
         "scheduler": "sched-credit sched-credit2 sched-rtds",
         "pool": (
-            "cpupool-list cpupool-create cpupool-destroy cpupool-rename cpupool-cpu-add cpupool-cpu-remove "
-            "cpupool-migrate"
+            "cpupool-list cpupool-create cpupool-numa-split cpupool-destroy cpupool-rename cpupool-cpu-add "
+            "cpupool-cpu-remove cpupool-migrate"
         ),
     },
     "memory": {"memory": "frames", "debug": "gdb drgn memory-server"},
     "host": {
-        "host": "info dmesg debug-keys",
+        "host": "info dmesg debug-keys set-parameters",
         "hypervisor": "perf hypfs livepatch cpu-policy",
         "doctor": "doctor",
     },

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +19,7 @@ from pyxc.cli.status import Failed
 from pyxc.guest import remains
 
 _RESUME = "s3resume"
+_DUMPS = "/var/lib/xen/dump"
 _TRIGGERS = (*(trigger.name.lower() for trigger in pyxc.Trigger), _RESUME)
 
 
@@ -31,7 +35,9 @@ def add(program: Program) -> None:
     limit.add_argument("memory_kb", metavar="MEM", type=memory_kb, help="MiB, or with b, k, m, g or t")
     dump = program.add("dump-core", dump_core, "write a domain's memory and registers to a file")
     dump.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
-    dump.add_argument("file", metavar="FILE", help="replaced when the dump is complete")
+    dump.add_argument(
+        "file", metavar="FILE", nargs="?", help=f"replaced when the dump is complete (default: {_DUMPS}/...)"
+    )
     dump.add_argument("--live", action="store_true", help="do not pause the domain during the dump")
     dump.add_argument("--force", action="store_true", help="populate memory that is populated on demand")
 
@@ -143,18 +149,28 @@ def _check_limit(domain: pyxc.Domain, limit_kb: int) -> None:
 def dump_core(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         domain = find(xen, args.domain)
+        file = args.file or _dump_file(domain)
         dump = domain.dump_core(
-            args.file,
+            file,
             pause=not args.live,
             force=args.force,
             replace=args.force,
             provenance=args.provenance,
         )
     if args.json:
-        output.report(args.json, **_identity(domain), **dump._asdict())
+        output.report(args.json, **_identity(domain), file=file, **dump._asdict())
     elif dump.nr_missing:
         output.lines([f"{dump.nr_missing} of {dump.nr_pages} pages could not be read"])
     return 0
+
+
+def _dump_file(domain: pyxc.Domain) -> str:
+    """A new name where xl has its dumps, for a domain with any name."""
+    os.makedirs(_DUMPS, mode=0o700, exist_ok=True)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", domain.name or "").lstrip(".") or "domain"
+    file = f"{_DUMPS}/{name}-{domain.domid}-{time.strftime('%Y%m%d-%H%M%S')}.core"
+    output.remark(f"dumping core to {file}")
+    return file
 
 
 def _identity(domain: pyxc.Domain) -> dict[str, Any]:

@@ -24,6 +24,14 @@ _PROGRESS_S = 0.5
 def add(program: Program) -> None:
     _add_end(program, "shutdown", "poweroff", "ask guests to shut down and power off")
     _add_end(program, "reboot", "reboot", "ask guests to shut down and reboot")
+    rest = program.add("suspend", suspend, "ask a guest to suspend; resume lets it continue")
+    _add_domain(rest)
+    rest.add_argument(
+        "--timeout", type=seconds, default=_WAIT_S, metavar="SECONDS", help=f"default: {_WAIT_S:g}"
+    )
+    button = program.add("button-press", press_button, "press a button of an HVM guest, as trigger does")
+    _add_domain(button)
+    button.add_argument("button", metavar="BUTTON", choices=("power", "sleep"), help="power or sleep")
     key = program.add("sysrq", press_key, "send a magic SysRq key to a guest's kernel")
     _add_domain(key)
     key.add_argument("key", metavar="KEY", help="one letter or digit")
@@ -125,6 +133,21 @@ def _reason_name(reason: pyxc.ShutdownReason | int | None) -> str | int | None:
 def _check_wait(args: argparse.Namespace) -> None:
     if args.timeout is not None and not args.wait:
         raise UsageError("--timeout needs --wait")
+
+
+def suspend(args: argparse.Namespace) -> int:
+    """The domain stays, shut down, until `resume` or `destroy`."""
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        domain.ask.suspend(timeout=args.timeout)
+    return _done(args, domain)
+
+
+def press_button(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        domain = find(xen, args.domain)
+        domain.send_trigger(pyxc.Trigger[args.button.upper()])
+    return _done(args, domain, trigger=args.button)
 
 
 def press_key(args: argparse.Namespace) -> int:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import scheduler_name
+from pyxc.cli.commands.hypervisor import value_of as hypfs_value
 from pyxc.cli.parser import Program
 from pyxc.cli.session import opened
 from pyxc.cli.status import UsageError
@@ -26,9 +27,12 @@ def add(program: Program) -> None:
     info.add_argument(
         "-v", "--verbose", action="store_true", help="also show the interface that pyxc detected"
     )
+    info.add_argument("-n", "--numa", action="store_true", help="also show the topology and NUMA nodes")
     dmesg = program.add("dmesg", show_console, "print the hypervisor's messages")
     dmesg.add_argument("-c", "--clear", action="store_true", help="clear them after printing")
     dmesg.add_argument("-f", "--follow", action="store_true", help="keep printing new ones until interrupted")
+    parameters = program.add("set-parameters", set_parameters, "set parameters of the running hypervisor")
+    parameters.add_argument("settings", metavar="NAME=VALUE", nargs="+", help="as on its command line")
     keys = program.add("debug-keys", press_keys, "send debug keys to the hypervisor; dmesg shows its output")
     keys.add_argument("keys", metavar="KEYS", help="h lists all keys in dmesg")
 
@@ -39,9 +43,11 @@ def show_info(args: argparse.Namespace) -> int:
         host, physical = _host(xen), xen.physinfo()
         virtual = _virt_caps(xen.platform)
         if args.json:
+            numa = {"cpu_topology": _cpus(xen), "numa_nodes": _nodes(xen)} if args.numa else {}
             output.report(
                 args.json,
                 **host,
+                **numa,
                 **_physical_json(physical, virtual),
                 **_hypervisor_json(xen),
                 **_interface(xen),
@@ -51,6 +57,8 @@ def show_info(args: argparse.Namespace) -> int:
         _print(_physical(physical))
         output.lines([f"{'virt_caps':<23}:{''.join(f' {name}' for name in virtual)}"])
         _print(_memory(physical))
+        if args.numa:
+            output.lines(_topology(xen))
         _print(_hypervisor(xen))
         if args.verbose:
             _print({key: _spelled(key, value) for key, value in _interface(xen).items()})
@@ -93,6 +101,39 @@ def _memory(info: pyxc.PhysInfo) -> dict[str, object]:
         "free_memory": (info.free_pages - (claimed or 0)) // _MB_PAGES,
         "outstanding_claims": None if claimed is None else claimed // _MB_PAGES,
     }
+
+
+def _topology(xen: pyxc.Xen) -> Iterator[str]:
+    """As xl, but for the nodes of PCI devices."""
+    yield f"{'cpu_topology':<23}:"
+    yield "cpu:    core    socket     node"
+    for at in _cpus(xen):
+        yield "{cpu:3}:    {core:4}     {socket:4}     {node:4}".format_map(at)
+    yield f"{'numa_info':<23}:"
+    yield "node:    memsize    memfree    distances"
+    for node in _nodes(xen):
+        if node["size_bytes"] is None:
+            continue
+        size, free = node["size_bytes"] >> 20, (node["free_bytes"] or 0) >> 20
+        distances = ",".join("?" if far is None else str(far) for far in node["distances"])
+        yield f"{node['node']:4}:    {size:6}     {free:6}      {distances}"
+
+
+def _cpus(xen: pyxc.Xen) -> list[dict[str, Any]]:
+    """Those that are online."""
+    return [at._asdict() for at in xen.topology() if at.core is not None]
+
+
+def _nodes(xen: pyxc.Xen) -> list[dict[str, Any]]:
+    return [
+        {
+            "node": node.node,
+            "size_bytes": node.size_bytes,
+            "free_bytes": node.free_bytes,
+            "distances": list(node.distances),
+        }
+        for node in xen.numa()
+    ]
 
 
 def _physical_json(info: pyxc.PhysInfo, virt_caps: list[str]) -> dict[str, object]:
@@ -210,6 +251,21 @@ def _harmless(text: str) -> str:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+def set_parameters(args: argparse.Namespace) -> int:
+    """Through the hypervisor's file system, as xl does."""
+    settings = [word.partition("=") for text in args.settings for word in text.split()]
+    for name, equals, _ in settings:
+        if not equals or not name or "/" in name:
+            raise UsageError(f"{name!r}: expected NAME=VALUE")
+    with opened(args) as xen:
+        for name, _, value in settings:
+            path = f"/params/{name}"
+            xen.hypfs.write(path, hypfs_value(xen.hypfs.entry(path).type, value))
+    if args.json:
+        output.report(args.json, parameters=[{"name": name, "value": value} for name, _, value in settings])
+    return 0
 
 
 def press_keys(args: argparse.Namespace) -> int:

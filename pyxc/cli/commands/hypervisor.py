@@ -116,13 +116,13 @@ def _read(xen: pyxc.Xen, path: str) -> bytes | str | int | bool:
 def write_value(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         kind = xen.hypfs.entry(args.path).type
-        xen.hypfs.write(args.path, _value(kind, args.value))
+        xen.hypfs.write(args.path, value_of(kind, args.value))
     if args.json:
         output.report(args.json, path=args.path)
     return 0
 
 
-def _value(kind: pyxc.HypfsType, text: str) -> str | int | bytes:
+def value_of(kind: pyxc.HypfsType, text: str) -> str | int | bytes:
     """The value of a word on the command line for an entry of some type. UsageError if it is invalid."""
     if kind in (pyxc.HypfsType.UINT, pyxc.HypfsType.INT, pyxc.HypfsType.BOOL):
         try:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 import struct
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import pyxc
 from pyxc.cli import output
@@ -33,6 +34,10 @@ def add(program: Program) -> None:
         "domains", metavar="DOMAIN", nargs="*", help="id, name or UUID (default: all domains)"
     )
     listing.add_argument("-v", "--verbose", action="store_true", help="also show UUIDs and shutdown reasons")
+    listing.add_argument("-l", "--long", action="store_true", help="print JSON, as --json does")
+    listing.add_argument("-Z", "--context", action="store_true", help="also show security labels")
+    listing.add_argument("-c", "--cpupool", action="store_true", help="also show cpu pools")
+    listing.add_argument("-n", "--numa", action="store_true", help="also show NUMA node affinities")
     claims = program.add("claims", list_claims, "list domains with their claimed memory, as xl does")
     claims.add_argument(
         "domains", metavar="DOMAIN", nargs="*", help="id, name or UUID (default: all domains)"
@@ -42,47 +47,54 @@ def add(program: Program) -> None:
 
 
 def list_domains(args: argparse.Namespace) -> int:
-    if args.verbose:
-        return _list(args, _VERBOSE_HEADER, _verbose_part)
-    return _list(args, "", lambda info, label: "")
+    args.json = args.json or ("json" if args.long else "")
+    args.context = args.context and not args.verbose  # which shows them, too
+    return _list(args, lambda xen: [part(xen) for name, part in _PARTS.items() if getattr(args, name)])
 
 
 def list_claims(args: argparse.Namespace) -> int:
-    return _list(args, _CLAIMS_HEADER, _claim_part)
+    return _list(args, lambda xen: [_Part(_CLAIMS_HEADER, _claim_part)])
 
 
-def _list(
-    args: argparse.Namespace, more_header: str, more_columns: Callable[[pyxc.DomainInfo, str | None], str]
-) -> int:
-    """The domains that are named, or all, with more columns on the right."""
+class _Part(NamedTuple):
+    """More columns on the right."""
+
+    header: str
+    columns: Callable[[pyxc.DomainInfo], str]
+
+
+def _list(args: argparse.Namespace, more: Callable[[pyxc.Xen], list[_Part]]) -> int:
+    """The domains that are named, or all."""
     with opened(args) as xen:
         attempt = infos(xen, args.domains)
-        found = attempt.results
-        names = {info.domid: name_of(xen, info) for info in found}
-        labelled = args.json or more_columns is _verbose_part
-        labels = _labels(xen, {info.ssidref for info in found}) if labelled else {}
-        numbers = [_number(xen, info) for info in found] if args.json else []
-    if args.json:
+        names = {info.domid: name_of(xen, info) for info in attempt.results}
+        if args.json:
+            labels = _labels(xen)
+            domains = [
+                {
+                    **_domain_json(info, names[info.domid], labels(info.ssidref)),
+                    "unique_id": _number(xen, info),
+                }
+                for info in attempt.results
+            ]
+            output.report(args.json, domains=domains, failed=attempt.failures)
+            return attempt.status
+        parts = more(xen)
         rows = [
-            {**_domain_json(info, names[info.domid], labels.get(info.ssidref)), "unique_id": number}
-            for info, number in zip(found, numbers)
+            "".join([_domain_row(info, names[info.domid]), *(part.columns(info) for part in parts)])
+            for info in attempt.results
         ]
-        output.report(args.json, domains=rows, failed=attempt.failures)
-    elif found or not attempt.failures:
-        shown = (
-            (
-                _domain_row(info, names[info.domid]) + more_columns(info, labels.get(info.ssidref)),
-                style_of(info),
-            )
-            for info in found
-        )
-        output.table(args.color, _DOMAINS_HEADER + more_header, shown)
+    if rows or not attempt.failures:
+        header = "".join([_DOMAINS_HEADER, *(part.header for part in parts)])
+        output.table(args.color, header, zip(rows, map(style_of, attempt.results)))
     return attempt.status
 
 
-def _labels(xen: pyxc.Xen, sids: set[int]) -> dict[int, str]:
-    """Labels by their numbers; none where there is no security policy."""
-    return {sid: xen.flask.context(sid) for sid in sids} if xen.flask.present else {}
+def _labels(xen: pyxc.Xen) -> Callable[[int], str | None]:
+    """Labels by their numbers; None where there is no security policy."""
+    if not xen.flask.present:
+        return lambda sid: None
+    return cache(xen.flask.context)
 
 
 def _number(xen: pyxc.Xen, info: pyxc.DomainInfo) -> int | None:
@@ -117,11 +129,42 @@ def _domain_row(info: pyxc.DomainInfo, name: str | None) -> str:
     )
 
 
-def _verbose_part(info: pyxc.DomainInfo, label: str | None) -> str:
-    return f" {info.uuid} {_reason_code(info)} {label or '-':>16}"
+def _verbose_part(xen: pyxc.Xen) -> _Part:
+    labels = _labels(xen)
+    return _Part(
+        _VERBOSE_HEADER,
+        lambda info: f" {info.uuid} {_reason_code(info)} {labels(info.ssidref) or '-':>16}",
+    )
 
 
-def _claim_part(info: pyxc.DomainInfo, label: str | None) -> str:
+def _label_part(xen: pyxc.Xen) -> _Part:
+    labels = _labels(xen)
+    return _Part("   Security Label", lambda info: f" {labels(info.ssidref) or '-':>16}")
+
+
+def _pool_part(xen: pyxc.Xen) -> _Part:
+    pools = {pool.pool_id: xen.names.pool_name(pool.pool_id) for pool in xen.pools.infos()}
+    return _Part("         Cpupool", lambda info: f"{shown(pools.get(info.cpupool or 0)):>16}")
+
+
+def _node_part(xen: pyxc.Xen) -> _Part:
+    count = xen.physinfo().nr_nodes or 1
+    return _Part(" NODE Affinity", lambda info: f" {_nodes(xen, info, count)}")
+
+
+def _nodes(xen: pyxc.Xen, info: pyxc.DomainInfo, count: int) -> str:
+    """As sets of cpus; "-" for a domain that has gone since it was listed, or may not be asked."""
+    try:
+        return cpu_text(pyxc.Domain(xen, info.domid, info.uuid).node_affinity(), count)
+    except (pyxc.DomainNotFound, pyxc.DomainGone, pyxc.PermissionDenied):
+        return "-"
+
+
+_PARTS = {"verbose": _verbose_part, "context": _label_part, "cpupool": _pool_part, "numa": _node_part}
+"""What options of list add, in xl's order."""
+
+
+def _claim_part(info: pyxc.DomainInfo) -> str:
     return f" {(info.outstanding_memory_kb or 0) // 1024:5}"
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,10 @@ import pyxc
 from pyxc.cli import output
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import Attempt, find, opened, shown
-from pyxc.cli.status import Failed
+from pyxc.cli.status import Failed, UsageError
 from pyxc.guest.cpu_lists import cpu_set
 
+_KEYS = ("name", "sched", "cpus", "nodes")
 _SCHEDULERS = [scheduler.name.lower() for scheduler in pyxc.Scheduler]
 
 
@@ -25,6 +27,10 @@ def add(program: Program) -> None:
     create.add_argument("-n", "--name", help="its name in xenstore")
     create.add_argument("-s", "--sched", choices=_SCHEDULERS, help="its scheduler (default: the host's)")
     create.add_argument("-c", "--cpus", metavar="CPUS", help='free cpus to add: "2-3", all, nodes:1')
+    create.add_argument(
+        "settings", metavar="KEY=VALUE", nargs="*", help="name, sched, cpus and nodes, as in xlcpupool.cfg(5)"
+    )
+    program.add("cpupool-numa-split", split, "make a cpu pool of each NUMA node")
     _add(program, "cpupool-destroy", destroy_pool, "remove a cpu pool that has no domains")
     _add(program, "cpupool-rename", rename_pool, "rename a cpu pool").add_argument(
         "name", metavar="NAME", help="the new name"
@@ -91,6 +97,7 @@ def _json(info: pyxc.PoolInfo, name: str | None) -> dict[str, Any]:
 
 
 def create_pool(args: argparse.Namespace) -> int:
+    _read_settings(args)
     with opened(args) as xen:
         cpus = cpu_set(args.cpus, xen.topology()) if args.cpus else frozenset()
         taken = sorted(cpus - xen.pools.free_cpus())
@@ -102,6 +109,46 @@ def create_pool(args: argparse.Namespace) -> int:
         if not args.json:
             output.lines([str(pool.pool_id)])
         return _report(args, pool)
+
+
+def _read_settings(args: argparse.Namespace) -> None:
+    """KEY=VALUE in xl's syntax: name="fast" sched="credit" cpus=["2","3"] or cpus="2-3", nodes="1"."""
+    for setting in args.settings:
+        key, equals, value = setting.partition("=")
+        words = re.findall(r"[^\s,'\"\[\]]+", value)
+        if not equals or key.strip() not in _KEYS or not words:
+            raise UsageError(f"{setting!r}: expected name=, sched=, cpus= or nodes= with a value")
+        text = ",".join(words)
+        if key.strip() == "nodes":
+            key, text = "cpus", ",".join(f"nodes:{word}" for word in words)
+        if key.strip() == "sched" and text not in _SCHEDULERS:
+            raise UsageError(f"{text!r} is not a scheduler: expected one of {', '.join(_SCHEDULERS)}")
+        setattr(args, key.strip(), text)
+
+
+def split(args: argparse.Namespace) -> int:
+    """As xl does: pool 0 keeps the cpus of the first node, every other node gets a pool."""
+    with opened(args) as xen:
+        if len(xen.pools.infos()) > 1:
+            raise Failed("there are cpu pools already: the host cannot be split")
+        nodes: dict[int, list[int]] = {}
+        for at in xen.topology():
+            if at.node is not None and at.core is not None:
+                nodes.setdefault(at.node, []).append(at.cpu)
+        first, *others = sorted(nodes)
+        pool, scheduler = xen.pools[0], xen.pools[0].scheduler()
+        made = [pool]
+        for node in others:
+            for cpu in nodes[node]:
+                pool.remove_cpu(cpu)
+        pool.rename(f"Pool-node{first}")
+        for node in others:
+            made.append(xen.pools.create(scheduler, name=f"Pool-node{node}"))
+            for cpu in nodes[node]:
+                made[-1].add_cpu(cpu)
+        if args.json:
+            output.report(args.json, pools=[_json(one.info(), one.name) for one in made])
+    return 0
 
 
 def _report(args: argparse.Namespace, pool: pyxc.Pool) -> int:

@@ -17,7 +17,7 @@ from pyxc.cli import output
 from pyxc.cli.arguments import number
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import Attempt, opened
-from pyxc.cli.status import Failed, UsageError
+from pyxc.cli.status import Failed, Status, UsageError
 from pyxc.opening import chosen
 
 _FRAME = len(' = "..."')
@@ -44,6 +44,13 @@ def add(program: Program) -> None:
     remove = program.add("store rm", remove_nodes, "remove nodes with everything below them")
     remove.add_argument("-t", "--tidy", action="store_true", help="also remove empty nodes above them")
     _add_paths(remove)
+    exists = program.add("store exists", test_nodes, "say by the exit status whether nodes exist")
+    _add_paths(exists)
+    modes = program.add("store chmod", change_permissions, "set the permissions of a node")
+    modes.add_argument("-r", "--recurse", action="store_true", help="also of all nodes below it")
+    modes.add_argument("-u", "--upto", action="store_true", help="also of all nodes above it")
+    modes.add_argument("path", metavar="PATH", help="as /local/domain/0/name")
+    modes.add_argument("permissions", metavar="PERMISSION", nargs="+", help="n, r, w or b and a domid, as r1")
     watch = program.add("store watch", watch_nodes, "print the paths of changes until interrupted")
     watch.add_argument("-n", "--number", type=number, metavar="N", help="end after N events")
     watch.add_argument("-d", "--depth", type=number, metavar="N", help="count so many levels below PATH only")
@@ -213,6 +220,38 @@ def remove_nodes(args: argparse.Namespace) -> int:
     with _opened(args) as store:
         store.transact(remove)
     return _done(args, args.paths)
+
+
+def test_nodes(args: argparse.Namespace) -> int:
+    with _opened(args) as store:
+        found = [{"path": path, "exists": store.read(path) is not None} for path in args.paths]
+    if args.json:
+        output.report(args.json, nodes=found)
+    return Status.OK if all(one["exists"] for one in found) else Status.FAILED
+
+
+def change_permissions(args: argparse.Namespace) -> int:
+    """All or none."""
+    wanted = args.permissions
+    for word in wanted:
+        if not re.fullmatch(r"[nrwb][0-9]{1,5}", word):
+            raise UsageError(f"{word!r} is not a permission: expected n, r, w or b and a domid, as r1")
+    with _opened(args) as store:
+        paths = [args.path]
+        if args.upto:
+            parts = args.path.split("/")
+            paths += ["/".join(parts[:count]) for count in range(2, len(parts))]
+        if args.recurse:
+            paths += [path for path, _ in _walk(store, args.path)]
+
+        def change(tx: pyxc.Transaction) -> None:
+            for path in paths:
+                if tx.permissions(path) is None:
+                    raise Failed(f"{path}: no such node")
+                tx.set_permissions(path, wanted)
+
+        store.transact(change)
+    return _done(args, paths)
 
 
 def _is_empty(nodes: pyxc.Transaction, path: str) -> bool:

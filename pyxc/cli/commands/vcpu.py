@@ -31,6 +31,9 @@ def add(program: Program) -> None:
     pin.add_argument(
         "soft", metavar="SOFT", nargs="?", default=_KEEP, help="where it prefers to run, likewise"
     )
+    pin.add_argument(
+        "-f", "--force", action="store_true", help="also if the guest's kernel pinned it for a moment"
+    )
     context = program.add("context", show_contexts, "show the registers of vcpus")
     context.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     context.add_argument("vcpu", metavar="VCPU", nargs="?", default=_ALL, help="its number (default: all)")
@@ -43,7 +46,7 @@ def pin_vcpus(args: argparse.Namespace) -> int:
         topology = xen.topology()
         hard, soft = (_cpus_or_none(text, topology) for text in (args.hard, args.soft))
         vcpus, nr_cpus = _chosen(find(xen, args.domain), args.vcpu), xen.nr_cpus
-        attempt = Attempt(vcpus, lambda vcpu: (vcpu, vcpu.set_affinity(hard, soft)))
+        attempt = Attempt(vcpus, lambda vcpu: (vcpu, vcpu.set_affinity(hard, soft, force=args.force)))
     if args.json:
         done = [
             {
