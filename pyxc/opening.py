@@ -39,7 +39,8 @@ def open_xen(
     provenance: KeepName = "attributes",
 ) -> Xen:
     """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default
-    profile), or with "replay:FILE" a recorded one.
+    profile), or with "replay:FILE" a recorded one. "sim:PROFILE@FILE" is a simulated one that a file keeps
+    from one program to the next.
 
     `target` None takes the environment variable PYXC_TARGET, else the real hypervisor. `readonly` refuses
     every operation that makes changes, before the hypercall. `gate` "never" forbids a 32-bit process to enter
@@ -91,6 +92,8 @@ def open_store(target: str | None = None, *, readonly: bool = False) -> StoreCli
     b'web1'
     """
     wanted = chosen(target)
+    if wanted is not None and wanted.startswith(SIMULATED) and "@" in wanted:
+        raise ValueError(f"{wanted} is written when a hypervisor closes: use open()")
     connect = connect_store if wanted is None else open_link(wanted).connect_store
     return StoreClient(connect, readonly=readonly)
 

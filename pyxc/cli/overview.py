@@ -25,6 +25,7 @@ END = """units: sizes of memory are MiB unless b, k, m, g or t follows the numbe
 A DOMAIN is an id, a name or a UUID.
 
 simulated hosts, for --target sim:NAME:{targets}
+With @FILE behind the name the host is kept in the file from one command to the next.
 Without --target, the environment's PYXC_TARGET, else this host's hypervisor.
 
 examples:

@@ -30,7 +30,14 @@ __all__ = [
 
 
 def connect(target: str = DEFAULT) -> SimLink:
-    """A link to a new simulated host. ValueError, with the known targets, for an unknown one."""
+    """A link to a new simulated host, or with "sim:PROFILE@FILE" to one that a file keeps.
+
+    ValueError, with the known targets, for an unknown one.
+    """
+    if "@" in target:
+        from pyxc.sim import kept
+
+        return kept.connect(target)
     hypervisor = Hypervisor(named(target))
     hypervisor.serve_devices()
     return hypervisor.connect(DEFAULT if target == "sim:" else target)

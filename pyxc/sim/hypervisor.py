@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.operation import Operation
@@ -47,6 +48,14 @@ class Hypervisor(Host):
         self.console.print(debug_keys.boot_log(self))
         if with_guests:
             inhabitants.start_guests(self, self.store)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a file that keeps the host: its handlers are those of the program that reads it."""
+        return {name: value for name, value in self.__dict__.items() if name != "_dispatch"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._dispatch = Dispatch(self)
 
     def connect(self, target: str = "sim:") -> SimLink:
         """A new link to this hypervisor, with its own memory."""

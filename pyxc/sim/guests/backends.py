@@ -24,7 +24,7 @@ class Backends:
         self._parser = Parser()
         self._answers: list[Message] = []
         self._fronts: dict[str, str] = {}
-        self._session = store.attach(0, self._receive, lambda: None)
+        self._session = store.attach(0, self._receive, self._ended)
         for kind in _KINDS:
             self._ask(Kind.WATCH, join([f"{_BACKEND}/{kind}".encode(), kind.encode()]))
 
@@ -41,6 +41,9 @@ class Backends:
     def _write(self, path: str, value: str) -> None:
         if self._read(path) != value:
             self._ask(Kind.WRITE, join([path.encode()]) + value.encode())
+
+    def _ended(self) -> None:
+        """The drivers stay until the host ends."""
 
     def _receive(self, data: bytes) -> None:
         for message in self._parser.feed(data):

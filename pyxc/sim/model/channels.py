@@ -46,7 +46,17 @@ def bind_virq(xen: Host, virq: int) -> int:
 def listen_to_virq(xen: Host, virq: Virq, listener: Callable[[], None]) -> None:
     """Bind an interrupt for a program of dom0's that looks when it comes."""
     port = bind_virq(xen, virq)
-    xen.current.domain.ports.listeners[port] = lambda _: listener()
+    xen.current.domain.ports.listeners[port] = _Listener(listener)
+
+
+class _Listener:
+    """Called with a port that it does not need to know."""
+
+    def __init__(self, listener: Callable[[], None]) -> None:
+        self._listener = listener
+
+    def __call__(self, port: int) -> None:
+        self._listener()
 
 
 def close(xen: Host, domain: Domain, number: int) -> None:
