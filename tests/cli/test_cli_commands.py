@@ -262,7 +262,7 @@ def test_context_of_one_and_of_all(pyxc, host):
     assert one[0] == "vcpu 1:"
     rip = next(line for line in one if " rip " in line)
     assert "rip ffffffff810003aa" in rip
-    assert len({len(line) for line in one[1:]}) == 1
+    assert len({len(line) for line in one[1:]}) <= 2
 
 
 def test_a_vcpu_that_was_never_initialised(pyxc, host):

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import argparse
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import pyxc
 from pyxc import errors
@@ -14,11 +15,15 @@ from pyxc.cli.arguments import cpu_list, number
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, opened
 from pyxc.cli.status import Failed, UsageError
+from pyxc.cli.symbols import Symbols
 from pyxc.guest.cpu_lists import cpu_set
 
 _ALL = "all"
 _KEEP = "-"
 _COLUMNS = 2
+_FIRST = ("rip", "rsp", "rflags", "eip", "esp", "eflags", "pc", "lr", "msr")
+_STACK_COLUMNS = 4
+_STACK_BYTES = 1024
 
 
 def add(program: Program) -> None:
@@ -37,6 +42,8 @@ def add(program: Program) -> None:
     context = program.add("context", show_contexts, "show the registers of vcpus")
     context.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     context.add_argument("vcpu", metavar="VCPU", nargs="?", default=_ALL, help="its number (default: all)")
+    context.add_argument("-s", "--symbols", metavar="FILE", help="the guest kernel's System.map")
+    context.add_argument("-S", "--stack", action="store_true", help="also show the stack, and calls in it")
 
 
 def pin_vcpus(args: argparse.Namespace) -> int:
@@ -78,19 +85,61 @@ def _chosen(domain: pyxc.Domain, text: str) -> list[pyxc.Vcpu]:
     return [domain.vcpu(index)]
 
 
+class _Seen(NamedTuple):
+    """A vcpu at a moment; no context: it was never initialised. `stack` has words from rsp on."""
+
+    vcpu: int
+    context: pyxc.VcpuContext | None
+    stack: list[int]
+
+
 def show_contexts(args: argparse.Namespace) -> int:
+    symbols = Symbols(args.symbols) if args.symbols else None
     with opened(args) as xen:
         domain = find(xen, args.domain)
         vcpus = _chosen(domain, args.vcpu)
-        attempt = Attempt(vcpus, lambda vcpu: (vcpu.index, _context_or_none(vcpu)))
+        attempt = Attempt(vcpus, lambda vcpu: _seen(vcpu, args.stack))
     if args.json:
-        shown = [_as_json(index, context) for index, context in attempt.results]
+        shown = [_as_json(seen, args.stack, symbols) for seen in attempt.results]
         output.report(args.json, domid=domain.domid, vcpus=shown, failed=attempt.failures)
     else:
-        for index, context in attempt.results:
-            output.lines([f"vcpu {index}:{'' if context else ' never initialised'}"])
-            output.lines(_table(context) if context else [])
+        for seen in attempt.results:
+            output.lines([f"vcpu {seen.vcpu}:{'' if seen.context else ' never initialised'}"])
+            if seen.context:
+                output.lines(_table(seen.context, symbols))
+            if seen.stack:
+                output.lines(_stack_lines(seen, symbols))
     return attempt.status
+
+
+def _seen(vcpu: pyxc.Vcpu, with_stack: bool) -> _Seen:
+    context = _context_or_none(vcpu)
+    if not with_stack or context is None:
+        return _Seen(vcpu.index, context, [])
+    if "rsp" not in context:
+        raise Failed("the stack can be shown for 64-bit guests on x86 only")
+    data = vcpu.read(context["rsp"], _STACK_BYTES, context)
+    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data) - 7, 8)]
+    return _Seen(vcpu.index, context, words)
+
+
+def _stack_lines(seen: _Seen, symbols: Symbols | None) -> Iterator[str]:
+    """Words, four in a line; then those that are addresses of code, which may be returned to."""
+    assert seen.context is not None
+    yield "stack:"
+    for start in range(0, len(seen.stack), _STACK_COLUMNS):
+        words = " ".join(f"{word:016x}" for word in seen.stack[start : start + _STACK_COLUMNS])
+        yield f"  {seen.context['rsp'] + 8 * start:016x}: {words}"
+    if symbols:
+        yield "calls, some of which may be over:"
+        yield from (f"  [<{address:016x}>] {name}" for address, name in _calls(seen, symbols))
+
+
+def _calls(seen: _Seen, symbols: Symbols) -> Iterator[tuple[int, str]]:
+    assert seen.context is not None
+    for address in (seen.context["rip"], *seen.stack):
+        if name := symbols.name(address):
+            yield address, name
 
 
 def _context_or_none(vcpu: pyxc.Vcpu) -> pyxc.VcpuContext | None:
@@ -105,19 +154,30 @@ def _context_or_none(vcpu: pyxc.Vcpu) -> pyxc.VcpuContext | None:
         raise
 
 
-def _as_json(index: int, context: pyxc.VcpuContext | None) -> dict[str, object]:
-    if context is None:
-        return {"vcpu": index, "width_bits": None, "registers": None}
-    return {"vcpu": index, "width_bits": context.width, "registers": dict(context)}
+def _as_json(seen: _Seen, with_stack: bool, symbols: Symbols | None) -> dict[str, object]:
+    context = seen.context
+    fields: dict[str, object] = {
+        "vcpu": seen.vcpu,
+        "width_bits": context.width if context else None,
+        "registers": dict(context) if context else None,
+    }
+    if with_stack:
+        fields["stack"] = seen.stack
+    if symbols:
+        calls = _calls(seen, symbols) if context and "rip" in context else ()
+        fields["calls"] = [{"address": address, "symbol": name} for address, name in calls]
+    return fields
 
 
-def _table(context: pyxc.VcpuContext) -> Iterable[str]:
-    """Names and values in columns, in the order of the structure."""
-    cells = list(_cells(context, context.width // 4))
+def _table(context: pyxc.VcpuContext, symbols: Symbols | None) -> Iterator[str]:
+    """Names and values in columns: first where it is, then the others in the order of the structure."""
+    width = max(map(len, context))
+    digits = context.width // 4
+    first = [name for name in _FIRST if name in context]
+    names = [*first, *(name for name in context if name not in first)]
+    cells = [f"{name:>{width}} {context[name]:0{digits}x}" for name in names]
+    symbol = symbols.name(context["rip"]) if symbols and "rip" in context else None
+    if symbol:
+        yield f"{cells.pop(0)}  {symbol}"
     for start in range(0, len(cells), _COLUMNS):
         yield "  ".join(cells[start : start + _COLUMNS])
-
-
-def _cells(registers: Mapping[str, int], digits: int) -> Iterable[str]:
-    width = max(map(len, registers))
-    return (f"{name:>{width}} {value:0{digits}x}" for name, value in registers.items())
