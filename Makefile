@@ -19,7 +19,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) fish git mandoc python3-hypothesis python3-pip
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
 
-.PHONY: help demo test fuzz lab foreign fresh bench deb test-trixie clean
+.PHONY: help demo test fuzz lab foreign fresh docs bench deb test-trixie clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,6 +47,12 @@ foreign:  ## Real 32-bit Pythons, PowerPC's too: all that needs no Xen, and the 
 
 fresh:  ## What README promises, in a Debian 12 root that has nothing else; only root can
 	$(PYTHON) -m lab.fresh $(ARGS)
+
+docs:  ## The pages in docs/ as a site, in build/site/html
+	@tools/need $(BUILD_PACKAGES) mandoc python3-pip python3-venv tox
+	@mkdir -p $(TOX_DIRECTORY)
+	@flock $(TOX_DIRECTORY) $(TOX) -q --workdir $(TOX_DIRECTORY) -e docs -- build/site
+	@echo build/site/html/index.html
 
 bench:  ## processes, calls in instructions, pyxc beside its peers on one real Xen, simulated hosts
 	@tools/need $(BUILD_PACKAGES)

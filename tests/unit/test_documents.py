@@ -9,6 +9,7 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -242,6 +243,17 @@ def test_the_page_of_what_is_supported_is_what_the_tables_say() -> None:
 def test_the_page_of_xl_is_what_the_command_has() -> None:
     from_xl = _tool("from_xl")
     assert from_xl.page() == from_xl.PAGE.read_text(encoding="utf-8"), "write it: tools/from_xl.py"
+
+
+def test_the_site_has_every_public_name_and_page(tmp_path: Path) -> None:
+    pages = _tool("pages")
+    text = "\n".join(pages.api())
+    assert [name for name in pyxc.__all__ if f"## `{name}" not in text and name != "__version__"] == []
+    if shutil.which("mandoc"):
+        pages.write(tmp_path / "site")
+        assert (tmp_path / "site" / "docs" / "host.md").exists()
+        assert "# pyxc(1)" in (tmp_path / "site" / "man" / "pyxc.1.md").read_text(encoding="utf-8")
+        assert "](changelog.md)" not in (tmp_path / "site" / "docs" / "README.md").read_text(encoding="utf-8")
 
 
 # Claims, and the tests that show them.
