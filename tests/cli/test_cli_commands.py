@@ -162,6 +162,8 @@ def test_every_command_has_json(
         pyxc("network-attach", "web1")
     if name == "resume":
         lifecycle.shut_down(guarded, guarded.domains[2], ShutdownReason.SUSPEND)
+    if name == "suspend":
+        guarded.script(1).obey()
     if name == "run":
         guarded.when_started(lambda guest: guest.stop())
     if name == "migrate-receive":

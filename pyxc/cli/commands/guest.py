@@ -18,6 +18,7 @@ from pyxc.cli.session import Attempt, find, opened, shown
 from pyxc.cli.status import Failed, Status, UsageError
 
 _WAIT_S = 10**6
+_SUSPEND_S = 60.0
 _PROGRESS_S = 0.5
 
 
@@ -27,7 +28,7 @@ def add(program: Program) -> None:
     rest = program.add("suspend", suspend, "ask a guest to suspend; resume lets it continue")
     _add_domain(rest)
     rest.add_argument(
-        "--timeout", type=seconds, default=_WAIT_S, metavar="SECONDS", help=f"default: {_WAIT_S:g}"
+        "--timeout", type=seconds, default=_SUSPEND_S, metavar="SECONDS", help=f"default: {_SUSPEND_S:g}"
     )
     button = program.add("button-press", press_button, "press a button of an HVM guest, as trigger does")
     _add_domain(button)
