@@ -32,11 +32,34 @@ def _same_but_for_dom0s_time(ours: str, before: str, after: str, time_column: in
         assert len(mine) == len(first)
 
 
-@pytest.mark.parametrize("option", [(), ("-v",)], ids=["plain", "verbose"])
+@pytest.mark.parametrize("option", [(), ("-v",), ("-Z",), ("-c",), ("-n",), ("-v", "-c", "-n")], ids=" ".join)
 def test_list(peer: Peer, guests: Guests, pyxc_command: Command, option: tuple[str, ...]) -> None:
     before = peer.xl("list", *option)
     ours = pyxc_command("list", *option).stdout
     _same_but_for_dom0s_time(ours, before, peer.xl("list", *option), time_column=5)
+
+
+def test_vms_and_what_they_share(peer: Peer, guests: Guests, pyxc_command: Command) -> None:
+    assert pyxc_command("vm-list").stdout == peer.xl("vm-list")
+    assert pyxc_command("sharing").stdout == peer.xl("sharing")
+    assert pyxc_command("pci-list", "linux").stdout == peer.xl("pci-list", "linux")
+    assert pyxc_command("pci-assignable-list").stdout == peer.xl("pci-assignable-list")
+
+
+def test_how_long_they_run(peer: Peer, guests: Guests, pyxc_command: Command) -> None:
+    """But for the seconds, which go on."""
+    ours, theirs = (text.splitlines() for text in (pyxc_command("uptime").stdout, peer.xl("uptime")))
+    assert [line.rpartition(":")[0] for line in ours[1:]] == [line.rpartition(":")[0] for line in theirs[1:]]
+    assert ours[0] == theirs[0]
+
+
+def test_nodes_and_cpus(peer: Peer, pyxc_command: Command) -> None:
+    ours, theirs = (text.splitlines() for text in (pyxc_command("info", "-n").stdout, peer.xl("info", "-n")))
+    for title, lines in (("cpu_topology", 3), ("numa_info", 2)):
+        mine, peers = (
+            next(i for i, line in enumerate(text) if line.startswith(title)) for text in (ours, theirs)
+        )
+        assert ours[mine : mine + lines] == theirs[peers : peers + lines]
 
 
 def test_list_of_one(peer: Peer, guests: Guests, pyxc_command: Command) -> None:
