@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # imported on first use: most programs use few
     from pyxc.guest.built import BuiltDomain
     from pyxc.guest.connection import Ends
     from pyxc.guest.restore import Progress as Restored
+    from pyxc.guest.template import Template
     from pyxc.host.console import Console
     from pyxc.host.cpu_policy import CpuPolicies
     from pyxc.host.events import EventChannels
@@ -172,6 +173,23 @@ class Xen(Host):
         wanted = restore.Wanted(name, uuid, vcpus, memory_kb, pool, ssidref, paging_kb, paused, progress)
         making = build.Making(self, self.domains.create, self.domains.just_made)
         return restore.restore(making, source, wanted)
+
+    def template(self, source: Opened) -> Template:
+        """Read a saved guest into memory once, to start many domains of it; see restore() for `source`.
+
+        ValueError if the stream has no size of the guest; DecodeError if it is damaged.
+
+        Example:
+
+        >>> saved = db1.save("db1.save", suspend="force", resume=True)
+        >>> template = xen.template("db1.save")
+        >>> clone = template.start(revertible=True)
+        >>> template.revert(clone)
+        0
+        """
+        from pyxc.guest import build, template
+
+        return template.Template(build.Making(self, self.domains.create, self.domains.just_made), source)
 
     def receive(
         self, ends: Ends, *, paused: bool = False, pool: Pool | int | None = None, ssidref: int | None = None

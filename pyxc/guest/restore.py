@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
     """The temporary end of its name."""
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
     """The start of a stream, read before any change: `next` is the first event after it. `bits` is the width
     of a PV guest."""
 
@@ -81,7 +81,13 @@ def restore(making: Making, source: Opened, wanted: Wanted) -> BuiltDomain:
     """See Xen.restore()."""
     making.xen.check_writable("restoring a guest")
     with CompressedFile(source) as file:
-        return receive(making, iter(lambda: file.read(_PIECE_BYTES), b""), stream.Reader(), wanted)
+        incoming = events(file)
+        return made(making, read_head(incoming), incoming, wanted)
+
+
+def events(file: CompressedFile) -> Iterator[Event]:
+    """The stream in a file, to its end."""
+    return _events(iter(lambda: file.read(_PIECE_BYTES), b""), stream.Reader())
 
 
 def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, wanted: Wanted) -> BuiltDomain:
@@ -89,9 +95,13 @@ def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, want
 
     Bytes after its end remain in `reader`.
     """
-    xen = making.xen
     incoming = _events(pieces, reader)
-    head = _read_head(incoming)
+    return made(making, read_head(incoming), incoming, wanted)
+
+
+def made(making: Making, head: Head, incoming: Iterator[Event], wanted: Wanted) -> BuiltDomain:
+    """Restore a guest from the events after the head of its stream."""
+    xen = making.xen
     plan = _planned(xen, head, wanted)
     with undoing.made(
         lambda: _create(making, head, plan, wanted),
@@ -111,12 +121,12 @@ def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, want
         rings = guest.finish()
         with suppress(errors.Unsupported):
             domain.grants.seed(console=rings.console_frame, store=rings.store_frame)
-        made = BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
+        built = BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
         if plan.name:
-            nodes.write(made, _facts(plan, plan.name))
+            nodes.write(built, _facts(plan, plan.name))
         if not wanted.paused:
-            made.unpause()
-        return made
+            built.unpause()
+        return built
 
 
 def _facts(plan: _Plan, name: str) -> nodes.Facts:
@@ -132,7 +142,8 @@ def _events(pieces: Iterator[bytes], reader: stream.Reader) -> Iterator[Event]:
     reader.close()
 
 
-def _read_head(incoming: Iterator[Event]) -> _Head:
+def read_head(incoming: Iterator[Event]) -> Head:
+    """The start of a stream. DecodeError if the stream ends before the guest's memory."""
     found: Settings = Settings()
     kind, bits, policy = DomainKind.HVM, 64, CpuPolicy((), ())
     for event in incoming:
@@ -147,11 +158,11 @@ def _read_head(incoming: Iterator[Event]) -> _Head:
         elif isinstance(event, stream.MsrPolicy):
             policy = policy._replace(msrs=event.msrs)
         elif isinstance(event, stream.StaticDataEnd | stream.PageData | stream.PvP2mFrames | TscInfo):
-            return _Head(kind, bits, found, policy, event)
+            return Head(kind, bits, found, policy, event)
     raise errors.DecodeError("the stream ends before the guest's memory")
 
 
-def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
+def _planned(xen: Host, head: Head, wanted: Wanted) -> _Plan:
     """ValueError if neither the stream nor the caller describes the domain."""
     hint = ""
     if xen.interface.arch != "x86_64" or xen.interface.xen < (4, 10):
@@ -184,13 +195,15 @@ def _planned(xen: Host, head: _Head, wanted: Wanted) -> _Plan:
     )
 
 
-def _guest(domain: Domain, head: _Head, plan: _Plan) -> HvmGuest | PvGuest:
+def _guest(domain: Domain, head: Head, plan: _Plan) -> HvmGuest | PvGuest:
     if head.kind is DomainKind.PV:
         return PvGuest(domain, head.bits, plan.memory_kb)
-    return HvmGuest(domain, plan.paging_kb)
+    guest = HvmGuest(domain)
+    guest.prepare(plan.paging_kb)
+    return guest
 
 
-def _create(making: Making, head: _Head, plan: _Plan, wanted: Wanted) -> Domain:
+def _create(making: Making, head: Head, plan: _Plan, wanted: Wanted) -> Domain:
     hvm = head.kind is not DomainKind.PV
     return making.create(hvm=hvm, hap=hvm, uuid=plan.uuid, max_vcpus=plan.vcpus, ssidref=wanted.ssidref)
 

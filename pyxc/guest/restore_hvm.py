@@ -26,13 +26,16 @@ class HvmGuest:
 
     kind: Kind = "pvh"
 
-    def __init__(self, domain: Domain, paging_kb: int) -> None:
+    def __init__(self, domain: Domain) -> None:
         self._domain = domain
-        domain.hvm_params.write(HvmParam.TIMER_MODE, _NO_DELAY_FOR_MISSED_TICKS)
-        domain.memory.set_paging_pool(paging_kb)
         self.memory = HvmMemory(domain.memory)
         self._params: dict[int, int] = {}
         self._context = b""
+
+    def prepare(self, paging_kb: int) -> None:
+        """Configure a new domain before it gets memory."""
+        self._domain.hvm_params.write(HvmParam.TIMER_MODE, _NO_DELAY_FOR_MISSED_TICKS)
+        self._domain.memory.set_paging_pool(paging_kb)
 
     def take(self, event: Event) -> None:
         if isinstance(event, stream.HvmParams):

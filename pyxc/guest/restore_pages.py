@@ -45,6 +45,10 @@ class HvmMemory:
         if small:
             Extents(self._mapping, 0, _AT_ONCE).reserve(memory.POPULATE_PHYSMAP, small)
 
+    def adopt(self, listed: PageData) -> None:
+        """Note pages that it has already."""
+        self._given.add(iter(listed.pfns))
+
     def write(self, pages: Pages) -> None:
         """Write the contents of allocated pages."""
         if pages.pfns:

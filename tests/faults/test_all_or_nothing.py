@@ -45,6 +45,7 @@ from pyxc.sim.guests import toolstack
 
 ERRNOS = (errno.EFAULT, errno.ENOMEM, errno.EAGAIN, errno.EPERM, errno.EINVAL, errno.EINTR)
 """Without ESRCH: that a domain has gone is believed, and then there is nothing to undo."""
+_UUID = "11111111-2222-4333-8444-555555555555"
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "errors.md"
 
 Act = Callable[[pyxc.Xen, Any, Path], object]
@@ -321,6 +322,10 @@ OPERATIONS: dict[str, Operation] = {
     "trace_buffers.record": Operation(_traced),
     "domain.ask.suspend": Operation(lambda xen, made, path: made.ask.suspend(), _asked, _cancelled),
     "xen.restore": Operation(lambda xen, data, path: xen.restore(io.BytesIO(data)), _saved),
+    "template.start": Operation(
+        lambda xen, template, path: template.start(revertible=True, uuid=_UUID),
+        lambda xen, host: xen.template(io.BytesIO(_saved(xen, host))),
+    ),
     "xen.restore, pv": Operation(
         lambda xen, data, path: xen.restore(io.BytesIO(data), vcpus=1, memory_kb=6 << 10), _saved_pv
     ),
