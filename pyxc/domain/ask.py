@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 from pyxc import arguments, errors, undoing
@@ -17,6 +18,7 @@ from pyxc.domain.hvm_params import HvmParams
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.memory import Memory
+from pyxc.host.events import EventChannels
 from pyxc.store.transaction import Transaction
 
 Request = Literal["poweroff", "reboot", "suspend"]
@@ -27,6 +29,7 @@ ACKNOWLEDGED_S = 10.0
 """How long a guest may take to accept a request before the fallback is used."""
 _SLACK_KB = 1 << 10
 """What a domain may own above its target, as with libxl, and how close to a target is close enough."""
+_PORT_DIGITS = 10
 _LOOK_S = 0.1
 _GLANCE_S = 0.005
 """A guest is down while it is looked whether it has suspended."""
@@ -73,8 +76,10 @@ class Ask:
         self._request("reboot", Trigger.RESET, timeout, fallback)
 
     def suspend(self, *, timeout: float = 60.0) -> None:
-        """Ask it to stop as it does before it moves (control/shutdown), and wait until it has.
+        """Ask it to stop as it does before it moves, and wait until it has.
 
+        A kernel that has a port for that (device/suspend/event-channel) is notified there, others find the
+        request in control/shutdown.
         It can be saved then, and continues with Domain.resume(fast=True). GuestSilent when it does not take
         the request, or does not stop, within `timeout` seconds each: it keeps running, as after Ctrl-C.
         GuestUnable also for one that is paused.
@@ -82,6 +87,10 @@ class Ask:
         domid = self._domain.domid
         if self._domain.info().paused:
             raise errors.GuestUnable(f"domain {domid} is paused: its guest cannot take requests")
+        port = self._suspend_port()
+        if port is not None:
+            self._suspend_by_event(port, timeout)
+            return
         self._check_able("suspend")
         left = f"domain {domid} is suspended, or suspends later"
         with undoing.on_interrupt(self._keep_running, left):
@@ -91,6 +100,26 @@ class Ask:
             if not self._stops(timeout):
                 text = f"the guest of domain {domid} took the request, and did not suspend in {timeout:g} s"
                 raise errors.GuestSilent(text)
+
+    def _suspend_port(self) -> int | None:
+        found = self._xen.store.read(f"{self._home}/device/suspend/event-channel") or b""
+        return int(found) if found.isdigit() and len(found) <= _PORT_DIGITS else None
+
+    def _suspend_by_event(self, port: int, timeout: float) -> None:
+        domid = self._domain.domid
+        with EventChannels(self._xen) as channels:
+            own = channels.bind_interdomain(domid, port)
+            with undoing.on_failure(self._run_on, f"domain {domid} is suspended, or suspends later"):
+                channels.notify(own)
+                if not self._stops(timeout):
+                    text = f"the guest of domain {domid} was notified, and did not suspend in {timeout:g} s"
+                    raise errors.GuestSilent(text)
+
+    def _run_on(self) -> None:
+        """A guest that was notified stops in a moment, and is let run again."""
+        with suppress(errors.DomainNotFound, errors.DomainGone, errors.GuestUnable):
+            if self._stops(_STOPS_S):
+                resume.continue_here(self._domain, fast=True)
 
     def _stops(self, timeout: float) -> bool:
         """Whether it suspends in time. GuestUnable where it ends otherwise."""

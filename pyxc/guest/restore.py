@@ -110,9 +110,9 @@ def made(making: Making, head: Head, incoming: Iterator[Event], wanted: Wanted) 
         f"a domain with the UUID {plan.uuid} is left",
     ) as domain:
         _prepare(domain, plan, wanted)
+        guest = _guest(domain, head, plan)  # first: the width of a PV guest limits what its cpus show
         if head.policy.leaves:
             _show_cpus(domain, head.policy)
-        guest = _guest(domain, head, plan)
         taking = _Incoming(domain, plan, guest, wanted.progress)
         with _claimed(domain, plan):
             taking.take(head.next)

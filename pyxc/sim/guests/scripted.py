@@ -32,6 +32,7 @@ _INDICES = struct.Struct("<IIII")
 _U32 = 2**32 - 1
 _CONSOLE = "console"
 _SUSPENDED = "suspended"
+_RUNG = "rung to suspend"
 _PAGES_OF_MIB = 256
 
 React = Callable[[str | None], object]
@@ -106,6 +107,16 @@ class ScriptedGuest:
                 self.stop(_REASONS[request])
 
         self.when("control/shutdown", react)
+
+    def suspend_on_event(self) -> int:
+        """Suspend when a port is rung that it names in device/suspend/event-channel, as older kernels do;
+        returns the port."""
+        with self._xen.lock:
+            port = channels.offer(self._xen, self.domain, 0)
+            suspend = partial(self.stop, ShutdownReason.SUSPEND)
+            self.domain.ports.listeners[port] = lambda _: self._soon(_RUNG, suspend)
+        self.write("device/suspend/event-channel", str(port))
+        return port
 
     def balloon(self) -> None:
         """Own as much memory as memory/target says, as a balloon driver does, down to 1 MiB."""

@@ -8,9 +8,12 @@ from hosts import Boot, Host
 
 from pyxc import ShutdownReason, errors
 from pyxc.abi.domctl import Trigger
+from pyxc.abi.event_channel import Status
 from pyxc.abi.hvm import HvmParam
+from pyxc.domain import ask
 from pyxc.link.faults import FaultLink
 from pyxc.sim.guests.scripted import ScriptedGuest
+from pyxc.store.wire import Access, Permission
 
 
 def obedient(host: Host, domid: int = 1) -> ScriptedGuest:
@@ -207,3 +210,41 @@ def test_a_domain_that_ends_while_it_is_asked(host: Host) -> None:
     web1 = host.xen.domains["web1"]
     web1.ask.poweroff(timeout=5)
     assert web1.wait_shut_down(timeout=5) == ShutdownReason.CRASH
+
+
+def with_a_node_for_its_port(host: Host, domid: int) -> None:
+    path = f"/local/domain/{domid}/device/suspend/event-channel"
+    host.xen.store.write(path, "")
+    host.xen.store.set_permissions(path, [Permission(domid, Access.NONE)])
+
+
+@pytest.mark.parametrize("domid", [1, 2])
+def test_a_guest_that_is_notified_to_suspend(host: Host, domid: int) -> None:
+    """It does not look into control/shutdown."""
+    guest, domain = host.truth.script(domid), host.xen.domains[domid]
+    with_a_node_for_its_port(host, domid)
+    port = guest.suspend_on_event()
+    domain.ask.suspend(timeout=10)
+    assert domain.info().shutdown_reason is ShutdownReason.SUSPEND
+    assert domain.channels.status(port).status is Status.UNBOUND, "the next one can notify it too"
+    domain.resume(fast=True)
+    domain.ask.suspend(timeout=10)
+    assert host.xen.store.read(f"/local/domain/{domid}/control/shutdown") == b""
+
+
+def test_a_guest_that_sleeps_through_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask, "_STOPS_S", 0.0)
+    guest, web1 = host.truth.script(1), host.xen.domains[1]
+    with_a_node_for_its_port(host, 1)
+    port = guest.suspend_on_event()
+    del guest.domain.ports.listeners[port]
+    with pytest.raises(errors.GuestSilent, match="was notified, and did not suspend"):
+        web1.ask.suspend(timeout=0.0)
+    assert web1.info().shutdown_reason is None
+    for nonsense in ("", "x", "7" * 1000):
+        guest.write("device/suspend/event-channel", nonsense)
+        with pytest.raises(errors.GuestSilent, match="has not accepted"):
+            web1.ask.suspend(timeout=0.0)
+    guest.write("device/suspend/event-channel", "999")
+    with pytest.raises(errors.HypercallError):
+        web1.ask.suspend(timeout=0.0)

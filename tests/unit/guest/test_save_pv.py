@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import io
+import socket
 import struct
+import threading
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -376,3 +378,20 @@ def test_cpus_that_lack_something(host: Host) -> None:
     host.link.fail(domctl_vcpu.SETVCPUEXTSTATE, 22)
     with pytest.raises(HypercallError, match="those of this host do not"):
         again(host, data, uuid=OTHER_UUID, name="web2")
+
+
+def test_it_moves_to_another_host(boot: Boot) -> None:
+    here, there = boot(), boot()
+    web, guest = started(here)
+    guest.write_memory(77, b"what it has in memory")
+    arrived: list[Any] = []
+    near, far = socket.socketpair()
+    with near, far:
+        receiver = threading.Thread(target=lambda: arrived.append(there.xen.receive(far)))
+        receiver.start()
+        web.migrate(near)
+        receiver.join()
+    woken(there, arrived[0])
+    assert (arrived[0].kind, arrived[0].info().paused) == ("pv", False)
+    assert content(arrived[0], 77)[:21] == b"what it has in memory"
+    assert web.info().shutdown_reason is ShutdownReason.SUSPEND
