@@ -68,16 +68,18 @@ class GuestPages:
 
     def _send_window(self, numbers: array[int], running: bool) -> int:
         """Send the pages that exist among at most 1024; returns their number."""
-        there, frames = self._there(*self._frames(numbers))
-        wanted, types = page_lists.with_data(there)
-        contents = self._buffer[: len(wanted) * PAGE_SIZE]
-        refused = self._read(page_lists.with_data(PageData(frames, there.types)).pfns, contents)
-        refused = refused or self._finished(PageData(wanted, types), contents)
-        if refused and not running:
-            raise self._lost(PageData(wanted, types), refused[0], contents)
-        if refused:
+        while True:
+            there, frames = self._there(*self._frames(numbers))
+            wanted, types = page_lists.with_data(there)
+            contents = self._buffer[: len(wanted) * PAGE_SIZE]
+            refused = self._read(page_lists.with_data(PageData(frames, there.types)).pfns, contents)
+            refused = refused or self._finished(PageData(wanted, types), contents)
+            if not refused:
+                break
+            if not running:
+                raise self._lost(PageData(wanted, types), refused[0], contents)
             self._postpone(wanted[place] for place in refused)
-            return self._send_window(_without(there.pfns, self._late[-len(refused) :]), running)
+            numbers = _without(there.pfns, self._late[-len(refused) :])
         if there.pfns:
             self._send(there)
             self._send(Pages(wanted, types, contents))
