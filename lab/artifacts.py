@@ -71,7 +71,8 @@ def busybox() -> Path:
 
 
 def kernel() -> Path:
-    """A directory with the kernel, as vmlinuz and uncompressed as vmlinux, and config.KERNEL_MODULES."""
+    """A directory with the kernel, as vmlinuz and uncompressed as vmlinux, and the modules."""
+    modules = (*config.KERNEL_MODULES, *config.GUEST_MODULES)
 
     def make(into: Path) -> None:
         unpacked = into / "package"
@@ -80,11 +81,11 @@ def kernel() -> Path:
         apt.fetch(config.KERNEL_SUITE, "amd64", package, unpacked)
         next((unpacked / "boot").glob("vmlinuz-*")).rename(into / "vmlinuz")
         (into / "vmlinux").write_bytes(_unpack_kernel((into / "vmlinuz").read_bytes()))
-        for module in config.KERNEL_MODULES:
+        for module in modules:
             next(unpacked.rglob(f"{module}.ko")).rename(into / f"{module}.ko")
         host.call(["rm", "-r", unpacked])
 
-    return cache.entry("kernel", (config.KERNEL_MODULES, "vmlinux", apt.mirror()), make)
+    return cache.entry("kernel", (modules, "vmlinux", apt.mirror()), make)
 
 
 def _unpack_kernel(packed: bytes) -> bytes:

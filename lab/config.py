@@ -68,7 +68,7 @@ class Lane(NamedTuple):
 
     `peer` is the root with Xen's own tools, `expression` pytest's -k in a lane that runs only some tests.
     `operations` is how many operations the test of endurance makes, `all_operations` how many with --all.
-    `xsave` is whether the emulated processor has XSAVE.
+    `left_out` are the test files that only run with --all. `xsave` is whether the processor has XSAVE.
     """
 
     hypervisor: Hypervisor
@@ -81,6 +81,7 @@ class Lane(NamedTuple):
     operations: int = OPERATIONS
     all_operations: int = OPERATIONS
     skips: tuple[Skip, ...] = ()
+    left_out: tuple[str, ...] = ()
     xsave: bool = False
 
     @property
@@ -122,7 +123,7 @@ ROOT_NEEDS = ("arch-test", "debian-archive-keyring", "git", "mmdebstrap")
 LAB_NEEDS = (*ROOT_NEEDS, "gcc", "python3-pip", "python3-setuptools", "python3-wheel", "qemu-system-x86")
 KERNEL_SUITE = "bookworm"
 KERNEL_METAPACKAGE = "linux-image-amd64"
-# In the order in which they are loaded: Xen's devices, then the disk for results.
+# In the order in which they are loaded: Xen's devices, the disk for results, disks and networks of guests.
 KERNEL_MODULES = (
     "xen-privcmd",
     "xenfs",
@@ -135,13 +136,21 @@ KERNEL_MODULES = (
     "virtio_pci_modern_dev",
     "virtio_pci",
     "virtio_blk",
+    "loop",
+    "llc",
+    "stp",
+    "bridge",
+    "xen-blkback",
+    "xen-netback",
 )
+# What a Linux guest loads for its own disks and networks.
+GUEST_MODULES = ("xen-blkfront", "xen-netfront")
 
 XEN_4_14 = Hypervisor("4.14", "bullseye")
 XEN_4_17 = Hypervisor("4.17", "bookworm")
 XEN_4_20 = Hypervisor("4.20", "trixie")
-# What Debian leaves out: a security policy, performance counters, and the schedulers rtds and null. The
-# policy is Xen's example, enforced from boot; it allows dom0 all that a toolstack does.
+# What Debian leaves out: a security policy, performance counters, the schedulers rtds and null, and 32-bit PV
+# guests. The policy is Xen's example, enforced from boot; it allows dom0 all that a toolstack does.
 XEN_4_17_XSM = Hypervisor(
     "4.17",
     "bookworm",
@@ -157,6 +166,7 @@ XEN_4_17_XSM = Hypervisor(
         "CONFIG_PERF_ARRAYS=y",
         "CONFIG_SCHED_RTDS=y",
         "CONFIG_SCHED_NULL=y",
+        "CONFIG_PV32=y",
     ),
     options="flask=enforcing",
 )
@@ -182,7 +192,10 @@ WITHOUT_XSM = (
     Skip("tests.real.test_xsm_*", "Debian's hypervisors have no security policy and no counters"),
     Skip("tests.real.test_build_pv32::*", "Debian's hypervisors have no 32-bit PV guests"),
 )
-WITHOUT_PEER = (Skip("tests.real.test_peer_*", "no xl: Debian 12 has only the tools of Xen 4.17"),)
+WITHOUT_PEER = (
+    Skip("tests.real.test_peer_*", "no xl: Debian 12 has only the tools of Xen 4.17"),
+    Skip("tests.real.test_devices::*", "no xenstored: Debian 12 has only that of Xen 4.17"),
+)
 # Under a security policy only these scripts were recorded; others run there, but are not compared.
 NOT_RECORDED = tuple(
     Skip(f"tests.real.test_callscripts::*{script}*", "not recorded under a security policy")
@@ -196,12 +209,16 @@ NOT_RECORDED = tuple(
 WITH_ASSERTIONS = (
     Skip("tests.real.test_trace::*", "a Xen with assertions panics in tb_control()"),
     Skip("tests.real.test_peer_trace::*", "a Xen with assertions panics in tb_control()"),
-    Skip("tests.real.test_build_pv32::*", "it is built without 32-bit PV guests"),
 )
 OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are for 64 bits"),)
 
+# They boot Linux several times; one lane is enough but for a whole run.
+DEVICES = ("tests/real/test_devices.py",)
+
 # pyxc and Xen's tools in one root.
-XEN_4_17_AMD64 = Lane(XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM)
+XEN_4_17_AMD64 = Lane(
+    XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM, left_out=DEVICES
+)
 
 LANES = (
     Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM),
@@ -215,6 +232,7 @@ LANES = (
         memory_mb=4096,
         dom0_memory_mb=2400,
         skips=OWN_MODULES + NOT_RECORDED + WITH_ASSERTIONS,
+        left_out=DEVICES,
     ),  # fmt: skip
     # Xen's own module, which is for 64 bits, under a security policy.
     Lane(XEN_4_17_XSM, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, expression="test_peer_own_xc"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab import artifacts, cache, cpio, host
+from lab import artifacts, cache, config, cpio, host
 
 SOURCES = Path(__file__).with_name("guests")
 SMALL = {"pv": ["-m64"], "pvh": ["-m32"], "pv32": ["-m32"]}
@@ -37,7 +37,7 @@ def directory() -> Path:
                 ]
             )
         (into / "vmlinuz").write_bytes(kernel.read_bytes())
-        _write_initrd(busybox, into / "initrd")
+        _write_initrd(busybox, kernel.parent, into / "initrd")
         for name, content in sources.items():
             if name == "start-peer" or name.endswith(".cfg"):
                 (into / name).write_bytes(content)
@@ -46,9 +46,13 @@ def directory() -> Path:
     return cache.entry("guests", (sources, SMALL, kernel.parent.name, busybox.parent.name), make)
 
 
-def _write_initrd(busybox: Path, path: Path) -> None:
+def _write_initrd(busybox: Path, kernel: Path, path: Path) -> None:
     with path.open("wb") as out:
         archive = cpio.Writer(out)
         archive.file("/bin/busybox", busybox.read_bytes(), executable=True)
-        archive.file("/init", (SOURCES / "linux-init.sh").read_bytes(), executable=True)
+        for name in ("init", "poweroff"):
+            script = (SOURCES / f"linux-{name}.sh").read_bytes()
+            archive.file("/init" if name == "init" else f"/sbin/{name}", script, executable=True)
+        for name in config.GUEST_MODULES:
+            archive.tree(kernel / f"{name}.ko", f"/modules/{name}.ko")
         archive.close()

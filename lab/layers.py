@@ -46,8 +46,8 @@ def base() -> Path:
         archive.file("/lab/busybox", busybox.read_bytes(), executable=True)
         archive.file("/lab/modules/order", "".join(f"{name}\n" for name in config.KERNEL_MODULES).encode())
         archive.tree(guest_files, "/guests")
-        for module in sorted(kernel.glob("*.ko")):
-            archive.tree(module, f"/lab/modules/{module.name}")
+        for name in config.KERNEL_MODULES:
+            archive.tree(kernel / f"{name}.ko", f"/lab/modules/{name}.ko")
 
     return _cached(
         "layer-base", (INIT.read_text(), kernel.name, guest_files.name, busybox.parent.name), write

@@ -84,7 +84,8 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
         copied[programs.directory()] = environment["PYXC_PROGRAMS"] = "/programs"
     boot = vm.Boot(lane, archives, {**copied, **files}, environment)
     expressions = " and ".join(f"({part})" for part in (lane.expression, expression) if part)
-    arguments = [config.SUITE.tests, *(["-k", expressions] if expressions else [])]
+    left_out = [] if expression else [f"--ignore={name}" for name in lane.left_out]
+    arguments = [config.SUITE.tests, *left_out, *(["-k", expressions] if expressions else [])]
     partial = bool(expression or lane.hypervisor.file)
     verdict = _attempt(lane, boot, shlex.join(arguments), partial)
     # A lost boot was tried twice already.

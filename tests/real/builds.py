@@ -7,25 +7,59 @@ import os
 import struct
 import time
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 import pyxc
 from pyxc import ShutdownReason
 from pyxc.guest.built import BuiltDomain
+from pyxc.guest.config import GuestConfig
+from pyxc.guest.launch import launch
 
 PATTERN = array("Q", (0x7079786300000000 + index for index in range(512))).tobytes()
 PATTERN_AT = {"pv": 1, "pv32": 1, "pvh": 0x101}
 """Where the small guests have it: in pages of their address space."""
 PATIENCE_S = 60
+TOPS = {"", "/libxl", "/vm", *(f"/local/domain/0/backend{kind}" for kind in ("", "/console", "/vbd", "/vif"))}
+Launch = Callable[..., BuiltDomain]
 
 
 class Build(Protocol):
     """Builds one of the lab's guests, by the name of its image."""
 
     def __call__(self, name: str, command_line: str, **options: object) -> BuiltDomain: ...
+
+
+def config_of(name: str) -> Path:
+    return Path(os.environ["PYXC_GUESTS"]) / f"{name}.cfg"
+
+
+def everything(xen: pyxc.Xen, path: str = "") -> set[str]:
+    """All paths in xenstore but the roots that toolstacks leave once they have made them."""
+    found = {path} - TOPS
+    for name in xen.store.list(path or "/") or []:
+        found |= everything(xen, f"{path}/{name}")
+    return found
+
+
+@contextmanager
+def launcher(xen: pyxc.Xen) -> Iterator[Launch]:
+    """A way to launch guests of the lab's configurations; none is left in the end, and nothing of them."""
+    tree, domids, made = everything(xen), sorted(xen.domains), []
+
+    def make(name: str, *settings: str) -> BuiltDomain:
+        made.append(launch(xen, GuestConfig.read(config_of(name), settings)))
+        return made[-1]
+
+    yield make
+    for domain in made:
+        domain.console.close()
+        with suppress(pyxc.DomainNotFound, pyxc.DomainGone):
+            domain.destroy()
+    assert everything(xen) == tree
+    assert sorted(xen.domains) == domids
 
 
 def image(name: str) -> Path:

@@ -156,6 +156,13 @@ def build(xen: pyxc.Xen) -> Iterator[builds.Build]:
         yield build
 
 
+@pytest.fixture
+def launched(named: pyxc.Xen) -> Iterator[builds.Launch]:
+    """Launches guests: launched("linux", "vcpus=2"); in the end none of them is left."""
+    with builds.launcher(named) as launched:
+        yield launched
+
+
 def _remove(domain: pyxc.Domain) -> None:
     if domain.exists():
         domain.destroy(timeout=10)

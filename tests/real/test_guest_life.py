@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import ground_truth
 import pytest
+from builds import Launch, config_of, everything
 from ground_truth import Peer
 
 import pyxc
 from pyxc import ShutdownReason
 from pyxc.domain.console import Console
-from pyxc.guest.built import BuiltDomain
-from pyxc.guest.config import GuestConfig
-from pyxc.guest.launch import launch
 
 pytestmark = pytest.mark.needs_xen(4, 10)
 SMALL = pytest.mark.parametrize("kind", ["pv", "pvh"])
@@ -26,40 +22,6 @@ PATIENCE_S = 60
 LINUX_PATIENCE_S = 240
 PROGRAM = {"pv": "mp", "pvh": "p"}
 """Both print a line; then comes what else they do."""
-
-TOPS = {"", "/libxl", "/vm", "/local/domain/0/backend", "/local/domain/0/backend/console"}
-
-Launch = Callable[..., BuiltDomain]
-
-
-@pytest.fixture
-def launched(named: pyxc.Xen) -> Iterator[Launch]:
-    """Launches a guest of the lab's configurations, which ends with the test and leaves nothing."""
-    tree, domids, made = everything(named), sorted(named.domains), []
-
-    def make(name: str, *settings: str) -> BuiltDomain:
-        made.append(launch(named, GuestConfig.read(config_of(name), settings)))
-        return made[-1]
-
-    yield make
-    for domain in made:
-        domain.console.close()
-        with suppress(pyxc.DomainNotFound, pyxc.DomainGone):
-            domain.destroy()
-    assert everything(named) == tree
-    assert sorted(named.domains) == domids
-
-
-def config_of(name: str) -> Path:
-    return Path(os.environ["PYXC_GUESTS"]) / f"{name}.cfg"
-
-
-def everything(xen: pyxc.Xen, path: str = "") -> set[str]:
-    """All paths in xenstore but the roots that toolstacks leave once they have made them."""
-    found = {path} - TOPS
-    for name in xen.store.list(path or "/") or []:
-        found |= everything(xen, f"{path}/{name}")
-    return found
 
 
 @SMALL
