@@ -22,23 +22,28 @@ from lab import config, host, packages, roots, vm
 HERE = Path(__file__).parent
 LANE = config.XEN_4_17_AMD64
 BUILD_ROOT = config.Root("bench-amd64", "amd64", "essential", ("gcc", "libc6-dev", "libxen-dev"))
-COMPILE = "gcc -O2 -Wall -Werror -o /build/peer /build/peer.c -lxenctrl -lxenforeignmemory"
-IN_DOM0 = "python3 -m bench.in_dom0 /root/peer /results/bench.json /results/processes.json"
+COMPILE = "gcc -O2 -Wall -Werror -o /build/{0} /build/{0}.c -lxenctrl -lxenforeignmemory -lxenguest"
+PROGRAMS = ("peer", "builder")
+IN_DOM0 = """
+python3 -m bench.in_dom0 /root/peer /results/bench.json /results/processes.json &&
+python3 -m bench.building /root/builder /results/building.json
+"""
 JSON = host.CHECKOUT / "build" / "bench.json"
 MARKDOWN = host.CHECKOUT / "docs" / "benchmarks.md"
 
 
-def build_peer(directory: Path) -> Path:
-    """The C side, built against the libraries of Xen 4.17."""
-    shutil.copy(HERE / "peer.c", directory)
-    roots.enter(BUILD_ROOT, directory, COMPILE.split())
-    return directory / "peer"
+def build_peers(directory: Path) -> dict[Path, str]:
+    """The C side, built against the libraries of Xen 4.17: files, and their paths in dom0."""
+    for name in PROGRAMS:
+        shutil.copy(HERE / f"{name}.c", directory)
+        roots.enter(BUILD_ROOT, directory, COMPILE.format(name).split())
+    return {directory / name: f"/root/{name}" for name in PROGRAMS}
 
 
-def measure() -> tuple[list[report.Row], report.Lines]:
+def measure() -> tuple[list[report.Row], list[report.Lines]]:
     """Boot once and return the numbers; LabError if there are none."""
     with tempfile.TemporaryDirectory(prefix="pyxc-bench-") as scratch:
-        files = {build_peer(Path(scratch)): "/root/peer", HERE: "/root/bench"}
+        files = {**build_peers(Path(scratch)), HERE: "/root/bench"}
         boot = vm.Boot(LANE, packages.archives(LANE.root.arch), files)
         with host.step("measuring in one boot"):
             result = vm.run(boot, IN_DOM0)
@@ -46,7 +51,8 @@ def measure() -> tuple[list[report.Row], report.Lines]:
         output = result.output.decode(errors="replace")
         raise host.LabError(f"{result.outcome.value}, console in {vm.console_log(LANE)}\n{output}")
     seconds = json.loads(result.files["processes.json"])
-    return report.rows(result.files["bench.json"]), report.processes_table(seconds)
+    built = report.building_table(json.loads(result.files["building.json"]))
+    return report.rows(result.files["bench.json"]), [report.processes_table(seconds), built]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = [startup.measure(), overhead.measure(), frame_lists.measure(), scrape.measure()]
         for table in tables:
             print(f"{report.aligned(table)}\n", flush=True)
-        rows, processes = measure()
+        rows, others = measure()
     except host.LabError as error:
         host.say(f"bench: {error}")
         return 2
@@ -67,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     JSON.parent.mkdir(exist_ok=True)
     JSON.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
-    written = "\n".join([report.markdown(rows, conditions), *map(report.piped_apart, [processes, *tables])])
+    written = "\n".join([report.markdown(rows, conditions), *map(report.piped_apart, [*others, *tables])])
     MARKDOWN.write_text(report.replaced(MARKDOWN.read_text(), written))
-    print(f"{report.text(rows)}\n\n{report.aligned(processes)}\n\n{conditions}")
+    print("\n\n".join([report.text(rows), *map(report.aligned, others), conditions]))
     return 0
 
 

@@ -118,6 +118,19 @@ def processes_table(seconds: Mapping[str, float]) -> Lines:
     return lines
 
 
+def building_table(measured: Sequence[Mapping[str, str | float]]) -> Lines:
+    """Building guests: the call beside libxenguest's, the whole process beside xl's, in milliseconds."""
+    lines: Lines = [
+        ("build to paused", "pyxc ms", "C ms", "pyxc : C", "pyxc create ms", "xl create ms", "pyxc : xl")
+    ]
+    for row in measured:
+        sides = ("pyxc", "c", "pyxc_create", "xl_create")
+        call, c, create, xl = (float(row[f"{side}_ms"]) for side in sides)
+        calls, processes = (f"{call:.1f}", f"{c:.1f}", _ratio(call / c)), (f"{create:.1f}", f"{xl:.1f}")
+        lines.append((str(row["guest"]), *calls, *processes, _ratio(create / xl)))
+    return lines
+
+
 def aligned(lines: Lines) -> str:
     """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*lines)]
