@@ -63,13 +63,17 @@ class Verdict(NamedTuple):
 def parser() -> argparse.ArgumentParser:
     """The options of python3 -m lab.foreign."""
     names = [python.name for python in config.FOREIGN]
+    rare = ", ".join(python.name for python in config.RARE)
     options = argparse.ArgumentParser(
         prog="python3 -m lab.foreign",
         description="Run the tests that need no Xen in foreign Pythons, and compare these with an "
         f"{config.REFERENCE.name} Python.",
         epilog="Exit code 0 only if everything is green. Results are in build/foreign/.",
     )
-    options.add_argument("python", nargs="*", metavar="PYTHON", help=f"of {', '.join(names)} (default: all)")
+    options.add_argument(
+        "python", nargs="*", metavar="PYTHON", help=f"of {', '.join(names)} (default: all but {rare})"
+    )
+    options.add_argument("--all", action="store_true", help=f"with what takes long: {rare}")
     options.add_argument(
         "-k", dest="expression", metavar="EXPR", help="only run matching tests, as pytest -k"
     )
@@ -79,13 +83,14 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def select(names: Sequence[str]) -> list[Python]:
-    """The Pythons with these names, or all. LabError for an unknown name."""
+def select(names: Sequence[str], everything: bool = False) -> list[Python]:
+    """The Pythons with these names, or those that run by default. LabError for an unknown name."""
     known = {python.name: python for python in config.FOREIGN}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise host.LabError(f"unknown Python {unknown[0]!r}: expected one of {', '.join(known)}")
-    return [known[name] for name in names] or list(config.FOREIGN)
+    default = [python for python in config.FOREIGN if everything or python not in config.RARE]
+    return [known[name] for name in names] or default
 
 
 def command(python: Python, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -201,13 +206,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, host.terminated)
     try:
-        selected = select(chosen.python)
+        selected = select(chosen.python, chosen.all)
         host.need(config.FOREIGN_NEEDS)
         if chosen.run is not None:
             words, environment = command(selected[0], chosen.run)
             return subprocess.run(words, env=environment, check=False).returncode
         verdicts = run_all(selected, chosen.expression, chosen.jobs)
         show(verdicts)
+        for python in () if chosen.python else [rare for rare in config.RARE if rare not in selected]:
+            print(f"{python.name}: left out, --all runs it")
         return 0 if all(verdict.green for verdict in verdicts) else 1
     except host.LabError as error:
         host.say(f"lab: {error}")

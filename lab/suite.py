@@ -18,7 +18,8 @@ from lab import config, host, packages, programs, vm
 SCRIPT = """
 cd /job
 export COVERAGE_FILE=/results/.coverage
-python3 -m coverage run -m pytest -v --durations=30 -p no:cacheprovider --junitxml=/results/junit.xml {arguments}
+python3 -m coverage run -m pytest -v -p no:cacheprovider --durations=30 \\
+    --junitxml=/results/junit.xml {arguments}
 code=$?
 python3 -m coverage json -q -o /results/coverage.json
 exit $code
