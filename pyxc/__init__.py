@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 """As in typing, whose import takes longer than everything here: names are imported on first use."""
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pyxc._core import PAGE_SIZE
     from pyxc.abi.cpu_policy import Featureset, Policy
     from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType, Scheduler, Trigger
@@ -351,7 +353,7 @@ def _finish_imports() -> None:
     _import_all(__path__, "pyxc.", {"pyxc.sim", *(_APART - sys.modules.keys())})
 
 
-def _import_all(path: list[str], prefix: str, apart: set[str]) -> None:
+def _import_all(path: Iterable[str], prefix: str, apart: set[str]) -> None:
     """Import the modules and packages in a package, except those `apart`."""
     from importlib import import_module
     from pkgutil import iter_modules

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 from pyxc import arguments
 from pyxc.abi import domctl
 from pyxc.call.records import Record
-from pyxc.domain import affinity, scheduling, virtual
+from pyxc.domain import affinity, scheduling
 from pyxc.domain.affinity import Affinity
 from pyxc.domain.identity import Identity
 from pyxc.domain.mapping import Mapping
@@ -135,21 +135,6 @@ class Vcpu:
         size = VcpuContext.size(64, self._xen.interface)
         reply = self.domain.call(domctl.GETVCPUCONTEXT, vcpu=self.index, ctxt=size)
         return VcpuContext.decode(reply.buffers["ctxt"], width, self._xen.interface)
-
-    def read(self, address: int, size: int, context: VcpuContext | None = None) -> bytes:
-        """A copy of guest memory at a virtual address, through the page tables that the vcpu uses.
-
-        As many of the `size` bytes (1 MiB at most) as are mapped from there on: b"" if none are. `context`
-        has the registers to use; None asks for those of this moment. Pause the domain if it must not change
-        meanwhile. Unsupported for guests of other kinds than 64-bit ones on x86. Frames are mapped to be read
-        as by Memory.read().
-
-        Example:
-
-        >>> web.vcpu(0).read(0, 16)                    # nothing is mapped at 0
-        b''
-        """
-        return virtual.read(self.domain, context or self.context(), address, size)
 
     def set_context(self, context: VcpuContext) -> None:
         """Replace all its registers (domctl setvcpucontext). Pause the domain first.

@@ -98,7 +98,7 @@ def show_contexts(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         domain = find(xen, args.domain)
         vcpus = _chosen(domain, args.vcpu)
-        attempt = Attempt(vcpus, lambda vcpu: _seen(vcpu, args.stack))
+        attempt = Attempt(vcpus, lambda vcpu: _seen(domain, vcpu, args.stack))
     if args.json:
         shown = [_as_json(seen, args.stack, symbols) for seen in attempt.results]
         output.report(args.json, domid=domain.domid, vcpus=shown, failed=attempt.failures)
@@ -112,15 +112,25 @@ def show_contexts(args: argparse.Namespace) -> int:
     return attempt.status
 
 
-def _seen(vcpu: pyxc.Vcpu, with_stack: bool) -> _Seen:
+def _seen(domain: pyxc.Domain, vcpu: pyxc.Vcpu, with_stack: bool) -> _Seen:
     context = _context_or_none(vcpu)
     if not with_stack or context is None:
         return _Seen(vcpu.index, context, [])
     if "rsp" not in context:
         raise Failed("the stack can be shown for 64-bit guests on x86 only")
-    data = vcpu.read(context["rsp"], _STACK_BYTES, context)
+    data = _stack(domain, vcpu, context["rsp"])
     words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data) - 7, 8)]
     return _Seen(vcpu.index, context, words)
+
+
+def _stack(domain: pyxc.Domain, vcpu: pyxc.Vcpu, address: int) -> bytes:
+    """What is mapped from the stack pointer on, up to a hole."""
+    with domain.memory.virtual(vcpu) as space:
+        size = min(_STACK_BYTES, space.size - address)
+        try:
+            return space.read(address, size)
+        except pyxc.NotMapped as hole:
+            return space.read(address, hole.address - address)
 
 
 def _stack_lines(seen: _Seen, symbols: Symbols | None) -> Iterator[str]:
