@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from pyxc import errors
@@ -23,7 +22,7 @@ class Remains(Protocol):
     """What a guest that pyxc launched leaves behind."""
 
     def remove(self) -> None:
-        """Remove it, once the domain is dying."""
+        """Remove it, once the domain is dying or has gone."""
 
 
 def wait_shut_down(domain: Identity, timeout: float | None) -> ShutdownReason | int | None:
@@ -45,8 +44,11 @@ def destroy(domain: Identity, timeout: float, remains: Callable[[Identity], Rema
     """See Domain.destroy(). `remains` finds what the guest will leave behind, while it still exists."""
     domain.look()
     left = remains(domain)
-    with suppress(errors.DomainNotFound):
+    try:
         domain.xen.call(domctl.DESTROYDOMAIN, domain.domid)
+    except errors.DomainNotFound:
+        left.remove()
+        return
     left.remove()  # its back ends let go of its memory, which the domain cannot go without
     _wait_until_gone(domain, timeout)
 
