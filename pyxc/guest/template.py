@@ -191,14 +191,14 @@ class _Memory:
         return PageData(self._pfns, bytes(self._types))
 
     def events(self) -> Iterator[Event]:
-        """The pages as a stream has them, each once."""
-        if self._empty:
-            yield PageData(array("Q", self._empty), bytes(self._empty.values()))
+        """The pages as in a stream, each once; all are named at first, to be allocated in large extents."""
+        kinds = {**self._empty, **dict(zip(self._pfns, self._types))}
+        pfns = array("Q", sorted(kinds))
+        yield PageData(pfns, bytes(map(kinds.__getitem__, pfns)))
         for start in range(0, len(self._pfns), _BLOCK_PAGES):
             pfns = self._pfns[start : start + _BLOCK_PAGES]
             types = bytes(self._types[start : start + _BLOCK_PAGES])
             block = memoryview(self._blocks[start // _BLOCK_PAGES])
-            yield PageData(pfns, types)
             yield Pages(pfns, types, block[: len(pfns) * PAGE_SIZE])
 
     def contents_of(self, numbers: array[int]) -> Iterator[tuple[array[int], bytearray]]:
