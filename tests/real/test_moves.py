@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from builds import PATTERN, PATTERN_AT, Build, printed
+from builds import PATTERN, PATTERN_AT, Build, printed, wait_for_text, wait_for_the_end
 
 import pyxc
 from pyxc import ShutdownReason
@@ -57,6 +57,27 @@ def test_a_pvh_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path, live
         assert printed(again) == b""
         again.unpause()
         assert wait_for_a_beat(again) > beats
+    finally:
+        again.destroy()
+
+
+def test_a_pv_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path) -> None:
+    guest, file = build("pv", "mfpspwq", memory_kb=16 << 10), tmp_path / "guest.save"
+    guest.unpause()
+    assert wait_for_the_end(guest) is ShutdownReason.SUSPEND
+    saved = guest.save(file, provenance="none")
+    assert (saved.pages, guest.info().tot_pages) == (4096, 4096)
+    before = guest.vcpu(0).context()
+    again = xen.restore(file, paused=True, uuid=OTHER_UUID)
+    try:
+        assert again.info().tot_pages == 4096
+        now = again.vcpu(0).context()
+        moved = {"rdx", "cr3"}
+        assert {name: now[name] for name in now if name not in moved} == {
+            name: before[name] for name in before if name not in moved
+        }
+        again.unpause()
+        wait_for_text(again, b"line 2", PATIENCE_S)
     finally:
         again.destroy()
 
