@@ -145,7 +145,28 @@ def wait_for_a_beat(domain: pyxc.Domain) -> None:
         assert time.monotonic() < deadline
 
 
-@PVH
+def wait_until_it_runs(peer: Peer, domain: pyxc.Domain, name: str) -> None:
+    """Until a restored guest does something that it could not do before."""
+    if name == "saved-pvh":
+        wait_for_a_beat(domain)
+    elif name == "saved-pv":
+        peer.wait_for(name, "line 2")
+    else:
+        # Its drivers work again: it takes a request, and suspends and continues.
+        wait_for_drivers(peer, domain)
+        domain.ask.suspend()
+        domain.resume(fast=True)
+
+
+def wait_for_drivers(peer: Peer, domain: pyxc.Domain) -> None:
+    path = f"/local/domain/{domain.domid}/control/feature-suspend"
+    deadline = time.monotonic() + PATIENCE_S
+    while domain.xen.store.read(path) != b"1":
+        assert time.monotonic() < deadline, "the guest has not found xenstore again"
+        time.sleep(0.1)
+
+
+@EACH
 def test_pyxc_restores_what_xl_saved(named: pyxc.Xen, peer: Peer, name: str, spool: Path) -> None:
     file = spool / "file"
     save(named, peer, name, file)
@@ -153,20 +174,47 @@ def test_pyxc_restores_what_xl_saved(named: pyxc.Xen, peer: Peer, name: str, spo
     try:
         assert restored.name == name
         assert f"{name} " in peer.xl("list")
-        wait_for_a_beat(restored)
+        wait_until_it_runs(peer, restored, name)
     finally:
         restored.destroy()
 
 
-@PVH
+@EACH
 @pytest.mark.parametrize("live", [False, True])
 def test_xl_restores_what_pyxc_saved(named: pyxc.Xen, peer: Peer, name: str, spool: Path, live: bool) -> None:
     file = spool / "file"
     domain = named.domains[peer.domid(name)]
-    domain.save(file, suspend="force", live=live, provenance="none")
+    suspend = "force" if name == "saved-pvh" else "ask"
+    if name == "saved-pv":
+        wait_for_its_suspend(domain)
+    domain.save(file, suspend=suspend, live=live, provenance="none")
     assert "Libxl Record: End, length 0" in verified_by_xen(peer, file)
     peer.xl("destroy", name)
     peer.xl("restore", str(file))
     again = named.domains[peer.domid(name)]
     assert again.uuid == domain.uuid
-    wait_for_a_beat(again)
+    wait_until_it_runs(peer, again, name)
+
+
+def wait_for_its_suspend(domain: pyxc.Domain) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while domain.info().shutdown_reason is not pyxc.ShutdownReason.SUSPEND:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["linux"], indirect=True)
+def test_a_linux_guest_goes_back_and_forth(named: pyxc.Xen, peer: Peer, name: str, spool: Path) -> None:
+    """Between domains of pyxc and of xl, each time in another one."""
+    domain = named.domains[peer.domid(name)]
+    registers = {}
+    for turn in range(2):
+        file = spool / f"file{turn}"
+        domain.save(file, live=True, provenance="none")
+        domain.destroy()
+        restored = named.restore(file)
+        wait_until_it_runs(peer, restored, name)
+        registers[turn] = restored.guest_bits()
+        domain = restored
+    assert registers == {0: 64, 1: 64}
+    domain.destroy()
