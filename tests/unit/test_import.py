@@ -28,7 +28,7 @@ def names_for_type_checkers() -> list[str]:
         alias.asname or alias.name
         for block in blocks
         for node in block.body
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pyxc")
         for alias in node.names
     ]
 

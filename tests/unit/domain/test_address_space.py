@@ -118,7 +118,8 @@ def test_writing_must_be_asked_for(boot: Boot) -> None:
     with db1.memory.virtual(writable=True) as space:
         space.write(0xFFFF_8880_0000_1FFE, b"abcd")
         assert space.read(0xFFFF_8880_0000_1FFE, 4) == b"abcd"
-    assert db1.memory.physical(writable=True).read(0x1FFE, 4) == b"abcd"
+    with db1.memory.physical(writable=True) as physical:
+        assert physical.read(0x1FFE, 4) == b"abcd"
     with pytest.raises(errors.HypercallError, match="0x8000 cannot be mapped"):
         db1.memory.physical(writable=True).write(0x1000, bytes(130 << 20))
     with db1.memory.virtual(writable=True) as space, pytest.raises(NotMapped):
