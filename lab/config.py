@@ -212,12 +212,15 @@ WITH_ASSERTIONS = (
 )
 OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are for 64 bits"),)
 
-# They boot Linux several times; one lane is enough but for a whole run.
-DEVICES = ("tests/real/test_devices.py",)
+# They boot Linux several times, or move guests for minutes; one lane is enough but for a whole run.
+LONG = tuple(
+    f"tests/real/test_{name}.py"
+    for name in ("devices", "endurance", "guest_life", "moves", "peer_build", "peer_debugging", "peer_stream")
+)
 
 # pyxc and Xen's tools in one root.
 XEN_4_17_AMD64 = Lane(
-    XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM, left_out=DEVICES
+    XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM, left_out=LONG
 )
 
 LANES = (
@@ -232,7 +235,7 @@ LANES = (
         memory_mb=4096,
         dom0_memory_mb=2400,
         skips=OWN_MODULES + NOT_RECORDED + WITH_ASSERTIONS,
-        left_out=DEVICES,
+        left_out=LONG,
     ),  # fmt: skip
     # Xen's own module, which is for 64 bits, under a security policy.
     Lane(XEN_4_17_XSM, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, expression="test_peer_own_xc"),
