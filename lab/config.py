@@ -76,7 +76,7 @@ class Lane(NamedTuple):
     peer: Root | None = None
     memory_mb: int = 2048
     dom0_memory_mb: int = 1200
-    timeout_s: int = 900
+    timeout_s: int = 1500
     expression: str | None = None
     operations: int = OPERATIONS
     all_operations: int = OPERATIONS
@@ -212,10 +212,12 @@ WITH_ASSERTIONS = (
 )
 OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are for 64 bits"),)
 
-# They boot Linux several times, or move guests for minutes; one lane is enough but for a whole run.
-LONG = tuple(
+# They boot Linux several times, or move guests for minutes: one or two lanes are enough but for a whole run,
+# in which disks and networks are seen, too.
+DEVICES = ("tests/real/test_devices.py",)
+LONG = DEVICES + tuple(
     f"tests/real/test_{name}.py"
-    for name in ("devices", "endurance", "guest_life", "moves", "peer_build", "peer_debugging", "peer_stream")
+    for name in ("endurance", "guest_life", "moves", "peer_build", "peer_debugging", "peer_stream")
 )
 
 # pyxc and Xen's tools in one root.
@@ -224,9 +226,24 @@ XEN_4_17_AMD64 = Lane(
 )
 
 LANES = (
-    Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM),
-    Lane(XEN_4_17, I386, peer=PEER, memory_mb=4096, dom0_memory_mb=2400, skips=OWN_MODULES + WITHOUT_XSM),
-    Lane(XEN_4_20, I386, all_operations=200_000, skips=WITHOUT_PEER + WITHOUT_XSM, xsave=True),
+    Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM, left_out=LONG),
+    Lane(
+        XEN_4_17,
+        I386,
+        peer=PEER,
+        memory_mb=4096,
+        dom0_memory_mb=2400,
+        skips=OWN_MODULES + WITHOUT_XSM,
+        left_out=DEVICES,
+    ),
+    Lane(
+        XEN_4_20,
+        I386,
+        all_operations=200_000,
+        skips=WITHOUT_PEER + WITHOUT_XSM,
+        left_out=DEVICES,
+        xsave=True,
+    ),
     XEN_4_17_AMD64,
     Lane(
         XEN_4_17_XSM,

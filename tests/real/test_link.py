@@ -136,7 +136,7 @@ class _Refusing:
         (errno.EPERM, "control_d\n", "restricts privcmd"),
         (errno.EPERM, "\n", "not dom0"),
         (errno.EACCES, None, "not dom0"),
-        (errno.EIO, "control_d\n", "does not answer"),
+        (errno.EIO, "control_d\n", "does not respond"),
     ],
 )
 def test_refused_hypercalls(
