@@ -14,16 +14,26 @@ from typing import NamedTuple
 
 from lab import config, host, packages, programs, vm
 
-# Branch coverage of the installed package; the report is made where the sources are.
+# Branch coverage of what only runs in dom0: tracing all of the package takes too long in an emulated machine.
+# The report is made where the sources are.
 SCRIPT = """
 cd /job
-export COVERAGE_FILE=/results/.coverage
+export COVERAGE_FILE=/results/.coverage COVERAGE_RCFILE=/job/coveragerc
+cat > $COVERAGE_RCFILE <<'END'
+[run]
+branch = true
+include = {measured}
+[report]
+exclude_lines =
+    if TYPE_CHECKING:
+END
 python3 -m coverage run -m pytest -v -p no:cacheprovider --durations=30 \\
     --junitxml=/results/junit.xml {arguments}
 code=$?
 python3 -m coverage json -q -o /results/coverage.json
 exit $code
 """
+MEASURED = ",".join(f"*/{module}" for module, _ in config.SUITE.coverage)
 NOTHING_COLLECTED = 5
 # Exit codes of a shell for a program that a signal ended.
 CRASHED = tuple(128 + number for number in (signal.SIGILL, signal.SIGBUS, signal.SIGSEGV))
@@ -98,7 +108,7 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
 
 def _attempt(lane: config.Lane, boot: vm.Boot, arguments: str, partial: bool) -> Verdict:
     with host.step(f"{lane.name}: testing"):
-        result = vm.run(boot, SCRIPT.format(arguments=arguments))
+        result = vm.run(boot, SCRIPT.format(arguments=arguments, measured=MEASURED))
     save(lane, result)
     return judge(lane, result, partial)
 

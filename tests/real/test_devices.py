@@ -110,6 +110,7 @@ def test_a_guest_with_a_disk_and_a_network(launched: Launch, named: pyxc.Xen, tm
 
     guest.ask.poweroff(timeout=PATIENCE_S)
     assert guest.wait_shut_down(timeout=PATIENCE_S) is ShutdownReason.POWEROFF
+    guest.console.close()
     guest.destroy()
     wait_until(lambda: loops() == [], "the loop device has gone")
 
@@ -138,5 +139,6 @@ def test_devices_of_a_running_guest(
     expect(guest, "eth0 has gone")
     wait_until(lambda: loops() == [str(second)], "the loop device has gone")
     assert len(list(Devices(guest))) == 1
+    guest.console.close()
     pyxc_command("destroy", "plugged")
     assert not guest.exists()
