@@ -14,7 +14,7 @@ ARGS ?=
 FUZZING = fuzz,faults
 
 BUILD_PACKAGES = cython3 gcc libc6-dev python3-dev python3-pyxattr python3-setuptools
-TEST_PACKAGES = $(BUILD_PACKAGES) fish git mandoc python3-hypothesis python3-pip python3-pyte \
+TEST_PACKAGES = $(BUILD_PACKAGES) fish gdb git mandoc python3-hypothesis python3-pip python3-pyte \
 	python3-pytest python3-pytest-xdist python3-venv tox zsh
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)

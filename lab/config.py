@@ -294,10 +294,15 @@ OPTIONAL = (
     Skip("tests.unit.guest.test_images::*", "neither zstandard nor lz4 is there"),
     Skip("tests.unit.guest.test_save::*", "neither zstandard nor lz4 is there"),
     Skip("tests.unit.metrics.*", "promtool is not there"),
+    Skip("tests.unit.debug.test_drgn*", "drgn is not there"),
+    Skip("tests.unit.debug.test_volatility*", "volatility3 is not there"),
+    Skip("tests.sim.test_kept::*", "a large host is like the others"),
 )
 OPTIONAL_COMMANDS = (
     Skip("tests.cli.test_cli_exporter::*", "promtool is not there"),
     Skip("tests.cli.test_ansible::*", "Ansible is not there"),
+    Skip("tests.cli.test_cli_debug::*", "drgn is not there"),
+    Skip("tests.cli.test_cli_screen::*", "pyte is not there"),
 )
 EMULATED = (
     *OPTIONAL,
@@ -330,7 +335,7 @@ AMD64_PYTHON = Python(
 FOREIGN_NEEDS = (
     *ROOT_NEEDS, "qemu-user", "gcc-powerpc-linux-gnu", "libc6-dev-powerpc-cross", "gcc-arm-linux-gnueabihf",
     "libc6-dev-armhf-cross", "gcc-i686-linux-gnu", "libc6-dev-i386-cross", "gcc", "libc6-dev", "make",
-    "patch", "cython3", "python3-setuptools", "mandoc", "fish", "zsh",
+    "patch", "cython3", "python3-setuptools", "mandoc", "fish", "gdb", "zsh",
 )  # fmt: skip
 # In the order in which they start, the slowest first.
 FOREIGN = (PPC32, ARMHF, I386_PYTHON)
