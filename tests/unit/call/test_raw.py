@@ -35,6 +35,16 @@ def test_a_name_without_neighbours_is_told_them_all(host: Host) -> None:
         host.xen.sysctl("xyzzy")
 
 
+@pytest.mark.parametrize(
+    "name", ["destroydomain", "getvcpuaffinity", "max_mem", "pausedomain", "setdomainhandle"]
+)
+def test_a_domctl_without_its_domain_is_not_about_dom0(host: Host, name: str) -> None:
+    before = host.link.hypercalls
+    with pytest.raises(TypeError, match=f"domctl.{name} needs the domid of a domain"):
+        host.xen.domctl(name)
+    assert host.link.hypercalls == before
+
+
 def test_an_unknown_field_is_refused_before_the_hypercall(host: Host) -> None:
     before = host.link.hypercalls
     with pytest.raises(TypeError, match="no field 'memkb'"):
