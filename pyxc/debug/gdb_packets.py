@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pyxc import errors
 
 MOST = 1 << 14
-"""Bytes of a packet's content, either way; GDB is told this."""
+"""Bytes of a packet's content, either way; reported to GDB."""
 INTERRUPT = b"\x03"
 ACK, NACK = b"+", b"-"
 _ESCAPE = 0x7D

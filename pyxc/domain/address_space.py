@@ -22,7 +22,7 @@ from pyxc.domain.windows import ABSENT, PAGE_BITS, WINDOW_BITS, Windows
 _MOST_READ = 1 << 30
 """Bytes that one call reads or writes: page tables can show a small guest's memory many times."""
 SEARCHED = 1 << 32
-"""Bytes that one search examines, unless it is told otherwise."""
+"""Bytes that one search examines by default."""
 _PIECE = 1 << WINDOW_BITS
 _TRANSLATIONS = 1 << 14
 """Pages whose translation is kept."""
