@@ -219,36 +219,46 @@ class AddressSpace(ABC):
         self.close()
 
 
+class _Pfns:
+    """The frames of a PV domain by pfn, which it publishes; read once."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._entries: array[int] | None = None
+
+    def entries(self) -> array[int]:
+        if self._entries is None:
+            self._entries = read_p2m(self._mapping).entries
+        return self._entries
+
+    def frames(self, first: int, count: int) -> array[int]:
+        found = self.entries()[first : first + count]
+        found.extend([ABSENT] * (count - len(found)))
+        return found
+
+    def forget(self) -> None:
+        self._entries = None
+
+
 class Physical(AddressSpace):
     """What a guest regards as its physical memory: gfns of an HVM or PVH domain, pfns of a PV domain."""
 
     def __init__(self, mapping: Mapping, writable: bool = False) -> None:
         super().__init__(mapping, writable)
         info = mapping.domain.info()
-        self._p2m: array[int] | None = None
-        self._hvm = info.is_hvm
-        if info.is_hvm:
+        self._pfns = None if info.is_hvm else _Pfns(mapping)
+        if self._pfns is None:
             pages = min(mapping.maximum_gpfn() + 1, bounds.frame_numbers(info))
         else:
-            pages = len(self._pfns())
+            pages = len(self._pfns.entries())
         self.size = pages * PAGE_SIZE
+        self._frames = _by_number if self._pfns is None else self._pfns.frames
+        # Not a method of this object: then it, with its mappings, would live until the next collection.
         self._windows = Windows(mapping, self._frames)
 
     def __call__(self, *, writable: bool) -> Physical:
         """The same memory, to be written if `writable`."""
         return Physical(self._mapping, writable)
-
-    def _pfns(self) -> array[int]:
-        if self._p2m is None:
-            self._p2m = read_p2m(self._mapping).entries
-        return self._p2m
-
-    def _frames(self, first: int, count: int) -> array[int]:
-        if self._hvm:
-            return array("Q", range(first, first + count))
-        found = self._pfns()[first : first + count]
-        found.extend([ABSENT] * (count - len(found)))
-        return found
 
     def _locate(self, address: int, most: int) -> bytes | None:
         return self._windows.piece(address, most)
@@ -265,7 +275,8 @@ class Physical(AddressSpace):
 
     def refresh(self) -> None:
         self._windows.close()
-        self._p2m = None
+        if self._pfns is not None:
+            self._pfns.forget()
 
     def __repr__(self) -> str:
         return f"<physical memory of domain {self.domain.domid}, {self.size} bytes>"

@@ -53,7 +53,7 @@ def test_an_example_does_what_it_shows(
         'name = "mail"; type = "pvh"; kernel = "vmlinuz"; memory = 64\n', encoding="utf-8"
     )
     names = {
-        **vars(importlib.import_module(".".join(path.relative_to(TOP.parent).with_suffix("").parts))),
+        **vars(importlib.import_module(".".join(path.relative_to(TOP.parent).with_suffix("").parts).removesuffix(".__init__"))),
         "pyxc": pyxc, "hypervisor": hypervisor, "xen": xen, "guest": guest, "web": xen.domains["web1"],
         "db1": xen.domains["db1"], "build": xen.domains["build"],
     }  # fmt: skip
