@@ -27,7 +27,7 @@ class Debugger:
 
     def __init__(self, host: Host, name: str) -> None:
         self.end, other = socket.socketpair()
-        self.end.settimeout(20)
+        self.end.settimeout(120)
         self._packets = Packets()
         self._got: list[bytes] = []
         self.failed: list[BaseException] = []
@@ -55,7 +55,7 @@ class Debugger:
 
     def leave(self) -> None:
         self.end.close()
-        self.thread.join(20)
+        self.thread.join(120)
         assert not self.thread.is_alive()
         assert self.failed == []
 
@@ -187,7 +187,7 @@ def test_gdb_itself(boot: Boot, tmp_path: Path) -> None:
         ]  # fmt: skip
         words = [word for command in commands for word in ("-ex", command)]
         done = subprocess.run(["gdb", "-nx", "-batch", *words], capture_output=True, text=True, timeout=120)
-        thread.join(20)
+        thread.join(120)
         listening.close()
         said = done.stdout + done.stderr
         assert f"{domain.vcpu(0).context()['rip']:#x}" in said, said

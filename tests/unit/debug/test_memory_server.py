@@ -36,7 +36,7 @@ class Served:
 
     def close(self) -> None:
         self.client.close()
-        self.thread.join(20)
+        self.thread.join(120)
         assert not self.thread.is_alive()
 
 
@@ -142,7 +142,7 @@ def test_places(host: Host, plain_directory: Path) -> None:
         thread.start()
         with connect_memory(f"unix:{path}") as client:
             assert client.read(0, TEXT, 3) == b"db1"
-        thread.join(20)
+        thread.join(120)
     with pytest.raises(OSError):
         connect_memory(f"unix:{path}")
 
