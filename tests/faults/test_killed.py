@@ -94,7 +94,8 @@ def _after_death(trial: Trial, before: set[Leftover]) -> list[str]:
         if changed and then != trial.after and not left and name not in STAYS_UNSEEN:
             wrong.append(f"nobody can see {changed}")
         for one in left:
-            _remove(xen, one)
+            if one in xen.leftovers():  # it may have gone with its domain
+                _remove(xen, one)
         wrong += [f"still there: {one}" for one in xen.leftovers() if one in left]
         if then != trial.after and name not in PARTLY_DONE:
             try:
