@@ -121,7 +121,7 @@ def test_pci(pyxc, host, tmp_path):
 @pytest.mark.parametrize("count", ["-1", "99999999999", "x", "4294967295"])
 def test_pci_devices_of_a_hostile_store(pyxc, host, count):
     host.store.write("/local/domain/0/backend/pci/1/0/num_devs", count)
-    assert rows(pyxc("pci-list", "web1")) == ["Vdev Device"]
+    assert rows(pyxc("pci-list", "web1")) == []
 
 
 def test_pools_in_xls_syntax(pyxc, host):

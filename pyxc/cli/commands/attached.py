@@ -85,7 +85,7 @@ def list_functions(args: argparse.Namespace) -> int:
     if args.json:
         output.report(args.json, devices=devices, failed=attempt.failures)
         return attempt.status
-    if devices or not attempt.failures:
+    if devices:
         output.lines([_PCI_HEADER])
     for one in devices:
         slot = one["virtual_slot"]
