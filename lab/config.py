@@ -195,6 +195,7 @@ WITHOUT_XSM = (
 WITHOUT_PEER = (
     Skip("tests.real.test_peer_*", "no xl: Debian 12 has only the tools of Xen 4.17"),
     Skip("tests.real.test_devices::*", "no xenstored: Debian 12 has only that of Xen 4.17"),
+    Skip("tests.real.test_guest_life::*", "no xenstored: Debian 12 has only that of Xen 4.17"),
 )
 # Under a security policy only these scripts were recorded; others run there, but are not compared.
 NOT_RECORDED = tuple(
