@@ -300,7 +300,6 @@ OPTIONAL = (
     Skip("tests.sim.test_kept::*", "a large host is like the others"),
 )
 OPTIONAL_COMMANDS = (
-    Skip("tests.cli.test_cli_exporter::*", "promtool is not there"),
     Skip("tests.cli.test_ansible::*", "Ansible is not there"),
     Skip("tests.cli.test_cli_debug::*", "drgn is not there"),
     Skip("tests.cli.test_cli_screen::*", "pyte is not there"),
