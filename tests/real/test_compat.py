@@ -60,11 +60,11 @@ def test_core_dump(pvh: pyxc.Domain, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_xen(4, 10)
-def test_a_kernel_is_built_like_xend_did(xen: pyxc.Xen) -> None:
+def test_a_kernel_is_built_like_xend_did(xen: pyxc.Xen, world: World) -> None:
     """It runs, prints and ends by itself."""
     libxc, kernel = ours.xc(), str(Path(os.environ["PYXC_GUESTS"]) / "pv")
     assert libxc.getBitSize(kernel, "", "") == {"type": "xen-3.0-x86_64"}
-    domid = libxc.domain_create(handle=list(range(1, 17)))
+    domid = libxc.domain_create(ssidref=world.ssidref, handle=list(range(1, 17)))
     try:
         libxc.domain_max_vcpus(domid, 1)
         libxc.domain_setmaxmem(domid, 17 << 10)
