@@ -32,7 +32,7 @@ class Symbols:
         self._names = [found[address] for address in self._addresses]
 
     def name(self, address: int) -> str | None:
-        """As "schedule+0x1a"; None for what is no code of the kernel."""
+        """As "schedule+0x1a"; None outside the code of the kernel."""
         index = bisect.bisect_right(self._addresses, address) - 1
         if index < 0 or address - self._addresses[index] >= _FAR:
             return None

@@ -27,7 +27,7 @@ class MemorySession:
         self._memory = memory
 
     def serve(self, peer: Peer) -> None:
-        """Answer a client until it ends the connection. DecodeError for what is no request."""
+        """Answer a client until it ends the connection. DecodeError for a malformed request."""
         peer.sendall(GREETING)
         while True:
             try:

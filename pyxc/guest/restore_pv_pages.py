@@ -113,7 +113,7 @@ class PvMemory:
         return number - 1
 
     def own(self, pfn: int) -> int:
-        """The same of a page that is no page table."""
+        """The same for any other page."""
         found = self.frame(pfn)
         if pv_layout.level(self.types[pfn]):
             raise errors.DecodeError(f"pfn {pfn:#x} is a page table, where the guest would have other data")

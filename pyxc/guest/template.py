@@ -126,7 +126,7 @@ class Template:
         return done
 
     def _reset_hardware(self, clone: Domain) -> None:
-        """Its channels and registers. It registers its callback for events anew, as after any suspend."""
+        """Its channels and registers. It registers its callback for events again, as after any suspend."""
         guest = HvmGuest(clone)
         guest.memory.adopt(self._memory.listed())
         for event in self._after:
