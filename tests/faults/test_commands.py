@@ -72,8 +72,8 @@ COMMANDS: dict[str, str] = {
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
-REMARKS = ("Shutting down domain ", "Rebooting domain ", "Parsing config from ", "on_reboot=", "shop ")
-"""What some commands print on standard error as xl does."""
+REMARKS = ("Shutting down domain ", "Rebooting domain ", "Parsing config from ", "on_reboot=", "shop ", "no cpu pool is ")
+"""What some commands print on standard error beside errors, most of it as xl does."""
 
 ERRNOS = (errno.EPERM, errno.ENOMEM, errno.EFAULT, errno.ESRCH, errno.EINVAL, errno.ENOSYS, errno.EBUSY)
 _TARGET = "sim:xen-4.17-xsm"
