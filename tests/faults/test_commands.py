@@ -72,7 +72,14 @@ COMMANDS: dict[str, str] = {
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
-REMARKS = ("Shutting down domain ", "Rebooting domain ", "Parsing config from ", "on_reboot=", "shop ", "no cpu pool is ")
+REMARKS = (
+    "Shutting down domain ",
+    "Rebooting domain ",
+    "Parsing config from ",
+    "on_reboot=",
+    "shop ",
+    "no cpu pool is ",
+)
 """What some commands print on standard error beside errors, most of it as xl does."""
 
 ERRNOS = (errno.EPERM, errno.ENOMEM, errno.EFAULT, errno.ESRCH, errno.EINVAL, errno.ENOSYS, errno.EBUSY)
