@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
         "that of the command, 128 if its boot was lost. Results and console logs are in build/lab/. The "
         "cache is in $PYXC_CACHE, by default ~/.cache/pyxc.",
     )
-    lanes = options.add_argument_group("which lanes (default: all)")
+    lanes = options.add_argument_group(
+        "which lanes (default: all but those that are left out, which the end of the output names)"
+    )
     lanes.add_argument(
         "--xen",
         action="append",
@@ -90,7 +92,12 @@ def select(chosen: argparse.Namespace) -> list[config.Lane]:
     lanes = [lane for name in chosen.xen for lane in _named(name)] if chosen.xen else list(config.LANES)
     lanes = [lane for lane in lanes if chosen.userland in (None, lane.root.arch)]
     if chosen.all:
-        lanes = [lane._replace(operations=lane.all_operations, left_out=()) for lane in lanes]
+        lanes = [
+            lane._replace(operations=lane.all_operations, left_out=(), timeout_s=config.ALL_TIMEOUT_S)
+            for lane in lanes
+        ]
+    elif not chosen.xen:
+        lanes = [lane for lane in lanes if not lane.rare]
     if not lanes:
         raise host.LabError("no lane matches (--list shows them)")
     names = [lane.name for lane in lanes]
@@ -125,10 +132,8 @@ def run_tests(lanes: Sequence[config.Lane], chosen: argparse.Namespace) -> int:
     for verdict in verdicts:
         _show_differential(verdict.lane)
         _show_skips(verdict)
-    for lane in lanes:
-        left = [f"{lane.all_operations:,} operations of endurance"] * (lane.operations < lane.all_operations)
-        for what in () if chosen.expression else (*left, *lane.left_out):
-            print(f"{lane.name}: left out, --all runs it: {what}\n")
+    if not chosen.expression:
+        _show_left_out(lanes, bool(chosen.xen))
     print(report.text(report.LANES, verdicts, report.lane_row, report.LANE_STATES))
     red = [verdict for verdict in verdicts if not verdict.green]
     return (BROKEN_STATUS if all(verdict.broken for verdict in red) else 1) if red else 0
@@ -146,6 +151,18 @@ def _show_differential(lane: config.Lane) -> None:
     if file.exists():
         summary, _, _ = file.read_text().partition("\n\n")
         print(f"{lane.name}: xen.lowlevel.xc of libxc and of pyxc\n{summary}\n")
+
+
+def _show_left_out(lanes: Sequence[config.Lane], named: bool) -> None:
+    """Print what only --all runs, of these lanes and, unless they were named, of the others."""
+    for lane in lanes:
+        left = [f"{lane.all_operations:,} operations of endurance"] * (lane.operations < lane.all_operations)
+        for what in (*left, *lane.left_out):
+            print(f"{lane.name}: left out, --all runs it: {what}")
+    run = {lane.name for lane in lanes}
+    for lane in () if named else config.LANES:
+        if lane.rare and lane.name not in run:
+            print(f"{lane.name}: left out, --all runs it")
 
 
 def _show_skips(verdict: suite.Verdict) -> None:

@@ -61,6 +61,8 @@ class Skip(NamedTuple):
 
 # Operations of the test of endurance.
 OPERATIONS = 10_000
+# How long a lane may take with --all.
+ALL_TIMEOUT_S = 7200
 
 
 class Lane(NamedTuple):
@@ -68,7 +70,8 @@ class Lane(NamedTuple):
 
     `peer` is the root with Xen's own tools, `expression` pytest's -k in a lane that runs only some tests.
     `operations` is how many operations the test of endurance makes, `all_operations` how many with --all.
-    `left_out` are the test files that only run with --all. `xsave` is whether the processor has XSAVE.
+    `left_out` are patterns of the test files that only run with --all, like a whole lane that is `rare`.
+    `xsave` is whether the processor has XSAVE.
     """
 
     hypervisor: Hypervisor
@@ -76,12 +79,13 @@ class Lane(NamedTuple):
     peer: Root | None = None
     memory_mb: int = 2048
     dom0_memory_mb: int = 1200
-    timeout_s: int = 1500
+    timeout_s: int = 1200
     expression: str | None = None
     operations: int = OPERATIONS
     all_operations: int = OPERATIONS
     skips: tuple[Skip, ...] = ()
     left_out: tuple[str, ...] = ()
+    rare: bool = False
     xsave: bool = False
 
     @property
@@ -213,21 +217,28 @@ WITH_ASSERTIONS = (
 )
 OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are for 64 bits"),)
 
-# They boot Linux several times, or move guests for minutes: one or two lanes are enough but for a whole run,
-# in which disks and networks are seen, too.
-DEVICES = ("tests/real/test_devices.py",)
-LONG = DEVICES + tuple(
-    f"tests/real/test_{name}.py"
-    for name in ("endurance", "guest_life", "moves", "peer_build", "peer_debugging", "peer_stream")
+# They boot Linux several times, or move guests for minutes. Without --all each runs in one lane at most.
+SLOW = tuple(
+    f"tests/real/test_{name}.py" for name in ("devices", "peer_build", "peer_debugging", "peer_stream")
 )
+ENDURANCE = ("tests/real/test_endurance.py",)
+GUESTS = ("tests/real/test_guest_life.py", "tests/real/test_moves.py")
+# Beside Xen's own tools a dom0 of 32 bits is enough; beside its own Python modules it is none.
+PEERS_OF_ANY = ("tests/real/test_peer_[!o]*.py",)
 
 # pyxc and Xen's tools in one root.
 XEN_4_17_AMD64 = Lane(
-    XEN_4_17, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, skips=WITHOUT_XSM, left_out=LONG
+    XEN_4_17,
+    AMD64,
+    peer=AMD64,
+    memory_mb=4096,
+    dom0_memory_mb=2400,
+    skips=WITHOUT_XSM,
+    left_out=SLOW + ENDURANCE + GUESTS + PEERS_OF_ANY,
 )
 
 LANES = (
-    Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM, left_out=LONG),
+    Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM, left_out=SLOW + ENDURANCE + GUESTS),
     Lane(
         XEN_4_17,
         I386,
@@ -235,14 +246,14 @@ LANES = (
         memory_mb=4096,
         dom0_memory_mb=2400,
         skips=OWN_MODULES + WITHOUT_XSM,
-        left_out=DEVICES,
+        left_out=SLOW + ENDURANCE,
     ),
     Lane(
         XEN_4_20,
         I386,
         all_operations=200_000,
         skips=WITHOUT_PEER + WITHOUT_XSM,
-        left_out=DEVICES,
+        left_out=SLOW + GUESTS,
         xsave=True,
     ),
     XEN_4_17_AMD64,
@@ -253,10 +264,18 @@ LANES = (
         memory_mb=4096,
         dom0_memory_mb=2400,
         skips=OWN_MODULES + NOT_RECORDED + WITH_ASSERTIONS,
-        left_out=LONG,
-    ),  # fmt: skip
+        left_out=SLOW + ENDURANCE + GUESTS + PEERS_OF_ANY,
+    ),
     # Xen's own module, which is for 64 bits, under a security policy.
-    Lane(XEN_4_17_XSM, AMD64, peer=AMD64, memory_mb=4096, dom0_memory_mb=2400, expression="test_peer_own_xc"),
+    Lane(
+        XEN_4_17_XSM,
+        AMD64,
+        peer=AMD64,
+        memory_mb=4096,
+        dom0_memory_mb=2400,
+        expression="test_peer_own_xc",
+        rare=True,
+    ),
 )
 
 SUITE = Suite(
