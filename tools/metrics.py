@@ -13,10 +13,10 @@ HEAD = """<!-- SPDX-License-Identifier: MIT -->
 <!-- written by tools/metrics.py -->
 # Metrics
 
-What `pyxc exporter` knows; what a host does not have is not in a scrape. [monitoring.md](monitoring.md) says
-how to get them. Those of domains have the labels `domain` (its name) and `uuid`; `xen_domain_info` joins them
-to the id that a domain has now, and to Xen's own number of it (since 4.21). Units are seconds and bytes;
-disks and networks are seen from the guest's side.
+The metrics of `pyxc exporter`; a scrape omits those that a host does not have. [monitoring.md](monitoring.md)
+says how to get them. Metrics of domains have the labels `domain` (the name) and `uuid`; `xen_domain_info`
+relates these to the current id and, since Xen 4.21, to the unique id. Units are seconds and bytes; disks and
+networks are counted from the guest's point of view.
 
 | metric | kind | what it is |
 |---|---|---|

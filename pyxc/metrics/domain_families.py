@@ -122,25 +122,28 @@ def _kb(kb: int | None) -> int | None:
 
 DOMAIN = (
     Family(
-        "xen_domain_info", "gauge", "A domain: its id now, Xen's number of it, kind, pool; always 1.",
+        "xen_domain_info", "gauge", "A domain: its current id, unique id, type and pool; always 1.",
         _info,
     ),
-    _flag("running", "Whether a vcpu of it runs at this moment.", DomainFlag.RUNNING),
-    _flag("blocked", "Whether all its vcpus wait for events.", DomainFlag.BLOCKED),
+    _flag("running", "Whether any of its vcpus is running now.", DomainFlag.RUNNING),
+    _flag("blocked", "Whether all its vcpus are waiting for events.", DomainFlag.BLOCKED),
     _flag("paused", "Whether it is paused.", DomainFlag.PAUSED),
-    _flag("shut_down", "Whether it has shut down, and is still there.", DomainFlag.SHUTDOWN),
-    _flag("dying", "Whether it is on its way out.", DomainFlag.DYING),
+    _flag("shut_down", "Whether it has shut down but still exists.", DomainFlag.SHUTDOWN),
+    _flag("dying", "Whether it is being destroyed.", DomainFlag.DYING),
     _domain(
-        "crashed", "Whether it shut down by a crash.",
+        "crashed", "Whether it has crashed.",
         lambda info: info.shutdown_reason == ShutdownReason.CRASH,
     ),
     _domain(
         "shutdown_reason", "Why it shut down: 0 poweroff, 1 reboot, 2 suspend, 3 crash, 4 watchdog.",
         _reason,
     ),
-    _domain("cpu_seconds_total", "Time that its vcpus ran.", lambda info: info.cpu_time_ns * NS, "counter"),
+    _domain(
+        "cpu_seconds_total", "Time for which its vcpus ran.",
+        lambda info: info.cpu_time_ns * NS, "counter",
+    ),
     _domain("vcpus", "Vcpus that it has.", lambda info: info.nr_vcpus),
-    _domain("online_vcpus", "Vcpus that its guest has brought up.", lambda info: info.nr_online_vcpus),
+    _domain("online_vcpus", "Vcpus that its guest has brought online.", lambda info: info.nr_online_vcpus),
     _domain("memory_bytes", "Memory that it owns.", lambda info: info.tot_pages * _PAGE_BYTES),
     _domain("memory_limit_bytes", "The most memory that it may own; absent without a limit.", _limit),
     _detail(
@@ -148,7 +151,7 @@ DOMAIN = (
         lambda one: _kb(one.target_kb),
     ),
     _domain(
-        "memory_claimed_bytes", "Memory claimed and not got yet.",
+        "memory_claimed_bytes", "Memory that it has claimed but not received yet.",
         lambda info: _pages(info.outstanding_pages),
     ),
     _domain(
@@ -156,13 +159,16 @@ DOMAIN = (
         lambda info: _pages(info.shr_pages),
     ),
     _domain("memory_paged_bytes", "Memory that is paged out.", lambda info: _pages(info.paged_pages)),
-    _detail("paging_pool_bytes", "Memory of Xen for its page tables.", lambda one: _kb(one.paging_pool_kb)),
     _detail(
-        "pod_cache_bytes", "Memory that waits to be populated on demand.",
+        "paging_pool_bytes", "Memory that Xen reserves for its page tables.",
+        lambda one: _kb(one.paging_pool_kb),
+    ),
+    _detail(
+        "pod_cache_bytes", "Reserved memory for populating it on demand.",
         lambda one: one.pod and one.pod.pod_cache_pages * _PAGE_BYTES,
     ),
     _detail(
-        "pod_unpopulated_bytes", "Memory of its address space that is populated on demand.",
+        "pod_unpopulated_bytes", "Part of its address space that is not populated yet.",
         lambda one: one.pod and one.pod.pod_entries * _PAGE_BYTES,
     ),
     _detail("grant_table_frames", "Pages of its grant table.", lambda one: one.grant_frames),
@@ -170,14 +176,14 @@ DOMAIN = (
         "grant_table_frames_limit", "Pages that its grant table may have.",
         lambda one: one.max_grant_frames,
     ),
-    _vcpu("seconds_total", "Time that a vcpu ran.", lambda vcpu: vcpu.cpu_time_ns * NS, "counter"),
-    _vcpu("online", "Whether the guest has brought a vcpu up.", lambda vcpu: bool(vcpu.online)),
-    _vcpu("running", "Whether a vcpu runs at this moment.", lambda vcpu: bool(vcpu.running)),
-    _vcpu("blocked", "Whether a vcpu waits for an event.", lambda vcpu: bool(vcpu.blocked)),
-    _vcpu("cpu", "The physical cpu where a vcpu runs or last ran.", lambda vcpu: vcpu.cpu),
+    _vcpu("seconds_total", "Time for which a vcpu ran.", lambda vcpu: vcpu.cpu_time_ns * NS, "counter"),
+    _vcpu("online", "Whether the guest has brought a vcpu online.", lambda vcpu: bool(vcpu.online)),
+    _vcpu("running", "Whether a vcpu is running now.", lambda vcpu: bool(vcpu.running)),
+    _vcpu("blocked", "Whether a vcpu is waiting for an event.", lambda vcpu: bool(vcpu.blocked)),
+    _vcpu("cpu", "The physical cpu on which a vcpu runs or last ran.", lambda vcpu: vcpu.cpu),
     Family(
         "xen_domain_vcpu_runstate_seconds_total", "counter",
-        "Time of a vcpu in each state, since the exporter started; runnable is steal.",
+        "Time of a vcpu in each state since the exporter started; runnable is steal time.",
         _runstates,
     ),
     Family("xen_domain_vcpu_wakes_total", "counter", "How often a vcpu was woken.", _waits),

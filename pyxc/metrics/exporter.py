@@ -42,12 +42,12 @@ OWN = (
     ),
     _own("scrapes_total", "counter", "Scrapes since the start.", lambda own: own.scrapes),
     _own(
-        "scrape_failures_total", "counter", "Scrapes for which Xen could not be asked.",
+        "scrape_failures_total", "counter", "Scrapes that failed because Xen could not be queried.",
         lambda own: own.failures,
     ),
     _own("scrape_seconds", "gauge", "How long this scrape took.", lambda own: own.seconds),
     _own(
-        "cpu_seconds_total", "counter", "Time that the exporter's process ran.",
+        "cpu_seconds_total", "counter", "Cpu time that the exporter has used.",
         lambda own: time.process_time(),
     ),
 )  # fmt: skip

@@ -89,7 +89,7 @@ HOST = (
     _host("cores_per_socket", "Cores of each socket.", lambda host: host.physinfo.cores_per_socket),
     _host("nodes", "NUMA nodes.", lambda host: host.physinfo.nr_nodes),
     Family(
-        "xen_host_cpu_idle_seconds_total", "counter", "Time that a physical cpu had nothing to run.",
+        "xen_host_cpu_idle_seconds_total", "counter", "Time for which a physical cpu had nothing to run.",
         _idle,
     ),
     _host("memory_bytes", "Memory of the host.", lambda host: _bytes(host.physinfo.total_memory_kb)),
@@ -98,11 +98,11 @@ HOST = (
         lambda host: _bytes(host.physinfo.free_memory_kb),
     ),
     _host(
-        "memory_scrub_bytes", "Memory that is to be cleared before a domain can have it.",
+        "memory_scrub_bytes", "Free memory that must be scrubbed before a domain can get it.",
         lambda host: _bytes(host.physinfo.scrub_memory_kb),
     ),
     _host(
-        "memory_claimed_bytes", "Memory that domains have claimed and not got yet.",
+        "memory_claimed_bytes", "Memory that domains have claimed but not received yet.",
         lambda host: _bytes(host.physinfo.outstanding_memory_kb),
     ),
     Family("xen_host_node_memory_bytes", "gauge", "Memory of a NUMA node.", _node_memory),
@@ -114,10 +114,10 @@ HOST = (
         "xen_host_domains", "gauge", "Domains, dom0 and dying ones included.",
         lambda facts: [("", len(facts.sample.domains))],
     ),
-    Family("xen_host_online_vcpus", "gauge", "Vcpus of all domains that are online.", _online_vcpus),
+    Family("xen_host_online_vcpus", "gauge", "Online vcpus of all domains.", _online_vcpus),
     Family(
         "xen_host_cpu_idle_state_seconds_total", "counter",
-        "Time that a physical cpu was in an idle state (C0 is 0).",
+        "Time for which a physical cpu was in an idle state (C0 is 0).",
         _states("c_states", lambda state: state.residency_ns * NS),
     ),
     Family(
@@ -126,7 +126,7 @@ HOST = (
     ),
     Family(
         "xen_host_cpu_performance_state_seconds_total", "counter",
-        "Time that a physical cpu was in a performance state.",
+        "Time for which a physical cpu was in a performance state.",
         _states("p_states", lambda state: state.residency_ns * NS),
     ),
     Family(
@@ -145,7 +145,7 @@ HOST = (
     ),
     Family(
         "xen_performance_counter_total", "counter",
-        "A counter of a Xen that was built with them, of all cpus; each wraps at 32 bits.",
+        "A performance counter of all cpus, if Xen was built with them; it wraps at 32 bits.",
         _counters,
     ),
     Family("xen_pool_info", "gauge", "A cpu pool and its scheduler; always 1.", _pools),
