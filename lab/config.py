@@ -79,7 +79,7 @@ class Lane(NamedTuple):
     peer: Root | None = None
     memory_mb: int = 2048
     dom0_memory_mb: int = 1200
-    timeout_s: int = 1200
+    timeout_s: int = 1500
     expression: str | None = None
     operations: int = OPERATIONS
     all_operations: int = OPERATIONS
