@@ -14,8 +14,8 @@ HEAD = """<!-- SPDX-License-Identifier: MIT -->
 <!-- written by tools/from_xl.py. -->
 # From xl and its neighbours
 
-For administrators who know xl: what to type instead. A command of xl that pyxc has, too, has the same name,
-arguments and output; all of pyxc's also have `--json`, `--jsonl` and `--csv`. `pyxc help COMMAND` describes a
+For administrators who know xl: what to type instead. Commands that xl has, too, have the same names,
+arguments and output; all commands also have `--json`, `--jsonl` and `--csv`. `pyxc help COMMAND` describes a
 command."""
 
 XL = (
@@ -32,24 +32,26 @@ XL = (
 )
 """Of Xen 4.17's xl, without help."""
 
+_EMULATED = "for guests with an emulator (QEMU)"
+_LIBXL = "needs libxl"
 REASONS = {
-    "cd-": "devices of an emulator",
-    "config-update": "there is no stored configuration to update",
-    "devd": "`pyxc run` stays with one guest; driver domains are libxl's",
-    "pci-": "dom0's sysfs, and libxl for the guest's end; `domain.pci` in Python for the hypervisor's",
-    "psr-": "no such operations yet",
-    "qemu-": "devices of an emulator",
-    "remus": "libxl's",
-    "usb": "libxl's",
-    "vkb": "libxl's",
-    "vncviewer": "devices of an emulator",
-    "vtpm": "libxl's",
+    "cd-": _EMULATED,
+    "config-update": "pyxc stores no configurations",
+    "devd": "`pyxc run` stays with one guest; driver domains need libxl",
+    "pci-": "needs libxl; `domain.pci` in Python does the hypervisor's part",
+    "psr-": "not implemented",
+    "qemu-": _EMULATED,
+    "remus": _LIBXL,
+    "usb": _LIBXL,
+    "vkb": _LIBXL,
+    "vncviewer": _EMULATED,
+    "vtpm": _LIBXL,
 }
 
 OTHERS = {
     "xentop": [
         ("xentop", "top", "the same keys: D N B V R S Q and the arrows"),
-        ("xentop -b", "top -b", "the same columns, and the first table has percentages, too"),
+        ("xentop -b", "top -b", "the same columns; the first table has percentages, too"),
     ],
     "xenstore-*": [
         ("xenstore-ls", "store ls", ""),
@@ -58,31 +60,31 @@ OTHERS = {
         ("xenstore-write", "store write", ""),
         ("xenstore-rm", "store rm", ""),
         ("xenstore-exists", "store exists", ""),
-        ("xenstore-chmod", "store chmod", "the permissions follow the one path"),
+        ("xenstore-chmod", "store chmod", ""),
         ("xenstore-watch", "store watch", ""),
         ("xenstore-control", None, "`store.control()` in Python"),
     ],
     "xenpm": [
         ("xenpm get-cpuidle-states, get-cpufreq-states", "stats", "idle and performance states of all cpus"),
         ("xenpm get-cpufreq-para", None, "`xen.pm.frequency()` in Python"),
-        ("xenpm set-*", None, "not yet"),
+        ("xenpm set-*", None, "not implemented"),
     ],
     "xenctx": [
         ("xenctx DOMAIN VCPU", "context", ""),
-        ("xenctx -a", "context", "all vcpus are the default"),
+        ("xenctx -a", "context", "shows all vcpus by default"),
     ],
     "xentrace, xenalyze": [
         ("xentrace", "trace record", "the same file format"),
         ("xenalyze", "trace report", "run, wait and steal times of vcpus"),
-        ("xentrace_format", "trace perfetto", "for a viewer in a browser"),
+        ("xentrace_format", "trace perfetto", "for the Perfetto viewer in a browser"),
     ],
     "other tools": [
         ("lsevtchn", "lsevtchn", ""),
         ("xen-livepatch list", "livepatch list", ""),
-        ("xen-livepatch upload, apply, revert, unload", None, "not yet"),
+        ("xen-livepatch upload, apply, revert, unload", None, "not implemented"),
         ("xenperf", "perf", ""),
-        ("xenhypfs", "hypfs ls", "also cat, tree and write"),
-        ("xencov, xenlockprof, xen-hvmctx", None, "`domain.hvm_context()` in Python for the last"),
+        ("xenhypfs", "hypfs ls", "and cat, tree, write"),
+        ("xencov, xenlockprof, xen-hvmctx", None, "`domain.hvm_context()` in Python replaces xen-hvmctx"),
         ("xen-cpuid -p", "cpu-policy", ""),
         ("flask-get-bool, flask-set-bool", "get-bool", "and set-bool"),
         ("flask-getenforce, -setenforce, -loadpolicy", "getenforce", "and setenforce, loadpolicy"),

@@ -27,19 +27,19 @@ HEAD = """<!-- SPDX-License-Identifier: MIT -->
 <!-- written by tools/supported.py -->
 # What is supported, on which Xen
 
-One row for each operation of pyxc, by hypercall, and a column for each release of Xen; 3.0 is that of April
-to August 2006, {unreleased} is not released: it is what the development tree of 2026-08-20 calls itself, and
-may still change. What a release does not have raises `Unsupported` before any hypercall.
+The operations of each hypercall, with a column for each release of Xen. 3.0 stands for the trees of April to
+August 2006; {unreleased} is not released: it is the development tree of 2026-08-20, and may still change. An
+operation that a release does not have raises `Unsupported` before any hypercall.
 
 | | |
 | --- | --- |
-| R | run on real Xen of that release, with success, and recorded (`tests/recordings`) |
-| r | run on real Xen of that release, and refused: this machine or build has nothing for it |
-| s | carried out by the simulated hypervisor of that release |
-| + | the release has it and pyxc lays it out; checked against its headers, not run |
+| R | succeeded on real Xen of that release, and was recorded (`tests/recordings`) |
+| r | ran on real Xen of that release, which refused it: the machine or the build does not support it |
+| s | runs on the simulated hypervisor of that release |
+| + | has its layout, compared with the headers of that release, but was not run |
 | | the release does not have it |
 
-The simulated releases are {simulated}. What is run on real Xen is run in the lab, from a 32-bit dom0.
+The simulated releases are {simulated}. Operations ran on real Xen in the lab, from a 32-bit dom0.
 """
 
 

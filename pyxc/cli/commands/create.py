@@ -19,7 +19,7 @@ from pyxc.guest.launch import launch
 
 
 def add(program: Program) -> None:
-    parser = program.add("create", create, "build a guest from a configuration file of xl's, and start it")
+    parser = program.add("create", create, "build a guest from an xl configuration file, and start it")
     add_config(parser)
     parser.add_argument("-p", "--paused", action="store_true", help="leave it paused")
     parser.add_argument("-c", "--console", action="store_true", help="connect with its console")

@@ -28,7 +28,7 @@ Peer = Any
 
 
 def add(program: Program) -> None:
-    gdb = program.add("gdb", serve_gdb, "let GDB look into a guest, which is paused meanwhile")
+    gdb = program.add("gdb", serve_gdb, "inspect a guest with GDB, which pauses it")
     gdb.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     _add_places(gdb)
     server = program.add("memory-server", serve_memory, "serve a guest's memory to pyxc on another machine")

@@ -26,7 +26,7 @@ _TRIGGERS = (*(trigger.name.lower() for trigger in pyxc.Trigger), _RESUME)
 def add(program: Program) -> None:
     _add_for_several(program, "pause", pyxc.Domain.pause, "pause domains; pauses nest")
     _add_for_several(program, "unpause", pyxc.Domain.unpause, "undo one pause of each domain")
-    _add_for_several(program, "resume", _resume, "let guests that suspended continue here, as xl resume does")
+    _add_for_several(program, "resume", _resume, "let suspended guests continue here, as xl resume does")
     _add_for_several(program, "destroy", _destroy, "destroy domains at once and wait until they have gone")
     _add_trigger(program)
     _add_create_empty(program)
@@ -60,7 +60,9 @@ def _add_trigger(program: Program) -> None:
 
 
 def _add_create_empty(program: Program) -> None:
-    parser = program.add("create-empty", create_empty, "create a paused domain without memory, print its id")
+    parser = program.add(
+        "create-empty", create_empty, "create a paused domain without memory, and print its id"
+    )
     parser.add_argument("--hvm", action="store_true", help="make an HVM domain (default: PV)")
     parser.add_argument("--hap", action="store_true", help="with --hvm: hardware-assisted paging, as for PVH")
     parser.add_argument("--uuid", help="its UUID (default: random)")

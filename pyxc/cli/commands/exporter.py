@@ -23,7 +23,7 @@ _WHERE = re.compile(r"(?:\[([0-9a-fA-F:]+)\]|([0-9.]+)):([0-9]{1,5})")
 
 
 def add(program: Program) -> None:
-    exporter = program.add("exporter", run, "hand metrics to Prometheus")
+    exporter = program.add("exporter", run, "serve metrics to Prometheus")
     where = exporter.add_mutually_exclusive_group()
     where.add_argument(
         "--listen", type=_address, metavar="ADDRESS:PORT", help=f"on the loopback interface, else {_ADDRESS}"

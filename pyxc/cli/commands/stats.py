@@ -21,7 +21,7 @@ _PAGE_KB = pyxc.PAGE_SIZE // 1024
 
 
 def add(program: Program) -> None:
-    stats = program.add("stats", show, "print all that is measured, for programs")
+    stats = program.add("stats", show, "print all measurements, for programs")
     stats.add_argument(
         "-i", "--iterations", type=number, default=1, metavar="N", help="number of samples; 0: endless"
     )

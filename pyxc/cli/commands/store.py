@@ -44,7 +44,7 @@ def add(program: Program) -> None:
     remove = program.add("store rm", remove_nodes, "remove nodes with everything below them")
     remove.add_argument("-t", "--tidy", action="store_true", help="also remove empty nodes above them")
     _add_paths(remove)
-    exists = program.add("store exists", test_nodes, "say by the exit status whether nodes exist")
+    exists = program.add("store exists", test_nodes, "report by the exit status whether nodes exist")
     _add_paths(exists)
     modes = program.add("store chmod", change_permissions, "set the permissions of a node")
     modes.add_argument("-r", "--recurse", action="store_true", help="also of all nodes below it")
@@ -61,8 +61,8 @@ def add(program: Program) -> None:
 def _add_limits(program: Program) -> None:
     features = program.add("store features", show_features, "show what xenstored can do, or lets a domain do")
     features.add_argument("domid", metavar="DOMID", nargs="?", type=number, help="a domain; this one without")
-    quota = program.add("store quota", quotas, "show or set how much a domain, or those to come, may have")
-    quota.add_argument("-d", "--domid", metavar="DOMID", type=number, help="a domain; those to come without")
+    quota = program.add("store quota", quotas, "show or set the quotas of a domain, or of new domains")
+    quota.add_argument("-d", "--domid", metavar="DOMID", type=number, help="a domain (default: new domains)")
     quota.add_argument("name", metavar="NAME", nargs="?", help="one thing, as nodes or watches; all without")
     quota.add_argument("value", metavar="VALUE", nargs="?", type=number, help="the new value; 0: no limit")
 
