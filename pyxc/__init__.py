@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from pyxc._core import PAGE_SIZE
     from pyxc.abi.cpu_policy import Featureset, Policy
-    from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType, Scheduler, Trigger
+    from pyxc.abi.domctl import DomainFlag, PageType, Scheduler, Trigger
+    from pyxc.abi.domctl_create import CreateFlag
     from pyxc.abi.domctl_tsc import TscMode
     from pyxc.abi.event_channel import Status as ChannelStatus
     from pyxc.abi.event_channel import Virq
+    from pyxc.abi.features import Feature
     from pyxc.abi.hvm import HvmParam
     from pyxc.abi.hvm_save import HvmRecordType
     from pyxc.abi.hypfs import Type as HypfsType
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from pyxc.abi.sched import ShutdownReason
     from pyxc.abi.sysctl import Capability
     from pyxc.abi.trace import Runstate, TraceClass
-    from pyxc.abi.version import Feature
     from pyxc.call.records import asdict
     from pyxc.domain.address_space import AddressSpace
     from pyxc.domain.affinity import Affinity
@@ -234,9 +235,11 @@ __all__ = [
 _MODULES = {
     "_core": "PAGE_SIZE",
     "abi.cpu_policy": "Featureset Policy",
-    "abi.domctl": "CreateFlag DomainFlag PageType Scheduler Trigger",
+    "abi.domctl": "DomainFlag PageType Scheduler Trigger",
+    "abi.domctl_create": "CreateFlag",
     "abi.domctl_tsc": "TscMode",
     "abi.event_channel": "ChannelStatus Virq",
+    "abi.features": "Feature",
     "abi.hvm": "HvmParam",
     "abi.hvm_save": "HvmRecordType",
     "abi.hypfs": "HypfsType",
@@ -244,7 +247,6 @@ _MODULES = {
     "abi.sched": "ShutdownReason",
     "abi.sysctl": "Capability",
     "abi.trace": "Runstate TraceClass",
-    "abi.version": "Feature",
     "call.records": "asdict",
     "domain.address_space": "AddressSpace",
     "domain.affinity": "Affinity",

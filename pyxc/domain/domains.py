@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from pyxc import arguments, errors
 from pyxc.abi import domctl, sysctl
-from pyxc.abi.domctl import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
 from pyxc.domain.info import INFO, MOST_VCPUS, DomainInfo
 from pyxc.host.host import Host
@@ -144,6 +143,8 @@ class Domains(Mapping[int, "Domain"]):
         >>> pvh.info().paused, pvh.info().nr_vcpus, pvh.info().memory_kb
         (True, 2, 0)
         """
+        from pyxc.abi.domctl_create import CreateFlag, EmulationFlag
+
         if hap and not hvm:
             raise ValueError("hap needs hvm: hardware-assisted paging is for HVM and PVH domains")
         handle = arguments.handle_or_new(uuid)

@@ -16,7 +16,6 @@ from pyxc.abi.domctl import Scheduler
 from pyxc.abi.former import former
 from pyxc.abi.operation import Operation
 from pyxc.abi.sysctl import Capability
-from pyxc.abi.version import Feature
 from pyxc.call.caller import Caller
 from pyxc.call.reply import Reply
 from pyxc.link import Link
@@ -25,6 +24,7 @@ from pyxc.store import Names, StoreClient
 if TYPE_CHECKING:  # imported by what returns them: most programs ask for few
     from collections.abc import Callable
 
+    from pyxc.abi.features import Feature
     from pyxc.call.records import Record
     from pyxc.host.records import Build, PhysInfo, Version
 
@@ -124,6 +124,8 @@ class Host:
     @cached_property
     def features(self) -> Feature:
         """The features for dom0 (xen_version get_features, submap 0: there is no other)."""
+        from pyxc.abi.features import Feature
+
         return Feature(self.call(version.GET_FEATURES, submap_idx=0).field("submap"))
 
     @cached_property

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 
 from pyxc.abi import releases
 from pyxc.abi.domctl import Scheduler
+from pyxc.abi.features import Feature
 from pyxc.abi.layout import Interface, Release
 from pyxc.abi.sysctl import Capability
-from pyxc.abi.version import Feature
 
 _UNTOLD = Capability(0)
 _BARE = Capability.HVM

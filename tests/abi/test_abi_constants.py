@@ -73,12 +73,12 @@ ENUMS = {
         r"XEN_DOMINF_(\w+)",
         {"shutdownmask", "shutdownshift", "cpumask", "cpushift", "pvh_guest"},  # see former_flags()
     ),
-    "domctl.CreateFlag": (
+    "domctl_create.CreateFlag": (
         r"XEN_DOMCTL_CDF_(\w+)",
         {"MAX", "hvm_guest", "pvh_guest"},  # hvm's name up to 4.12; a kind of PV guest that 4.4 to 4.8 had
     ),
-    "domctl.EmulationFlag": (r"XEN_X86_EMU_(\w+)", {"ALL"}),
-    "domctl.MiscFlag": (r"XEN_X86_(MSR_\w+)", set()),
+    "domctl_create.EmulationFlag": (r"XEN_X86_EMU_(\w+)", {"ALL"}),
+    "domctl_create.MiscFlag": (r"XEN_X86_(MSR_\w+)", set()),
     "domctl_state.StateFlag": (r"XEN_DOMCTL_GETDOMSTATE_STATE_(\w+)", set()),
     "domctl_state.StateCap": (r"XEN_DOMCTL_GETDOMSTATE_CAP_(\w+)", set()),
     "domctl.AffinityFlag": (r"XEN_VCPUAFFINITY_(\w+)", set()),
@@ -107,7 +107,7 @@ ENUMS = {
     "trace.TbufOp": (r"XEN_SYSCTL_TBUFOP_(\w+)", set()),
     "trace.TraceClass": (r"TRC_(GEN|SCHED|SCHED_MIN|DOM0OP|HVM|MEM|PV|SHADOW|HW|GUEST|ALL)", set()),
     "trace.Runstate": (r"RUNSTATE_(\w+)", set()),
-    "version.Feature": (r"XENFEAT_(\w+)", {"NR_SUBMAPS"}),
+    "features.Feature": (r"XENFEAT_(\w+)", {"NR_SUBMAPS"}),
     "memory.MemFlag": (r"XENMEMF_(\w+)", set()),
     "memory.MapSpace": (r"XENMAPSPACE_(\w+)", set()),
     "memory.MemoryType": (r"XEN_HVM_MEMMAP_TYPE_(\w+)", set()),
@@ -124,7 +124,7 @@ ENUMS = {
     "x86.StartFlag": (r"SIF_(\w+)", {"PM_MASK"}),
     "errno.XenErrno": (r"XEN_(E[A-Z0-9]+)", {"EWOULDBLOCK", "EDEADLOCK"}),  # second names of numbers
 }
-BIT_NUMBERS = {"version.Feature"}
+BIT_NUMBERS = {"features.Feature"}
 NOT_PUBLIC = {"domctl_tsc.TscMode", "hvm.MemType"}
 """Enums of numbers that only Xen's own headers have, or that the constants here leave out."""
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pyxc.abi import domctl, domctl_paging, sched, sysctl, sysctl_cpupool
-from pyxc.abi.domctl import CreateFlag, DomainFlag
+from pyxc.abi.domctl import DomainFlag
+from pyxc.abi.domctl_create import CreateFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_INVALID
 
 HANDLE = bytes(range(16))

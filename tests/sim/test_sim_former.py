@@ -11,7 +11,8 @@ import pytest
 
 from pyxc.abi import domctl, event_channel, grant_table, hvm, memory, sched, sysctl
 from pyxc.abi.arch import x86
-from pyxc.abi.domctl import CreateFlag, DomainFlag, PageType
+from pyxc.abi.domctl import DomainFlag, PageType
+from pyxc.abi.domctl_create import CreateFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_INVALID, DOMID_SELF
 
 ABSENT = 0x7000

@@ -12,6 +12,7 @@ import pytest
 from pyxc import sim
 from pyxc.abi import domctl, event_channel, hvm, sysctl, sysctl_cpupool, version
 from pyxc.abi.event_channel import Status
+from pyxc.abi.features import Feature
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sysctl import Capability
 from pyxc.sim.model.access import ClientMemory
@@ -40,7 +41,7 @@ def test_commandline(client: Any) -> None:
 
 
 def test_features(client: Any) -> None:
-    assert client.call(version.GET_FEATURES)["submap"] & version.Feature.DOM0
+    assert client.call(version.GET_FEATURES)["submap"] & Feature.DOM0
     assert client.call(version.GET_FEATURES, submap_idx=1).result == -errno.EINVAL
 
 

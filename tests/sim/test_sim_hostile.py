@@ -15,7 +15,7 @@ from dom0_op_bytes import OldXen
 import pyxc
 from pyxc import errors
 from pyxc.abi import domctl, domctl_paging, domctl_permissions, domctl_tsc, memory, sysctl
-from pyxc.abi.domctl import CreateFlag
+from pyxc.abi.domctl_create import CreateFlag
 from pyxc.abi.domctl_tsc import TscMode
 from pyxc.abi.memory import MapSpace, MemFlag
 from pyxc.sim.model.machine import GUEST_FRAMES

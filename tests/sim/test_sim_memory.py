@@ -13,7 +13,8 @@ import pytest
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl, domctl_paging, grant_table, memory
 from pyxc.abi.arch import x86
-from pyxc.abi.domctl import PAGE_PINNED, CreateFlag, PageType
+from pyxc.abi.domctl import PAGE_PINNED, PageType
+from pyxc.abi.domctl_create import CreateFlag
 from pyxc.abi.domid import DOMID_SELF, DOMID_XEN
 from pyxc.sim.model.words import Words
 

@@ -8,7 +8,8 @@ import os
 from typing import Any, SupportsIndex
 
 from pyxc.abi import domctl, sched
-from pyxc.abi.domctl import CreateFlag, DomainFlag, EmulationFlag
+from pyxc.abi.domctl import DomainFlag
+from pyxc.abi.domctl_create import CreateFlag, EmulationFlag
 from pyxc.abi.domid import DOMID_ANY, DOMID_FIRST_RESERVED
 from pyxc.abi.sched import ShutdownReason
 from pyxc.compat.xc import base as c

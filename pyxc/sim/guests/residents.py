@@ -7,7 +7,7 @@ from array import array
 from functools import cache
 from uuid import UUID
 
-from pyxc.abi.domctl import CreateFlag
+from pyxc.abi.domctl_create import CreateFlag
 from pyxc.abi.event_channel import Status
 from pyxc.abi.flask import default_ssidref
 from pyxc.abi.hvm import HvmParam

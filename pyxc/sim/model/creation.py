@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyxc._core import PAGE_SIZE
-from pyxc.abi.domctl import GRANT_VERSION_MASK, CreateFlag
+from pyxc.abi.domctl import GRANT_VERSION_MASK
+from pyxc.abi.domctl_create import CreateFlag
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.sysctl import Capability
 from pyxc.sim.model import domids

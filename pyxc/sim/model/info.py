@@ -7,6 +7,7 @@ from typing import Any
 
 from pyxc.abi import domctl
 from pyxc.abi.domctl import SHUTDOWN_SHIFT, DomainFlag
+from pyxc.abi.domctl_create import CreateFlag
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.host import Host
 from pyxc.sim.model.machine import INVALID_ENTRY
@@ -30,7 +31,7 @@ def _flags(profile: Profile, domain: Domain) -> int:
         (DomainFlag.BLOCKED, can_block and all(vcpu.blocked for vcpu in online)),
         (DomainFlag.RUNNING, any(vcpu.running for vcpu in online)),
         (DomainFlag.DEBUGGED, domain.debugged),
-        (DomainFlag.XS_DOMAIN, bool(domain.options & domctl.CreateFlag.XS_DOMAIN)),
+        (DomainFlag.XS_DOMAIN, bool(domain.options & CreateFlag.XS_DOMAIN)),
         (DomainFlag.HAP, domain.hap and profile.since(4, 9)),
     )
     none = _NOT_SHUT_DOWN if profile.since(4, 1) else 0

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from pyxc.abi import domctl
-from pyxc.abi.domctl import CreateFlag, Trigger
+from pyxc.abi.domctl import Trigger
+from pyxc.abi.domctl_create import CreateFlag
 from pyxc.abi.domid import DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.page import PAGE_KB
