@@ -11,13 +11,17 @@ and replies. client, nodes, transaction, watch: the public API. names: names of 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pyxc.errors import StoreError
 from pyxc.store.channel import Channel, connect
 from pyxc.store.client import StoreClient
 from pyxc.store.names import Names
-from pyxc.store.transaction import Transaction
-from pyxc.store.watch import Event, Watch
 from pyxc.store.wire import Access, Kind, Permission, StoreFeature
+
+if TYPE_CHECKING:
+    from pyxc.store.transaction import Transaction
+    from pyxc.store.watch import Event, Watch
 
 __all__ = [
     "Access",
@@ -33,3 +37,17 @@ __all__ = [
     "Watch",
     "connect",
 ]
+
+_LATE = {"Transaction": "transaction", "Event": "watch", "Watch": "watch"}
+"""The modules of names that are imported on first use: most programs only read."""
+
+if not TYPE_CHECKING:  # or a type checker would accept every name
+
+    def __getattr__(name: str) -> object:
+        """Such a name on first use (PEP 562)."""
+        from importlib import import_module
+
+        if name not in _LATE:
+            raise AttributeError(f"module 'pyxc.store' has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f"pyxc.store.{_LATE[name]}"), name)
+        return found

@@ -6,14 +6,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pyxc import arguments
 from pyxc.errors import StoreError
 from pyxc.store.session import Session, numbers
-from pyxc.store.transaction import Transaction
-from pyxc.store.watch import Watch
 from pyxc.store.wire import Kind, StoreFeature
+
+if TYPE_CHECKING:  # imported on first use: most programs only read
+    from pyxc.store.transaction import Transaction
+    from pyxc.store.watch import Watch
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ class StoreClient(Session):
 
     def begin(self) -> Transaction:
         """Begin a transaction that you commit or abort; transact() does so itself, and repeats."""
+        from pyxc.store.transaction import Transaction
+
         return Transaction.begin(self)
 
     def watch(self, *paths: str, depth: int | None = None) -> Watch:
@@ -79,6 +83,8 @@ class StoreClient(Session):
         '/local/domain/1/control'
         '/local/domain/1/control/test'
         """
+        from pyxc.store.watch import Watch
+
         made = Watch(self, self.free_connection())
         try:
             for path in paths:
