@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -81,6 +82,12 @@ def infos(xen: pyxc.Xen, wanted: list[str]) -> Attempt[str, pyxc.DomainInfo]:
 def limit_kb(info: pyxc.DomainInfo) -> int | None:
     """The most memory that a domain may own; None for no limit."""
     return None if info.max_pages == _UNLIMITED_PAGES else info.max_memory_kb
+
+
+def seconds_of(cpu_time_ns: int) -> float:
+    """Through single precision, as xl computes it: the digit that is shown can depend on that."""
+    single: float = struct.unpack("f", struct.pack("f", cpu_time_ns))[0]
+    return single / 1e9
 
 
 def state_of(info: pyxc.DomainInfo) -> str:

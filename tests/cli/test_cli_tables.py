@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from pyxc import Affinity, DomainInfo, VcpuInfo
-from pyxc.cli.commands import list
+from pyxc.cli.commands import list, vcpu_list
 
 HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)\n"
 VCPU_HEADER = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)\n"
@@ -108,7 +108,7 @@ def test_vcpu_list_is_what_xl_prints(pyxc, host):
 
 def test_an_offline_vcpu():
     info = VcpuInfo(7, 3, False, False, False, 0, 2)
-    row = list._vcpu_row(info, "web1", Affinity(frozenset({1}), frozenset()), 4)
+    row = vcpu_list._vcpu_row(info, "web1", Affinity(frozenset({1}), frozenset()), 4)
     assert row == "web1                                 7     3    -   --p       0.0  1 / none"
 
 

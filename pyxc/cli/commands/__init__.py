@@ -10,7 +10,8 @@ from pyxc.cli.parser import Program
 
 SECTIONS = {
     "domains": {
-        "list": "list claims vcpu-list",
+        "list": "list claims",
+        "vcpu_list": "vcpu-list",
         "top": "top",
         "inventory": "vm-list sharing uptime lsevtchn",
         "survey": "topology memory watch",

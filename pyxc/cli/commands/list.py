@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""`list`, `claims` and `vcpu-list`: the tables of xl, byte for byte, and the same as JSON."""
+"""`list` and `claims`: the tables of xl, byte for byte, and the same as JSON."""
 
 from __future__ import annotations
 
 import argparse
-import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import pyxc
 from pyxc.cli import output
-from pyxc.cli.arguments import cpu_list, cpu_text
+from pyxc.cli.arguments import cpu_text
 from pyxc.cli.parser import Program
-from pyxc.cli.session import infos, limit_kb, name_of, opened, shown, state_of, style_of
+from pyxc.cli.session import infos, limit_kb, name_of, opened, seconds_of, shown, state_of, style_of
 
 _DOMAINS_HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
 _VERBOSE_HEADER = "   UUID                            Reason-Code\tSecurity Label"
 _CLAIMS_HEADER = "  Claimed"
-_VCPUS_HEADER = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)"
 _STATES = (
     (pyxc.DomainFlag.RUNNING, "r"),
     (pyxc.DomainFlag.BLOCKED, "b"),
@@ -42,8 +40,6 @@ def add(program: Program) -> None:
     claims.add_argument(
         "domains", metavar="DOMAIN", nargs="*", help="id, name or UUID (default: all domains)"
     )
-    vcpus = program.add("vcpu-list", list_vcpus, "list vcpus with their affinities, as xl does")
-    vcpus.add_argument("domains", metavar="DOMAIN", nargs="*", help="id, name or UUID (default: all domains)")
 
 
 def list_domains(args: argparse.Namespace) -> int:
@@ -105,27 +101,13 @@ def _number(xen: pyxc.Xen, info: pyxc.DomainInfo) -> int | None:
         return None
 
 
-def list_vcpus(args: argparse.Namespace) -> int:
-    with opened(args) as xen:
-        attempt = infos(xen, args.domains)
-        found = attempt.results
-        affinities, vcpus = xen.affinities(found), xen.vcpus(found)
-        names = {info.domid: name_of(xen, info) for info in found}
-        rows = [(vcpu, names[vcpu.domid], affinities[vcpu[:2]]) for vcpu in vcpus if vcpu[:2] in affinities]
-        nr_cpus = xen.nr_cpus
-    if args.json:
-        output.report(args.json, vcpus=[_vcpu_json(*row, nr_cpus) for row in rows], failed=attempt.failures)
-    elif found or not attempt.failures:
-        output.table(args.color, _VCPUS_HEADER, ((_vcpu_row(*row, nr_cpus), "") for row in rows))
-    return attempt.status
-
-
 def _domain_row(info: pyxc.DomainInfo, name: str | None) -> str:
     states = "".join(letter if info.flags & flag else "-" for flag, letter in _STATES)
+    dying, seconds = "d" if info.dying else "-", seconds_of(info.cpu_time_ns)
     memory_mb = (info.memory_kb + (info.outstanding_memory_kb or 0)) // 1024
     return (
         f"{output.padded(shown(name), 40)} {info.domid:5} {memory_mb:5} {info.nr_online_vcpus:5}"
-        f"     {states}{_reason_letter(info)}{'d' if info.dying else '-'}  {_seconds(info.cpu_time_ns):8.1f}"
+        f"     {states}{_reason_letter(info)}{dying}  {seconds:8.1f}"
     )
 
 
@@ -177,22 +159,6 @@ def _reason_code(info: pyxc.DomainInfo) -> str:
     return f"{'-':>8}" if info.shutdown_reason is None else f"{info.shutdown_reason:8x}"
 
 
-def _seconds(cpu_time_ns: int) -> float:
-    """Through single precision, as xl computes it: the digit that is shown can depend on that."""
-    single: float = struct.unpack("f", struct.pack("f", cpu_time_ns))[0]
-    return single / 1e9
-
-
-def _vcpu_row(vcpu: pyxc.VcpuInfo, name: str | None, affinity: pyxc.Affinity, nr_cpus: int) -> str:
-    if vcpu.online:
-        place = f"{vcpu.cpu:5} {'r' if vcpu.running else '-':>3}{'b' if vcpu.blocked else '-'}-"
-    else:
-        place = f"{'-':>5} {'-':>3}-p"
-    hard, soft = (cpu_text(cpus, nr_cpus) for cpus in affinity)
-    which = f"{output.padded(shown(name), 32)} {vcpu.domid:5} {vcpu.vcpu:5}"
-    return f"{which}{place} {_seconds(vcpu.cpu_time_ns):9.1f}  {hard} / {soft}"
-
-
 def _domain_json(info: pyxc.DomainInfo, name: str | None, label: str | None) -> dict[str, Any]:
     return {
         "domid": info.domid,
@@ -216,20 +182,3 @@ def _domain_json(info: pyxc.DomainInfo, name: str | None, label: str | None) -> 
 
 def _reason_name(reason: pyxc.ShutdownReason | int | None) -> str | int | None:
     return reason.name.lower() if isinstance(reason, pyxc.ShutdownReason) else reason
-
-
-def _vcpu_json(
-    vcpu: pyxc.VcpuInfo, name: str | None, affinity: pyxc.Affinity, nr_cpus: int
-) -> dict[str, Any]:
-    return {
-        "domid": vcpu.domid,
-        "name": name,
-        "vcpu": vcpu.vcpu,
-        "online": vcpu.online,
-        "blocked": vcpu.blocked,
-        "running": vcpu.running,
-        "cpu": vcpu.cpu if vcpu.online else None,
-        "cpu_time_ns": vcpu.cpu_time_ns,
-        "hard_affinity": cpu_list(affinity.hard, nr_cpus),
-        "soft_affinity": cpu_list(affinity.soft, nr_cpus),
-    }
