@@ -70,8 +70,9 @@ class AddressSpace(ABC):
         """The frame of an address."""
 
     @abstractmethod
-    def _after(self, address: int) -> int:
-        """For an address without memory: the next one that may have some."""
+    def _hole(self, address: int) -> tuple[int, int]:
+        """For an address without memory: the next one that may have some, and the bytes that a search
+        counts up to there."""
 
     @abstractmethod
     def refresh(self) -> None:
@@ -153,7 +154,7 @@ class AddressSpace(ABC):
     ) -> Iterator[int]:
         """The addresses from `start` up to `stop` where some bytes are, in order; holes are skipped.
 
-        It ends after `limit` bytes; each hole counts as a page.
+        It ends after `limit` bytes; a hole in physical memory counts in full, one in page tables as a page.
         """
         if not pattern or len(pattern) > _PIECE:
             raise ValueError(f"pattern has {len(pattern)} bytes: expected 1 to {_PIECE}")
@@ -182,7 +183,8 @@ class AddressSpace(ABC):
             except errors.DecodeError:  # a search goes on behind a bad table
                 piece = None
             if piece is None:
-                address, left = max(address + 1, self._after(address)), left - PAGE_SIZE
+                stop_of_hole, counted = self._hole(address)
+                address, left = max(address + 1, stop_of_hole), left - counted
                 continue
             yield address, piece
             address, left = address + len(piece), left - len(piece)
@@ -267,8 +269,9 @@ class Physical(AddressSpace):
         frame = self._frames(address // PAGE_SIZE, 1)[0]
         return None if frame == ABSENT else frame
 
-    def _after(self, address: int) -> int:
-        return (address // PAGE_SIZE + 1) * PAGE_SIZE
+    def _hole(self, address: int) -> tuple[int, int]:
+        after = self._windows.after(address)
+        return after, after - address
 
     def _why(self, address: int) -> str:
         return "the guest has no memory there"
@@ -344,13 +347,13 @@ class Virtual(AddressSpace):
             self._known[page] = frame = found.frame
         return frame
 
-    def _after(self, address: int) -> int:
+    def _hole(self, address: int) -> tuple[int, int]:
         try:
             found = self._walk(address)
         except errors.DecodeError:
-            return (address // PAGE_SIZE + 1) * PAGE_SIZE
+            return (address // PAGE_SIZE + 1) * PAGE_SIZE, PAGE_SIZE
         bits = found.bits if isinstance(found, Hole) else PAGE_BITS
-        return (address >> bits) + 1 << bits
+        return (address >> bits) + 1 << bits, PAGE_SIZE
 
     def _why(self, address: int) -> str:
         found = self._walk(address)

@@ -63,6 +63,11 @@ class Windows:
         start = place * PAGE_SIZE + offset
         return bytes(window.view[start : start + min(most, PAGE_SIZE - offset)])
 
+    def after(self, address: int) -> int:
+        """The end of the hole at an address, which is a page, or all of a window without memory."""
+        bits = self._bits if self._window(address >> self._bits).mapped is None else PAGE_BITS
+        return (address >> bits) + 1 << bits
+
     def _window(self, number: int) -> Window:
         window = self._open.get(number)
         if window is not None:

@@ -114,9 +114,12 @@ class SimLink:
             lifecycle.reap(self.hypervisor)
             return self._map(domid, *self._resolve(domid, frames, writable), writable)
 
-    def _resolve(self, domid: int, frames: Iterable[int], writable: bool) -> tuple[list[int], list[int]]:
+    def _resolve(self, domid: int, frames: array[int], writable: bool) -> tuple[list[int], list[int]]:
         """Machine frame and errno for each frame."""
         owner = self._foreign(domid)
+        domain = self.hypervisor.domains.get(domid)
+        if owner is not None and domain and domain.lacks(frames):
+            return [0] * len(frames), [errno.EINVAL] * len(frames)
         found = [self._frame_of(owner, frame, writable) for frame in frames]
         return [mfn for mfn, _ in found], [number for _, number in found]
 

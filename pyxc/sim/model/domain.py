@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -205,6 +206,11 @@ class Domain:
         if frame in self.pod_gfns and self.pod_cache:
             self.place(frame, self.pod_cache.pop(), 1)
         return self.p2m.get(frame, -1) if self.hvm else frame
+
+    def lacks(self, frames: Iterable[int]) -> bool:
+        """Whether it is a translated domain without memory at any of these, as in large holes: an answer
+        without a look at each."""
+        return self.hvm and not self.pod_gfns and self.p2m.keys().isdisjoint(frames)
 
     def own(self, pages: int) -> None:
         """Account for pages that it got, or lost if negative; what it gets counts against its claim."""

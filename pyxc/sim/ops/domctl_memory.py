@@ -23,7 +23,9 @@ def getpageframeinfo3(call: Call) -> None:
         raise Refusal(XenErrno.E2BIG)
     words = call.xen.machine.words
     view = call.memory.view(call["array"], 8 * call["num"])
-    view[:] = words.pack(_type(call, frame) for frame in words.unpack(view))
+    frames = words.unpack(view)
+    lacks = call.domain.lacks(frames)
+    view[:] = words.pack(PageType.XTAB if lacks else _type(call, frame) for frame in frames)
 
 
 @handles(domctl.GETPAGEFRAMEINFO2)

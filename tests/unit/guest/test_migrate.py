@@ -41,7 +41,7 @@ class Move(NamedTuple):
 def move(boot: Boot) -> Move:
     here, there = boot(), boot(with_guests=False)
     guest = here.xen.domains["db1"]
-    guest.memory.decrease(range(0x400, 32_768))
+    guest.memory.decrease(range(0x400, 32_768, 0x200), order=9)
     script = here.truth.script(guest.domid)
     script.obey()
     return Move(here, there, guest, script)
