@@ -24,7 +24,7 @@ def drgn_program(guest: Domain | GuestMemory, *, vmcoreinfo: bytes | None = None
     `guest` is a domain, or the RemoteMemory of a memory server. drgn walks the page tables of an HVM or PVH
     guest itself; those of a PV guest name machine frames, so that pyxc walks them, from those of vcpu 0.
     `vmcoreinfo` is the kernel's description of itself, which is searched for in the guest's memory if it is
-    None: LookupError if there is none. MissingLibrary without drgn 0.1 or newer: pyxc[drgn]. Symbols are
+    None: LookupError if there is none. MissingLibrary without drgn 0.3 or newer. Symbols are
     loaded by Program.load_debug_info(). The memory remains mapped as long as the program exists.
     """
     drgn = _library()
@@ -53,7 +53,7 @@ def _library() -> Any:
     try:
         import drgn  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
-        raise errors.MissingLibrary("drgn is not installed: pip install pyxc[drgn]", name="drgn") from error
+        raise errors.MissingLibrary("drgn is not installed: pip install drgn", name="drgn") from error
     if not hasattr(drgn.Program, _OLDEST):
-        raise errors.MissingLibrary("drgn 0.1 or newer is needed: pip install pyxc[drgn]", name="drgn")
+        raise errors.MissingLibrary("drgn 0.3 or newer is needed: pip install drgn", name="drgn")
     return drgn
