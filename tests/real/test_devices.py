@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ground_truth
 import pytest
-from builds import PATIENCE_S, Launch
+from builds import PATIENCE_S, Launch, in_use
 from ground_truth import Peer
 
 import pyxc
@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 def left_in_dom0() -> tuple[object, ...]:
     """What guests have of dom0's kernel and of this process."""
     devices = sorted(path.name for path in Path("/sys/bus/xen-backend/devices").glob("v*"))
-    return loops(), sorted(os.listdir(INTERFACES)), devices, len(os.listdir("/proc/self/fd"))
+    return loops(), sorted(os.listdir(INTERFACES)), devices, in_use()
 
 
 def ping(address: str) -> None:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 
 import pytest
+from builds import in_use
 
 import pyxc
 from pyxc import errors
@@ -16,14 +16,8 @@ from pyxc.abi import domctl
 from pyxc.abi.grant_table import Reserved
 
 
-def _in_use() -> tuple[int, int]:
-    """Descriptors and mappings of this process."""
-    with open("/proc/self/maps", encoding="ascii") as maps:
-        return len(os.listdir("/proc/self/fd")), sum("/dev/xen/gnt" in line for line in maps)
-
-
 def test_dom0_lends_to_itself(xen: pyxc.Xen) -> None:
-    before = _in_use()
+    before = in_use()
     dom0 = xen.domains[0]
     lent = dom0.grants.lend(2, writable=True)
     with lent.pages, dom0.grants.map(lent.refs, writable=True) as mapped:
@@ -32,9 +26,9 @@ def test_dom0_lends_to_itself(xen: pyxc.Xen) -> None:
             ours[PAGE_SIZE : PAGE_SIZE + 5] = b"hello"
             theirs[:3] = b"you"
             assert (bytes(theirs[PAGE_SIZE : PAGE_SIZE + 5]), bytes(ours[:3])) == (b"hello", b"you")
-        assert _in_use() == (before[0], before[1] + 2)
+        assert in_use() == (before[0], before[1] + 2)
         assert len(xen.link.maps) == 2
-    assert _in_use() == before
+    assert in_use() == before
     with pytest.raises(errors.HypercallError, match="gntdev.map on domain 0 failed: EINVAL"):
         dom0.grants.map(lent.refs)
 
@@ -50,12 +44,12 @@ def test_pages_lent_to_be_read_are_not_written(xen: pyxc.Xen) -> None:
 
 
 def test_what_is_not_lent(pv: pyxc.Domain) -> None:
-    before = _in_use()
+    before = in_use()
     for refs in ([0], [4000], [2**32 - 1]):
         with pytest.raises(errors.HypercallError) as caught:
             pv.grants.map(refs)
         assert caught.value.errno == errno.EINVAL
-    assert _in_use() == before
+    assert in_use() == before
 
 
 @pytest.mark.needs_xen(4, 11)
@@ -118,7 +112,7 @@ def test_what_a_table_holds(xen: pyxc.Xen) -> None:
 
 @pytest.mark.parametrize("how", ["closed", "dropped"])
 def test_many_that_come_and_go_leave_nothing(xen: pyxc.Xen, how: str) -> None:
-    before = _in_use()
+    before = in_use()
     dom0 = xen.domains[0]
     for _ in range(100):
         lent = dom0.grants.lend(1, writable=True)
@@ -127,4 +121,4 @@ def test_many_that_come_and_go_leave_nothing(xen: pyxc.Xen, how: str) -> None:
             mapped.close()
             lent.pages.close()
         del mapped, lent
-    assert _in_use() == before
+    assert in_use() == before
