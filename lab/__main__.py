@@ -93,7 +93,9 @@ def select(chosen: argparse.Namespace) -> list[config.Lane]:
     lanes = [lane for lane in lanes if chosen.userland in (None, lane.root.arch)]
     if chosen.all:
         lanes = [
-            lane._replace(operations=lane.all_operations, left_out=(), timeout_s=config.ALL_TIMEOUT_S)
+            lane._replace(
+                operations=lane.all_operations, left_out=(), particular=None, timeout_s=config.ALL_TIMEOUT_S
+            )
             for lane in lanes
         ]
     elif not chosen.xen:
@@ -157,7 +159,8 @@ def _show_left_out(lanes: Sequence[config.Lane], named: bool) -> None:
     """Print what only --all runs, of these lanes and, unless they were named, of the others."""
     for lane in lanes:
         left = [f"{lane.all_operations:,} operations of endurance"] * (lane.operations < lane.all_operations)
-        for what in (*left, *lane.left_out):
+        most = [f"all but -k '{lane.particular}'"] * (lane.particular is not None)
+        for what in (*left, *most, *lane.left_out):
             print(f"{lane.name}: left out, --all runs it: {what}")
     run = {lane.name for lane in lanes}
     for lane in () if named else config.LANES:

@@ -94,8 +94,9 @@ def run(lane: config.Lane, expression: str | None, files: dict[Path, str], with_
     if lane.peer:
         copied[programs.directory()] = environment["PYXC_PROGRAMS"] = "/programs"
     boot = vm.Boot(lane, archives, {**copied, **files}, environment)
+    expression = expression or lane.particular
     expressions = " and ".join(f"({part})" for part in (lane.expression, expression) if part)
-    left_out = [] if expression else [f"--ignore-glob={name}" for name in lane.left_out]
+    left_out = [] if expression else [f"--ignore={name}" for name in lane.left_out]
     arguments = [config.SUITE.tests, *left_out, *(["-k", expressions] if expressions else [])]
     partial = bool(expression or lane.hypervisor.file)
     verdict = _attempt(lane, boot, shlex.join(arguments), partial)
@@ -135,12 +136,8 @@ def judge(lane: config.Lane, result: vm.Result, partial: bool) -> Verdict:
     elif crashed:
         problems = [f"Python crashed (exit code {result.exit_code}), see {vm.console_log(lane)}"]
     else:
-        left_out = [name.removesuffix(".py").replace("/", ".") for name in lane.left_out]
-        skips = tuple(
-            skip
-            for skip in lane.skips
-            if not any(fnmatch.fnmatchcase(skip.pattern, f"{name}*") for name in left_out)
-        )
+        left_out = tuple(name.removesuffix(".py").replace("/", ".") for name in lane.left_out)
+        skips = tuple(skip for skip in lane.skips if not skip.pattern.startswith(left_out))
         problems = check(tests, result.exit_code, skips, partial)
     if not (partial or lost or crashed or lane.expression):
         problems += _coverage_problems(result.files.get("coverage.json"))
