@@ -221,10 +221,11 @@ OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are 
 
 # They boot Linux several times, or take minutes. Without --all each runs in one lane at most.
 SLOW = tuple(
-    f"tests/real/test_{name}.py" for name in ("devices", "peer_build", "peer_debugging", "peer_stream")
+    f"tests/real/test_{name}.py"
+    for name in ("devices", "guest_life", "peer_build", "peer_debugging", "peer_programs", "peer_stream")
 )
 ENDURANCE = ("tests/real/test_endurance.py",)
-GUESTS = ("tests/real/test_guest_life.py", "tests/real/test_moves.py")
+MOVES = ("tests/real/test_moves.py",)
 
 # pyxc and Xen's tools in one root.
 XEN_4_17_AMD64 = Lane(
@@ -238,7 +239,12 @@ XEN_4_17_AMD64 = Lane(
 )
 
 LANES = (
-    Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM, left_out=SLOW + ENDURANCE + GUESTS),
+    Lane(
+        XEN_4_14,
+        I386,
+        skips=WITHOUT_PEER + WITHOUT_XSM,
+        particular="callscripts or test_build or test_compat or test_domains or test_gate or test_memory",
+    ),
     Lane(
         XEN_4_17,
         I386,
@@ -253,7 +259,7 @@ LANES = (
         I386,
         all_operations=200_000,
         skips=WITHOUT_PEER + WITHOUT_XSM,
-        left_out=SLOW + GUESTS,
+        left_out=SLOW + MOVES,
         xsave=True,
     ),
     XEN_4_17_AMD64,
