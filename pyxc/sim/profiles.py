@@ -139,7 +139,7 @@ _ALL = {
         pci=(0x0008, 0x0300, 0x0301, 0x0400),  # 00:01.0, 03:00.0, 03:00.1, 04:00.0
     ),
     "sim:xen-4.17-xsm": Profile(
-        (4, 17), ".5", "Wed Nov 25 07:11:15 UTC 2026", _GRANTS_NAMED, _MAPPED, xsm=True
+        (4, 17), ".5", "Wed Nov 25 07:11:15 UTC 2026", _GRANTS_NAMED, _MAPPED, pv32=True, xsm=True
     ),
     "sim:xen-4.20": Profile((4, 20), ".4", "Wed Jul 29 15:18:52 UTC 2026", _NO_SHADOW, _AREAS),
     "sim:xen-4.22": Profile((4, 22), ".0", "Wed Jul 29 17:59:28 UTC 2026", _NO_SHADOW, _AREAS),
