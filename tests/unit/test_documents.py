@@ -203,7 +203,7 @@ def test_names_and_arguments_that_pages_mention_exist(objects: dict[str, Any]) -
 
 def _check(where: str, value: Any, way: list[str], arguments: str) -> None:
     for name in way:
-        missing = inspect.getattr_static(value, name, value) is value
+        missing = name not in dir(value)
         assert not missing or _is_module(f"{getattr(value, '__name__', '')}.{name}"), where
         if missing:
             value = importlib.import_module(f"{value.__name__}.{name}")
