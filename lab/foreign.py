@@ -102,12 +102,12 @@ def command(python: Python, arguments: Sequence[str]) -> tuple[list[str], dict[s
     return [str(pythons.home(python) / "bin/python3"), *arguments], {**inherited, **environment}
 
 
-def run(python: Python, expression: str | None) -> Verdict:
+def run(python: Python, expression: str | None, everything: bool) -> Verdict:
     """Run the tests; unless pytest's -k `expression` selects some, also the commands."""
     start = time.monotonic()
     about, problems = examine(python)
     with host.step(f"{python.name}: testing"):
-        tests, more = run_suite(python, expression)
+        tests, more = run_suite(python, expression, everything)
         if not expression:
             tests += compare(python)
     return Verdict(python, about, tests, (*problems, *more), time.monotonic() - start)
@@ -123,13 +123,15 @@ def examine(python: Python) -> tuple[tuple[str, str, str, int], list[str]]:
     return (version, machine, byteorder, bits), problems
 
 
-def run_suite(python: Python, expression: str | None) -> tuple[tuple[Test, ...], list[str]]:
+def run_suite(python: Python, expression: str | None, everything: bool) -> tuple[tuple[Test, ...], list[str]]:
     """The tests of pytest in `python`, and what is wrong beside failed tests."""
+    some = () if everything or expression else python.particular
     junit = OUTPUT / python.name / "junit.xml"
-    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", *python.tests]
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}"]
+    arguments += some or python.tests
     code = write_output(python, [*arguments, *(["-k", expression] if expression else [])], "pytest")
     tests = suite.read_junit(junit.read_bytes() if junit.exists() else b"")
-    return tests, suite.check(tests, code, python.skips, bool(expression))
+    return tests, suite.check(tests, code, python.skips, bool(expression or some))
 
 
 def compare(python: Python) -> tuple[Test, ...]:
@@ -167,7 +169,7 @@ def output_file(python: Python, name: str) -> Path:
     return OUTPUT / python.name / re.sub(r"[^\w.]+", "-", name)
 
 
-def run_all(chosen: Sequence[Python], expression: str | None, jobs: int) -> list[Verdict]:
+def run_all(chosen: Sequence[Python], expression: str | None, everything: bool, jobs: int) -> list[Verdict]:
     """The verdicts on `chosen`, `jobs` at a time; without an expression also that on the reference."""
     verdicts = []
     for python in (config.REFERENCE, *chosen):
@@ -177,7 +179,7 @@ def run_all(chosen: Sequence[Python], expression: str | None, jobs: int) -> list
         about, problems = examine(config.REFERENCE)
         verdicts.append(Verdict(config.REFERENCE, about, compare(config.REFERENCE), tuple(problems), 0))
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        pending = [pool.submit(run, python, expression) for python in chosen]
+        pending = [pool.submit(run, python, expression, everything) for python in chosen]
         try:
             return verdicts + [future.result() for future in pending]
         except BaseException:
@@ -211,10 +213,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.run is not None:
             words, environment = command(selected[0], chosen.run)
             return subprocess.run(words, env=environment, check=False).returncode
-        verdicts = run_all(selected, chosen.expression, chosen.jobs)
+        verdicts = run_all(selected, chosen.expression, chosen.all, chosen.jobs)
         show(verdicts)
         for python in () if chosen.python else [rare for rare in config.RARE if rare not in selected]:
             print(f"{python.name}: left out, --all runs it")
+        for python in () if chosen.all else [python for python in selected if python.particular]:
+            print(f"{python.name}: left out, --all runs it: all but {' '.join(python.particular)}")
         return 0 if all(verdict.green for verdict in verdicts) else 1
     except host.LabError as error:
         host.say(f"lab: {error}")
