@@ -221,13 +221,16 @@ WITH_ASSERTIONS = (
 )
 OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are for 64 bits"),)
 
-# They boot Linux several times, or take minutes. Without --all each runs in one lane at most.
+# They boot Linux several times, or take minutes.
 SLOW = tuple(
     f"tests/real/test_{name}.py"
     for name in ("devices", "guest_life", "peer_build", "peer_debugging", "peer_programs", "peer_stream")
 )
 ENDURANCE = ("tests/real/test_endurance.py",)
-MOVES = ("tests/real/test_moves.py",)
+# Where releases differ most.
+OF_A_RELEASE = (
+    "callscripts or test_build or test_compat or test_domains or test_gate or test_memory or test_vcpus"
+)
 
 # pyxc and Xen's tools in one root.
 XEN_4_17_AMD64 = Lane(
@@ -245,7 +248,7 @@ LANES = (
         XEN_4_14,
         I386,
         skips=WITHOUT_PEER + WITHOUT_XSM,
-        particular="callscripts or test_build or test_compat or test_domains or test_gate or test_memory",
+        particular=OF_A_RELEASE,
     ),
     Lane(
         XEN_4_17,
@@ -261,7 +264,7 @@ LANES = (
         I386,
         all_operations=200_000,
         skips=WITHOUT_PEER + WITHOUT_XSM,
-        left_out=SLOW + MOVES,
+        particular=f"{OF_A_RELEASE} or test_endurance",
         xsave=True,
     ),
     XEN_4_17_AMD64,
