@@ -224,8 +224,11 @@ OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are 
 # They boot Linux several times, or take minutes.
 SLOW = tuple(
     f"tests/real/test_{name}.py"
-    for name in ("devices", "guest_life", "peer_build", "peer_debugging", "peer_programs", "peer_stream")
-)
+    for name in (
+        "devices", "guest_life", "peer_build", "peer_debugging", "peer_programs", "peer_scheduling",
+        "peer_store", "peer_stream",
+    )
+)  # fmt: skip
 ENDURANCE = ("tests/real/test_endurance.py",)
 # Where releases differ most.
 OF_A_RELEASE = (
