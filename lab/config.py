@@ -325,8 +325,8 @@ PURE_MODULES = (
 EMULATED_TESTS = ("tests/unit", "tests/abi", "tests/sim")
 # Where the width of a pointer and the order of bytes matter.
 OF_BYTES = (
-    "tests/abi", "tests/unit/core", "tests/unit/link", "tests/unit/guest/test_stream.py",
-    "tests/sim/test_recordings.py",
+    "tests/abi", "tests/unit/core", "tests/unit/link/test_record.py", "tests/unit/link/test_replay.py",
+    "tests/unit/link/test_wire.py", "tests/unit/guest/test_stream.py", "tests/sim/test_recordings.py",
 )  # fmt: skip
 OPTIONAL = (
     Skip("tests.unit.files.test_compressed::*", "neither zstandard nor lz4 is there"),
