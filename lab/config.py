@@ -59,8 +59,9 @@ class Skip(NamedTuple):
     reason: str
 
 
-# Operations of the test of endurance.
+# Operations of the test of endurance, and with --all.
 OPERATIONS = 4_000
+ALL_OPERATIONS = 10_000
 # How long a lane may take with --all.
 ALL_TIMEOUT_S = 7200
 
@@ -83,7 +84,7 @@ class Lane(NamedTuple):
     timeout_s: int = 1500
     expression: str | None = None
     operations: int = OPERATIONS
-    all_operations: int = OPERATIONS
+    all_operations: int = ALL_OPERATIONS
     skips: tuple[Skip, ...] = ()
     left_out: tuple[str, ...] = ()
     particular: str | None = None

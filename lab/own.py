@@ -42,7 +42,7 @@ def lanes(file: Path) -> list[Lane]:
         if lane.hypervisor.version == own.version and not lane.hypervisor.flavour
     ]
     return [
-        lane._replace(hypervisor=own, skips=config.ANY_SKIP, all_operations=config.OPERATIONS)
+        lane._replace(hypervisor=own, skips=config.ANY_SKIP, all_operations=config.ALL_OPERATIONS)
         for lane in fitting or [Lane(own, config.I386)]
     ]
 
