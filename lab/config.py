@@ -71,9 +71,8 @@ class Lane(NamedTuple):
 
     `peer` is the root with Xen's own tools, `expression` pytest's -k in a lane that runs only some tests.
     `operations` is how many operations the test of endurance makes, `all_operations` how many with --all.
-    What only runs with --all: the test files `left_out`; all tests that are not `particular`,
-    also an expression of pytest's; a whole lane that is `rare`.
-    `xsave` is whether the processor has XSAVE.
+    Without --all, the test files `left_out` do not run, nor tests that the expression `particular` does not
+    match, nor a lane that is `rare`. `xsave` is whether the processor has XSAVE.
     """
 
     hypervisor: Hypervisor
@@ -226,11 +225,10 @@ OWN_MODULES = (Skip("tests.real.test_peer_own_*", "Xen's own Python modules are 
 SLOW = tuple(
     f"tests/real/test_{name}.py"
     for name in (
-        "devices", "guest_life", "peer_build", "peer_debugging", "peer_programs", "peer_scheduling",
-        "peer_store", "peer_stream",
+        "devices", "endurance", "guest_life", "peer_build", "peer_debugging", "peer_programs",
+        "peer_scheduling", "peer_store", "peer_stream",
     )
 )  # fmt: skip
-ENDURANCE = ("tests/real/test_endurance.py",)
 # Where releases differ most.
 OF_A_RELEASE = (
     "callscripts or test_build or test_compat or test_domains or test_gate or test_memory or test_vcpus"
@@ -248,12 +246,7 @@ XEN_4_17_AMD64 = Lane(
 )
 
 LANES = (
-    Lane(
-        XEN_4_14,
-        I386,
-        skips=WITHOUT_PEER + WITHOUT_XSM,
-        particular=OF_A_RELEASE,
-    ),
+    Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM, particular=OF_A_RELEASE),
     Lane(
         XEN_4_17,
         I386,
@@ -261,7 +254,7 @@ LANES = (
         memory_mb=4096,
         dom0_memory_mb=2400,
         skips=OWN_MODULES + WITHOUT_XSM,
-        left_out=SLOW + ENDURANCE,
+        left_out=SLOW,
     ),
     Lane(
         XEN_4_20,
