@@ -42,6 +42,18 @@ def test_physical_memory_is_read_by_address(any_host: Host) -> None:
     assert any_host.link.maps == []
 
 
+def test_a_search_passes_small_and_large_holes(host: Host) -> None:
+    db1 = host.xen.domains["db1"]
+    db1.memory.decrease([0x300])
+    db1.memory.write(0x301, b"behind a page")
+    db1.memory.write(0xFEFFA, b"behind gigabytes")
+    with db1.memory.physical as space:
+        assert list(space.search(b"behind a page")) == [0x301000]
+        assert list(space.search(b"behind gigabytes")) == [0xFEFFA000]
+        assert list(space.search(b"behind gigabytes", 0x12345678, limit=0xF0000000)) == [0xFEFFA000]
+        assert list(space.search(b"behind gigabytes", limit=0xFEFFA000)) == []
+
+
 def test_physical_memory_of_a_pv_guest_is_that_of_its_p2m(any_host: Host) -> None:
     for name in ("web1", "build"):
         domain = any_host.xen.domains[name]
