@@ -41,8 +41,8 @@ def test_given_up_after_a_second_once_per_process_with_one_warning() -> None:
     )
     name, took, warned = json.loads(done.stdout)
     assert name is None
-    assert 0.9 <= took[0] < 3
-    assert max(took[1:]) < 0.5
+    assert took[0] >= 0.9
+    assert max(took[1:]) < took[0] / 2
     assert len(warned) == 1
 
 
@@ -69,7 +69,8 @@ def test_no_names_needs_no_time(pyxc_command: Command) -> None:
         elapsed, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         return elapsed - (after.ru_utime - before.ru_utime) - (after.ru_stime - before.ru_stime), said
 
-    assert waited()[0] > 0.9
-    seconds, said = waited("--no-names")
-    assert seconds < 0.5
+    with_names, _ = waited()
+    assert with_names > 0.9
+    without, said = waited("--no-names")
+    assert without < with_names / 2
     assert said == ""
