@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from pyxc.abi.arch import x86
+from pyxc.abi.console import IN_BYTES, OUT_BYTES
 from pyxc.abi.event_channel import Status
 from pyxc.errors import StoreError
 from pyxc.sim import Hypervisor
@@ -191,6 +192,15 @@ def _any_grant(host: Hypervisor, chance: random.Random) -> None:
         host.machine.write_pages([frame], entry * _WORDS)
 
 
+def _any_console(host: Hypervisor, chance: random.Random) -> None:
+    """The rings of consoles, with any indices."""
+    for domain in (host.domains[PV], host.domains[HVM]):
+        frame = domain.rings.console if domain.domid == PV else domain.p2m[domain.rings.console]
+        kinds = (0, 1, 1023, 2048, 2**31, 2**32 - 1, chance.getrandbits(32))
+        indices = struct.pack("<4I", *(chance.choice(kinds) for _ in range(4)))
+        host.machine.memory.write(frame, IN_BYTES + OUT_BYTES, indices)
+
+
 TRICKS: dict[str, Trick] = {
     "tree": lambda host, chance: tree(host, _any_size(host, chance), _any_words(host, chance)),
     "tables": lambda host, chance: tables(host, _any_size(host, chance), _any_words(host, chance)),
@@ -205,6 +215,7 @@ TRICKS: dict[str, Trick] = {
     "ports": lambda host, chance: open_ports(host, chance.choice((PV, HVM))),
     "grants": _any_grant,
     "hvm_record": _any_hvm_record,
+    "console": _any_console,
     "nest": lambda host, chance: nest(host, chance.randint(1, 900)),
     "spread": lambda host, chance: spread(host, chance.randint(1, 300)),
     "rename": lambda host, chance: rename(

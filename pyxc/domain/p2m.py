@@ -276,7 +276,10 @@ def read_p2m(mapping: Mapping, source: Form | None = None) -> P2m:
 
 
 def read_published(mapping: Mapping) -> tuple[P2m, array[int]]:
-    """The whole p2m of a PV domain, and the frames that hold it, in order."""
+    """The whole p2m of a PV domain, and the frames that hold it, in order.
+
+    DecodeError for a guest that lists more than it owns, which all its pages would be sent for.
+    """
     info = mapping.domain.info()
     with open_p2m(mapping, info) as reader:
 
@@ -284,7 +287,7 @@ def read_published(mapping: Mapping) -> tuple[P2m, array[int]]:
             frames = array("Q")
             for leaves in reader.leaves():
                 frames.extend(leaves)
-            return _gather(reader, info), frames
+            return _gather(reader, info, own=True), frames
 
         return reader.steadily(read)
 
@@ -295,17 +298,21 @@ def read_pages(mapping: Mapping, info: DomainInfo) -> list[Pages]:
         return reader.steadily(lambda: _gather_pages(reader, info))
 
 
-def _gather(reader: P2mReader, info: DomainInfo) -> P2m:
+def _gather(reader: P2mReader, info: DomainInfo, own: bool = False) -> P2m:
+    """`own`: DecodeError for a guest that lists more than it owns."""
     entries = array("Q", (ABSENT,)) * min(reader.pfns, _PLACED_WORDS)
     identity, foreign = array("Q"), Pages(array("Q"), array("Q"))
     unread = array("Q", (0,)) * PIECE_WORDS
-    start = 0
+    listed = start = 0
     for piece in reader.pieces():
         found = array("Q")
         found.frombytes(piece)
         stop = start + len(found)
         entries[start:stop] = found
-        _, _, nr_foreign, nr_identity = select_frames(piece, unread, 0)
+        nr_plain, _, nr_foreign, nr_identity = select_frames(piece, unread, 0)
+        listed += nr_plain
+        if own:
+            bounds.check_listed("the p2m", listed, info)
         if nr_foreign or nr_identity:
             bounds.check_apart(len(identity) + len(foreign.pfns) + nr_foreign + nr_identity, info)
             _set_apart(entries, range(start, stop), identity, foreign)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Iterator
-from itertools import compress
+from collections.abc import Iterable, Iterator
+from itertools import chain, compress
 from mmap import mmap
 
 from pyxc import answers, errors
@@ -65,12 +65,12 @@ class PvPages(GuestPages):
         if before != self._p2m:
             kept = min(len(before), len(self._p2m))
             changed.extend(pfn for pfn in range(kept) if before[pfn] != self._p2m[pfn])
-            self._forget([*(before[pfn] for pfn in changed), *before[kept:]])
+            self._forget(chain((before[pfn] for pfn in changed), before[kept:]))
             changed.extend(range(kept, len(self._p2m)))
         number_frames(self._p2m, self._numbers, 0)
         return changed
 
-    def _forget(self, frames: list[int]) -> None:
+    def _forget(self, frames: Iterable[int]) -> None:
         with memoryview(self._numbers) as octets, octets.cast("Q") as numbers:
             for frame in frames:
                 if frame < len(numbers):

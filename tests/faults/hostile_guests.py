@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import signal
 import sys
 import warnings
@@ -20,10 +21,13 @@ from typing import Any
 import cost
 import hostile
 from hostile import HVM, PV
+from steps import WHOLE
 
 import pyxc
 from pyxc import opening, sim
 from pyxc.cli import main
+from pyxc.debug.guest_memory import DomainMemory
+from pyxc.domain.console import Console
 from pyxc.store.names import Names
 
 FREE_BYTES, PER_OWNED = 16 << 20, 4
@@ -59,6 +63,34 @@ def _tree(store: pyxc.StoreClient, top: str) -> int:
     return found
 
 
+def _save(xen: pyxc.Xen, domain: pyxc.Domain, directory: Path) -> object:
+    with open(os.devnull, "wb", buffering=0) as file:
+        return domain.save(file, suspend="force", resume=True)
+
+
+def _console(xen: pyxc.Xen, domain: pyxc.Domain, directory: Path) -> object:
+    with Console(domain, way="ring") as console:
+        found = console.last(), console.read(timeout=0), console.read(timeout=0)
+        console.write_some(b"help\n")
+        return found
+
+
+def _virtual(xen: pyxc.Xen, domain: pyxc.Domain, directory: Path) -> object:
+    with domain.memory.virtual(domain.vcpu(0)) as space:
+        return list(space.search(b"nowhere", limit=1 << 20)), space.read(space.size - (1 << 30), 1 << 16)
+
+
+def _described(xen: pyxc.Xen, domain: pyxc.Domain, directory: Path) -> object:
+    with contextlib.suppress(LookupError), DomainMemory(domain) as memory:
+        return memory.vmcoreinfo()
+    return None
+
+
+def _physical(xen: pyxc.Xen, domain: pyxc.Domain, directory: Path) -> object:
+    with domain.memory.physical as space:
+        return list(space.search(b"nowhere", limit=1 << 20)), space.c_string(0x1000)
+
+
 QUESTIONS: dict[str, Question] = {
     "info": lambda xen, domain, path: (domain.info(), domain.guest_bits(), domain.name),
     "by name": lambda xen, domain, path: xen.domains[domain.name or "nobody"],
@@ -77,12 +109,22 @@ QUESTIONS: dict[str, Question] = {
     "nodes": lambda xen, domain, path: _tree(xen.store, f"/local/domain/{domain.domid}"),
     "leftovers": lambda xen, domain, path: xen.leftovers(),
     "resume": lambda xen, domain, path: domain.resume(fast=False),
+    "console": _console,
+    "virtual memory": _virtual,
+    "physical memory": _physical,
+    "asked": lambda xen, domain, path: domain.ask.suspend(timeout=0),
+    "sample": lambda xen, domain, path: xen.sample(),
     "pyxc list": _command("list", "-v"),
     "pyxc top": _command("top", "-i", "1", "-d", "0.001"),
     "pyxc store ls": _command("store", "ls", "/local/domain/{domid}"),
     "pyxc frames": _command("frames", "{domid}"),
+    "pyxc context": _command("context", "--stack", "{domid}"),
+    "pyxc block-list": _command("block-list", "{domid}"),
     "pyxc doctor": _command("doctor"),
 }
+
+if WHOLE:
+    QUESTIONS |= {"save": _save, "described": _described}  # which take seconds
 
 
 def wrong(seed: int, directory: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+import hostile
 import pytest
 import streams
 from hosts import Boot, Host
@@ -283,6 +284,19 @@ def test_a_guest_without_a_published_p2m(host: Host) -> None:
     made = host.xen.domains.build(sim.kernel("pv"), memory_kb=4 * PAGES)
     with pytest.raises(Unsupported, match="the guest publishes none"):
         saved(made)
+
+
+def test_a_guest_that_lists_one_page_many_times(host: Host) -> None:
+    """It would fill the disk of dom0, and its memory with one number for each frame of the host."""
+    web, _ = started(host)
+    leaf = hostile.own_frames(host.truth, web.domid)[2]
+    hostile.tree(host.truth, 100_000, [leaf], domid=web.domid)
+    for live in (False, True):
+        file = io.BytesIO()
+        with pytest.raises(DecodeError, match=f"lists more frames than the {PAGES} that it owns"):
+            web.save(file, live=live)
+        assert len(file.getvalue()) < PAGE
+        assert running(host, web)
 
 
 def changed(stored: bytes, kind: type, /, **fields: Any) -> bytes:
