@@ -62,10 +62,11 @@ def _run(words: list[str]) -> int:
         output.lines(overview.SHORT.splitlines())
         return Status.USAGE
     from pyxc.cli.commands import NAMES, build
+    from pyxc.cli.parser import Program
 
-    if words[0] == "help":
-        words = [*words[1:], "--help"]
     try:
+        if "help" in words:
+            words = Program().without_help(words)
         args = build(words).parse(words, NAMES)
     except SystemExit as stop:
         return int(stop.code or 0)

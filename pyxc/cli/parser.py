@@ -103,14 +103,22 @@ class Program:
 
     def command_of(self, words: Sequence[str]) -> str | None:
         """The first of the words that is neither an option nor its value."""
-        return next(self._plain(words), None)
+        return next((words[place] for place in self._plain(words)), None)
 
-    def _plain(self, words: Sequence[str]) -> Iterator[str]:
-        rest = iter(words)
-        for word in rest:
-            if not word.startswith("-"):
-                yield word
-            elif self.parser.value_of(word):
+    def without_help(self, words: list[str]) -> list[str]:
+        """`help COMMAND` as `COMMAND --help`; other words as they are."""
+        place = next(self._plain(words), None)
+        if place is None or words[place] != "help":
+            return words
+        return [*words[:place], *words[place + 1 :], "--help"]
+
+    def _plain(self, words: Sequence[str]) -> Iterator[int]:
+        """The places of the words that are neither options nor their values."""
+        rest = iter(range(len(words)))
+        for place in rest:
+            if not words[place].startswith("-"):
+                yield place
+            elif self.parser.value_of(words[place]):
                 next(rest, None)
 
     def parse(self, words: Sequence[str], known: Iterable[str] = ()) -> argparse.Namespace:
@@ -119,7 +127,7 @@ class Program:
         `known` are all commands, also those that were not built for these words.
         """
         parser, known = self.parser, tuple(known) or tuple(self.parser.commands)
-        for word in self._plain(words):
+        for word in (words[place] for place in self._plain(words)):
             if not known:
                 break
             if word not in known:

@@ -122,9 +122,10 @@ class Attempt(Generic[K, T]):
         status = status_of(error)
         if status is None:
             raise error
-        text = describe(error).removesuffix(f" ({thing})")
-        output.complain(text if text.startswith(f"{thing}: ") else f"{thing}: {text}")
-        self.failures.append({"argument": str(thing), "status": int(status), "error": text})
+        name = str(thing.domid) if isinstance(thing, pyxc.Domain) else str(thing)
+        text = describe(error).removesuffix(f" ({name})")
+        output.complain(text if text.startswith(f"{name}: ") else f"{name}: {text}")
+        self.failures.append({"argument": name, "status": int(status), "error": text})
 
     @property
     def status(self) -> Status:

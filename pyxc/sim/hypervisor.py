@@ -9,7 +9,7 @@ from typing import Any
 from pyxc.abi.event_channel import Virq
 from pyxc.abi.operation import Operation
 from pyxc.sim.dispatch import Dispatch
-from pyxc.sim.guests import residents, residents_2006, toolstack
+from pyxc.sim.guests import linux, residents, residents_2006, toolstack
 from pyxc.sim.guests.backends import Backends
 from pyxc.sim.guests.scripted import ScriptedGuest
 from pyxc.sim.link import SimLink
@@ -56,6 +56,7 @@ class Hypervisor(Host):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._dispatch = Dispatch(self)
+        self._known = {id(domain): domain for domain in self._known.values()}
 
     def connect(self, target: str = "sim:") -> SimLink:
         """A new link to this hypervisor, with its own memory."""
@@ -94,6 +95,13 @@ class Hypervisor(Host):
         with self.lock:
             self._script = script
             self._known = {id(domain): domain for domain in self.domains.values()}
+
+    def run_linux(self) -> None:
+        """Have all guests, also those to come, act as Linux does: see pyxc.sim.guests.linux."""
+        with self.lock:
+            self.when_started(linux.start)
+            for domid in sorted(set(self.domains) - {0}):
+                linux.start(self.script(domid))
 
     def _run_guests(self) -> None:
         """What guests do between two hypercalls of dom0."""

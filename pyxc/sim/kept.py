@@ -37,6 +37,7 @@ _PLAIN = {
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
     "copyreg": {"_reconstructor"},
     "enum": set[str](),
+    "functools": {"partial"},
     "uuid": {"UUID", "SafeUUID"},
 }
 
@@ -75,6 +76,8 @@ def connect(target: str) -> KeptLink:
         else:
             hypervisor = Hypervisor(profile)
             hypervisor.serve_devices()
+            if not profile.dom0_op:
+                hypervisor.run_linux()
         if name != DEFAULT and name != "sim:" and hypervisor.profile != profile:
             raise ValueError(f"{path} has a host of another profile than {name}")
         return KeptLink(hypervisor, target, file)

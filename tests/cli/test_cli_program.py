@@ -62,6 +62,7 @@ def test_the_help_lists_each_command_once_and_each_simulated_host(pyxc):
 def test_help_of_a_command(pyxc):
     assert pyxc("help", "list").out == pyxc("list", "--help").out
     assert pyxc("help", "store", "ls").out == pyxc("store", "ls", "--help").out
+    assert pyxc("--json", "--target", "help", "help", "list").out == pyxc("list", "--help").out
     assert pyxc("help", "lst").status == 2
 
 

@@ -57,6 +57,25 @@ def test_devices_still_have_their_drivers(target, tmp_path, capsys):
     assert "51728" in capsys.readouterr().out
 
 
+def test_guests_are_linux_ones(target, tmp_path, capsys):
+    def pyxc(*words):
+        assert main(["--target", target, *words]) == 0
+        return capsys.readouterr().out
+
+    (tmp_path / "kernel").write_bytes(sim.kernel("pvh"))
+    (tmp_path / "shop.cfg").write_text(f"name='shop'; kernel='{tmp_path}/kernel'; memory=64; vcpus=2")
+    pyxc("create", str(tmp_path / "shop.cfg"))
+    assert "shop login: " in pyxc("console", "--last", "shop")
+    pyxc("vcpu-set", "shop", "1")
+    pyxc("mem-set", "--wait", "shop", "32")
+    assert " 32     1 " in pyxc("list", "shop")
+    pyxc("block-attach", "shop", "phy:/dev/a,xvdb,w")
+    pyxc("block-detach", "shop", "xvdb")
+    pyxc("save", "shop", str(tmp_path / "shop.save"))
+    pyxc("restore", str(tmp_path / "shop.save"))
+    assert "has been shut down, reason code 1" in pyxc("reboot", "--wait", "shop")
+
+
 def test_a_command_that_fails_is_kept_too(target):
     assert main(["--target", target, "pause", "web1", "nosuch"]) == 7
     with pyxc.open(target) as xen:

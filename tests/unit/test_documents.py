@@ -88,7 +88,10 @@ def test_python_does_what_is_shown(document: Path, directory_of_the_examples: Pa
 
 @pytest.mark.parametrize("document", WITH_COMMANDS, ids=_name)
 def test_commands_print_what_is_shown(
-    document: Path, directory_of_the_examples: Path, capfd: pytest.CaptureFixture[str]
+    document: Path,
+    directory_of_the_examples: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     if _name(document) == "README.md" and any(map(os.path.exists, ("/dev/xen/privcmd", "/proc/xen/privcmd"))):
         pytest.skip("README shows a machine without Xen, and this one has it")
@@ -98,6 +101,8 @@ def test_commands_print_what_is_shown(
             words = shlex.split(line)
             if words[0] == "pyxc":
                 main(words[1:])
+            elif words[0] == "export":
+                monkeypatch.setenv(*words[1].split("=", 1))
             else:
                 python = shlex.quote(sys.executable)
                 subprocess.run(re.sub(r"\bpython3(?= )", python, line), shell=True, check=True)

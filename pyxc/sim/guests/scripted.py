@@ -52,7 +52,7 @@ class ScriptedGuest:
         self.domain: Domain = xen.find(domid)
         self._answers: list[Message] = []
         self._parser = Parser()
-        self._session = store.attach(domid, self._receive, lambda: None)
+        self._session = store.attach(domid, self._receive, self._hang_up)
         self._watched: dict[str, tuple[str, React]] = {}
         self._due: dict[str, Callable[[], object]] = {}
         self._typed: list[Callable[[bytes], object]] = []
@@ -100,13 +100,12 @@ class ScriptedGuest:
         for name in wanted:
             if self.read(f"control/feature-{name}") is not None:
                 self.write(f"control/feature-{name}", "1")
+        self.when("control/shutdown", partial(self._obey, wanted))
 
-        def react(request: str | None) -> None:
-            if request in wanted:
-                self.write("control/shutdown", "")
-                self.stop(_REASONS[request])
-
-        self.when("control/shutdown", react)
+    def _obey(self, wanted: tuple[str, ...], request: str | None) -> None:
+        if request in wanted:
+            self.write("control/shutdown", "")
+            self.stop(_REASONS[request])
 
     def suspend_on_event(self) -> int:
         """Suspend when a port is rung that it names in device/suspend/event-channel, as older kernels do;
@@ -120,12 +119,11 @@ class ScriptedGuest:
 
     def balloon(self) -> None:
         """Own as much memory as memory/target says, as a balloon driver does, down to 1 MiB."""
+        self.when("memory/target", self._balloon)
 
-        def react(target: str | None) -> None:
-            if target and target.isdigit():
-                self._own(max(_PAGES_OF_MIB, int(target) // 4))
-
-        self.when("memory/target", react)
+    def _balloon(self, target: str | None) -> None:
+        if target and target.isdigit():
+            self._own(max(_PAGES_OF_MIB, int(target) // 4))
 
     def _own(self, pages: int) -> None:
         """The books of it alone: frames stay where they are."""
@@ -134,14 +132,13 @@ class ScriptedGuest:
     def plug(self) -> None:
         """Take vcpus up and down as cpu/N/availability says."""
         for vcpu in self.domain.live_vcpus:
+            self.when(f"cpu/{vcpu.index}/availability", partial(self._plug, vcpu.index))
 
-            def react(state: str | None, index: int = vcpu.index) -> None:
-                live = self.domain.vcpu(index)
-                if live is not None and state in ("online", "offline"):
-                    live.down = state == "offline"
-                    self._xen.schedule()
-
-            self.when(f"cpu/{vcpu.index}/availability", react)
+    def _plug(self, index: int, state: str | None) -> None:
+        live = self.domain.vcpu(index)
+        if live is not None and state in ("online", "offline"):
+            live.down = state == "offline"
+            self._xen.schedule()
 
     def write_memory(self, gfn: int, data: bytes, offset: int = 0) -> None:
         """Write into a page of its memory, as the guest numbers its pages; log-dirty mode notes it."""
@@ -154,17 +151,31 @@ class ScriptedGuest:
     def use(self, kind: str, number: int, *, stubborn: bool = False) -> None:
         """Have the front end of a "vbd" or "vif": it connects, and lets go unless it is `stubborn`."""
         front = f"device/{kind}/{number}"
+        self.when(f"{self.read(f'{front}/backend')}/state", partial(self._drive, front, stubborn))
 
-        def react(state: str | None) -> None:
-            ours = self.read(f"{front}/state")
-            if state == "2" and ours == "1":
-                self.write(f"{front}/event-channel", "9")
-                self.write(f"{front}/ring-ref", "8")
-                self.write(f"{front}/state", "4")
-            elif state == "5" and ours != "6" and not stubborn:
-                self.write(f"{front}/state", "6")
+    def use_all(self) -> None:
+        """Have the front ends of all its disks and network interfaces, also of those that come later."""
+        self.when("device", self._find_devices)
 
-        self.when(f"{self.read(f'{front}/backend')}/state", react)
+    def _find_devices(self, _: str | None) -> None:
+        for kind in ("vbd", "vif"):
+            for number in self._names(f"device/{kind}"):
+                back = self.read(f"device/{kind}/{number}/backend")
+                if back and all(path != f"{back}/state" for path, _ in self._watched.values()):
+                    self.use(kind, int(number))
+
+    def _names(self, path: str) -> list[str]:
+        """The names below a node, none if there is no such node."""
+        return split(self._ask(Kind.DIRECTORY, path) or b"")
+
+    def _drive(self, front: str, stubborn: bool, state: str | None) -> None:
+        ours = self.read(f"{front}/state")
+        if state == "2" and ours == "1":
+            self.write(f"{front}/event-channel", "9")
+            self.write(f"{front}/ring-ref", "8")
+            self.write(f"{front}/state", "4")
+        elif state == "5" and ours != "6" and not stubborn:
+            self.write(f"{front}/state", "6")
 
     def stop(self, reason: ShutdownReason | int = ShutdownReason.POWEROFF) -> None:
         """Power off, reboot, crash, suspend: SCHEDOP_shutdown."""
@@ -194,11 +205,14 @@ class ScriptedGuest:
         self._typed.append(react)
         with self._xen.lock:
             listeners = self.domain.ports.listeners
-            listeners[self._console_port()] = lambda _: self._soon(_CONSOLE, self._take_input)
+            listeners[self._console_port()] = self._rung
 
     def echo(self) -> None:
         """Print what is typed, as a terminal does."""
         self.typed(self.print)
+
+    def _rung(self, _: object) -> None:
+        self._soon(_CONSOLE, self._take_input)
 
     def _take_input(self) -> None:
         frame = self._console_frame()
@@ -237,6 +251,9 @@ class ScriptedGuest:
             self._store.feed(self._session, Message(kind, 1, 0, payload).encode())
             answer = self._answers.pop()
         return None if answer.kind == Kind.ERROR else answer.payload
+
+    def _hang_up(self) -> None:
+        """Its xenstored never ends before it."""
 
     def _receive(self, data: bytes) -> None:
         for message in self._parser.feed(data):
