@@ -30,6 +30,9 @@ _MODE = 0o600
 _HEAD_BYTES = 64
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a full file system."""
+_PAGE = 4096
+_ZERO_PAGE = bytes(_PAGE)
+_ZEROS = memoryview(bytes(1 << 20))
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 Recognize = Callable[[bytes], bool]
@@ -183,6 +186,26 @@ class ProvenanceFile:
             return False
         return os.path.samestat(named, os.fstat(fd))
 
+    def write_sparse(self, data: bytes) -> None:
+        """Write whole pages; those of zeros take no space on the disk."""
+        view = memoryview(data)
+        start = 0
+        while start < len(data):
+            stop = start + _PAGE
+            zero = data[start:stop] == _ZERO_PAGE
+            while stop < len(data) and (data[stop : stop + _PAGE] == _ZERO_PAGE) == zero:
+                stop += _PAGE
+            if zero:
+                self.skip(stop - start)
+            else:
+                self.stream.write(view[start:stop])
+            start = stop
+
+    def skip(self, size: int) -> None:
+        """Write zeros, which take no space on the disk."""
+        self.stream.flush()
+        self._raw.skip(size)
+
     def check_space(self, size: int) -> None:
         """OSError (ENOSPC) if the file system has fewer free bytes."""
         free = os.fstatvfs(self._raw.fileno())
@@ -207,6 +230,7 @@ class ProvenanceFile:
     def _finish(self) -> None:
         self.stream.flush()
         fd = self._raw.fileno()
+        os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))  # it may end with zeros that were skipped
         os.fsync(fd)
         status = os.fstat(fd)
         digest = Digest(self._raw.sha256, status.st_size, status.st_mtime_ns)
@@ -336,6 +360,14 @@ class _HashedFile(io.RawIOBase):
         self.empty = self.empty and not written
         self._digest.update(memoryview(data)[:written])
         return written
+
+    def skip(self, size: int) -> None:
+        """Zeros, which are hashed but not written."""
+        os.lseek(self._fd, size, os.SEEK_CUR)
+        while size:
+            piece = _ZEROS[:size]
+            self._digest.update(piece)
+            size -= len(piece)
 
     def close(self) -> None:
         if not self.closed:

@@ -8,7 +8,7 @@ the pages, and which guest frames they are. The names of sections are at the end
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 _MACHINES = {"x86_64": 62, "ppc64": 21}
@@ -16,13 +16,13 @@ _CLASS_64, _VERSION, _SYSV, _CORE = 2, 1, 0, 4
 _PROGBITS, _STRTAB, _NOTE = 1, 3, 7
 _HEADER = "16sHHIQQQIHHHHHH"
 _SECTION = "IIQQQQIIQQ"
-_HEADER_SIZE = struct.calcsize(f"<{_HEADER}")
-_SECTION_SIZE = struct.calcsize(f"<{_SECTION}")
+HEADER_SIZE = struct.calcsize(f"<{_HEADER}")
+SECTION_SIZE = struct.calcsize(f"<{_SECTION}")
 _PROGRAM_SIZE = 56
 """What e_phentsize says, although there are no program headers."""
 _NAMES = ".shstrtab"
 _NAMES_INDEX = 1
-_OWNER = b"Xen\0"
+OWNER = b"Xen\0"
 _PAGE = 4096
 
 NONE, HEADER, XEN_VERSION, FORMAT_VERSION = range(0x2000000, 0x2000004)
@@ -39,10 +39,20 @@ def is_core(head: bytes) -> bool:
 
     In contrast to that of a process, it has no program headers.
     """
-    if len(head) < _HEADER_SIZE or not head.startswith(b"\x7fELF"):
+    if len(head) < HEADER_SIZE or not head.startswith(b"\x7fELF"):
         return False
     fields = struct.unpack_from(("<" if head[5] == 1 else ">") + _HEADER, head)
     return (fields[1], fields[10]) == (_CORE, 0)
+
+
+def unpack_header(data: bytes) -> tuple[int, ...]:
+    """The fields of the header of a little-endian file."""
+    return struct.unpack_from(f"<{_HEADER}", data)
+
+
+def unpack_sections(data: bytes) -> Iterator[tuple[int, ...]]:
+    """The fields of each header of a section."""
+    return struct.iter_unpack(f"<{_SECTION}", data)
 
 
 class Section(NamedTuple):
@@ -61,7 +71,7 @@ def note_section(notes: bytes) -> Section:
 
 def note(order: str, kind: int, content: bytes = b"") -> bytes:
     """One note; its content fills whole words. `order` is "<" or ">"."""
-    return struct.pack(f"{order}III", len(_OWNER), len(content), kind) + _OWNER + content
+    return struct.pack(f"{order}III", len(OWNER), len(content), kind) + OWNER + content
 
 
 def begin(order: str, arch: str, sections: Sequence[Section]) -> bytes:
@@ -70,7 +80,7 @@ def begin(order: str, arch: str, sections: Sequence[Section]) -> bytes:
     A section that is aligned to a page begins at a whole page; padding() is what comes before.
     """
     text = names(sections)
-    at = _HEADER_SIZE + (2 + len(sections)) * _SECTION_SIZE
+    at = HEADER_SIZE + (2 + len(sections)) * SECTION_SIZE
     places = []
     for section in sections:
         at += padding(at, section)
@@ -86,8 +96,8 @@ def begin(order: str, arch: str, sections: Sequence[Section]) -> bytes:
     )  # fmt: skip
     ident = b"\x7fELF" + bytes([_CLASS_64, 1 if order == "<" else 2, _VERSION, _SYSV, _VERSION])
     header = struct.pack(
-        order + _HEADER, ident, _CORE, _MACHINES[arch], _VERSION, 0, 0, _HEADER_SIZE, 0, _HEADER_SIZE,
-        _PROGRAM_SIZE, 0, _SECTION_SIZE, len(every), _NAMES_INDEX,
+        order + _HEADER, ident, _CORE, _MACHINES[arch], _VERSION, 0, 0, HEADER_SIZE, 0, HEADER_SIZE,
+        _PROGRAM_SIZE, 0, SECTION_SIZE, len(every), _NAMES_INDEX,
     )  # fmt: skip
     return header + headers
 

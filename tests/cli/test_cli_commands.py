@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 
+import cores
 import pytest
 from streams import SAVED
 
@@ -114,6 +115,8 @@ EVERY_COMMAND = {
     "migrate-receive": ["migrate-receive"],
     "stream inspect": ["stream", "inspect", "SAVED"],
     "stream verify": ["stream", "verify", "SAVED"],
+    "core info": ["core", "info", "DUMP"],
+    "core extract": ["core", "extract", "DUMP", "0", "NEW"],
     "doctor": ["doctor"],
     "resume": ["resume", "db1"],
     "topology": ["topology"],
@@ -173,7 +176,8 @@ def test_every_command_has_json(
         pyxc("save", "-F", "-c", "db1", str(tmp_path / "db1.save"))
     files = {"CORE": core, "POLICY": policy, "CONFIG": guest_config, "SAVED": str(SAVED / "pv.save.gz")}
     files |= {"TRACE": trace, "NEW": str(tmp_path / "new"), "DB1": str(tmp_path / "db1.save")}
-    files["RECEIVER"] = receiver
+    files |= {"RECEIVER": receiver, "DUMP": str(tmp_path / "dump")}
+    (tmp_path / "dump").write_bytes(cores.core({0: b"page"}, [cores.context(cr3=0x1000)]))
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (15 if name == "doctor" else 0, "")
     assert outcome.json["schema"] == 1

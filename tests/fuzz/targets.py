@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import attack
 import core_targets
+import cores
 import kernels
 import questions
 import streams
@@ -45,6 +46,7 @@ from pyxc.files.provenance import Digest, Origin
 from pyxc.files.xattrs import Attributes
 from pyxc.guest import build_pv, build_pvh, stream
 from pyxc.guest.config import GuestConfig
+from pyxc.guest.core_file import CoreFile
 from pyxc.guest.images import Kernel
 from pyxc.guest.stream.summary import Summary
 from pyxc.link.evtchn import EvtchnDevice
@@ -330,6 +332,25 @@ def _streams() -> list[bytes]:
     return [bytes([0x8F]) + streams.encoded(events) for events in found]
 
 
+def _core(data: bytes) -> object:
+    """A core dump: all of its pages can be read, or it is refused."""
+    with tempfile.NamedTemporaryFile(prefix="pyxc-fuzz-") as file:
+        file.write(data)
+        file.flush()
+        with CoreFile(file.name) as core:
+            assert sum(map(len, core.ranges())) == len(core.gfns)
+            found = [core.read(gfn)[:1] for gfn in core.gfns]
+            return core.xen, core.contexts, found
+
+
+def _cores() -> list[bytes]:
+    pages = {0: b"a", 1: b"b", 7: b"c"}
+    return [
+        cores.core(pages, [cores.context(rip=1, cr3=2)], missing=1),
+        cores.core(pages, [cores.context(32, eip=1, cr3=2)], {0: 5, 1: 3, 7: 4}),
+    ]
+
+
 def _kernel(data: bytes) -> object:
     """A kernel from another owner's disk, examined as a builder does."""
     kernel = Kernel.decode(data, 1 << 20)
@@ -527,6 +548,7 @@ TARGETS: dict[str, Target] = {
     "files.traces": Target(_trace, _traces),
     "guest.stream": Target(_streamed, _streams),
     "guest.restore": Target(_restored, _saved, (ValueError,)),
+    "guest.core": Target(_core, _cores),
     "guest.kernel": Target(_kernel, _kernels, (pyxc.MissingLibrary, ValueError)),
     "labels": Target(_labelled, lambda: [b"tenant1:vm_r:disk_t:s0"]),
     "hvm_context": Target(

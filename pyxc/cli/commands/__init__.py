@@ -43,7 +43,7 @@ SECTIONS = {
     "numbers": {"stats": "stats", "exporter": "exporter", "trace": "trace"},
     "security": {"policy": "getenforce setenforce loadpolicy get-bool set-bool", "label": "label"},
     "xenstore": {"store": "store"},
-    "files": {"file": "inspect verify", "stream": "stream"},
+    "files": {"file": "inspect verify", "stream": "stream", "core": "core"},
     "to begin with": {"demo": "demo", "shell": "shell"},
 }
 """The headings of the help, the modules under them, and the first words of the commands that each adds."""
