@@ -58,6 +58,7 @@ def test_a_guest_that_does_not_suspend_runs_on(pyxc, host, file, tmp_path):
         (["save", "-c", "-p", "db1", "FILE"], 2, "not allowed with"),
         (["save", "nobody", "FILE"], 5, "nobody"),
         (["save", "-z", "rar", "db1", "FILE"], 2, "expected one of gzip, zstd, lz4"),
+        (["save", "--json", "db1", "-"], 2, "the standard output is for the result"),
         (["restore", "FILE"], 1, "No such file"),
         (["restore", "--name", "7", "SAVED"], 2, "'7' cannot be a name"),
         (["restore", "SAVED"], 2, "give the new one another `uuid`"),
@@ -82,6 +83,16 @@ def test_between_two_hosts(pyxc, host, file, monkeypatch):
     made = outcome.json
     assert (made["kind"], other.domains[made["domid"]].tot_pages) == ("pvh", 32_776)
     assert pyxc("domname", str(made["domid"])).out == "db1\n"
+
+
+def test_to_the_standard_output(pyxc, host, file, monkeypatch):
+    host.script(DB1).obey()
+    with open(file, "w", encoding="ascii") as out, monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", out)
+        assert save(pyxc, "db1", "-").status == 0
+    assert DB1 not in host.domains
+    pyxc("store", "rm", f"/local/domain/{DB1}")
+    assert pyxc("restore", file) == (0, "", "")
 
 
 def test_a_guest_moves(pyxc, host, receiver):

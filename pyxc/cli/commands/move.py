@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from subprocess import PIPE
+from typing import BinaryIO
 
 from pyxc.cli import output
 from pyxc.cli.arguments import seconds
@@ -24,7 +25,9 @@ _REMOTE = "pyxc migrate-receive"
 def add(program: Program) -> None:
     save = program.add("save", save_guest, "write a guest to a file, and destroy it")
     save.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
-    save.add_argument("file", metavar="FILE", help="file for pyxc restore or xl restore")
+    save.add_argument(
+        "file", metavar="FILE", help='file for pyxc restore or xl restore; "-" for the standard output'
+    )
     after = save.add_mutually_exclusive_group()
     after.add_argument("-c", "--checkpoint", action="store_true", help="let it continue")
     after.add_argument("-p", "--paused", action="store_true", help="leave it here, paused")
@@ -65,10 +68,11 @@ def add(program: Program) -> None:
 
 def save_guest(args: argparse.Namespace) -> int:
     quiet = args.json or not sys.stderr.isatty()
+    target = _standard_output(args) if args.file == "-" else args.file
     with opened(args) as xen:
         domain = find(xen, args.domain)
         saved = domain.save(
-            args.file,
+            target,
             live=args.live,
             suspend="force" if args.force else "ask",
             timeout=_TIMEOUT_S if args.timeout is None else args.timeout,
@@ -86,6 +90,14 @@ def save_guest(args: argparse.Namespace) -> int:
     if args.json:
         output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), **saved._asdict())
     return Status.OK
+
+
+def _standard_output(args: argparse.Namespace) -> BinaryIO:
+    """ValueError if it is for something else."""
+    if args.json or output.is_terminal():
+        other = "the result" if args.json else "a terminal"
+        raise ValueError(f"the standard output is for {other}: the guest needs a file")
+    return sys.stdout.buffer
 
 
 def restore_guest(args: argparse.Namespace) -> int:
