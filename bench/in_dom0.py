@@ -201,7 +201,7 @@ def _copy(view: memoryview) -> None:
 
 def processes() -> dict[str, float]:
     """Seconds of whole processes, in turns: pyxc's commands beside xl's, and bare Python."""
-    for directory in ("/run/xenstored", "/var/lib/xenstored", "/var/log/xen"):
+    for directory in ("/run/xen", "/run/xenstored", "/var/lib/xenstored", "/var/log/xen"):
         os.makedirs(directory, exist_ok=True)
     subprocess.run([f"{TOOLS}/xenstored", "--pid-file", "/run/xenstored.pid"], check=True)
     subprocess.run([f"{TOOLS}/xen-init-dom0"], check=True)

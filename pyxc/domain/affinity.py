@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pyxc import errors
-from pyxc.abi import bitmap, dom0_ops, domctl
+from pyxc.abi import bitmap, domctl
 from pyxc.abi.domctl import AffinityFlag
 from pyxc.abi.operation import Operation
 from pyxc.host.host import Host
@@ -80,6 +80,8 @@ def assignment(
         hint = "soft affinity exists since Xen 4.5"
         raise errors.Unsupported(errno.ENOSYS, domctl.SETVCPUAFFINITY.full_name, hint=hint)
     if xen.interface.dom0_op:
+        from pyxc.abi import dom0_ops
+
         return dom0_ops.SETVCPUAFFINITY, {"cpumap": bitmap.bits(hard or ())}
     fields: dict[str, Any] = {**_Maps(xen).given(hard, soft)}
     if force:

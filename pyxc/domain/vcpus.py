@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 from pyxc import arguments
 from pyxc.abi import domctl
 from pyxc.call.records import Record
-from pyxc.domain import affinity, scheduling
+from pyxc.domain import affinity
 from pyxc.domain.affinity import Affinity
-from pyxc.domain.identity import Identity
-from pyxc.domain.mapping import Mapping
-from pyxc.domain.registers import VcpuContext
 from pyxc.host.host import Host
-from pyxc.host.scheduling import RtdsParams
 
-if TYPE_CHECKING:  # what translates is imported when it is wanted
+if TYPE_CHECKING:  # imported on first use: a list of vcpus needs none
+    from pyxc.domain.identity import Identity
     from pyxc.domain.paging import Translation
+    from pyxc.domain.registers import VcpuContext
+    from pyxc.host.scheduling import RtdsParams
 
 
 class VcpuInfo(NamedTuple):
@@ -101,6 +100,8 @@ class Vcpu:
 
     def scheduling(self) -> RtdsParams | None:
         """Its rtds parameters (domctl scheduler_op getvcpuinfo). None without rtds, and before Xen 4.7."""
+        from pyxc.domain import scheduling
+
         found = scheduling.read_vcpus(self.domain, [self.index])
         return None if found is None else found[0]
 
@@ -116,6 +117,8 @@ class Vcpu:
         ValueError under another scheduler and before Xen 4.7, for less than 10 microseconds, and for more
         budget than period.
         """
+        from pyxc.domain import scheduling
+
         scheduling.write_vcpu(
             self.domain, self.index, period_us=period_us, budget_us=budget_us, extratime=extratime
         )
@@ -131,6 +134,8 @@ class Vcpu:
         >>> hex(web.vcpu(0).context()["rip"])
         '0xffffffff810003aa'
         """
+        from pyxc.domain.registers import VcpuContext
+
         width = self.domain.guest_bits()
         size = VcpuContext.size(64, self._xen.interface)
         reply = self.domain.call(domctl.GETVCPUCONTEXT, vcpu=self.index, ctxt=size)
@@ -167,6 +172,7 @@ class Vcpu:
         12
         """
         from pyxc.domain import address_space, paging
+        from pyxc.domain.mapping import Mapping
 
         how = paging.of_vcpu(self.domain, self.index)
         with address_space.Virtual(Mapping(self.domain), how) as space:
@@ -226,6 +232,8 @@ class Vcpus(Sequence[Vcpu]):
 
     def scheduling(self) -> list[RtdsParams] | None:
         """Their rtds parameters (domctl scheduler_op getvcpuinfo). None without rtds, and before Xen 4.7."""
+        from pyxc.domain import scheduling
+
         return scheduling.read_vcpus(self._domain, range(len(self)))
 
     def infos(self) -> list[VcpuInfo]:

@@ -142,7 +142,8 @@ class Session(Nodes):
     def close(self) -> None:
         """End the connection, its watches and its transactions. May be called again."""
         self.closed = True
-        self.disconnect()
+        if self._connections:  # what is opened from now on closes itself
+            self.disconnect()
 
     def disconnect(self) -> None:
         """The same, but the next request opens a new connection."""
