@@ -199,12 +199,17 @@ def _copy(view: memoryview) -> None:
         _buffer[:] = view[start : start + CHUNK]
 
 
-def processes() -> dict[str, float]:
-    """Seconds of whole processes, in turns: pyxc's commands beside xl's, and bare Python."""
+def start_daemons() -> None:
+    """What xl needs, here and where it builds guests."""
     for directory in ("/run/xen", "/run/xenstored", "/var/lib/xenstored", "/var/log/xen"):
         os.makedirs(directory, exist_ok=True)
     subprocess.run([f"{TOOLS}/xenstored", "--pid-file", "/run/xenstored.pid"], check=True)
     subprocess.run([f"{TOOLS}/xen-init-dom0"], check=True)
+    subprocess.run([f"{TOOLS}/xenconsoled", "--pid-file=/run/xenconsoled.pid"], check=True)
+
+
+def processes() -> dict[str, float]:
+    """Seconds of whole processes, in turns: pyxc's commands beside xl's, and bare Python."""
     commands = [["python3", "-c", "pass"]]
     for words in (["list"], ["vcpu-list"], ["info"]):
         commands += [["pyxc", *words], [f"{TOOLS}/xl", *words]]
@@ -238,6 +243,7 @@ def main(program: str, output: str, of_processes: str) -> None:
             print(rows[-1], flush=True)
     peer.close()
     Path(output).write_text(json.dumps(rows, indent=1) + "\n")
+    start_daemons()
     found = processes()
     print(found, flush=True)
     Path(of_processes).write_text(json.dumps(found, indent=1) + "\n")
