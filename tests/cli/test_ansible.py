@@ -15,12 +15,16 @@ from typing import Any
 
 import pytest
 
+from pyxc.store import StoreClient
+
 COLLECTION = Path(__file__).parents[2] / "contrib/ansible"
 SPEC = importlib.util.spec_from_file_location("collection", COLLECTION / "plugins/module_utils/pyxc.py")
 assert SPEC is not None and SPEC.loader is not None
 collection: Any = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(collection)
 
+SIM = ("--target", "sim:xen-4.17")
+"""Commands of xenstore do not open the hypervisor."""
 Ask = Callable[..., dict[str, Any]]
 
 
@@ -102,6 +106,70 @@ def test_a_cpu_pool(ask, host):
     assert make(ask, "fast", wanted="absent") == []
 
 
+def test_a_domain_is_saved_and_restored(ask, host, tmp_path):
+    file = str(tmp_path / "web1.save")
+    host.script(1).obey()
+    save = ["save", "--timeout", "30", "web1", file]
+    assert collection.domain_steps("paused", "saved", "web1", timeout=30, file=file) == (
+        [["unpause", "web1"], save],
+        "saved",
+    )
+    steps, after = collection.domain_steps("running", "saved", "web1", timeout=30, file=file)
+    assert (steps, after) == ([save], "saved")
+    assert collection.domain_steps("saved", "present", "web1", file=file) == ([], "saved")
+    assert collection.domain_steps("saved", "saved", "web1", file=file) == ([], "saved")
+    assert collection.domain_steps("saved", "paused", "web1", file=file) == (
+        [["restore", "--paused", file]],
+        "paused",
+    )
+    for now, given, said in (("running", None, "file is needed"), ("absent", file, "cannot be saved")):
+        with pytest.raises(ValueError, match=said):
+            collection.domain_steps(now, "saved", "web1", file=given)
+
+
+def test_the_share_of_a_domain(ask):
+    def now() -> dict[str, int]:
+        (found,) = ask("sched-credit2", "--domain", "web1")["domains"]
+        return {name: found[name] for name in ("weight", "cap")}
+
+    steps, change = collection.scheduler_steps("credit2", "web1", now(), {"weight": 512, "cap": None})
+    assert change == {"weight": 512}
+    ask(*steps[0])
+    assert now() == {"weight": 512, "cap": 0}
+    assert collection.scheduler_steps("credit2", "web1", now(), {"weight": 512, "cap": 0}) == ([], {})
+
+
+def test_a_node(ask, host):
+    def now() -> str | None:
+        with StoreClient(host.store.connect) as store:
+            value = store.read("/tool/x")
+        return None if value is None else value.decode()
+
+    for wanted in ("a=b", None):
+        (step,) = collection.store_steps("/tool/x", now(), wanted)
+        ask(*step, *SIM)
+        assert now() == wanted
+        assert collection.store_steps("/tool/x", now(), wanted) == []
+
+
+@pytest.mark.parametrize(("path", "wanted"), [("/params/loglvl", "all"), ("/params/global-pages", "1")])
+def test_an_entry_of_xens_file_system(ask, path, wanted):
+    (step,) = collection.hypfs_steps(path, ask("hypfs", "cat", path)["value"], wanted)
+    ask(*step)
+    assert collection.hypfs_steps(path, ask("hypfs", "cat", path)["value"], wanted) == []
+
+
+def test_the_policy():
+    now = {"enforcing": True, "booleans": {"guest_writeconsole": True}}
+    assert collection.flask_steps(now, None, {"guest_writeconsole": True}) == []
+    assert collection.flask_steps(now, False, {"guest_writeconsole": False}) == [
+        ["setenforce", "0"],
+        ["set-bool", "guest_writeconsole", "0"],
+    ]
+    with pytest.raises(ValueError, match="no boolean other"):
+        collection.flask_steps(now, None, {"other": True})
+
+
 @pytest.fixture
 def collections(tmp_path: Path) -> Path:
     """Where Ansible finds the collection."""
@@ -111,7 +179,9 @@ def collections(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def module(collections: Path, called: str, /, **parameters: Any) -> dict[str, Any]:
+def module(
+    collections: Path, called: str, target: str = "sim:xen-4.17", /, **parameters: Any
+) -> dict[str, Any]:
     """Run a module as Ansible does, on a simulated host of its own."""
     program = collections / "pyxc"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pyxc "$@"\n')
@@ -121,7 +191,7 @@ def module(collections: Path, called: str, /, **parameters: Any) -> dict[str, An
     done = subprocess.run(
         [sys.executable, "-m", f"ansible_collections.pyxc.xen.plugins.modules.{called}"],
         input=json.dumps(arguments), capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": path, "PYXC_TARGET": "sim:xen-4.17"},
+        env={**os.environ, "PYTHONPATH": path, "PYXC_TARGET": target},
     )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -140,6 +210,22 @@ def test_the_modules_in_ansible(collections: Path) -> None:
     assert found["failed"] and "config is needed" in found["msg"]
     found = module(collections, "cpupool", name="Pool-0", cpus=[0])
     assert (found["changed"], found["diff"]["after"]["cpus"]) == (True, [0])
+
+
+def test_modules_of_one_setting_in_ansible(collections: Path) -> None:
+    found = module(collections, "scheduler", name="db1", weight=100)
+    assert found["diff"] == {"before": {"weight": 256, "cap": 0}, "after": {"weight": 100, "cap": 0}}
+    found = module(collections, "store", path="/tool/backup/last", value="now")
+    assert found["diff"] == {"before": {"value": None}, "after": {"value": "now"}}
+    assert not module(collections, "store", path="/tool/backup/last", state="absent")["changed"]
+    found = module(collections, "hypfs", path="/params/loglvl", value="warning/warning")
+    assert (found["changed"], found["commands"]) == (False, [])
+    found = module(
+        collections, "flask", "sim:xen-4.17-xsm", enforcing=True, booleans={"guest_writeconsole": "no"}
+    )
+    assert found["commands"] == [["set-bool", "guest_writeconsole", "0"]]
+    assert found["diff"]["after"]["booleans"]["guest_writeconsole"] is False
+    assert module(collections, "flask", "sim:xen-4.17-xsm", booleans={"no": True})["failed"]
 
 
 def test_the_inventory_in_ansible(collections: Path) -> None:

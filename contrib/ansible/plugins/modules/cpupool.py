@@ -52,7 +52,12 @@ commands:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pyxc.xen.plugins.module_utils.pyxc import asker, pool_steps
+from ansible_collections.pyxc.xen.plugins.module_utils.pyxc import (
+    EXECUTABLE,
+    asker,
+    carry_out,
+    pool_steps,
+)
 
 
 def main():
@@ -62,7 +67,7 @@ def main():
             "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
             "scheduler": {"type": "str"},
             "cpus": {"type": "list", "elements": "int"},
-            "executable": {"type": "str", "default": "pyxc"},
+            **EXECUTABLE,
         },
         supports_check_mode=True,
     )
@@ -74,9 +79,6 @@ def main():
         steps = pool_steps(now, wanted["name"], wanted["state"], wanted["scheduler"], wanted["cpus"])
     except ValueError as error:
         module.fail_json(msg=str(error))
-    if not module.check_mode:
-        for words in steps:
-            ask(*words)
     before = {"cpus": now["cpus"], "scheduler": now["scheduler"]} if now else {}
     after = dict(before)
     if wanted["state"] == "absent":
@@ -84,7 +86,7 @@ def main():
     elif steps:
         after["scheduler"] = wanted["scheduler"] or before.get("scheduler")
         after["cpus"] = before.get("cpus", []) if wanted["cpus"] is None else sorted(wanted["cpus"])
-    module.exit_json(changed=bool(steps), commands=steps, diff={"before": before, "after": after})
+    carry_out(module, ask, steps, before, after)
 
 
 if __name__ == "__main__":

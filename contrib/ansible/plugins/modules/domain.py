@@ -20,18 +20,23 @@ options:
     description:
       - C(present) builds and starts it where it is not there; C(running) and C(paused) see to that as well.
       - C(absent) asks the guest to shut down, and then destroys the domain.
+      - C(saved) writes the guest to I(file) and ends it. C(running) and C(paused) restore it from there, and
+        remove the file, because its disks go on.
     type: str
-    choices: [present, running, paused, absent]
+    choices: [present, running, paused, absent, saved]
     default: running
   config:
     description: A configuration file on the host, as in xl.cfg(5), to build it from; its name is I(name).
+    type: path
+  file:
+    description: Where the guest is saved, on the host.
     type: path
   force:
     description: Destroy it without asking the guest.
     type: bool
     default: false
   timeout:
-    description: Seconds that the guest may take to shut down.
+    description: Seconds that the guest may take to shut down, or to suspend for C(saved).
     type: int
     default: 60
   executable:
@@ -47,6 +52,12 @@ EXAMPLES = r"""
     name: web1
     state: running
     config: /etc/xen/web1.cfg
+
+- name: The database sleeps while its host is repaired
+  pyxc.xen.domain:
+    name: db1
+    state: saved
+    file: /var/lib/xen/save/db1
 
 - name: The old one has gone
   pyxc.xen.domain:
@@ -67,8 +78,11 @@ commands:
   returned: always
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pyxc.xen.plugins.module_utils.pyxc import (
+    EXECUTABLE,
     asker,
     domain_named,
     domain_steps,
@@ -81,27 +95,40 @@ def main():
         {
             "name": {"type": "str", "required": True},
             "state": {
-                "type": "str", "default": "running", "choices": ["present", "running", "paused", "absent"]
+                "type": "str", "default": "running",
+                "choices": ["present", "running", "paused", "absent", "saved"],
             },
             "config": {"type": "path"},
+            "file": {"type": "path"},
             "force": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
-            "executable": {"type": "str", "default": "pyxc"},
+            **EXECUTABLE,
         },
         supports_check_mode=True,
     )  # fmt: skip
     wanted = module.params
     ask = asker(module)
+    file = wanted["file"]
     before = state_of(domain_named(ask, wanted["name"]))
+    if before == "absent" and wanted["state"] != "absent" and file and os.path.exists(file):
+        before = "saved"
     try:
         steps, after = domain_steps(
-            before, wanted["state"], wanted["name"], wanted["config"], wanted["force"], wanted["timeout"]
+            before,
+            wanted["state"],
+            wanted["name"],
+            wanted["config"],
+            wanted["force"],
+            wanted["timeout"],
+            file,
         )
     except ValueError as error:
         module.fail_json(msg=str(error))
     if not module.check_mode:
         for words in steps:
             ask(*words)
+        if before == "saved" and steps:
+            os.remove(file)
     diff = {"before": {"state": before}, "after": {"state": after}}
     module.exit_json(changed=bool(steps), state=after, commands=steps, diff=diff)
 
