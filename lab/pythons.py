@@ -21,7 +21,7 @@ here=${{0%/*}}/..
 exec {emulator} {loader} --argv0 "$0" --library-path {libraries} "$here"/{program} "$@"
 """
 # What pyxc is built from.
-BUILT_FROM = ("pyxc/", "setup.py", "pyproject.toml", "README.md")
+BUILT_FROM = ("pyxc/", "pyxc_pytest.py", "setup.py", "pyproject.toml", "README.md")
 
 
 def home(kind: Python) -> Path:

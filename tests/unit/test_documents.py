@@ -65,6 +65,7 @@ def directory_of_the_examples(image: Path, plain_directory: Path, monkeypatch: p
     monkeypatch.chdir(image.parent)
     monkeypatch.setattr(tempfile, "tempdir", str(plain_directory))
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("PYTEST_PLUGINS", "pyxc_pytest")  # as where pyxc is installed
     monkeypatch.setenv("PYTHONPATH", str(PACKAGES))
     return image.parent
 
