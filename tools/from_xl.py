@@ -66,8 +66,17 @@ OTHERS = {
     ],
     "xenpm": [
         ("xenpm get-cpuidle-states, get-cpufreq-states", "stats", "idle and performance states of all cpus"),
-        ("xenpm get-cpufreq-para", None, "`xen.pm.frequency()` in Python"),
-        ("xenpm set-*", None, "not implemented"),
+        ("xenpm get-cpufreq-para", "pm get-cpufreq-para", ""),
+        ("xenpm set-scaling-governor", "pm set-scaling-governor", ""),
+        ("xenpm set-scaling-maxfreq", "pm set-scaling-maxfreq", ""),
+        ("xenpm set-scaling-minfreq", "pm set-scaling-minfreq", ""),
+        ("xenpm set-scaling-speed", "pm set-scaling-speed", ""),
+        ("xenpm set-sampling-rate", "pm set-sampling-rate", ""),
+        ("xenpm set-up-threshold", "pm set-up-threshold", ""),
+        ("xenpm enable-turbo-mode", "pm enable-turbo-mode", ""),
+        ("xenpm disable-turbo-mode", "pm disable-turbo-mode", ""),
+        ("xenpm set-max-cstate", "pm set-max-cstate", ""),
+        ("xenpm set-sched-smt, set-cpufreq-cppc", None, "not implemented"),
     ],
     "xenctx": [
         ("xenctx DOMAIN VCPU", "context", ""),
@@ -81,7 +90,10 @@ OTHERS = {
     "other tools": [
         ("lsevtchn", "lsevtchn", ""),
         ("xen-livepatch list", "livepatch list", ""),
-        ("xen-livepatch upload, apply, revert, unload", None, "not implemented"),
+        *(
+            (f"xen-livepatch {name}", f"livepatch {name}", "")
+            for name in ("upload", "load", "apply", "replace", "revert", "unload")
+        ),
         ("xenperf", "perf", ""),
         ("xenhypfs", "hypfs ls", "and cat, tree, write"),
         ("xencov, xenlockprof, xen-hvmctx", None, "`domain.hvm_context()` in Python replaces xen-hvmctx"),

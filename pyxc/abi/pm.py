@@ -29,9 +29,24 @@ class PmStat(IntEnum):
     RESET_CXSTAT = 0x23
 
 
+class Parameter(IntEnum):
+    """set_para.ctrl_type: the limits, one of the governor "userspace", two of "ondemand"."""
+
+    SCALING_MAX_FREQ = 1
+    SCALING_MIN_FREQ = 2
+    SCALING_SETSPEED = 3
+    SAMPLING_RATE = 4
+    UP_THRESHOLD = 5
+
+
 GET_CPUFREQ_PARA: Final = 0x11
 """pm_op.cmd of the cpufreq governor's parameters."""
+SET_CPUFREQ_GOV: Final = 0x12
+SET_CPUFREQ_PARA: Final = 0x13
 XEN_SYSCTL_PM_OP_GET_MAX_CSTATE: Final = 0x22
+XEN_SYSCTL_PM_OP_SET_MAX_CSTATE: Final = 0x23
+XEN_SYSCTL_PM_OP_ENABLE_TURBO: Final = 0x26
+XEN_SYSCTL_PM_OP_DISABLE_TURBO: Final = 0x27
 XEN_SYSCTL_CX_UNLIMITED: Final = 0xFFFFFFFF
 """The deepest allowed C-state if there is no limit."""
 CPUFREQ_NAME_LEN: Final = 16
@@ -127,6 +142,34 @@ MAX_CSTATE_STRUCT = Table(
     start=_XEN_3_4,
 )  # fmt: skip
 
+SET_MAX_CSTATE_STRUCT = Table(
+    "xen_sysctl_pm_op", "sysctl",
+    *_OP_HEAD,
+    Row("u.set_max_cstate", U32),
+    pad(108, stop=0x7),
+    pad(116, start=0x7),
+    start=_XEN_3_4,
+)  # fmt: skip
+
+SET_GOV_STRUCT = Table(
+    "xen_sysctl_pm_op", "sysctl",
+    *_OP_HEAD,
+    Row("u.set_gov.scaling_governor", U8, CPUFREQ_NAME_LEN),
+    pad(96, stop=0x7),
+    pad(104, start=0x7),
+    start=_XEN_3_4,
+)  # fmt: skip
+
+SET_PARA_STRUCT = Table(
+    "xen_sysctl_pm_op", "sysctl",
+    *_OP_HEAD,
+    Row("u.set_para.ctrl_type",  U32),
+    Row("u.set_para.ctrl_value", U32),
+    pad(104, stop=0x7),
+    pad(112, start=0x7),
+    start=_XEN_3_4,
+)  # fmt: skip
+
 _NO_DRIVER = "the cpu is offline, or no driver in Xen controls its frequency"
 _NO_STATES: dict[int, str] = {
     XenErrno.ENODEV: "Xen has no such states",
@@ -157,4 +200,33 @@ PM_OP_GET_PARA = Operation(
 PM_OP_GET_MAX_CSTATE = Operation(
     SYSCTL, "pm_op_get_max_cstate", 12, MAX_CSTATE_STRUCT, changes=False,
     fixed={"op": XEN_SYSCTL_PM_OP_GET_MAX_CSTATE},
+)  # fmt: skip
+PM_OP_SET_MAX_CSTATE = Operation(
+    SYSCTL, "pm_op_set_max_cstate", 12, SET_MAX_CSTATE_STRUCT, changes=True,
+    fixed={"op": XEN_SYSCTL_PM_OP_SET_MAX_CSTATE},
+)  # fmt: skip
+PM_OP_SET_GOV = Operation(
+    SYSCTL, "pm_op_set_gov", 12, SET_GOV_STRUCT, changes=True, fixed={"op": SET_CPUFREQ_GOV},
+    hints={
+        XenErrno.EINVAL: f"Xen has no governor of this name, or {_NO_DRIVER}",
+        XenErrno.ENODEV: _NO_DRIVER,
+    },
+)  # fmt: skip
+PM_OP_SET_PARA = Operation(
+    SYSCTL, "pm_op_set_para", 12, SET_PARA_STRUCT, changes=True, fixed={"op": SET_CPUFREQ_PARA},
+    hints={
+        XenErrno.EINVAL: f"it is out of range, the governor does not have this parameter, or {_NO_DRIVER}",
+        XenErrno.ENODEV: _NO_DRIVER,
+    },
+)  # fmt: skip
+# These two need the cpu alone. Xen 3.4 does not have them (ENOSYS).
+PM_OP_ENABLE_TURBO = Operation(
+    SYSCTL, "pm_op_enable_turbo", 12, SET_PARA_STRUCT, changes=True,
+    fixed={"op": XEN_SYSCTL_PM_OP_ENABLE_TURBO},
+    hints={XenErrno.EINVAL: _NO_DRIVER, XenErrno.ENODEV: _NO_DRIVER},
+)  # fmt: skip
+PM_OP_DISABLE_TURBO = Operation(
+    SYSCTL, "pm_op_disable_turbo", 12, SET_PARA_STRUCT, changes=True,
+    fixed={"op": XEN_SYSCTL_PM_OP_DISABLE_TURBO},
+    hints={XenErrno.EINVAL: _NO_DRIVER, XenErrno.ENODEV: _NO_DRIVER},
 )  # fmt: skip

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import errno
+import time
 from array import array
 from typing import NamedTuple
 
 from pyxc import arguments, errors
 from pyxc.abi import livepatch
-from pyxc.abi.livepatch import State
+from pyxc.abi.livepatch import Action, State
 from pyxc.host.host import Host
 
 _AT_ONCE = 64
 _METADATA_BYTES = 1 << 16
+_WAIT_S = 30.0
+_LOOK_S = 0.05
 
 
 class Status(NamedTuple):
@@ -62,12 +65,67 @@ class Livepatches:
 
     def status(self, name: str) -> Status:
         """The status of a patch. ENOENT: no such patch."""
-        text = name.encode()
-        arguments.natural("length of the name", len(text), livepatch.XEN_LIVEPATCH_NAME_SIZE - 1, 1)
-        reply = self._xen.call(
-            livepatch.LIVEPATCH_OP_GET, **{"u.get.name.name": text + b"\0", "u.get.name.size": len(text) + 1}
-        )
+        reply = self._xen.call(livepatch.LIVEPATCH_OP_GET, **_named("get", name))
         return _status(reply.field("u.get.status.state"), reply.field("u.get.status.rc"))
+
+    def upload(self, name: str, payload: bytes) -> None:
+        r"""Upload a patch, the ELF file that livepatch-build made; it takes effect with apply().
+
+        Xen checks that the patch is for this build of it (EINVAL), and that its name is new (EEXIST). Up to 2
+        MiB.
+
+        Example:
+
+        >>> xen.livepatches.upload("xsa-1", b"\x7fELF...")     # what a simulated Xen takes for a patch
+        >>> xen.livepatches.apply("xsa-1")
+        >>> xen.livepatches.status("xsa-1").state
+        <State.APPLIED: 2>
+        """
+        arguments.natural("size of the patch", len(payload), livepatch.PAYLOAD_BYTES_MOST, 1)
+        fields = {"u.upload.size": len(payload), "u.upload.payload": payload}
+        self._xen.call(livepatch.LIVEPATCH_OP_UPLOAD, **_named("upload", name), **fields)
+
+    def apply(self, name: str, *, nodeps: bool = False, limit_ns: int = 0) -> None:
+        """Apply an uploaded patch, and wait until that is done. A patch that is applied stays so.
+
+        Xen stops all cpus to do it, for up to `limit_ns` (0: its own limit, 30 ms), and fails with EBUSY if
+        it cannot stop them in that time. `nodeps` also applies a patch that was made for another stack of
+        patches (since Xen 4.14). TimeoutError if Xen is still busy after 30 seconds.
+        """
+        self._act(name, Action.APPLY, limit_ns, livepatch.LIVEPATCH_ACTION_APPLY_NODEPS if nodeps else 0)
+
+    def replace(self, name: str, *, limit_ns: int = 0) -> None:
+        """Revert all applied patches and apply this one, in one step. See apply()."""
+        self._act(name, Action.REPLACE, limit_ns)
+
+    def revert(self, name: str, *, limit_ns: int = 0) -> None:
+        """Undo apply(), of the patch that was applied last. A patch that is not applied stays so."""
+        self._act(name, Action.REVERT, limit_ns)
+
+    def unload(self, name: str) -> None:
+        """Forget a patch that is not applied. EINVAL if it is."""
+        self._act(name, Action.UNLOAD)
+
+    def _act(self, name: str, action: Action, limit_ns: int = 0, flags: int = 0) -> None:
+        arguments.natural("limit_ns", limit_ns, 2**32 - 1)
+        fields = {"u.action.cmd": int(action), "u.action.timeout": limit_ns}
+        if flags:
+            if not self._xen.caller.has_field(livepatch.LIVEPATCH_OP_ACTION, "u.action.flags"):
+                hint = "only Xen 4.14 and later can ignore the patches below one"
+                raise errors.Unsupported(errno.ENOSYS, livepatch.LIVEPATCH_OP_ACTION.full_name, hint=hint)
+            fields["u.action.flags"] = flags
+        self._xen.call(livepatch.LIVEPATCH_OP_ACTION, **_named("action", name), **fields)
+        if action is not Action.UNLOAD:
+            self._wait(name)
+
+    def _wait(self, name: str) -> None:
+        deadline = time.monotonic() + _WAIT_S
+        while (status := self.status(name)).busy:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"Xen is still busy with the live patch {name} after {_WAIT_S:g} s")
+            time.sleep(_LOOK_S)
+        if status.error:
+            raise self._xen.caller.error(livepatch.LIVEPATCH_OP_ACTION, status.error, None)
 
     def _piece(self, index: int) -> tuple[list[Livepatch], int]:
         """Patches from an index, and the number of those that follow."""
@@ -99,6 +157,13 @@ class Livepatches:
 
     def __repr__(self) -> str:
         return f"<Livepatches of {self._xen.link.target}>"
+
+
+def _named(member: str, name: str) -> dict[str, int | bytes]:
+    """The fields for the name of a patch, in a member of the union."""
+    text = name.encode()
+    arguments.natural("length of the name", len(text), livepatch.XEN_LIVEPATCH_NAME_SIZE - 1, 1)
+    return {f"u.{member}.name.name": text + b"\0", f"u.{member}.name.size": len(text) + 1}
 
 
 def _checked(count: int) -> int:

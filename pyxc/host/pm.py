@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import arguments
 from pyxc.abi import pm
+from pyxc.abi.pm import Parameter
 from pyxc.call.records import Record
 from pyxc.host.host import Host
 from pyxc.host.records import text
@@ -83,7 +84,7 @@ _PX_VAL = Record(PState, pm.PX_VAL_STRUCT, frequency_mhz="freq", residency_ns="r
 
 
 class PowerManagement:
-    """The data that `xenpm` reads (sysctl get_pmstat, pm_op). Threads: safe to share.
+    """The data that `xenpm` reads and sets (sysctl get_pmstat, pm_op). Threads: safe to share.
 
     ENODEV if Xen has no such states: dom0's kernel uploads the firmware's tables. EINVAL for an offline cpu.
     """
@@ -147,6 +148,64 @@ class PowerManagement:
         fields = asked.layout.unpack(asked.answers[0])
         names = ("u.get_para.cpu_num", "u.get_para.freq_num", "u.get_para.gov_num")
         return {name: fields[name] for name in names}
+
+    def set_frequency(
+        self,
+        cpu: int,
+        *,
+        governor: str | None = None,
+        maximum_khz: int | None = None,
+        minimum_khz: int | None = None,
+        speed_khz: int | None = None,
+        sampling_rate_us: int | None = None,
+        up_threshold_percent: int | None = None,
+        turbo: bool | None = None,
+    ) -> None:
+        """Change the control of a cpu's frequency, and of the cpus that share it (sysctl pm_op; Xen 3.4).
+
+        What is None stays as it is. `speed_khz` is for the governor "userspace", the sampling rate and the
+        threshold are for "ondemand". `turbo` exists since Xen 4.0. They are set in the order of the
+        signature; if Xen refuses one, those before it stay set. EINVAL: it is out of range, or the governor
+        does not have it.
+
+        Example:
+
+        >>> from pyxc.sim.model.frequencies import Frequencies
+        >>> hypervisor.frequencies = Frequencies()      # of a simulated host
+        >>> xen.pm.set_frequency(0, governor="userspace", speed_khz=1_800_000)
+        >>> xen.pm.frequency(0).governor, xen.pm.frequency(0).current_khz
+        ('userspace', 1800000)
+        """
+        self._check(cpu)
+        values = {
+            Parameter.SCALING_MAX_FREQ: maximum_khz, Parameter.SCALING_MIN_FREQ: minimum_khz,
+            Parameter.SCALING_SETSPEED: speed_khz, Parameter.SAMPLING_RATE: sampling_rate_us,
+            Parameter.UP_THRESHOLD: up_threshold_percent,
+        }  # fmt: skip
+        wanted = {which: value for which, value in values.items() if value is not None}
+        for which, value in wanted.items():
+            arguments.natural(which.name.lower(), value, 2**32 - 1)
+        if governor is not None:
+            name = governor.encode()
+            arguments.natural("length of the governor's name", len(name), pm.CPUFREQ_NAME_LEN - 1, 1)
+            padded = name.ljust(pm.CPUFREQ_NAME_LEN, b"\0")
+            self._xen.call(pm.PM_OP_SET_GOV, cpuid=cpu, **{"u.set_gov.scaling_governor": padded})
+        for which, value in wanted.items():
+            fields = {"u.set_para.ctrl_type": int(which), "u.set_para.ctrl_value": value}
+            self._xen.call(pm.PM_OP_SET_PARA, cpuid=cpu, **fields)
+        if turbo is not None:
+            self._xen.call(pm.PM_OP_ENABLE_TURBO if turbo else pm.PM_OP_DISABLE_TURBO, cpuid=cpu)
+
+    def set_max_c_state(self, deepest: int | None) -> None:
+        """Limit how deep cpus may idle, None for no limit (sysctl pm_op set_max_cstate; Xen 3.4).
+
+        >>> xen.pm.set_max_c_state(1)
+        >>> xen.pm.max_c_state()
+        1
+        """
+        value = pm.XEN_SYSCTL_CX_UNLIMITED if deepest is None else deepest
+        arguments.natural("deepest", value, pm.XEN_SYSCTL_CX_UNLIMITED)
+        self._xen.call(pm.PM_OP_SET_MAX_CSTATE, **{"u.set_max_cstate": value})
 
     def max_c_state(self) -> int | None:
         """The deepest allowed idle state, None if there is no limit (sysctl pm_op; Xen 3.4)."""

@@ -48,12 +48,19 @@ COMMAND_OF = {
     "perfc_op_query": "perfc_op",
     "livepatch_op_get": "livepatch_op",
     "livepatch_op_list": "livepatch_op",
+    "livepatch_op_upload": "livepatch_op",
+    "livepatch_op_action": "livepatch_op",
     "get_pmstat_max_px": "get_pmstat",
     "get_pmstat_pxstat": "get_pmstat",
     "get_pmstat_max_cx": "get_pmstat",
     "get_pmstat_cxstat": "get_pmstat",
     "pm_op_get_para": "pm_op",
     "pm_op_get_max_cstate": "pm_op",
+    "pm_op_set_max_cstate": "pm_op",
+    "pm_op_set_gov": "pm_op",
+    "pm_op_set_para": "pm_op",
+    "pm_op_enable_turbo": "pm_op",
+    "pm_op_disable_turbo": "pm_op",
     "get_host_cpu_policy": "get_cpu_policy",
     "get_domain_cpu_policy": "get_cpu_policy",
     "set_domain_cpu_policy": "set_cpu_policy",
@@ -99,7 +106,9 @@ ENUMS = {
     "hypfs.Encoding": (r"XEN_HYPFS_ENC_(\w+)", set()),
     "livepatch.LivepatchOp": (r"XEN_SYSCTL_LIVEPATCH_(\w+)", set()),
     "livepatch.State": (r"LIVEPATCH_STATE_(\w+)", set()),
+    "livepatch.Action": (r"LIVEPATCH_ACTION_((?!APPLY_)\w+)", set()),
     "pm.PmStat": (r"PMSTAT_(\w+)", set()),
+    "pm.Parameter": (r"(SCALING_\w+|SAMPLING_RATE|UP_THRESHOLD)", set()),
     "domctl_scheduler.SchedulerOp": (r"XEN_DOMCTL_SCHEDOP_(\w+)", set()),
     "domctl_scheduler.RtdsFlag": (r"XEN_DOMCTL_SCHEDRT_(\w+)", set()),
     "sysctl_cpupool.CpupoolOp": (r"XEN_SYSCTL_CPUPOOL_OP_(\w+)", set()),
@@ -155,7 +164,10 @@ NUMBERS = {
     "grant_table.PERMIT_ACCESS": "GTF_permit_access",
     "grant_table.READONLY": "GTF_readonly",
     "operation.MULTICALL": "__HYPERVISOR_multicall",
-    "pm.XEN_SYSCTL_PM_OP_GET_MAX_CSTATE": "XEN_SYSCTL_pm_op_get_max_cstate",
+    **{
+        f"pm.XEN_SYSCTL_PM_OP_{name.upper()}": f"XEN_SYSCTL_pm_op_{name}"
+        for name in ("get_max_cstate", "set_max_cstate", "enable_turbo", "disable_turbo")
+    },
 }
 
 # What the processor defines, or Xen's source in no public header.

@@ -13,9 +13,12 @@ import pytest
 from streams import SAVED
 
 from pyxc import HvmParam, Scheduler, ShutdownReason, connect
+from pyxc.abi.livepatch import State
 from pyxc.cli.commands import build
 from pyxc.sim.model import lifecycle
 from pyxc.sim.model.cpupools import CpuPool
+from pyxc.sim.model.frequencies import Frequencies
+from pyxc.sim.model.livepatches import Patch
 
 WEB1 = "6f1c3a52-9d0b-4a1e-8c55-0d7a1f0e2b01"
 EVERY_COMMAND = {
@@ -88,6 +91,22 @@ EVERY_COMMAND = {
     "hypfs cat": ["hypfs", "cat", "/params/loglvl"],
     "hypfs write": ["hypfs", "write", "/params/loglvl", "none"],
     "livepatch list": ["livepatch", "list"],
+    "livepatch upload": ["livepatch", "upload", "a", "PATCH"],
+    "livepatch load": ["livepatch", "load", "PATCH"],
+    "livepatch apply": ["livepatch", "apply", "checked"],
+    "livepatch replace": ["livepatch", "replace", "checked"],
+    "livepatch revert": ["livepatch", "revert", "applied"],
+    "livepatch unload": ["livepatch", "unload", "checked"],
+    "pm get-cpufreq-para": ["pm", "get-cpufreq-para"],
+    "pm set-scaling-governor": ["pm", "set-scaling-governor", "performance"],
+    "pm set-scaling-maxfreq": ["pm", "set-scaling-maxfreq", "1800000"],
+    "pm set-scaling-minfreq": ["pm", "set-scaling-minfreq", "0", "1800000"],
+    "pm set-scaling-speed": ["pm", "set-scaling-speed", "1800000"],
+    "pm set-sampling-rate": ["pm", "set-sampling-rate", "10000"],
+    "pm set-up-threshold": ["pm", "set-up-threshold", "50"],
+    "pm enable-turbo-mode": ["pm", "enable-turbo-mode"],
+    "pm disable-turbo-mode": ["pm", "disable-turbo-mode"],
+    "pm set-max-cstate": ["pm", "set-max-cstate", "unlimited"],
     "cpu-policy": ["cpu-policy", "web1"],
     "getenforce": ["getenforce"],
     "setenforce": ["setenforce", "0"],
@@ -161,6 +180,8 @@ def test_every_command_has_json(
         guarded.pools[1] = CpuPool(1, Scheduler.CREDIT)
     guarded.pools[0].cpus = 0b11 if name == "cpupool-cpu-remove" else 0b01
     guarded.serve_devices()
+    guarded.livepatches += [Patch("applied", State.APPLIED, applied=1), Patch("checked", State.CHECKED)]
+    guarded.frequencies = Frequencies(governor="userspace" if "speed" in name else "ondemand")
     if "detach" in name:
         pyxc("block-attach", "web1", "phy:/dev/a,xvda,w")
         pyxc("network-attach", "web1")
@@ -178,6 +199,8 @@ def test_every_command_has_json(
     files |= {"TRACE": trace, "NEW": str(tmp_path / "new"), "DB1": str(tmp_path / "db1.save")}
     files |= {"RECEIVER": receiver, "DUMP": str(tmp_path / "dump")}
     (tmp_path / "dump").write_bytes(cores.core({0: b"page"}, [cores.context(cr3=0x1000)]))
+    files |= {"PATCH": str(tmp_path / "fix.livepatch")}
+    (tmp_path / "fix.livepatch").write_bytes(b"\x7fELF")
     outcome = pyxc("--json", *(files.get(word, word) for word in EVERY_COMMAND[name]))
     assert (outcome.status, outcome.err) == (15 if name == "doctor" else 0, "")
     assert outcome.json["schema"] == 1

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
 
+from pyxc import opening
+from pyxc.abi.livepatch import LIVEPATCH_OP_ACTION
 from pyxc.cli.status import Status
+from pyxc.link.faults import FaultLink
+from pyxc.sim.model.frequencies import Frequencies
 
 XSM = ("--target", "sim:xen-4.17-xsm")
 SIM = ("--target", "sim:xen-4.17")
@@ -106,3 +111,30 @@ def test_what_is_not_there_is_a_failure(pyxc):
     assert pyxc(*XSM, "hypfs", "cat", "/nope").status == Status.FAILED
     assert pyxc(*XSM, "get-bool", "nope").status == Status.FAILED
     assert pyxc(*XSM, "loadpolicy", "/nope").status == Status.FAILED
+
+
+def test_a_patch_that_cannot_be_applied_is_unloaded_again(pyxc, host, tmp_path):
+    patch = tmp_path / "xsa-1.livepatch"
+    patch.write_bytes(b"\x7fELF")
+    link = FaultLink(host.connect("sim:xen-4.17"))
+    link.fail(LIVEPATCH_OP_ACTION, errno.EBUSY)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(opening, "open_link", lambda target, gate="auto": link)
+        assert pyxc("livepatch", "load", str(patch)).status == 1
+    assert host.livepatches == []
+    assert pyxc("livepatch", "load", str(patch)) == (0, "", "")
+    assert "APPLIED" in pyxc("livepatch", "list").out
+    assert pyxc("livepatch", "unload", "xsa-1").status == 1
+
+
+def test_frequencies(pyxc, host):
+    assert pyxc("pm", "get-cpufreq-para", "0").status == 1
+    host.frequencies = Frequencies()
+    assert pyxc("pm", "set-scaling-governor", "0", "powersave") == (0, "", "")
+    assert pyxc("pm", "disable-turbo-mode") == (0, "", "")
+    lines = pyxc("pm", "get-cpufreq-para").out.splitlines()
+    assert lines[:2] == ["cpu id               : 0", "affected_cpus        : *0"]
+    assert "scaling_avail_freq   : 2400000 1800000 *1200000" in lines
+    assert "turbo mode           : disabled" in lines
+    assert pyxc("pm", "set-max-cstate", "1") == (0, "", "")
+    assert pyxc("pm", "set-max-cstate", "unlimited", "--json").json["max_c_state"] is None

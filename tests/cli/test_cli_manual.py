@@ -40,6 +40,11 @@ def test_every_command_and_no_other_is_described():
     assert set(_entries()) == set(build().commands)
 
 
+def test_the_json_of_every_command_is_described():
+    lines = re.findall(r"^\.It Cm (.*)$", _section("JSON"), re.MULTILINE)
+    assert sorted(name for line in lines for name in line.split(" , ")) == sorted(build().commands)
+
+
 def test_every_global_option_and_no_other_is_described():
     described = {line for line in _section("OPTIONS").splitlines() if line.startswith(".It ")}
     assert _options_in("\n".join(described)) == _long(build().parser.options)

@@ -18,10 +18,13 @@ import pytest
 from steps import INTERRUPT, WHOLE, Fault, Steps
 
 from pyxc import opening, sim
+from pyxc.abi.livepatch import State
 from pyxc.cli import main
 from pyxc.cli.commands import build
 from pyxc.cli.status import Status
 from pyxc.errors import StoreError
+from pyxc.sim.model.frequencies import Frequencies
+from pyxc.sim.model.livepatches import Patch
 from pyxc.store.channel import Channel
 from pyxc.store.names import Names
 from pyxc.store.session import Session
@@ -70,6 +73,17 @@ COMMANDS: dict[str, str] = {
     "restore": "restore {file}", "migrate": "migrate --timeout 1 --tunnel false web1 nowhere",
     "migrate-receive": "migrate-receive", "gdb": "gdb --stdio web1", "drgn": "drgn web1 {file}",
     "memory-server": "memory-server --stdio web1",
+    "livepatch upload": "livepatch upload b {file}", "livepatch load": "livepatch load {file}",
+    "livepatch apply": "livepatch apply a", "livepatch replace": "livepatch replace a",
+    "livepatch revert": "livepatch revert a", "livepatch unload": "livepatch unload a",
+    "pm get-cpufreq-para": "pm get-cpufreq-para 0",
+    "pm set-scaling-governor": "pm set-scaling-governor 0 performance",
+    "pm set-scaling-maxfreq": "pm set-scaling-maxfreq 0 1800000",
+    "pm set-scaling-minfreq": "pm set-scaling-minfreq 0 1800000",
+    "pm set-scaling-speed": "pm set-scaling-speed 0 1800000",
+    "pm set-sampling-rate": "pm set-sampling-rate 0 9",
+    "pm set-up-threshold": "pm set-up-threshold 0 50", "pm enable-turbo-mode": "pm enable-turbo-mode 0",
+    "pm disable-turbo-mode": "pm disable-turbo-mode 0", "pm set-max-cstate": "pm set-max-cstate 1",
 }  # fmt: skip
 """Each command with arguments that make it do something."""
 
@@ -117,7 +131,7 @@ class Bench:
         self.words["config"].write_text(f"name='shop'; memory=4; kernel='{self.words['kernel']}'")
         self.words["directory"] = directory
         self.words["policy"].write_bytes((0xF97CFF8C).to_bytes(4, "little") + bytes(100))
-        self.words["file"].write_bytes(b"no file of pyxc's")
+        self.words["file"].write_bytes(b"\x7fELF, and no file of pyxc's")
         self.link: Any = None
         patch.setattr(opening, "open_link", lambda target, gate="auto": self.link)
 
@@ -127,6 +141,8 @@ class Bench:
             xen.pools.create(pool_id=1, name="spare")
         host.when_started(lambda guest: guest.stop())
         host.serve_devices()
+        host.frequencies = Frequencies()
+        host.livepatches.append(Patch("a", State.CHECKED))
         Names._silent.clear()
         self.words["out"].unlink(missing_ok=True)
         self.link = Steps(host.connect(_TARGET))

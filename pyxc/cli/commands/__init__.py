@@ -38,6 +38,7 @@ SECTIONS = {
     "host": {
         "host": "info dmesg debug-keys set-parameters",
         "hypervisor": "perf hypfs livepatch cpu-policy",
+        "power": "pm",
         "doctor": "doctor",
     },
     "numbers": {"stats": "stats", "exporter": "exporter", "trace": "trace"},

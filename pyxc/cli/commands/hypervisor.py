@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import errno
+from contextlib import suppress
+from pathlib import PurePath
 from typing import Any
 
 import pyxc
@@ -13,6 +15,7 @@ from pyxc.cli.parser import Program
 from pyxc.cli.session import find, opened
 from pyxc.cli.status import Failed, UsageError
 
+_READ_MOST = 4 << 20
 _POLICIES = {policy.name.lower().replace("_", "-"): policy for policy in pyxc.Policy}
 
 
@@ -29,11 +32,34 @@ def add(program: Program) -> None:
     write = program.add("hypfs write", write_value, "change a value")
     write.add_argument("path", metavar="PATH")
     write.add_argument("value", metavar="VALUE", help="a number, 1 or 0 (on or off), or text")
-    program.add_group("livepatch", "show the live patches of the hypervisor")
-    program.add("livepatch list", list_patches, "list the uploaded patches")
+    _add_livepatches(program)
     policy = program.add("cpu-policy", show_policy, "show a cpu policy: CPUID leaves and MSRs")
     policy.add_argument("domain", metavar="DOMAIN", nargs="?", help="id, name or UUID: its policy")
     policy.add_argument("--policy", choices=sorted(_POLICIES), help="a policy of the host (default: host)")
+
+
+def _add_livepatches(program: Program) -> None:
+    program.add_group("livepatch", "show and change the live patches of the hypervisor")
+    program.add("livepatch list", list_patches, "list the uploaded patches")
+    upload = program.add("livepatch upload", upload_patch, "upload a patch, without applying it")
+    upload.add_argument("name", metavar="NAME", help="its name from now on")
+    upload.add_argument("file", metavar="FILE")
+    load = program.add("livepatch load", load_patch, "upload and apply a patch; its name is the file's")
+    load.add_argument("file", metavar="FILE", help="NAME.livepatch")
+    purposes = {
+        "apply": "apply an uploaded patch",
+        "replace": "apply a patch in place of all applied ones",
+        "revert": "undo the application of the last applied patch",
+        "unload": "forget a patch that is not applied",
+    }
+    for action, purpose in purposes.items():
+        parser = program.add(f"livepatch {action}", change_patch, purpose)
+        parser.add_argument("name", metavar="NAME")
+        parser.set_defaults(action=action)
+    for name in ("livepatch load", "livepatch apply"):
+        program.commands[name].add_argument(
+            "--nodeps", action="store_true", help="also if it was made for other patches below it"
+        )
 
 
 def show_counters(args: argparse.Namespace) -> int:
@@ -141,6 +167,49 @@ def list_patches(args: argparse.Namespace) -> int:
         return 0
     output.lines([f"{'ID':<40}| status     | metadata", f"{'-' * 40}+------------+{'-' * 15}"])
     output.lines(map(_patch, patches))
+    return 0
+
+
+def upload_patch(args: argparse.Namespace) -> int:
+    payload = _payload(args.file)
+    with opened(args) as xen:
+        xen.livepatches.upload(args.name, payload)
+        return _changed(args, xen)
+
+
+def _payload(path: str) -> bytes:
+    """The contents of a file, or so much that Xen refuses it."""
+    with open(path, "rb") as file:
+        return file.read(_READ_MOST)
+
+
+def load_patch(args: argparse.Namespace) -> int:
+    """A patch that cannot be applied is unloaded again."""
+    args.name = PurePath(args.file).name.removesuffix(".livepatch")
+    payload = _payload(args.file)
+    with opened(args) as xen:
+        xen.livepatches.upload(args.name, payload)
+        try:
+            xen.livepatches.apply(args.name, nodeps=args.nodeps)
+        except BaseException:
+            with suppress(pyxc.Error):
+                xen.livepatches.unload(args.name)
+            raise
+        return _changed(args, xen)
+
+
+def change_patch(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        options = {"nodeps": True} if getattr(args, "nodeps", False) else {}
+        getattr(xen.livepatches, args.action)(args.name, **options)
+        return _changed(args, xen)
+
+
+def _changed(args: argparse.Namespace, xen: pyxc.Xen) -> int:
+    if args.json:
+        unloaded = getattr(args, "action", "") == "unload"
+        state = None if unloaded else xen.livepatches.status(args.name).state.name.lower()
+        output.report(args.json, name=args.name, state=state)
     return 0
 
 

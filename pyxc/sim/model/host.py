@@ -53,6 +53,8 @@ class Host:
         self.hypfs = hypfs.tree(profile)
         self.livepatches: list[Patch] = []
         self.frequencies: Frequencies | None = None
+        self.max_c_state: int | None = None
+        """The limit that a program set; None before, which is that of the release."""
         self.trace_buffers = TraceBuffers(self.machine, self.pcpus, self.cpu_khz)
         self.pci = dict.fromkeys(profile.pci, 0)
         """Owners of devices, by packed address (the encoding since 4.2)."""

@@ -9,9 +9,10 @@ from pyxc.abi.livepatch import State
 
 
 class Patch(NamedTuple):
-    """A patch; `error` is the (negative) result of the last action on it."""
+    """A patch; `error` is the (negative) result of the last action on it, `applied` numbers those applied."""
 
     name: str
     state: State = State.APPLIED
     error: int = 0
     metadata: bytes = b""
+    applied: int = 0

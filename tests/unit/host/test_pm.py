@@ -67,3 +67,44 @@ def test_a_host_without_frequencies(host: Host) -> None:
 def test_the_deepest_idle_state_that_may_be_used(boot: Boot) -> None:
     assert boot("4.17").xen.pm.max_c_state() == 1
     assert boot("4.20").xen.pm.max_c_state() is None
+
+
+@pytest.mark.parametrize("release", ["3.4", "4.1", "4.17", "4.22"])
+def test_the_control_of_a_frequency_is_changed(boot: Boot, release: str) -> None:
+    host = boot(release)
+    host.truth.frequencies = Frequencies()
+    pm = host.xen.pm
+    pm.set_frequency(0, maximum_khz=1_800_000, sampling_rate_us=10, up_threshold_percent=50)
+    found = pm.frequency(1)
+    assert (found.maximum_khz, found.current_khz) == (1_800_000, 1_800_000)
+    assert found.ondemand is not None and found.ondemand[2:] == (10, 50)
+    pm.set_frequency(0, governor="userspace", minimum_khz=1_300_000, speed_khz=1_500_000)
+    found = pm.frequency(0)
+    assert (found.governor, found.minimum_khz, found.current_khz) == ("userspace", 1_300_000, 1_500_000)
+    if release == "3.4":
+        with pytest.raises(errors.Unsupported):
+            pm.set_frequency(0, turbo=False)
+    else:
+        pm.set_frequency(0, turbo=False)
+        assert pm.frequency(0).turbo is False
+    pm.set_max_c_state(2)
+    assert pm.max_c_state() == 2
+    pm.set_max_c_state(None)
+    assert pm.max_c_state() is None
+
+
+def test_what_xen_or_nobody_takes(host: Host) -> None:
+    host.truth.frequencies = Frequencies()
+    pm = host.xen.pm
+    for refused in (
+        {"governor": "nope"}, {"speed_khz": 1}, {"minimum_khz": 3_000_000},
+        {"governor": "performance", "up_threshold_percent": 5},
+    ):  # fmt: skip
+        with pytest.raises(errors.HypercallError) as error:
+            pm.set_frequency(0, **refused)
+        assert error.value.errno == errno.EINVAL
+    for wrong in ({"governor": ""}, {"governor": "x" * 16}, {"maximum_khz": 1 << 32}):
+        with pytest.raises(ValueError):
+            pm.set_frequency(0, **wrong)
+    with pytest.raises(ValueError):
+        pm.set_frequency(2, turbo=True)
