@@ -75,14 +75,27 @@ def remove(domain: Identity) -> None:
 
     def clear(transaction: Transaction) -> None:
         if transaction.read(marker(domain.domid)) == str(domain.uuid).encode():
+            kept = vm(domain) if _is_shared(transaction, domain) else None
             for top in tops(domain):
-                transaction.remove(top)
+                if top != kept:
+                    transaction.remove(top)
 
     domain.xen.store.transact(clear)
+
+
+def _is_shared(transaction: Transaction, domain: Identity) -> bool:
+    """Whether its guest has another domain with the same UUID, as when it moves within one host."""
+    others = set(transaction.list("/local/domain") or []) - {str(domain.domid)}
+    return any(transaction.read(f"/local/domain/{other}/vm") == vm(domain).encode() for other in others)
+
+
+def vm(domain: Identity) -> str:
+    """The root of what belongs to the guest, in whichever domain it is."""
+    return f"/vm/{domain.uuid}"
 
 
 def tops(domain: Identity) -> tuple[str, ...]:
     """The roots of all trees of a guest in xenstore."""
     domid = domain.domid
     backends = (f"{BACKEND}/{kind}/{domid}" for kind in ("console", "vbd", "vif"))
-    return (home(domid), f"/vm/{domain.uuid}", f"/libxl/{domid}", *backends)
+    return (home(domid), vm(domain), f"/libxl/{domid}", *backends)

@@ -126,6 +126,22 @@ def test_a_guest_moves(move: Move, live: bool) -> None:
     assert move.here.xen.link.maps == move.there.xen.link.maps == []
 
 
+def test_within_one_host(move: Move) -> None:
+    """Both domains have the same UUID; what belongs to that remains when the first one is destroyed."""
+    here = move.here.truth
+    nodes = set(move.here.xen.store.list("/vm") or [])
+    for _ in range(2):
+        other = Host(pyxc.connect(here.connect()), here, move.here.link)
+        outcome = run(move._replace(there=other))
+        assert isinstance(outcome.received, pyxc.Domain), outcome
+        move.guest.destroy()
+        move = move._replace(guest=move.here.xen.domains["db1"])
+        here.script(move.guest.domid).obey()
+    assert move.here.xen.store.read(f"/vm/{move.guest.uuid}/name") == b"db1"
+    move.guest.destroy()
+    assert set(move.here.xen.store.list("/vm") or []) <= nodes
+
+
 def size_forth(move: Move) -> int:
     """How many bytes the source says, the last of them GRANT."""
     near, far = socket.socketpair()
