@@ -59,10 +59,9 @@ class Ring:
         return self._events.fileno() if self._events and self._local else None
 
     def hush(self) -> None:
-        """Clear the guest's event."""
+        """Clear the guest's event: once, as a guest can send others without end."""
         if self._events is not None:
-            while self._events.wait(0) is not None:
-                pass
+            self._events.wait(0)
 
     def read(self) -> bytes:
         """The unread output of the guest, at most 2048 bytes.

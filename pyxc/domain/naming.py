@@ -19,7 +19,7 @@ _NAME_MOST = 255
 def check(name: str) -> str:
     """A name that a domain can have. ValueError for one that is an id, a UUID, or not one line of text."""
     if not name or len(name.encode()) > _NAME_MOST or not name.isprintable() or name != name.strip():
-        raise ValueError(f"{name!r} cannot be a name: expected one line of 1 to {_NAME_MOST} bytes")
+        raise ValueError(f"{name!r:.80} cannot be a name: expected one line of 1 to {_NAME_MOST} bytes")
     if name.isdigit() or arguments.uuid_or_none(name) is not None:
         raise ValueError(f"{name!r} cannot be a name: it reads as a domain's id or UUID")
     return name

@@ -11,6 +11,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator
+from itertools import islice
 from typing import BinaryIO
 
 from pyxc import errors
@@ -23,6 +24,8 @@ _HEAD = {order: struct.Struct(f"{order}III") for order in "<>"}
 _PIECE_MOST = 2**28
 """The most bytes of one cpu in one round: more than its buffer can have."""
 _CPU_MOST = 2**16
+_RECORDS_MOST = 2**21
+"""The most records of all cpus in one round: as many as 128 cpus have in buffers of 256 KiB."""
 
 
 def is_trace(head: bytes) -> bool:
@@ -49,7 +52,8 @@ class TraceWriter:
 def rounds(stream: BinaryIO) -> Iterator[list[TraceRecord]]:
     """The records of a trace, as they were recorded: one round of all cpus at a time, each cpu's in order.
 
-    DecodeError if it is not a trace, and, after all complete records, if it is truncated.
+    DecodeError if it is not a trace, or has more than 2 million records in one round; after all complete
+    records, if it is truncated.
     """
     order = _order(stream.read(4))
     found: list[TraceRecord] = []
@@ -61,7 +65,9 @@ def rounds(stream: BinaryIO) -> Iterator[list[TraceRecord]]:
         words = array("I", data)
         if (order == "<") != (sys.byteorder == "little"):
             words.byteswap()
-        found.extend(decoded(words, cpu))
+        found.extend(islice(decoded(words, cpu), _RECORDS_MOST + 1 - len(found)))
+        if len(found) > _RECORDS_MOST:
+            raise errors.DecodeError(f"the trace has more than {_RECORDS_MOST} records in one round")
         cpus.add(cpu)
     yield found
 

@@ -26,6 +26,7 @@ _TYPE_MOST = 15 << 28
 _TYPE_BYTE = 3 if sys.byteorder == "little" else 4
 """The byte of a u64 with the bits 24 to 31."""
 _HIGH_HALF = bytes(byte >> 4 for byte in range(256))
+_SPECIAL = (0xFC000,)
 _IS_THERE = bytes(kind != _HOLE for kind in range(256))
 
 
@@ -125,15 +126,16 @@ class HvmPages(GuestPages):
         refuse_on_demand(self.mapping)
 
     def send_all(self, running: bool) -> Iterator[int]:
-        """The topmost pages are first: the special pages of a guest are there, and the search ends with the
-        last page that it owns.
+        """First where builders put a guest's special pages: at the top, and for tables of ACPI (xl too) below
+        4 GiB. The search ends with the last page that it owns.
         """
         info = self._domain.info()
         last = self.mapping.maximum_gpfn()
         top = last - last % TYPES_AT_ONCE
         most = min(top, bounds.frame_numbers(info))
+        first = (top, *(start for start in _SPECIAL if start < most))
         found = 0
-        for start in (top, *range(0, most, TYPES_AT_ONCE)):
+        for start in (*first, *(start for start in range(0, most, TYPES_AT_ONCE) if start not in first)):
             if found >= info.tot_pages:
                 return
             stop = last + 1 if start == top else min(start + TYPES_AT_ONCE, most)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol, SupportsIndex
 
@@ -203,17 +203,33 @@ class Pool:
         self.xen.store.write(f"{_node(self.pool_id)}/name", name)
         self._name = name
 
-    def destroy(self) -> None:
+    def destroy(self, *, free_cpus: bool = False) -> None:
         """Remove it, and its name (sysctl cpupool_op destroy). OSError EBUSY while it has cpus or domains.
 
-        StoreError, before any change, if its name cannot be looked up: a later pool with this id would
-        inherit the name. A handle that does not look up names (names=False) does not remove it.
+        `free_cpus` removes its cpus first; if anything fails, it has them again. StoreError, before any
+        change, if its name cannot be looked up: a later pool with this id would inherit the name. A handle
+        that does not look up names (names=False) does not remove it.
         """
-        if not self._has_name():
-            self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
-            return
-        with undoing.always(self._forget_name, f"{_node(self.pool_id)} stays in xenstore"):
-            self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
+        has_name = self._has_name()
+        cpus = self.info().cpus if free_cpus else frozenset()
+
+        def restore() -> None:
+            if cpus and self.exists():
+                self._add_again(cpus)
+
+        with undoing.on_failure(restore, f"pool {self.pool_id} has lost cpus"):
+            for cpu in sorted(cpus):
+                self.remove_cpu(cpu)
+            if not has_name:
+                self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
+                return
+            with undoing.always(self._forget_name, f"{_node(self.pool_id)} stays in xenstore"):
+                self._call(sysctl_cpupool.CPUPOOL_OP_DESTROY)
+
+    def _add_again(self, cpus: frozenset[int]) -> None:
+        """Those of some cpus that it has lost."""
+        for cpu in sorted(cpus - self.info().cpus):
+            self.add_cpu(cpu)
 
     def _forget_name(self) -> None:
         if not self.exists():
@@ -314,13 +330,17 @@ class Pools(Mapping[int, Pool]):
         return bitmap.unpack(reply.buffers["cpumap.bitmap"])
 
     def create(
-        self, scheduler: Scheduler | int | None = None, pool_id: int | None = None, name: str | None = None
+        self,
+        scheduler: Scheduler | int | None = None,
+        pool_id: int | None = None,
+        name: str | None = None,
+        cpus: Collection[int] = (),
     ) -> Pool:
-        """A new pool without cpus (sysctl cpupool_op create).
+        """A new pool with some free cpus, or none (sysctl cpupool_op create, addcpu).
 
         The defaults are the host's default scheduler and the next id; `name` is written to xenstore. OSError
-        ENOENT: this hypervisor was built without the scheduler; EEXIST: the id is in use. ValueError for a
-        name that another pool has. If the name cannot be written, no pool remains.
+        ENOENT: this hypervisor was built without the scheduler; EEXIST: the id is in use; ENODEV: a cpu is
+        not free. ValueError for a name that another pool has. If anything fails, no pool remains.
         """
         xen = self._xen
         if name is not None:
@@ -335,11 +355,39 @@ class Pools(Mapping[int, Pool]):
             lambda: int(xen.call(sysctl_cpupool.CPUPOOL_OP_CREATE, **fields).field("cpupool_id")),
             lambda made: self._destroy(made, name),
             lambda: self._just_made(pool_id, name),
-            "an empty cpu pool is left behind",
+            "a cpu pool is left behind",
         ) as made:
-            if name is not None:
+            pool = Pool(xen, made)
+            for cpu in sorted(cpus):
+                pool.add_cpu(cpu)
+            if name is not None:  # last: a pool without a name is what a killed program left
                 xen.store.write(f"{_node(made)}/name", name)
-            return Pool(xen, made)
+            return pool
+
+    def split(self, parts: Mapping[str, Collection[int]]) -> list[Pool]:
+        """Cut pool 0, which must be the only one, in pools with these names and cpus; all or nothing.
+
+        It keeps its first part, and its scheduler is that of all. ValueError if there are other pools.
+        Example: `xen.pools.split({"Pool-node0": {0, 1}, "Pool-node1": {2, 3}})`
+        """
+        if len(self.infos()) > 1:
+            raise ValueError("there are cpu pools already")
+        first = self[0]
+        cpus, name, scheduler = first.info().cpus, _name_of(self._xen, 0), first.scheduler()
+        (own, _), *others = parts.items()
+
+        def restore() -> None:
+            for info in self.infos()[1:]:
+                self._destroy(info.pool_id, self._xen.names.pool_name(info.pool_id))
+            first._add_again(cpus)
+            _write_name(self._xen, 0, name)
+
+        with undoing.on_failure(restore, "pool 0 is cut in pools"):
+            for _, moved in others:
+                for cpu in sorted(moved):
+                    first.remove_cpu(cpu)
+            first.rename(own)
+            return [first, *(self.create(scheduler, name=other, cpus=moved) for other, moved in others)]
 
     def _just_made(self, pool_id: int | None, name: str | None) -> list[int]:
         """The new pool, found by the requested id, or else as the one with the highest id.
@@ -356,7 +404,10 @@ class Pools(Mapping[int, Pool]):
         ]  # fmt: skip
 
     def _destroy(self, pool_id: int, name: str | None) -> None:
-        if Pool(self._xen, pool_id).exists():
+        info = _next_info(self._xen, pool_id)
+        if info is not None and info.pool_id == pool_id:
+            for cpu in sorted(info.cpus):
+                Pool(self._xen, pool_id).remove_cpu(cpu)
             self._xen.call(sysctl_cpupool.CPUPOOL_OP_DESTROY, cpupool_id=pool_id)
         if name is not None:
             _remove_node(self._xen, pool_id)
@@ -374,6 +425,16 @@ def _remove_node(xen: Host, pool_id: int) -> None:
     """Through a separate connection: the host's connection may have failed before."""
     with StoreClient(xen.link.connect_store) as store:
         store.remove(_node(pool_id))
+
+
+def _write_name(xen: Host, pool_id: int, name: str | None) -> None:
+    """The same; None for no name."""
+    with StoreClient(xen.link.connect_store) as store:
+        path = f"{_node(pool_id)}/name"
+        if name is None:
+            store.remove(path)
+        elif store.read(path) != name.encode():
+            store.write(path, name)
 
 
 def _check_name(xen: Host, name: str) -> None:

@@ -291,7 +291,15 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "pools.create": Operation(lambda xen, _, path: xen.pools.create(name="fast")),
     "pools.create, unnamed": Operation(lambda xen, _, path: xen.pools.create(Scheduler.CREDIT)),
+    "pools.create, cpus": Operation(
+        lambda xen, _, path: xen.pools.create(Scheduler.CREDIT, name="fast", cpus=[1]),
+        lambda xen, host: xen.pools[0].remove_cpu(1),
+    ),
+    "pools.split": Operation(lambda xen, _, path: xen.pools.split({"one": [0], "two": [1]})),
     "pool.destroy": Operation(lambda xen, pool, path: pool.destroy(), _empty_pool),
+    "pool.destroy, cpus": Operation(
+        lambda xen, pool, path: pool.destroy(free_cpus=True), lambda xen, host: _pool(xen)
+    ),
     "pool.rename": Operation(lambda xen, pool, path: pool.rename("faster"), lambda xen, host: _pool(xen)),
     "pool.remove_cpu": Operation(
         lambda xen, pool, path: pool.remove_cpu(1), lambda xen, host: _pool(xen, Scheduler.CREDIT)

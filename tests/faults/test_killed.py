@@ -32,7 +32,7 @@ RUNNING = 2
 """A guest that writes into its memory."""
 PARTLY_DONE = (
     "launch", "launch, devices", "launch, pv", "domain.destroy, launched", "devices.attach_disk",
-    "memory.decrease", "pool.destroy", "pool.remove_cpu",
+    "memory.decrease", "pool.destroy", "pool.destroy, cpus", "pool.remove_cpu", "pools.split",
     "domain.save, live", "domain.save, resume", "domain.save, pv", "domain.save, pv, resume",
 )  # fmt: skip
 """What cannot be done again: some of it, or all but its tidying up, is done, so that a name is taken, or
@@ -53,6 +53,8 @@ STAYS_UNSEEN = {
     "devices.detach": "the same",
     "trace_buffers.record": "tracing as long as nothing happens",
     "domain.set_scheduling": "times of some vcpus",
+    "pools.split": "pools with their names, and free cpus",
+    "pool.destroy, cpus": "free cpus",
     "domain.dump_core, running": "a paused domain that is listed as an orphan already",
 }
 """What changed and is no leftover that anybody could see, as docs/errors.md says."""

@@ -103,9 +103,8 @@ def create_pool(args: argparse.Namespace) -> int:
         taken = sorted(cpus - xen.pools.free_cpus())
         if taken:
             raise Failed(f"cpu {taken[0]} already belongs to a pool")
-        pool = xen.pools.create(pyxc.Scheduler[args.sched.upper()] if args.sched else None, name=args.name)
-        for cpu in sorted(cpus):
-            pool.add_cpu(cpu)
+        scheduler = pyxc.Scheduler[args.sched.upper()] if args.sched else None
+        pool = xen.pools.create(scheduler, name=args.name, cpus=cpus)
         if not args.json:
             output.lines([str(pool.pool_id)])
         return _report(args, pool)
@@ -135,17 +134,7 @@ def split(args: argparse.Namespace) -> int:
         for at in xen.topology():
             if at.node is not None and at.core is not None:
                 nodes.setdefault(at.node, []).append(at.cpu)
-        first, *others = sorted(nodes)
-        pool, scheduler = xen.pools[0], xen.pools[0].scheduler()
-        made = [pool]
-        for node in others:
-            for cpu in nodes[node]:
-                pool.remove_cpu(cpu)
-        pool.rename(f"Pool-node{first}")
-        for node in others:
-            made.append(xen.pools.create(scheduler, name=f"Pool-node{node}"))
-            for cpu in nodes[node]:
-                made[-1].add_cpu(cpu)
+        made = xen.pools.split({f"Pool-node{node}": nodes[node] for node in sorted(nodes)})
         if args.json:
             output.report(args.json, pools=[_json(one.info(), one.name) for one in made])
     return 0
@@ -163,10 +152,7 @@ def destroy_pool(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         pool = find_pool(xen, args.pool)
         info, name = pool.info(), pool.name
-        if info.nr_domains == 0:
-            for cpu in sorted(info.cpus):
-                pool.remove_cpu(cpu)
-        pool.destroy()
+        pool.destroy(free_cpus=info.nr_domains == 0)
     if args.json:
         output.report(args.json, pool_id=info.pool_id, name=pyxc.readable(name))
     return 0

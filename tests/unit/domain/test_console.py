@@ -16,6 +16,7 @@ from pyxc import ShutdownReason, errors
 from pyxc.abi import console as ring
 from pyxc.abi.event_channel import Status
 from pyxc.domain.console import Console, Place
+from pyxc.sim.event_device import SimEvtchn
 from pyxc.sim.guests.scripted import ScriptedGuest
 
 INDICES = ring.IN_BYTES + ring.OUT_BYTES
@@ -105,6 +106,24 @@ def test_a_guest_that_prints_for_ever_does_not_hold_up(host: Host) -> None:
         console.copy = lambda data: guest.print(b"spam" * 500)
         with pytest.raises(errors.GuestSilent):
             console.expect("login", timeout=0.1)
+
+
+def test_a_guest_that_rings_for_ever_does_not_hold_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that its event is cleared there is a new one."""
+    guest, rung = host.truth.script(1), 0
+    with host.xen.domains["web1"].console as console:
+        clear = SimEvtchn.unmask
+
+        def insist(device: SimEvtchn, port: int) -> None:
+            nonlocal rung
+            clear(device, port)
+            rung += 1
+            assert rung < 10
+            guest.print("!")
+
+        monkeypatch.setattr(SimEvtchn, "unmask", insist)
+        assert console.read(timeout=0).startswith(b"Linux")
+        assert console.read(timeout=0) == b"!"
 
 
 def test_the_last_words_of_a_dead_guest(spoken: tuple[Host, ScriptedGuest]) -> None:

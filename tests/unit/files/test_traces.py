@@ -50,6 +50,14 @@ def test_every_cut_is_noticed() -> None:
                 list(traces.rounds(io.BytesIO(data[:size])))
 
 
+def test_a_round_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file has a record in every four zero bytes."""
+    monkeypatch.setattr(traces, "_RECORDS_MOST", 1000)
+    for pieces in ([(0, (0,) * 1001)], [(cpu, (0,) * 10) for cpu in range(101)]):
+        with pytest.raises(DecodeError, match="more than 1000 records in one round"):
+            list(traces.rounds(io.BytesIO(written("little", *pieces))))
+
+
 @pytest.mark.parametrize(
     "head",
     [(0x1F003, 0, 4), (0x2001F003, 2**20, 4), (0x2001F003, 0, 5), (0x2001F003, 0, 2**31), (0x2001F002, 0, 4)],
