@@ -128,7 +128,7 @@ def test_memory_comes_in_large_extents(host: Host) -> None:
         return int(sim.REGISTER[memory.POPULATE_PHYSMAP.full_name].handler(call) or 0)
 
     host.xen.restore(io.BytesIO(data), uuid="22222222-2222-4333-8444-555555555555")
-    assert orders == [0, 9, 0]
+    assert orders == [0, 0, 9]
 
 
 def test_it_asks_the_guest(host: Host) -> None:
