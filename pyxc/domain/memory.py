@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-import errno
 from array import array
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import NamedTuple
 
-from pyxc import answers, arguments, errors, undoing
-from pyxc.abi import domctl_paging, domctl_permissions, domctl_sharing, memory
+from pyxc import arguments, undoing
+from pyxc.abi import domctl_paging, domctl_sharing, memory
 from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
 from pyxc.abi.page import MOST_FRAME, PAGE_KB
 from pyxc.call.reply import Reply
-from pyxc.domain import paging
+from pyxc.domain import mmio, paging
 from pyxc.domain.address_space import Physical, Virtual
 from pyxc.domain.extents import Extents
 from pyxc.domain.frames import FrameList, Source, list_frames
@@ -27,7 +25,6 @@ from pyxc.domain.vcpus import Vcpu
 _BATCH = 1 << 16
 """Extents in one hypercall."""
 _PAGING_LEAST_KB = 4096
-_MMIO_AT_ONCE = 64
 _SPACES = (MapSpace.SHARED_INFO, MapSpace.GRANT_TABLE, MapSpace.GMFN)
 """The spaces in which one index identifies a page."""
 
@@ -223,17 +220,12 @@ class Memory(Mapping):
         EPERM without Permissions.allow_memory(). This has no effect on a PV domain.
         """
         _check_mmio(gfn, mfn, count)
-        try:
-            self._memory_mapping(gfn, mfn, count, 1)
-        except BaseException:
-            with suppress(errors.Error):  # it stops at the first frame that is not mapped
-                self._memory_mapping(gfn, mfn, count, 0)
-            raise
+        mmio.change(self.domain, gfn, mfn, count, add=True)
 
     def unmap_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
-        """Undo map_mmio(). EINVAL if a frame is not mapped like this; then others may be unmapped already."""
+        """Undo map_mmio(): all or none. EINVAL if a frame is not mapped like this."""
         _check_mmio(gfn, mfn, count)
-        self._memory_mapping(gfn, mfn, count, 0)
+        mmio.change(self.domain, gfn, mfn, count, add=False)
 
     def set_sharing(self, enabled: bool) -> None:
         """Set whether its pages may be shared with other domains (domctl mem_sharing_op CONTROL).
@@ -302,21 +294,6 @@ class Memory(Mapping):
 
     def _pod_target(self, reply: Reply) -> PodTarget:
         return PodTarget(*(reply.field(name) for name in PodTarget._fields))
-
-    def _memory_mapping(self, gfn: int, mfn: int, count: int, add: int) -> None:
-        """In pieces: since Xen 4.7 it reports the number of frames done, and 4.6 refuses more than 64."""
-        done, most = 0, count
-        while done < count:
-            some = min(most, count - done)
-            fields = {"first_gfn": gfn + done, "first_mfn": mfn + done, "nr_mfns": some}
-            try:
-                reply = self.domain.change(domctl_permissions.MEMORY_MAPPING, **fields, add_mapping=add)
-            except errors.HypercallError as error:
-                if error.errno != errno.E2BIG or some <= _MMIO_AT_ONCE:
-                    raise
-                most = _MMIO_AT_ONCE
-            else:
-                done += answers.number("number of frames done", reply.result, some) or some
 
     def __repr__(self) -> str:
         return f"<Memory of domain {self.domain.domid}>"

@@ -69,6 +69,18 @@ def _hvm(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
     return made
 
 
+def _with_device(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    made = _hvm(xen, host)
+    made.permissions.allow_memory(0xFEB00, 200)
+    return made
+
+
+def _with_mapped_device(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
+    made = _with_device(xen, host)
+    made.memory.map_mmio(0xF0000, 0xFEB00, 200)
+    return made
+
+
 def _pv(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
     made = xen.domains.create()
     made.set_max_memory(1 << 20)
@@ -288,6 +300,12 @@ OPERATIONS: dict[str, Operation] = {
     "memory.increase": Operation(lambda xen, made, path: made.memory.increase(200), _pv),
     "memory.decrease": Operation(
         lambda xen, made, path: made.memory.decrease(range(200)), _filled, may_stay=_fewer_pages
+    ),
+    "memory.map_mmio": Operation(
+        lambda xen, made, path: made.memory.map_mmio(0xF0000, 0xFEB00, 200), _with_device
+    ),
+    "memory.unmap_mmio": Operation(
+        lambda xen, made, path: made.memory.unmap_mmio(0xF0000, 0xFEB00, 200), _with_mapped_device
     ),
     "pools.create": Operation(lambda xen, _, path: xen.pools.create(name="fast")),
     "pools.create, unnamed": Operation(lambda xen, _, path: xen.pools.create(Scheduler.CREDIT)),

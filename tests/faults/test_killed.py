@@ -33,6 +33,7 @@ RUNNING = 2
 PARTLY_DONE = (
     "launch", "launch, devices", "launch, pv", "domain.destroy, launched", "devices.attach_disk",
     "memory.decrease", "pool.destroy", "pool.destroy, cpus", "pool.remove_cpu", "pools.split",
+    "memory.unmap_mmio",
     "domain.save, live", "domain.save, resume", "domain.save, pv", "domain.save, pv, resume",
 )  # fmt: skip
 """What cannot be done again: some of it, or all but its tidying up, is done, so that a name is taken, or
@@ -43,6 +44,8 @@ STAYS_UNSEEN = {
     "memory.populate, pv": "the same",
     "memory.increase": "the same",
     "memory.decrease": "the same",
+    "memory.map_mmio": "frames of a device in a domain that is listed as an orphan already",
+    "memory.unmap_mmio": "the same",
     "domain.resume": "a suspended guest that was given some of its registers",
     "domain.resume, fast": "the same",
     "domain.save, resume": "the same",

@@ -79,15 +79,20 @@ class Mmio:
         """By how much further a machine frame is than its gfn."""
 
     def map(self, gfns: range, mfn: int) -> None:
-        self.unmap(gfns, mfn)
+        self._forget(gfns)
         self._gfns.setdefault(mfn - gfns.start, FrameSet()).add(gfns)
 
-    def unmap(self, gfns: range, mfn: int) -> bool:
-        """Whether all of them were what is said."""
-        right = self._gfns.get(mfn - gfns.start, FrameSet()).covers(gfns)
+    def unmap(self, gfns: range, mfn: int) -> int:
+        """Unmap those up to the first that is not what is said; returns their number."""
+        mapped = self._gfns.get(mfn - gfns.start, FrameSet())
+        count = next((at for at, gfn in enumerate(gfns) if not mapped.covers(range(gfn, gfn + 1))), len(gfns))
+        self._forget(gfns[:count])
+        return count
+
+    def _forget(self, gfns: range) -> None:
         for mapped in self._gfns.values():
             mapped.remove(gfns)
-        return right
+        self._gfns = {by: mapped for by, mapped in self._gfns.items() if mapped.runs}
 
     def runs(self) -> list[tuple[range, int]]:
         """Consecutive gfns, with the machine frame of the first."""

@@ -92,15 +92,16 @@ def memory_mapping(call: Call) -> int:
 
 
 def _change_mapping(call: Call, domain: Domain, gfns: range, mfns: range) -> int:
-    """Change as many at once as Xen does; returns the number, if not all. EINVAL: one had another state."""
+    """Change as many at once as Xen does; returns the number, if not all. EINVAL: the first is another."""
     some = gfns[:_MAPPED_AT_ONCE] if call.xen.profile.since(4, 7) else gfns
     if some.stop > GUEST_FRAMES:
         raise Refusal(XenErrno.ENOENT)
+    done = len(some)
     if call["add_mapping"]:
         domain.mmio.map(some, mfns.start)
-    elif not domain.mmio.unmap(some, mfns.start):
+    elif not (done := domain.mmio.unmap(some, mfns.start)):
         raise Refusal(XenErrno.EINVAL)
-    return len(some) if len(some) < len(gfns) else 0
+    return done if done < len(gfns) else 0
 
 
 def _may_map(call: Call, domain: Domain, mfns: range) -> bool:

@@ -140,6 +140,25 @@ def test_frames_are_mapped_all_or_none(host: Host, position: int, fault: str) ->
         assert position >= 10, "five pieces"
 
 
+def test_frames_are_unmapped_all_or_none(host: Host) -> None:
+    db1, truth = host.xen.domains["db1"], host.truth.domains[2]
+    db1.permissions.allow_memory(REGION, 300)
+    db1.memory.map_mmio(0xF0000, REGION, 100)
+    with pytest.raises(errors.HypercallError, match="EINVAL"):
+        db1.memory.unmap_mmio(0xF0000, REGION, 300)
+    assert truth.mmio.runs() == [(range(0xF0000, 0xF0000 + 100), REGION)]
+
+
+def test_what_was_mapped_before_a_refusal_stays(host: Host) -> None:
+    db1, truth = host.xen.domains["db1"], host.truth.domains[2]
+    db1.permissions.allow_memory(REGION, 4)
+    db1.memory.map_mmio(0xF0000, REGION, 4)
+    db1.permissions.deny_memory(REGION, 4)
+    with pytest.raises(errors.PermissionDenied):
+        db1.memory.map_mmio(0xF0000, REGION, 4)
+    assert truth.mmio.runs() == [(range(0xF0000, 0xF0000 + 4), REGION)]
+
+
 def test_more_frames_than_asked_for_are_not_believed(host: Host) -> None:
     db1 = host.xen.domains["db1"]
     db1.permissions.allow_memory(REGION, 300)
