@@ -13,6 +13,7 @@ from pyxc._core import PAGE_SIZE
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.page import PAGE_KB
 from pyxc.domain.domain import Domain
+from pyxc.domain.pausing import paused
 from pyxc.files.compressed import CompressedFile, Opened
 from pyxc.guest import restore, stream
 from pyxc.guest.build import Making
@@ -105,24 +106,23 @@ class Template:
 
         Only the pages that it has written are copied. It is paused meanwhile, and runs afterwards if it did
         before. ValueError for a domain that start(revertible=True) of this template did not make; GuestUnable
-        if it has given up or got memory. After an error in between it remains paused: destroy it.
+        if it has given up or got memory. If anything fails later, it is left paused: destroy it.
         """
         pages = self._reverts.get(clone.uuid)
         if pages is None:
             raise ValueError(f"domain {clone.domid} was not started revertible from this template")
-        clone.pause()
-        if clone.info().tot_pages != pages:
-            clone.unpause()
-            raise errors.GuestUnable(f"domain {clone.domid} has other memory than at its start")
-        written = clone.log_dirty.peek().frames()
         done = 0
-        for gfns, contents in self._memory.contents_of(written):
-            with clone.memory.map(gfns, writable=True) as mapped, memoryview(mapped) as view:
-                view[:] = contents
-            done += len(gfns)
-        self._reset_hardware(clone)
-        clone.log_dirty.clean()
-        clone.unpause()
+        with paused(clone):
+            if clone.info().tot_pages != pages:
+                raise errors.GuestUnable(f"domain {clone.domid} has other memory than at its start")
+            written = clone.log_dirty.peek().frames()
+            with undoing.on_failure(clone.pause, f"domain {clone.domid} runs, partly reverted"):
+                for gfns, contents in self._memory.contents_of(written):
+                    with clone.memory.map(gfns, writable=True) as mapped, memoryview(mapped) as view:
+                        view[:] = contents
+                    done += len(gfns)
+                self._reset_hardware(clone)
+                clone.log_dirty.clean()
         return done
 
     def _reset_hardware(self, clone: Domain) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from array import array
 from pathlib import Path
@@ -12,7 +13,7 @@ from hosts import Host
 
 import pyxc
 from pyxc import DecodeError, HvmParam, TscInfo, sim
-from pyxc.errors import GuestUnable, ReadOnlyError
+from pyxc.errors import GuestUnable, HypercallError, ReadOnlyError
 from pyxc.guest import stream
 from pyxc.guest.built import BuiltDomain
 
@@ -94,6 +95,20 @@ def test_a_paused_clone_stays_paused(host: Host) -> None:
     clone = template.start(revertible=True, paused=True)
     template.revert(clone)
     assert clone.info().paused
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_one_that_is_partly_reverted_does_not_run(host: Host, step: int) -> None:
+    """Whichever hypercall fails; before the first page is copied it runs as before."""
+    template = host.xen.template(io.BytesIO(saved(host)))
+    clone = template.start(revertible=True)
+    for gfn in (0x42, 0x43):
+        written(host, clone, gfn, b"something else")
+    host.link.fail_call(step, errno.EIO)
+    with pytest.raises(HypercallError):
+        template.revert(clone)
+    untouched = clone.memory.read(0x42, size=14) == b"something else"
+    assert clone.info().paused != untouched
 
 
 def test_what_cannot_be_reverted(host: Host) -> None:
