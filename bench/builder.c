@@ -76,6 +76,7 @@ static uint32_t build(int pvh, const char *kernel, uint32_t mib)
     if (pvh)
         place(dom, mib);
     dom->claim_enabled = 1;
+    dom->max_vcpus = 1;
     dom->xenstore_evtchn = xc_evtchn_alloc_unbound(xch, domid, 0);
     dom->console_evtchn = xc_evtchn_alloc_unbound(xch, domid, 0);
     must(xc_dom_kernel_file(dom, kernel) == 0, "xc_dom_kernel_file");

@@ -49,7 +49,7 @@ def _called(xen: pyxc.Xen, kind: str, mib: int) -> float:
 
 def _with_c(builder: str, kind: str, mib: int) -> float:
     command = [builder, kind, str(GUESTS / kind), str(mib), "1"]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e9
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout) / 1e9
 
 
 def _created(xen: pyxc.Xen, command: list[str], kind: str, mib: int) -> float:
