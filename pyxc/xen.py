@@ -342,6 +342,8 @@ class Xen(Host):
     def _raw(
         self, family: Family, operation: str | Operation, domid: SupportsIndex | None, fields: dict[str, Any]
     ) -> Reply:
+        if isinstance(domid, str):
+            raise TypeError(f"domid must be an id or a Domain, not a str: xen.domains[{domid!r}] is one")
         number = None if domid is None else operator.index(domid)
         return self.call(self._asked(family, operation), number, **fields)
 

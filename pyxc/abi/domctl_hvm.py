@@ -24,10 +24,14 @@ HVMCONTEXT_PARTIAL_STRUCT = Table(
 )  # fmt: skip
 
 _NO_RECORD = "the domain has no such record"
+_NO_CONTEXT = "only HVM and PVH domains have an HVM context"
 
-GETHVMCONTEXT = Operation(DOMCTL, "gethvmcontext", 33, HVMCONTEXT_STRUCT, changes=False)
+GETHVMCONTEXT = Operation(
+    DOMCTL, "gethvmcontext", 33, HVMCONTEXT_STRUCT, changes=False,
+    hints={XenErrno.EINVAL: _NO_CONTEXT},
+)  # fmt: skip
 SETHVMCONTEXT = Operation(DOMCTL, "sethvmcontext", 34, HVMCONTEXT_STRUCT, changes=True)
 GETHVMCONTEXT_PARTIAL = Operation(
     DOMCTL, "gethvmcontext_partial", 55, HVMCONTEXT_PARTIAL_STRUCT, changes=False,
-    hints={XenErrno.ENOENT: _NO_RECORD, XenErrno.ENODATA: _NO_RECORD},
+    hints={XenErrno.ENOENT: _NO_RECORD, XenErrno.ENODATA: _NO_RECORD, XenErrno.EINVAL: _NO_CONTEXT},
 )  # fmt: skip

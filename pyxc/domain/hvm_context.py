@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import errno
+import operator
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, SupportsIndex
 
 from pyxc import arguments, errors
 from pyxc.abi import domctl_hvm, hvm_save
@@ -40,7 +42,7 @@ class HvmRecord(NamedTuple):
 
 
 class HvmContext:
-    """A whole HVM context (public/hvm/save.h). Iterates over its records, from HEADER to END.
+    """A whole HVM context (public/hvm/save.h): a sequence of its records, from HEADER to END.
 
     `bytes(context)` is the original stream. DecodeError for malformed bytes: the first record must be Xen's
     HEADER, the last one END, and no record may reach beyond the end. Threads: safe to share.
@@ -50,6 +52,8 @@ class HvmContext:
     >>> context = db1.hvm_context.read()
     >>> list(context)[:2]
     [<HvmRecord HEADER 0, 24 bytes>, <HvmRecord CPU 0, 1032 bytes>]
+    >>> context[-1]
+    <HvmRecord END 0, 0 bytes>
     """
 
     def __init__(self, data: bytes, interface: Interface) -> None:
@@ -72,6 +76,14 @@ class HvmContext:
     def __len__(self) -> int:
         """How many records it has."""
         return self._count
+
+    def __getitem__(self, index: SupportsIndex) -> HvmRecord:
+        """A record by its place, from the end if that is negative; IndexError if there is none."""
+        place = operator.index(index)
+        place += self._count if place < 0 else 0
+        if not 0 <= place < self._count:
+            raise IndexError(f"the HVM context has {self._count} records, not a record {index}")
+        return next(islice(self, place, None))
 
     def __bytes__(self) -> bytes:
         return self._data

@@ -79,6 +79,7 @@ def test_a_node_that_is_not_there(pyxc, command):
 @pytest.mark.usefixtures("store")
 def test_list(pyxc):
     assert pyxc("store", "list", "/x/a", "/local/domain", *SIM).out == "b\n0\n1\n2\n3\n"
+    assert "/tool" in pyxc("store", "list", "-p", "/", *SIM).out.splitlines()
     outcome = pyxc("store", "list", "-p", "/x/a", "/nothing", *SIM)
     assert (outcome.status, outcome.out, outcome.err) == (7, "/x/a/b\n", "pyxc: /nothing: no such node\n")
 

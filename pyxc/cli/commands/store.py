@@ -157,9 +157,10 @@ def _cut(text: str, width: int) -> str:
 
 
 def list_names(args: argparse.Namespace) -> int:
-    return _each(
-        args, pyxc.Transaction.list, "names", lambda path, names: [f"{path}/{name}" for name in names]
-    )
+    def prefixed(path: str, names: list[str]) -> list[str]:
+        return [f"{path.rstrip('/')}/{name}" for name in names]
+
+    return _each(args, pyxc.Transaction.list, "names", prefixed)
 
 
 def read_values(args: argparse.Namespace) -> int:

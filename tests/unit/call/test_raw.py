@@ -45,6 +45,11 @@ def test_a_domctl_without_its_domain_is_not_about_dom0(host: Host, name: str) ->
     assert host.link.hypercalls == before
 
 
+def test_a_name_is_no_domid(host: Host) -> None:
+    with pytest.raises(TypeError, match="must be an id or a Domain"):
+        host.xen.domctl("getdomaininfo", "web1")
+
+
 def test_an_unknown_field_is_refused_before_the_hypercall(host: Host) -> None:
     before = host.link.hypercalls
     with pytest.raises(TypeError, match="no field 'memkb'"):

@@ -66,7 +66,7 @@ def test_one_record_alone(boot: Boot, release: str) -> None:
 def test_a_pv_domain_has_none(host: Host) -> None:
     web1 = host.xen.domains["web1"]
     for call in (web1.hvm_context.read, lambda: web1.hvm_context.record(HvmRecordType.CPU)):
-        with pytest.raises(errors.HypercallError, match="EINVAL"):
+        with pytest.raises(errors.HypercallError, match="EINVAL.*only HVM and PVH domains"):
             call()
 
 
@@ -138,3 +138,12 @@ def test_all_parameters_at_once(any_host: Host) -> None:
     assert params[HvmParam.STORE_PFN] == 0xFEFFC
     with pytest.raises(errors.HypercallError, match="get_param"):
         any_host.xen.domains["web1"].hvm_params.all()
+
+
+def test_records_by_their_place(host: Host) -> None:
+    context = host.xen.domains["db1"].hvm_context.read()
+    assert [context[place] for place in range(len(context))] == list(context)
+    assert context[-1].type is HvmRecordType.END
+    for place in (len(context), -len(context) - 1):
+        with pytest.raises(IndexError, match="not a record"):
+            context[place]
