@@ -62,7 +62,7 @@ OTHERS = {
         ("xenstore-exists", "store exists", ""),
         ("xenstore-chmod", "store chmod", ""),
         ("xenstore-watch", "store watch", ""),
-        ("xenstore-control", None, "`store.control()` in Python"),
+        ("xenstore-control", "store control", ""),
     ],
     "xenpm": [
         ("xenpm get-cpuidle-states, get-cpufreq-states", "stats", "idle and performance states of all cpus"),

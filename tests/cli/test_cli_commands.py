@@ -119,6 +119,7 @@ EVERY_COMMAND = {
     "store write": ["store", "write", "/local/note", "1", "--target", "sim:"],
     "store rm": ["store", "rm", "/local/note", "--target", "sim:"],
     "store features": ["store", "features", "--target", "sim:"],
+    "store control": ["store", "control", "help", "--target", "sim:"],
     "store quota": ["store", "quota", "nodes", "--target", "sim:"],
     "store watch": ["store", "watch", "-n", "1", "/local", "--target", "sim:"],
     "demo": ["demo", "--target", "sim:"],

@@ -157,7 +157,13 @@ def test_what_makes_no_sense(pyxc, words, complaint):
     assert complaint in outcome.err
 
 
-@pytest.mark.parametrize("words", [("write", "/x/a", "2"), ("rm", "/x/a")])
+def test_a_command_for_xenstored(pyxc):
+    assert pyxc("store", "control", "help", *SIM).out.splitlines()[0] == "check"
+    assert pyxc("store", "control", "nonsense", *SIM).status != 0
+    assert pyxc("store", "control", *SIM).status == 2
+
+
+@pytest.mark.parametrize("words", [("write", "/x/a", "2"), ("rm", "/x/a"), ("control", "check")])
 def test_read_only(pyxc, store, words):
     outcome = pyxc("--read-only", "store", *words, *SIM)
     assert outcome.status == 4

@@ -61,6 +61,8 @@ def add(program: Program) -> None:
 def _add_limits(program: Program) -> None:
     features = program.add("store features", show_features, "show what xenstored can do, or lets a domain do")
     features.add_argument("domid", metavar="DOMID", nargs="?", type=number, help="a domain; this one without")
+    control = program.add("store control", send_command, "send a command to xenstored")
+    control.add_argument("words", metavar="COMMAND", nargs="+", help="such as help, which lists them")
     quota = program.add("store quota", quotas, "show or set the quotas of a domain, or of new domains")
     quota.add_argument("-d", "--domid", metavar="DOMID", type=number, help="a domain (default: new domains)")
     quota.add_argument("name", metavar="NAME", nargs="?", help="one thing, as nodes or watches; all without")
@@ -289,6 +291,16 @@ def show_features(args: argparse.Namespace) -> int:
         output.report(args.json, domid=args.domid, features=names)
     else:
         output.lines(names)
+    return 0
+
+
+def send_command(args: argparse.Namespace) -> int:
+    with _opened(args) as store:
+        reply = store.control(*args.words)
+    if args.json:
+        output.report(args.json, command=args.words, reply=reply)
+    elif reply:
+        output.lines(reply.removesuffix("\n").split("\n"))
     return 0
 
 
