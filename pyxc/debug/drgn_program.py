@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pyxc import errors
-from pyxc.debug import vmcoreinfo as texts
 from pyxc.debug.guest_memory import PHYSICAL, DomainMemory, GuestMemory
 from pyxc.domain.domain import Domain
+from pyxc.guest import vmcoreinfo as texts
 
 _KERNEL_HALF = 1 << 63
 _OLDEST = "set_linux_kernel_custom"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pyxc.domain.registers import VcpuContext
+from pyxc.domain.registers import VcpuContext, gs_base
 
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 _X87 = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
@@ -108,16 +108,9 @@ def _value(register: Register, context: Mapping[str, int], fpu: bytes) -> bytes 
 
 def _number(name: str, context: Mapping[str, int]) -> int:
     """The register of a context, also of a 64-bit one for a guest that runs in 32 bits."""
-    if name == "gs_base":  # that of the mode in which the vcpu is
-        return context[
-            "gs_base_user" if context["cs"] & 3 == 3 and not _is_pv_kernel(context) else "gs_base_kernel"
-        ]
+    if name == "gs_base":
+        return gs_base(context)
     for found in (name, "r" + name[1:]):
         if found in context:
             return context[found]
     raise KeyError(name)
-
-
-def _is_pv_kernel(context: Mapping[str, int]) -> bool:
-    """A 64-bit PV kernel runs at the level of its programs."""
-    return bool(context["flags"] & 4)

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from pyxc import errors
-from pyxc.debug import vmcoreinfo
 from pyxc.domain.address_space import Physical, Virtual
 from pyxc.domain.domain import Domain
+from pyxc.guest import vmcoreinfo
 
 PHYSICAL = -1
 """In place of a vcpu: an address of physical memory."""

@@ -34,7 +34,8 @@ if TYPE_CHECKING:  # each is imported by what hands it out: most programs use fe
     from pyxc.domain.tsc import TscInfo
     from pyxc.domain.vcpus import Vcpu, Vcpus
     from pyxc.domain.vnuma import Vnuma
-    from pyxc.guest.core_dump import CoreDump, Kept, Progress
+    from pyxc.guest.core_dump import CoreDump, Form, Kept
+    from pyxc.guest.core_format import Progress
     from pyxc.guest.migrate import Ends, Migrated
     from pyxc.guest.save import Compress, Live, Saved, Suspend, Target
     from pyxc.guest.save import Progress as SaveWatcher
@@ -261,8 +262,14 @@ class Domain(Identity):
         replace: bool = False,
         progress: Progress | None = None,
         provenance: Kept = "attributes",
+        format: Form = "xen",
+        vmcoreinfo: bytes | None = None,
     ) -> CoreDump:
         """Write its memory and registers to a file, as `xl dump-core` does (Xen's dump-core-format.txt).
+
+        With `format` "vmcore" the file is as Linux's own crash dumps are: for crash, drgn, makedumpfile, gdb;
+        with "kdump" it is compressed.
+        `vmcoreinfo` is then the kernel's description of itself, which is searched for if it is None.
 
         `pause` False lets it run during the dump: the pages are then not consistent. `progress` is called
         with the number of pages done and in total. `provenance` says how to record the provenance of the
@@ -278,12 +285,20 @@ class Domain(Identity):
         Example:
 
         >>> build.dump_core("build.core")
-        CoreDump(nr_pages=8192, nr_missing=0, nr_vcpus=1)
+        CoreDump(nr_pages=8192, nr_missing=0, nr_vcpus=1, kernel=None)
         """
         from pyxc.guest import core_dump
 
         return core_dump.dump_core(
-            self, path, pause=pause, force=force, replace=replace, progress=progress, provenance=provenance
+            self,
+            path,
+            pause=pause,
+            force=force,
+            replace=replace,
+            progress=progress,
+            provenance=provenance,
+            form=format,
+            vmcoreinfo=vmcoreinfo,
         )
 
     def save(

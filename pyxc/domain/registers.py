@@ -16,6 +16,8 @@ _TABLES: dict[tuple[str, int], Table] = {
     ("ppc64", 64): ppc64.VCPU_GUEST_CONTEXT_STRUCT,
 }
 _ARRAYS = {"ctrlreg": "cr", "debugreg": "dr", "gprs": "gpr"}
+_IN_KERNEL = 1 << 2
+"""Of `flags` (VGCF_in_kernel)."""
 _GENERAL = "user_regs."
 _BLOCKS = ("fpu_ctxt", "trap_ctxt", "gdt_frames")
 
@@ -105,6 +107,12 @@ class VcpuContext(Mapping[str, int]):
     def __repr__(self) -> str:
         registers = ", ".join(f"{name}={value:#x}" for name, value in self.items())
         return f"VcpuContext({self.width}-bit, {registers})"
+
+
+def gs_base(context: Mapping[str, int]) -> int:
+    """The base of gs in the mode in which a 64-bit vcpu is. A PV kernel runs at the level of its programs."""
+    in_program = context["cs"] & 3 == 3 and not context["flags"] & _IN_KERNEL
+    return context["gs_base_user" if in_program else "gs_base_kernel"]
 
 
 def _places(layout: Layout) -> Iterator[tuple[str, tuple[str, int | None]]]:

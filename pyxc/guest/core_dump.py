@@ -7,10 +7,9 @@ import errno
 import os
 import struct
 from array import array
-from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import compress
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
@@ -26,10 +25,15 @@ from pyxc.domain.registers import VcpuContext
 from pyxc.files.provenance import DomainOrigin, XenOrigin
 from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import core_format
-from pyxc.guest.core_format import INVALID, Section
+from pyxc.guest.core_convert import FORMATS, chosen
+from pyxc.guest.core_format import INVALID, Progress, Section
+from pyxc.guest.vmcore import check_convertible
 from pyxc.store.names import readable
 
 KIND = "core"
+XEN = "xen"
+Form = Literal["xen", "vmcore", "kdump"]
+"""The format of xl's dumps, and those of Linux's own ones."""
 _AT_ONCE = 256
 _FRAMES_AT_ONCE = 1 << 14
 _VERSION_PARTS = (
@@ -39,18 +43,20 @@ _VERSION_PARTS = (
     (version.CHANGESET, 64),
 )
 
-Progress = Callable[[int, int], None]
-
 Kept = KeepName
 """How a dump says where it comes from; see pyxc.files.writer."""
 
 
 class CoreDump(NamedTuple):
-    """What a core dump has: pages, those of them that could not be read and are left out, and vcpus."""
+    """What a core dump has: pages, those of them that could not be read, and vcpus.
+
+    `kernel` is the release of the kernel in a vmcore, None if the guest does not say it.
+    """
 
     nr_pages: int
     nr_missing: int
     nr_vcpus: int
+    kernel: str | None = None
 
 
 def dump_core(
@@ -62,15 +68,20 @@ def dump_core(
     replace: bool,
     progress: Progress | None,
     provenance: KeepName,
+    form: Form = "xen",
+    vmcoreinfo: bytes | None = None,
     everywhere: bool | None = None,
 ) -> CoreDump:
     """See Domain.dump_core(), and list_frames() for `everywhere`."""
+    if form not in (XEN, *FORMATS):
+        raise ValueError(f"format is {form!r}: expected one of {', '.join((XEN, *FORMATS))}")
     info = _another(domain)
     name = domain.xen.names.domain_name(domain.domid, domain.uuid)
     if pause and not info.paused:
         domain.xen.check_writable("pausing a domain")
     keep = Keep(provenance)
-    with ProvenanceFile(path, KIND, keep=keep, recognize=core_format.is_core, replace=replace) as file:
+    kind, recognize = (KIND, core_format.is_core) if form == XEN else chosen(form)[:2]
+    with ProvenanceFile(path, kind, keep=keep, recognize=recognize, replace=replace) as file:
         release = ".".join(map(str, domain.xen.interface.xen))
         file.note(
             domain=DomainOrigin(domain.domid, str(domain.uuid), readable(name)),
@@ -79,10 +90,21 @@ def dump_core(
         file.check_space(info.tot_pages * PAGE_SIZE)
         with file.discarded_if_full():
             with paused(domain) if pause else nullcontext():
-                dump = _Writer(domain, info, force, everywhere).write(file.stream, progress or _quietly)
+                writer = _Writer(domain, info, force, everywhere)
+                if form == XEN:
+                    dump = writer.write(file.stream, progress or _quietly)
+                else:
+                    dump = _write_for_linux(_Live(writer), file, form, vmcoreinfo, progress)
             domain.look()  # a dump is complete only if all of it is of one domain
             file.complete()
     return dump
+
+
+def _write_for_linux(
+    live: _Live, file: ProvenanceFile, form: str, text: bytes | None, progress: Progress | None
+) -> CoreDump:
+    made = chosen(form).write(live, file, text, progress)
+    return CoreDump(made.nr_pages, len(live.missing), made.nr_vcpus, made.kernel)
 
 
 def write_core(
@@ -105,35 +127,68 @@ def _quietly(done: int, total: int) -> None:
     pass
 
 
+class _Live:
+    """The pages of a domain, for a vmcore. `missing` are the places of those that could not be read: zeros.
+
+    Threads: one at a time.
+    """
+
+    def __init__(self, writer: _Writer) -> None:
+        self._domain = writer.domain
+        self.is_hvm = writer.info.is_hvm
+        self.bits = 64 if self.is_hvm else self._domain.guest_bits()
+        self.gfns, self.frames = array("Q"), array("Q")
+        for pages in writer.pages:
+            self.gfns.extend(pages.pfns)
+            self.frames.extend(pages.frames)
+        self.missing: set[int] = set()
+        check_convertible(self)
+        interface = self._domain.xen.interface
+        self.contexts = [VcpuContext.decode(one, 64, interface) for one in writer.contexts]
+
+    def pages(self, first: int, count: int) -> bytes:
+        """Whose pages they are is asked while they are mapped, as in _Writer."""
+        wanted = self.frames[first : first + count]
+        with self._domain.xen.link.map_frames(self._domain.domid, wanted) as mapped:
+            self._domain.look()
+            refused = mapped.errors
+            if not any(refused):
+                return bytes(mapped)
+        if count == 1:
+            self.missing.add(first)
+            return bytes(PAGE_SIZE)
+        return b"".join(self.pages(first + place, 1) for place in range(count))
+
+
 class _Writer:
     """Threads: one at a time."""
 
     def __init__(
         self, domain: Identity, info: DomainInfo, force: bool, everywhere: bool | None = None
     ) -> None:
-        self._domain = domain
+        self.domain = domain
         self._mapping = Mapping(domain)
         self._xen = domain.xen
-        self._info = info
+        self.info = info
         self._order = "<" if domain.xen.interface.byteorder == "little" else ">"
         self._mapping.refuse_to_populate()
         if info.is_hvm:
             gfns = list_frames(self._mapping, force=force, everywhere=everywhere).frames
-            self._pages = [Pages(gfns, gfns)]
+            self.pages = [Pages(gfns, gfns)]
         else:
-            self._pages = read_pages(self._mapping, info)
-        self._total = sum(len(pages.pfns) for pages in self._pages)
+            self.pages = read_pages(self._mapping, info)
+        self._total = sum(len(pages.pfns) for pages in self.pages)
         bounds.check_listed("the memory", self._total, info)
-        self._contexts = self._read_contexts()
+        self.contexts = self._read_contexts()
         self._shared_info = b"" if info.is_hvm else self._mapping.read(info.shared_info_frame)
 
     def _read_contexts(self) -> list[bytes]:
         """Of the vcpus that have one."""
         size = VcpuContext.size(64, self._xen.interface)
         found = []
-        for index in range(self._info.nr_vcpus):
+        for index in range(self.info.nr_vcpus):
             try:
-                reply = self._domain.call(domctl.GETVCPUCONTEXT, vcpu=index, ctxt=size)
+                reply = self.domain.call(domctl.GETVCPUCONTEXT, vcpu=index, ctxt=size)
             except errors.HypercallError as error:
                 if error.errno not in (errno.ENODATA, errno.EINVAL, errno.ESRCH):
                     raise
@@ -145,29 +200,29 @@ class _Writer:
         sections = self._sections()
         pages = sections[-2]
         head = core_format.begin(self._order, self._xen.interface.arch, sections)
-        head += self._notes() + b"".join(self._contexts) + self._shared_info
+        head += self._notes() + b"".join(self.contexts) + self._shared_info
         stream.write(head + bytes(core_format.padding(len(head), pages)))
         missing = self._write_pages(stream, progress)
         self._write_frames(stream, missing)
         stream.write(core_format.names(sections))
-        return CoreDump(self._total, missing, len(self._contexts))
+        return CoreDump(self._total, missing, len(self.contexts))
 
     def _sections(self) -> list[Section]:
         total = self._total
         context = VcpuContext.size(64, self._xen.interface)
         shared = [Section(".xen_shared_info", PAGE_SIZE, 8, PAGE_SIZE)] if self._shared_info else []
-        name, entry = (".xen_pfn", 8) if self._info.is_hvm else (".xen_p2m", 16)
+        name, entry = (".xen_pfn", 8) if self.info.is_hvm else (".xen_p2m", 16)
         return [
             core_format.note_section(self._notes()),
-            Section(".xen_prstatus", context * len(self._contexts), 8, context),
+            Section(".xen_prstatus", context * len(self.contexts), 8, context),
             *shared,
             Section(".xen_pages", PAGE_SIZE * total, PAGE_SIZE, PAGE_SIZE),
             Section(name, entry * total, 8, entry),
         ]
 
     def _notes(self) -> bytes:
-        magic = core_format.MAGIC_HVM if self._info.is_hvm else core_format.MAGIC_PV
-        header = (magic, len(self._contexts), self._total, PAGE_SIZE)
+        magic = core_format.MAGIC_HVM if self.info.is_hvm else core_format.MAGIC_PV
+        header = (magic, len(self.contexts), self._total, PAGE_SIZE)
         return b"".join(
             [
                 core_format.note(self._order, core_format.NONE),
@@ -197,7 +252,7 @@ class _Writer:
         What could not be mapped is marked in the list of pages.
         """
         done = missing = 0
-        for pfns, frames in self._pages:
+        for pfns, frames in self.pages:
             for start in range(0, len(frames), _AT_ONCE):
                 progress(done, self._total)
                 refused = self._write_window(stream, frames[start : start + _AT_ONCE])
@@ -218,8 +273,8 @@ class _Writer:
         places = list(range(len(frames)))
         while places:
             wanted = array("Q", [frames[place] for place in places])
-            with self._xen.link.map_frames(self._domain.domid, wanted) as mapped:
-                self._domain.look()
+            with self._xen.link.map_frames(self.domain.domid, wanted) as mapped:
+                self.domain.look()
                 refused = mapped.errors
                 if not any(refused):
                     stream.write(mapped)
@@ -229,8 +284,8 @@ class _Writer:
 
     def _write_frames(self, stream: BinaryIO, missing: int) -> None:
         """The frame of each page; pfn and machine frame of a PV domain."""
-        columns = 1 if self._info.is_hvm else 2
-        for pages in self._pages:
+        columns = 1 if self.info.is_hvm else 2
+        for pages in self.pages:
             for start in range(0, len(pages.pfns), _FRAMES_AT_ONCE):
                 window = slice(start, start + _FRAMES_AT_ONCE)
                 there = [pfn != INVALID for pfn in pages.pfns[window]]

@@ -28,6 +28,7 @@ from pyxc.domain.registers import VcpuContext
 from pyxc.files.opened import open_checked
 from pyxc.guest import core_format
 from pyxc.guest.core_format import INVALID
+from pyxc.guest.pages_source import runs
 
 _MOST_SECTIONS = 64
 _MOST_NAMES = 1 << 12
@@ -264,26 +265,6 @@ class _Place(NamedTuple):
     offset: int
     size: int
     entry: int
-
-
-def runs(numbers: array[int]) -> Iterator[range]:
-    """Ascending numbers as ranges without a hole."""
-    start = 0
-    while start < len(numbers):
-        first, stop = numbers[start], len(numbers)
-        size = 1
-        # Twice as far each time, then half as far: most runs are long.
-        while start + size < stop and numbers[start + size] - first == size:
-            size *= 2
-        low, high = start + size // 2, min(start + size, stop)
-        while low + 1 < high:
-            middle = (low + high) // 2
-            if numbers[middle] - first == middle - start:
-                low = middle
-            else:
-                high = middle
-        start = low + 1
-        yield range(first, numbers[low] + 1)
 
 
 def _are_narrow(contexts: list[bytes], is_hvm: bool, narrow: int) -> bool:

@@ -8,7 +8,7 @@ the pages, and which guest frames they are. The names of sections are at the end
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 _MACHINES = {"x86_64": 62, "ppc64": 21}
@@ -32,6 +32,10 @@ VERSION = 1
 """The minor version in the lower half, the major one above."""
 INVALID = 2**64 - 1
 """The frame of a page that stands for none."""
+
+
+Progress = Callable[[int, int], None]
+"""Is called with the pages that are done, and with all."""
 
 
 def is_core(head: bytes) -> bool:

@@ -11,11 +11,11 @@ from pyxc import arguments, errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi.page import MOST_FRAME
 from pyxc.files.writer import Keep, KeepName, ProvenanceFile
-from pyxc.guest.core_dump import Progress
-from pyxc.guest.core_file import CoreFile, runs
+from pyxc.guest.core_file import CoreFile
+from pyxc.guest.core_format import Progress
+from pyxc.guest.pages_source import AT_ONCE, runs
 
 KIND = "memory"
-_AT_ONCE = 256
 _MOST_PAGES = 1 << 28
 """The most pages of a file, 1 TiB, most of which may be zeros."""
 
@@ -58,10 +58,10 @@ def extract(
     with ProvenanceFile(path, KIND, keep=Keep(provenance), replace=replace) as file, file.discarded_if_full():
         for run in runs(core.gfns[first:stop]):
             file.skip((run.start - at) * PAGE_SIZE)
-            for start in range(0, len(run), _AT_ONCE):
+            for start in range(0, len(run), AT_ONCE):
                 if progress is not None:
                     progress(done, total)
-                size = min(_AT_ONCE, len(run) - start)
+                size = min(AT_ONCE, len(run) - start)
                 file.write_sparse(core.pages(first + done, size))
                 done += size
             at = run.stop

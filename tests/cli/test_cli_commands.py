@@ -136,6 +136,7 @@ EVERY_COMMAND = {
     "stream inspect": ["stream", "inspect", "SAVED"],
     "stream verify": ["stream", "verify", "SAVED"],
     "core info": ["core", "info", "DUMP"],
+    "core convert": ["core", "convert", "DUMP", "NEW"],
     "core extract": ["core", "extract", "DUMP", "0", "NEW"],
     "doctor": ["doctor"],
     "resume": ["resume", "db1"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""core info, core extract."""
+"""core info, core extract, core convert, and dump-core in other formats."""
 
 from __future__ import annotations
 
@@ -73,3 +73,36 @@ def test_what_is_no_dump(pyxc, dump, tmp_path):
         outcome = pyxc("core", "info", dump)
         assert (outcome.status, outcome.out) == (1, "")
         assert "at byte 0x" in outcome.err
+
+
+INFO = b"OSRELEASE=6.1.0\nPAGESIZE=4096\nSYMBOL(a)=1\nNUMBER(b)=2\n"
+NO_KERNEL = "no VMCOREINFO was found: is it a guest with Linux?\n"
+
+
+def test_convert(pyxc, dump, tmp_path):
+    out, info = str(tmp_path / "vmcore"), tmp_path / "info"
+    info.write_bytes(INFO)
+    words = ("core", "convert", "--provenance", "none", dump, out)
+    assert pyxc(*words) == (0, NO_KERNEL, "")
+    assert pyxc(*words, "--vmcoreinfo", str(info)) == (0, "Linux 6.1.0\n", "")
+    found = pyxc(*words, "--vmcoreinfo", str(info), "--json").json
+    assert (found["nr_pages"], found["nr_segments"], found["kernel"]) == (26, 25, "6.1.0")
+    compressed = pyxc(*words[:-1], out + "2", "--format", "kdump", "--vmcoreinfo", str(info))
+    assert compressed == (0, "Linux 6.1.0\n", "")
+    assert Path(out + "2").read_bytes()[:8] == b"KDUMP   "
+    info.write_bytes(b"something else")
+    outcome = pyxc(*words, "--vmcoreinfo", str(info))
+    assert (outcome.status, "not a VMCOREINFO" in outcome.err) == (1, True)
+    Path(out).write_bytes(b"something else")
+    outcome = pyxc(*words)
+    assert (outcome.status, "not a vmcore file" in outcome.err) == (1, True)
+    assert pyxc(*words, "--force").status == 0
+
+
+def test_dump_core_as_a_vmcore(pyxc, tmp_path):
+    out = tmp_path / "vmcore"
+    words = ("dump-core", "--target", "sim:", "--provenance", "none", "build", str(out))
+    assert pyxc(*words, "--format", "vmcore") == (0, NO_KERNEL, "")
+    assert out.read_bytes()[:4] == b"\x7fELF"
+    outcome = pyxc(*words, "--vmcoreinfo", str(out))
+    assert (outcome.status, outcome.err) == (2, "pyxc: --vmcoreinfo is for --format vmcore or kdump\n")

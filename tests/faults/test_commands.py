@@ -59,6 +59,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "inspect {file}", "verify": "verify {file}", "stream inspect": "stream inspect {file}",
     "stream verify": "stream verify {file}", "doctor": "doctor {directory}", "demo": "demo",
     "core info": "core info {file}", "core extract": "core extract {file} 0 {out}",
+    "core convert": "core convert {file} {out}",
     "domid": "domid web1", "domname": "domname 1",
     "rename": "rename web1 web9", "shutdown": "shutdown web1", "reboot": "reboot web1",
     "sysrq": "sysrq web1 s", "mem-set": "mem-set web1 32 --timeout 0", "vcpu-set": "vcpu-set web1 1",

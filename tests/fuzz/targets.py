@@ -46,6 +46,7 @@ from pyxc.files.provenance import Digest, Origin
 from pyxc.files.xattrs import Attributes
 from pyxc.guest import build_pv, build_pvh, stream
 from pyxc.guest.config import GuestConfig
+from pyxc.guest.core_convert import Format, convert
 from pyxc.guest.core_file import CoreFile
 from pyxc.guest.images import Kernel
 from pyxc.guest.stream.summary import Summary
@@ -339,13 +340,19 @@ def _core(data: bytes) -> object:
         file.flush()
         with CoreFile(file.name) as core:
             assert sum(map(len, core.ranges())) == len(core.gfns)
-            found = [core.read(gfn)[:1] for gfn in core.gfns]
+            found: list[object] = [core.read(gfn)[:1] for gfn in core.gfns]
+            form: Format = "kdump" if len(data) % 2 else "vmcore"
+            with tempfile.TemporaryDirectory(prefix="pyxc-fuzz-") as directory, suppress(errors.Unsupported):
+                found.append(convert(core, Path(directory) / "dump", format=form, provenance="none"))
             return core.xen, core.contexts, found
 
 
 def _cores() -> list[bytes]:
     pages = {0: b"a", 1: b"b", 7: b"c"}
+    text = b"OSRELEASE=6\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffff800000000000\nNUMBER(x)=1\n"
+    tables = {0: text, 1: struct.pack("<Q", 0x3067) * 512, 7: struct.pack("<Q", 0x4067) * 512}
     return [
+        cores.core(tables, [cores.context(cr3=0x3000)], {0: 5, 1: 3, 7: 4}),
         cores.core(pages, [cores.context(rip=1, cr3=2)], missing=1),
         cores.core(pages, [cores.context(32, eip=1, cr3=2)], {0: 5, 1: 3, 7: 4}),
     ]

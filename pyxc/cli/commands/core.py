@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`core info` and `core extract`: what is in a core dump, without a hypervisor."""
+"""`core info`, `core extract` and `core convert`: core dumps, without a hypervisor."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from itertools import islice
 from typing import Any
 
 from pyxc.cli import output, progress
+from pyxc.cli.dumps import NO_KERNEL, add_format, described
 from pyxc.cli.parser import Program
 from pyxc.cli.status import UsageError
-from pyxc.guest import core_pages
+from pyxc.guest import core_convert, core_pages
 from pyxc.guest.core_file import CoreFile, DumpedBy
 
 _RANGES_SHOWN = 16
@@ -30,6 +31,12 @@ def add(program: Program) -> None:
     extract.add_argument("frames", metavar="GFN", help="a guest frame, or FIRST-LAST, or FIRST+COUNT")
     extract.add_argument("output", metavar="OUTPUT", help="the file to write")
     extract.add_argument("--force", action="store_true", help="replace OUTPUT whatever it is")
+
+    convert = program.add("core convert", convert_core, "write a core dump for the tools of Linux")
+    convert.add_argument("file", metavar="FILE", help="a file written by dump-core or xl dump-core")
+    convert.add_argument("output", metavar="OUTPUT", help="the file to write")
+    convert.add_argument("--force", action="store_true", help="replace OUTPUT whatever it is")
+    add_format(convert)
 
 
 def show_info(args: argparse.Namespace) -> int:
@@ -108,6 +115,27 @@ def extract_pages(args: argparse.Namespace) -> int:
         output.report(args.json, file=args.output, **done._asdict())
     elif done.nr_missing:
         output.lines([f"{done.nr_missing} of {count} pages are not in the dump: they are zeros"])
+    return 0
+
+
+def convert_core(args: argparse.Namespace) -> int:
+    text = described(args)
+    with CoreFile(args.file) as core:
+        made = core_convert.convert(
+            core,
+            args.output,
+            format=args.format,
+            vmcoreinfo=text,
+            replace=args.force,
+            progress=progress.building(),
+            provenance=args.provenance,
+        )
+    if args.json:
+        output.report(args.json, file=args.output, **made._asdict())
+    elif made.kernel is None:
+        output.lines([NO_KERNEL])
+    else:
+        output.lines([f"Linux {made.kernel}"])
     return 0
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import pyxc
 from pyxc import debug, metrics
 from pyxc.cli import output
+from pyxc.cli.dumps import add_vmcoreinfo, described
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import find, opened
 from pyxc.cli.status import UsageError
 
 _LOOPBACK = ("127.0.0.1", 0)
-_TEXT_MOST = 1 << 16
 _REMOTE = ("unix:", "tcp:")
 
 Peer = Any
@@ -42,9 +42,7 @@ def add(program: Program) -> None:
     drgn.add_argument("script", metavar="SCRIPT", nargs="?", help="Python file (default: a prompt)")
     drgn.add_argument("arguments", metavar="ARG", nargs="*", help="of the script")
     drgn.add_argument("--vmlinux", metavar="FILE", action="append", help="file with the kernel's symbols")
-    drgn.add_argument(
-        "--vmcoreinfo", metavar="FILE", help="the kernel's description, else it is searched for"
-    )
+    add_vmcoreinfo(drgn)
 
 
 def _add_places(parser: Parser) -> None:
@@ -109,7 +107,7 @@ def _listening(args: argparse.Namespace, use: str) -> socket.socket:
 
 
 def run_drgn(args: argparse.Namespace) -> int:
-    text = _read_text(args.vmcoreinfo)
+    text = described(args)
     with ExitStack() as stack:
         guest: Any
         if args.domain.startswith(_REMOTE):
@@ -132,13 +130,6 @@ def _known(guest: Any, text: bytes | None) -> str | None:
     with suppress(LookupError, OSError):
         return (text or guest.vmcoreinfo()).decode("ascii", "replace")
     return None
-
-
-def _read_text(path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    with Path(path).open("rb") as file:
-        return file.read(_TEXT_MOST)
 
 
 def _load_symbols(program: Any, files: list[str] | None) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pyxc
-from pyxc.cli import output
+from pyxc.cli import output, progress
 from pyxc.cli.arguments import memory_kb, number
+from pyxc.cli.dumps import NO_KERNEL, add_format, described_for
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, find, limit_kb, opened
 from pyxc.cli.status import Failed
 from pyxc.guest import remains
+from pyxc.guest.core_dump import XEN
 
 _RESUME = "s3resume"
 _DUMPS = "/var/lib/xen/dump"
@@ -40,6 +42,7 @@ def add(program: Program) -> None:
     )
     dump.add_argument("--live", action="store_true", help="do not pause the domain during the dump")
     dump.add_argument("--force", action="store_true", help="populate memory that is populated on demand")
+    add_format(dump, XEN)
 
 
 def _add_for_several(
@@ -149,6 +152,7 @@ def _check_limit(domain: pyxc.Domain, limit_kb: int) -> None:
 
 
 def dump_core(args: argparse.Namespace) -> int:
+    text = described_for(args)
     with opened(args) as xen:
         domain = find(xen, args.domain)
         file = args.file or _dump_file(domain)
@@ -158,11 +162,16 @@ def dump_core(args: argparse.Namespace) -> int:
             force=args.force,
             replace=args.force,
             provenance=args.provenance,
+            progress=progress.building(),
+            format=args.format,
+            vmcoreinfo=text,
         )
     if args.json:
         output.report(args.json, **_identity(domain), file=file, **dump._asdict())
     elif dump.nr_missing:
         output.lines([f"{dump.nr_missing} of {dump.nr_pages} pages could not be read"])
+    elif args.format != XEN and dump.kernel is None:
+        output.lines([NO_KERNEL])
     return 0
 
 

@@ -9,7 +9,8 @@ import pytest
 from hosts import Host
 
 from pyxc import DecodeError, MissingLibrary
-from pyxc.debug import DomainMemory, drgn_program, vmcoreinfo
+from pyxc.debug import DomainMemory, drgn_program
+from pyxc.guest import vmcoreinfo
 
 INFO = b"""OSRELEASE=6.1.0-13-amd64
 PAGESIZE=4096

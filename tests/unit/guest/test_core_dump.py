@@ -85,7 +85,7 @@ def test_a_pv_domain(host: Host, tmp_path: Path) -> None:
         "", ".shstrtab", ".note.Xen", ".xen_prstatus", ".xen_shared_info", ".xen_pages", ".xen_p2m",
     ]  # fmt: skip
     total = domain.info().tot_pages
-    assert dump == (total, 0, 1)
+    assert dump == (total, 0, 1, None)
     pairs = core.words(".xen_p2m")
     pfns, frames = pairs[::2], pairs[1::2]
     assert len(pfns) == total
@@ -129,7 +129,7 @@ def test_a_translated_domain_has_guest_frames(host: Host, tmp_path: Path) -> Non
 @pytest.mark.parametrize("release", ["3.1", "4.4", "4.7", "4.14", "4.22"])
 def test_every_release(boot: Boot, release: str, tmp_path: Path) -> None:
     domain = boot(release).xen.domains[BUILD]
-    assert domain.dump_core(tmp_path / "core", provenance="none") == (domain.info().tot_pages, 0, 1)
+    assert domain.dump_core(tmp_path / "core", provenance="none") == (domain.info().tot_pages, 0, 1, None)
     assert len(read(tmp_path / "core").pages) == domain.info().tot_pages
 
 

@@ -15,8 +15,9 @@ from hosts import Host
 
 from pyxc import DecodeError, NotMapped
 from pyxc.files import provenance
-from pyxc.guest.core_file import CoreFile, runs
+from pyxc.guest.core_file import CoreFile
 from pyxc.guest.core_pages import extract
+from pyxc.guest.pages_source import runs
 
 PAGES = {0: b"first", 1: b"second", 5: b"sixth", 0x100: b"last"}
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
 from pyxc.domain.address_space import AddressSpace
@@ -25,6 +28,34 @@ def find(physical: AddressSpace) -> bytes:
             if text is not None:
                 return text
     raise LookupError("the guest's memory has no VMCOREINFO: is it Linux, with CONFIG_VMCORE_INFO?")
+
+
+def find_in(pieces: Iterable[bytes]) -> bytes | None:
+    """The same in pages of a dump, which come in pieces of whole pages; None if there is none."""
+    for piece in pieces:
+        for start in range(0, len(piece), PAGE_SIZE):
+            if piece.startswith(_BEGINS, start):
+                text = _text(piece[start : start + PAGE_SIZE])
+                if text is not None:
+                    return text
+    return None
+
+
+def release(text: bytes) -> str:
+    """The release of the kernel, as uname -r prints it."""
+    return text[len(_BEGINS) :].partition(b"\n")[0].decode("ascii", "replace")
+
+
+def symbol(text: bytes, name: str) -> int | None:
+    """The address of a symbol, if the text has it."""
+    found = re.search(rb"^SYMBOL\(%b\)=([0-9a-f]{1,16})$" % name.encode(), text, re.MULTILINE)
+    return None if found is None else int(found[1], 16)
+
+
+def number(text: bytes, name: str) -> int | None:
+    """A number, if the text has it."""
+    found = re.search(rb"^NUMBER\(%b\)=(-?[0-9]{1,19})$" % name.encode(), text, re.MULTILINE)
+    return None if found is None else int(found[1])
 
 
 def check(text: bytes) -> bytes:

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Page tables of 64-bit PV guests as if the guest ran without Xen: guest frames in place of machine frames.
+
+Tools that read dumps of Linux walk page tables, and know nothing of machine frames. The tables that the vcpus
+and the kernel use are rewritten, those of processes that do not run are not. The guest controls all of this:
+each page is a table at most once for each level.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+
+from pyxc._core import PAGE_SIZE
+from pyxc.abi.arch.x86 import PTE_FRAME_MASK, PTE_PRESENT, PTE_PSE
+from pyxc.domain import paging
+from pyxc.domain.paging import Hole, Paging
+from pyxc.errors import DecodeError
+from pyxc.guest.pages_source import PagesSource
+
+_LEVELS = 4
+_XENS_SLOTS = slice(256, 272)
+"""Entries of the top table that are Xen's own."""
+_CHUNK_BITS = 6
+_CHUNK = 1 << _CHUNK_BITS
+_NONE = 2**64 - 1
+
+
+class _Places:
+    """Where in a dump the page with a machine frame is: 8 bytes for each frame, wherever the frames are."""
+
+    def __init__(self, frames: array[int]) -> None:
+        self._chunks: dict[int, array[int]] = {}
+        empty = array("Q", [_NONE]) * _CHUNK
+        for place, frame in enumerate(frames):
+            chunk = self._chunks.get(frame >> _CHUNK_BITS)
+            if chunk is None:
+                chunk = self._chunks[frame >> _CHUNK_BITS] = empty[:]
+            chunk[frame & _CHUNK - 1] = place
+
+    def get(self, frame: int) -> int | None:
+        chunk = self._chunks.get(frame >> _CHUNK_BITS)
+        place = _NONE if chunk is None else chunk[frame & _CHUNK - 1]
+        return None if place == _NONE else place
+
+
+class PhysicalTables:
+    """Rewrites the page tables of a 64-bit PV guest. Threads: one at a time.
+
+    `swapper` is the virtual address of the kernel's own top table, which VMCOREINFO names.
+    """
+
+    def __init__(self, source: PagesSource, swapper: int | None) -> None:
+        self._source = source
+        self._places = _Places(source.frames)
+        self._tops: set[int] = set()
+        self.tables: set[int] = set()
+        """Places in the dump of the pages that are tables."""
+        self._mark(self._roots(swapper))
+
+    def _roots(self, swapper: int | None) -> set[int]:
+        roots = set()
+        for context in self._source.contexts:
+            for name in ("cr3", "cr1"):  # Xen puts the tables of the vcpu's program into cr1
+                place = self._places.get((context[name] & PTE_FRAME_MASK) >> paging.PAGE_BITS)
+                if place is not None and context[name]:
+                    roots.add(place)
+        if swapper is not None:
+            found = (self._translated(root, swapper) for root in list(roots))
+            roots.update(place for place in found if place is not None)
+        return roots
+
+    def _translated(self, root: int, address: int) -> int | None:
+        """The place of the page at a virtual address."""
+        how = Paging(_LEVELS, self._source.frames[root] * PAGE_SIZE, pv=True)
+        try:
+            found = paging.walk(how, address, self._word)
+        except DecodeError:
+            return None
+        return None if isinstance(found, Hole) else self._places.get(found.frame)
+
+    def _word(self, frame: int, offset: int, size: int) -> int:
+        place = self._places.get(frame)
+        if place is None:
+            raise DecodeError(f"the page tables name machine frame {frame:#x}, which the dump does not have")
+        return int.from_bytes(self._source.pages(place, 1)[offset : offset + size], "little")
+
+    def _mark(self, roots: set[int]) -> None:
+        """Find all tables, level by level; the lowest ones need not be read for that."""
+        self._tops = roots
+        self.tables |= roots
+        level = roots
+        for _ in range(_LEVELS - 1):
+            below = set()
+            for place in level:
+                for entry in self._entries(place, self._source.pages(place, 1)):
+                    if entry & (PTE_PRESENT | PTE_PSE) == PTE_PRESENT:
+                        found = self._places.get((entry & PTE_FRAME_MASK) >> paging.PAGE_BITS)
+                        if found is not None:
+                            below.add(found)
+            self.tables |= below
+            level = below
+
+    def _entries(self, place: int, page: bytes) -> array[int]:
+        entries = array("Q", page)
+        if sys.byteorder == "big":
+            entries.byteswap()
+        if place in self._tops:
+            entries[_XENS_SLOTS] = array("Q", bytes(8 * (_XENS_SLOTS.stop - _XENS_SLOTS.start)))
+        return entries
+
+    def rewritten(self, first: int, pages: bytes) -> bytes:
+        """Pages of the dump from a place on, with their tables rewritten."""
+        places = [first + at for at in range(len(pages) // PAGE_SIZE) if first + at in self.tables]
+        if not places:
+            return pages
+        changed = bytearray(pages)
+        for place in places:
+            start = (place - first) * PAGE_SIZE
+            changed[start : start + PAGE_SIZE] = self._physical(place, pages[start : start + PAGE_SIZE])
+        return bytes(changed)
+
+    def _physical(self, place: int, page: bytes) -> bytes:
+        """A table with guest frames. Entries for memory that is not the guest's are no longer present."""
+        entries = self._entries(place, page)
+        gfns = self._source.gfns
+        for index, entry in enumerate(entries):
+            if entry & PTE_PRESENT:
+                found = self._places.get((entry & PTE_FRAME_MASK) >> paging.PAGE_BITS)
+                frame = 0 if found is None else gfns[found] << paging.PAGE_BITS | entry & ~PTE_FRAME_MASK
+                entries[index] = frame
+        if sys.byteorder == "big":
+            entries.byteswap()
+        return entries.tobytes()
