@@ -170,6 +170,23 @@ def test_the_policy():
         collection.flask_steps(now, None, {"other": True})
 
 
+def test_a_live_patch(ask, tmp_path):
+    file = tmp_path / "xsa-500.livepatch"
+    file.write_bytes(b"\x7fELF")
+
+    def now() -> str:
+        states = {patch["name"]: patch["state"] for patch in ask("livepatch", "list")["livepatches"]}
+        return str(states.get("xsa-500", "absent"))
+
+    with pytest.raises(ValueError, match="file is needed"):
+        collection.livepatch_steps("xsa-500", now(), "applied")
+    for wanted in ("applied", "checked", "applied", "absent", "checked", "absent"):
+        for words in collection.livepatch_steps("xsa-500", now(), wanted, str(file)):
+            ask(*words)
+        assert now() == wanted
+        assert collection.livepatch_steps("xsa-500", now(), wanted) == []
+
+
 @pytest.fixture
 def collections(tmp_path: Path) -> Path:
     """Where Ansible finds the collection."""
@@ -226,6 +243,7 @@ def test_modules_of_one_setting_in_ansible(collections: Path) -> None:
     assert found["commands"] == [["set-bool", "guest_writeconsole", "0"]]
     assert found["diff"]["after"]["booleans"]["guest_writeconsole"] is False
     assert module(collections, "flask", "sim:xen-4.17-xsm", booleans={"no": True})["failed"]
+    assert not module(collections, "livepatch", name="xsa-500", state="absent")["changed"]
 
 
 def test_the_inventory_in_ansible(collections: Path) -> None:

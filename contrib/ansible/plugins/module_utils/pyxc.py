@@ -149,3 +149,21 @@ def flask_steps(now, enforcing, booleans):
         if booleans[name] != now["booleans"][name]:
             steps.append(["set-bool", name, "1" if booleans[name] else "0"])
     return steps
+
+
+def livepatch_steps(name, now, wanted, file=None):
+    """The commands that bring a live patch into a state; `now` is "absent", "checked" or "applied".
+
+    ValueError for a patch that has to be uploaded without a file.
+    """
+    if now == wanted:
+        return []
+    if wanted == "absent":
+        revert = [["livepatch", "revert", name]] if now == "applied" else []
+        return revert + [["livepatch", "unload", name]]
+    if wanted == "checked" and now == "applied":
+        return [["livepatch", "revert", name]]
+    if now == "absent" and not file:
+        raise ValueError("file is needed to upload the live patch %s" % name)
+    upload = [["livepatch", "upload", name, file]] if now == "absent" else []
+    return upload + ([["livepatch", "apply", name]] if wanted == "applied" else [])
