@@ -38,6 +38,8 @@ _MOST_READ = 1 << 18
 """Pages in one read: 1 GiB."""
 _LAYOUTS = Interface((4, 17))
 """The registers of x86 have the same layout in all releases."""
+_AT_ONCE = 1 << 20
+"""Bytes of a list of frames: a sparse file has whole pieces without any, and is refused at the first."""
 _NOTE_HEADER = struct.Struct("<III")
 _VERSION = struct.Struct("<2Q16s64s16s32s32s1024s64s2Q")
 
@@ -191,7 +193,11 @@ class CoreFile:
         place = self._needed(sections, name)
         self._check_size(name, place, 8 * columns * nr_pages)
         words = array("Q")
-        words.frombytes(self._bytes(f"section {name}", place.offset, place.size))
+        for start in range(0, place.size, _AT_ONCE):
+            piece = self._bytes(f"section {name}", place.offset + start, min(_AT_ONCE, place.size - start))
+            words.frombytes(piece)
+            if len(piece) > 32 and not any(piece):
+                raise errors.DecodeError(f"at byte {place.offset + start:#x}: {name} lists nothing but zeros")
         if sys.byteorder == "big":
             words.byteswap()
         self.gfns = words if columns == 1 else words[::2]

@@ -15,7 +15,9 @@ from hosts import Host
 
 from pyxc import DecodeError, NotMapped
 from pyxc.files import provenance
+from pyxc.guest import core_format
 from pyxc.guest.core_file import CoreFile
+from pyxc.guest.core_format import Section
 from pyxc.guest.core_pages import extract
 from pyxc.guest.pages_source import runs
 
@@ -145,6 +147,28 @@ def test_a_dump_that_is_cut_off_while_it_is_read(pvh: Path) -> None:
         os.truncate(pvh, 600)
         with pytest.raises(DecodeError, match="was cut off while it was read"):
             found.read(0)
+
+
+def test_a_sparse_file_lists_no_frames(tmp_path: Path) -> None:
+    """Its list would have 512 MiB of memory, and takes no space on the disk."""
+    total, path = 1 << 26, tmp_path / "core"
+    notes = core_format.note(
+        "<", core_format.HEADER, struct.pack("<4Q", core_format.MAGIC_HVM, 0, total, PAGE)
+    )
+    sections = [
+        core_format.note_section(notes),
+        Section(".xen_prstatus", 0, 8, len(context())),
+        Section(".xen_pages", PAGE * total, PAGE, PAGE),
+        Section(".xen_pfn", 8 * total, 8, 8),
+    ]
+    head = core_format.begin("<", "x86_64", sections) + notes
+    head += bytes(core_format.padding(len(head), sections[2]))
+    with path.open("wb") as file:
+        file.write(head)
+        file.seek(len(head) + (PAGE + 8) * total)
+        file.write(core_format.names(sections))
+    with pytest.raises(DecodeError, match=r"\.xen_pfn lists nothing but zeros"):
+        CoreFile(path)
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
