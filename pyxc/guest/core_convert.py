@@ -59,6 +59,7 @@ def convert(
 
     Example:
 
+    >>> dump = build.dump_core("build.core")
     >>> with CoreFile("build.core") as core:
     ...     convert(core, "build.vmcore")
     Vmcore(nr_pages=8192, nr_segments=1, nr_vcpus=1, nr_tables=4, kernel=None)

@@ -79,7 +79,7 @@ class CoreFile:
     >>> dump = build.dump_core("build.core")
     >>> with CoreFile("build.core") as core:
     ...     core, core.xen.release, core.nr_missing, list(core.ranges())
-    (<CoreFile of a 64-bit PV domain, 8192 pages, vcpus 1>, '4.17.6', 0, [range(0, 8192)])
+    (<CoreFile of a 64-bit PV domain, 8192 pages, vcpus 1>, '4.17.7', 0, [range(0, 8192)])
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -45,6 +45,7 @@ def extract(
 
     Example:
 
+    >>> dump = build.dump_core("build.core")
     >>> with CoreFile("build.core") as core:
     ...     extract(core, 0x10, 4, "pages")
     Extracted(nr_pages=4, nr_missing=0)

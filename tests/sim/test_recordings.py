@@ -36,11 +36,19 @@ NEWER_SCRIPTS = {
 }
 """Since when Xen has all structures that a script asks for; the others want a domain with HAP."""
 NO_FREQUENCIES = "an emulated machine has none: only the refusals are recorded"
+NO_PATCH = "no live patch is built for the lab's hypervisors: only the refusals are recorded"
 NOT_RECORDED = {
     "sysctl.get_pmstat_max_px": NO_FREQUENCIES,
     "sysctl.get_pmstat_pxstat": NO_FREQUENCIES,
     "sysctl.pm_op_get_para": NO_FREQUENCIES,
-    "sysctl.livepatch_op_get": "there is no patch to be asked for: only the refusals are recorded",
+    "sysctl.pm_op_set_gov": NO_FREQUENCIES,
+    "sysctl.pm_op_set_para": NO_FREQUENCIES,
+    "sysctl.pm_op_enable_turbo": NO_FREQUENCIES,
+    "sysctl.pm_op_disable_turbo": NO_FREQUENCIES,
+    "sysctl.pm_op_set_max_cstate": "no script changes how the whole host idles",
+    "sysctl.livepatch_op_get": NO_PATCH,
+    "sysctl.livepatch_op_upload": NO_PATCH,
+    "sysctl.livepatch_op_action": NO_PATCH,
     "xsm_op.load": "the suite in dom0 loads the hypervisor's own policy, which is not ours to copy",
     "hvm_op.get_mem_type": "tests/real/test_attributes.py compares it with log-dirty mode on a real Xen",
     "domctl.get_domain_state": "Xen has it since 4.21, and nothing newer than 4.20 runs in the lab",
