@@ -57,7 +57,17 @@ class Host:
         self.interface = caller.interface
         self._facts: dict[Operation, Reply | errors.HypercallError] = {}
         self.names = Names(link.connect_store, link.target, names)
-        self.store = StoreClient(link.connect_store, readonly=caller.readonly)
+
+    @property
+    def store(self) -> StoreClient:
+        """xenstore, through a separate connection that is opened on first use."""
+        client: StoreClient | None = self.__dict__.get("_store")
+        if client is None:
+            made = StoreClient(self.link.connect_store, readonly=self.readonly)
+            client = self.__dict__.setdefault("_store", made)  # all threads get the same one
+            if self._closed:
+                client.close()
+        return client
 
     @property
     def readonly(self) -> bool:
@@ -243,7 +253,8 @@ class Host:
         self._closed = True
         self.link.close()
         self.names.close()
-        self.store.close()
+        if "_store" in self.__dict__:
+            self.store.close()
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ import sys
 import time
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 
 from pyxc import _core
 from pyxc.errors import NotXenError
@@ -47,10 +48,13 @@ class PrivcmdLink:
         self.kernel_bits = self._device.kernel_bits
         self.gated = self._device.gated
         self.pool = self._device.pool
-        self._plain_pool = _core.Pool(locked=False)
         self._doors = Doors()
         self.hypercall = self._device.hypercall
         self.direct: Direct | None = self._device
+
+    @cached_property
+    def _plain_pool(self) -> _core.Pool:
+        return _core.Pool(locked=False)
 
     @property
     def maps(self) -> list[_core.ForeignMap]:
@@ -109,7 +113,8 @@ class PrivcmdLink:
 
     def close(self) -> None:
         self._device.close()
-        self._plain_pool.close()
+        if "_plain_pool" in self.__dict__:
+            self._plain_pool.close()
 
     def __repr__(self) -> str:
         return f"<PrivcmdLink {self.target}{' through the 64-bit gate' if self.gated else ''}>"
