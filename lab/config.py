@@ -319,7 +319,8 @@ PURE_MODULES = (
 EMULATED_TESTS = ("tests/unit", "tests/abi", "tests/sim")
 # Where the width of a pointer and the order of bytes matter.
 OF_BYTES = (
-    "tests/abi", "tests/unit/core", "tests/unit/link/test_record.py", "tests/unit/link/test_replay.py",
+    "tests/abi/test_abi_dom0_ops.py", "tests/abi/test_abi_roundtrip.py", "tests/abi/test_abi_tables.py",
+    "tests/unit/core", "tests/unit/link/test_record.py", "tests/unit/link/test_replay.py",
     "tests/unit/link/test_wire.py", "tests/unit/guest/test_stream.py", "tests/sim/test_recordings.py",
 )  # fmt: skip
 OPTIONAL = (
