@@ -72,7 +72,7 @@ class CoreFile:
     registers of the vcpus that had any. `bits` is the width of the guest. `nr_missing` is how many pages
     could not be read when the dump was written. `xen` is None if the dump does not say.
 
-    DecodeError for a file that is no such dump, or a damaged one; OSError.
+    DecodeError for a file that is not such a dump, or is damaged; OSError.
 
     Example:
 
