@@ -189,7 +189,7 @@ def test_extract(pvh: Path, attributes_directory: Path) -> None:
         ]  # fmt: skip
         assert provenance.verify(path).verdict is provenance.Verdict.OK
         done = []
-        assert extract(found, 0x100, 1, path, progress=lambda *told: done.append(told)) == (1, 0)
+        assert extract(found, 0x100, 1, path, progress=lambda *reported: done.append(reported)) == (1, 0)
         assert (path.read_bytes()[:4], done) == (b"last", [(0, 1)])
         with pytest.raises(NotMapped, match="none of these pages"):
             extract(found, 2, 3, path)

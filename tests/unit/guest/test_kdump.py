@@ -72,14 +72,14 @@ def test_a_compressed_dump(tmp_path: Path) -> None:
         4103: TEXT,
     }
     (tmp_path / "core").write_bytes(core(pages, [context(rip=5), context(rip=6)]))
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     path = tmp_path / "kdump"
     with CoreFile(tmp_path / "core") as source:
         made = convert(
-            source, path, format="kdump", progress=lambda *done: told.append(done), provenance="none"
+            source, path, format="kdump", progress=lambda *done: reported.append(done), provenance="none"
         )
     assert (made.nr_pages, made.nr_vcpus, made.kernel) == (len(pages), 2, "6.1.0")
-    assert (told[0], told[-1]) == ((0, len(pages)), (len(pages), len(pages)))
+    assert (reported[0], reported[-1]) == ((0, len(pages)), (len(pages), len(pages)))
     found = read(path)
     assert found.memory == pages.keys() == found.pages.keys()
     assert all(found.pages[gfn] == content.ljust(PAGE, b"\0") for gfn, content in pages.items())

@@ -85,13 +85,13 @@ def pvh(tmp_path: Path) -> Path:
 
 
 def test_a_dump_by_physical_address(pvh: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     with CoreFile(pvh) as source:
         made = convert(
-            source, tmp_path / "vmcore", progress=lambda *done: told.append(done), provenance="none"
+            source, tmp_path / "vmcore", progress=lambda *done: reported.append(done), provenance="none"
         )
     assert made == (6, 4, 2, 0, "6.1.0-13-amd64")
-    assert (told[0], told[-1]) == ((0, 6), (6, 6))
+    assert (reported[0], reported[-1]) == ((0, 6), (6, 6))
     found = read(tmp_path / "vmcore")
     assert {address: len(content) // PAGE for address, content in found.segments.items()} == {
         0: 3, 5 * PAGE: 1, 9 * PAGE: 1, 0xFEFF8000: 1,
@@ -113,10 +113,10 @@ def test_gdb_reads_the_registers(pvh: Path, tmp_path: Path) -> None:
         convert(source, tmp_path / "vmcore", provenance="none")
     commands = ["-ex", "info threads", "-ex", "thread 2", "-ex", "print/x $rip", "-ex", "print/x $gs_base"]
     words = ["gdb", "-nx", "-batch", *commands, "-core", str(tmp_path / "vmcore")]
-    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert "LWP 1" in told
-    assert "LWP 2" in told
-    assert told.splitlines()[-2:] == ["$1 = 0x1234", "$2 = 0x4"]
+    reported = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "LWP 1" in reported
+    assert "LWP 2" in reported
+    assert reported.splitlines()[-2:] == ["$1 = 0x1234", "$2 = 0x4"]
 
 
 def test_no_vmcoreinfo_and_one_that_is_given(tmp_path: Path) -> None:
