@@ -61,6 +61,8 @@ class TraceBuffers:
         """The trace settings. Unsupported if this Xen cannot trace."""
         reply = self._xen.call(trace.TBUF_OP_GET_INFO)
         size = reply.reported("size", _INFO_MOST)
+        if size:
+            answers.number("size", size, _INFO_MOST, PAGE_SIZE)
         frame = answers.frame("buffer_mfn", reply.field("buffer_mfn"))
         return TraceInfo(TraceClass(reply.field("evt_mask")), frame if size else 0, size if frame else 0)
 

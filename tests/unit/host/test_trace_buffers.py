@@ -141,6 +141,15 @@ def test_an_index_that_makes_no_sense(host: Host, lie: Callable[[bytearray], Non
         host.xen.trace_buffers.open()
 
 
+@pytest.mark.parametrize("size", [1, PAGE_SIZE - 1])
+def test_a_size_below_one_page(host: Host, size: int) -> None:
+    host.xen.trace_buffers.allocate(1)
+    host.link.lie(trace.TBUF_OP_GET_INFO, size=size)
+    for ask in (host.xen.trace_buffers.info, host.xen.trace_buffers.open, host.xen.trace_buffers.unread_bytes):
+        with pytest.raises(DecodeError, match=f"size is reported as {size}"):
+            ask()
+
+
 def test_a_frame_that_cannot_be_mapped_leaves_nothing_open(host: Host) -> None:
     host.xen.trace_buffers.allocate(1)
     frame = host.truth.trace_buffers.info.start
