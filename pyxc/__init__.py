@@ -90,8 +90,8 @@ if TYPE_CHECKING:
     from pyxc.host.hypfs import Entry as HypfsEntry
     from pyxc.host.livepatches import Livepatch
     from pyxc.host.perfc import Counter as PerfCounter
+    from pyxc.host.physinfo import PhysInfo
     from pyxc.host.pools import Pool, PoolInfo, Pools
-    from pyxc.host.records import Build, CpuTopology, NumaNode, PhysInfo, Version
     from pyxc.host.runstates import BUCKETS_US, RunstateMeter, Runstates
     from pyxc.host.scheduling import (
         Credit2Params,
@@ -100,10 +100,12 @@ if TYPE_CHECKING:
         CreditPoolParams,
         RtdsParams,
     )
+    from pyxc.host.topology import CpuTopology, NumaNode
     from pyxc.host.trace_buffers import TraceBuffers, TraceInfo, TraceReader
     from pyxc.host.trace_records import Ordered as OrderedRecords
     from pyxc.host.trace_records import TraceRecord
     from pyxc.host.usage import HostUsage
+    from pyxc.host.version import Build, Version
     from pyxc.opening import connect, open_store
     from pyxc.opening import open_xen as open
     from pyxc.store import Permission, StoreClient, Transaction
@@ -284,13 +286,15 @@ _MODULES = {
     "host.hypfs": "HypfsEntry",
     "host.livepatches": "Livepatch",
     "host.perfc": "PerfCounter",
+    "host.physinfo": "PhysInfo",
     "host.pools": "Pool PoolInfo Pools",
-    "host.records": "Build CpuTopology NumaNode PhysInfo Version",
     "host.runstates": "BUCKETS_US RunstateMeter Runstates",
     "host.scheduling": "Credit2Params Credit2PoolParams CreditParams CreditPoolParams RtdsParams",
+    "host.topology": "CpuTopology NumaNode",
     "host.trace_buffers": "TraceBuffers TraceInfo TraceReader",
     "host.trace_records": "OrderedRecords TraceRecord",
     "host.usage": "HostUsage",
+    "host.version": "Build Version",
     "opening": "connect open_store open",
     "store": "Permission StoreClient Transaction",
     "store.names": "readable",

@@ -18,7 +18,6 @@ Rules that keep memory safe here:
 
 import errno
 import os
-import resource
 import sys
 import time
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # imported on first use: most programs use few
     from pyxc.host.perfc import PerformanceCounters
     from pyxc.host.pm import PowerManagement
     from pyxc.host.pools import Pool, Pools
-    from pyxc.host.records import CpuTopology, NumaNode
+    from pyxc.host.topology import CpuTopology, NumaNode
     from pyxc.host.trace_buffers import TraceBuffers
 
 _DEBUG_KEYS_MOST = 1024

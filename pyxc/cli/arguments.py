@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 import pyxc
+from pyxc.cli.status import UsageError
 
 _SIZE = r"([0-9]+)([bkmgt]?)"
 _SECONDS_MOST = 10**6
@@ -70,3 +71,14 @@ def cpu_text(cpus: Iterable[int] | None, count: int) -> str:
 def scheduler_name(scheduler: pyxc.Scheduler | int) -> str:
     """A scheduler as xl prints it, "scheduler 42" where pyxc has no name for it."""
     return scheduler.name.lower() if isinstance(scheduler, IntEnum) else f"scheduler {scheduler}"
+
+
+def hypfs_value(kind: pyxc.HypfsType, text: str) -> str | int | bytes:
+    """The value of a word on the command line for an entry of some type. UsageError if it is invalid."""
+    if kind in (pyxc.HypfsType.UINT, pyxc.HypfsType.INT, pyxc.HypfsType.BOOL):
+        try:
+            number = int(text, 0)
+        except ValueError as error:
+            raise UsageError(f"{text!r} is not a number") from error
+        return bool(number) if kind is pyxc.HypfsType.BOOL else number
+    return text.encode() if kind is pyxc.HypfsType.BLOB else text

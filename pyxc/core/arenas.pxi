@@ -244,6 +244,8 @@ cdef class Pool:
 
     cdef object no_memory(self, size_t size, error):
         if self.device is None and self.locked and error.errno in (errno.EAGAIN, errno.EPERM):
+            import resource  # rarely necessary, and a file of its own
+
             limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
             return MemoryError(f"cannot lock {size} bytes for a hypercall: RLIMIT_MEMLOCK is {limit} bytes")
         return MemoryError(f"cannot map {size} bytes for a hypercall: {error.strerror}")

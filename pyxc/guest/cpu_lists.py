@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pyxc.host.records import CpuTopology
+from pyxc.host.topology import CpuTopology
 
 _CPUS = re.compile(r"(\^?)(nodes?:)?(?:(all)|([0-9]+)(?:-([0-9]+))?)")
 

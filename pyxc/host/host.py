@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # imported by what returns them: most programs ask for few
 
     from pyxc.abi.features import Feature
     from pyxc.call.records import Record
-    from pyxc.host.records import Build, PhysInfo, Version
+    from pyxc.host.physinfo import PhysInfo
+    from pyxc.host.version import Build, Version
 
 _STRINGS = (
     (version.EXTRAVERSION2, version.EXTRAVERSION),
@@ -76,7 +77,7 @@ class Host:
     @cached_property
     def version(self) -> Version:
         """The Xen version (xen_version version, extraversion)."""
-        from pyxc.host.records import Version
+        from pyxc.host.version import Version
 
         release = version.release(self._ask(version.VERSION).result)
         extra = self._reported(version.EXTRAVERSION2, version.EXTRAVERSION)
@@ -96,7 +97,7 @@ class Host:
 
     def _reported(self, whole: Operation, cut: Operation) -> str:
         """A string that it reports of itself: the whole (since Xen 4.20), or as much as a structure holds."""
-        from pyxc.host.records import text
+        from pyxc.host.version import text
 
         if self.caller.supports(whole):
             reply = self._ask(whole, **_WHOLE)
@@ -146,7 +147,7 @@ class Host:
     @cached_property
     def build(self) -> Build:
         """Facts about its build (xen_version compile_info, changeset, build_id)."""
-        from pyxc.host.records import Build, text
+        from pyxc.host.version import Build, text
 
         reply = self._ask(version.COMPILE_INFO)
         return Build(
@@ -174,7 +175,7 @@ class Host:
     @cached_property
     def _physinfo(self) -> tuple[Record[PhysInfo], Callable[[PhysInfo], PhysInfo]]:
         """What physinfo() takes: it may be asked often."""
-        from pyxc.host.records import PHYSINFO, counted
+        from pyxc.host.physinfo import PHYSINFO, counted
 
         return PHYSINFO, counted
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pyxc import errors
 from pyxc.abi import perfc
 from pyxc.host.host import Host
-from pyxc.host.records import text
+from pyxc.host.version import text
 
 _VALUE_BYTES = 4
 _COUNTERS_MOST = 1 << 14

@@ -12,7 +12,7 @@ from pyxc.abi import pm
 from pyxc.abi.pm import Parameter
 from pyxc.call.records import Record
 from pyxc.host.host import Host
-from pyxc.host.records import text
+from pyxc.host.version import text
 
 if TYPE_CHECKING:
     from pyxc.call.reply import Reply

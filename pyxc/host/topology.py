@@ -3,16 +3,49 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pyxc import answers, arguments
 from pyxc.abi import sysctl
 from pyxc.host.host import Host
-from pyxc.host.records import CpuTopology, NumaNode
 
 _UNKNOWN_32 = 2**32 - 1
 _UNKNOWN_64 = 2**64 - 1
 _ANY_NODE = -1
 _MOST_NODES = 64
 _ADDRESS_BITS = 64
+
+
+class CpuTopology(NamedTuple):
+    """The core, socket and node of a physical cpu; None if not reported, and for an offline cpu.
+
+    Example:
+
+    >>> xen.topology()[1]
+    CpuTopology(cpu=1, core=1, socket=0, node=0)
+    """
+
+    cpu: int
+    core: int | None
+    socket: int | None
+    node: int | None
+
+
+class NumaNode(NamedTuple):
+    """A NUMA node (sysctl numainfo). `distances[n]` is the relative distance to node n, 10 to itself.
+
+    None if not reported.
+
+    Example:
+
+    >>> xen.numa()
+    [NumaNode(node=0, size_bytes=2147352576, free_bytes=645726208, distances=(10,))]
+    """
+
+    node: int
+    size_bytes: int | None
+    free_bytes: int | None
+    distances: tuple[int | None, ...]
 
 
 def cpus(xen: Host) -> list[CpuTopology]:

@@ -12,9 +12,10 @@ from pyxc.abi.domctl import Scheduler
 from pyxc.host import topology
 from pyxc.host.host import Host
 from pyxc.host.perfc import Counter, PerformanceCounters
+from pyxc.host.physinfo import PhysInfo
 from pyxc.host.pm import CStates, PowerManagement, PStates
 from pyxc.host.pools import PoolInfo, Pools
-from pyxc.host.records import NumaNode, PhysInfo
+from pyxc.host.topology import NumaNode
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from pyxc.sim.profiles import DEFAULT, named
 
 _MAGIC = f"pyxc simulated host, Python {sys.version_info[0]}.{sys.version_info[1]}\n".encode()
 _BYTES_MOST = 1 << 32
-_OURS = ("pyxc.sim.", "pyxc.abi.", "pyxc.store.wire")
+_OURS = ("pyxc.sim.", "pyxc.abi.", "pyxc.store.wire", "pyxc.store.permission", "pyxc.store.features")
 _PLAIN = {
     "_operator": {"or_"},
     "_struct": {"Struct"},

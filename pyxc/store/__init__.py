@@ -5,7 +5,7 @@ Use `xen.store` of an open hypervisor, or StoreClient() without a hypervisor, wh
 package implements the protocol itself (Xen's docs/misc/xenstore.txt). The pyxs library does so, too, but it
 is not in Debian, had its last release in 2019, and cannot list more names than fit in one message.
 
-wire: messages, paths, permissions, without I/O. channel: the connection to the daemon. connection: requests
+wire: messages and paths, without I/O. channel: the connection to the daemon. connection: requests
 and replies. client, nodes, transaction, watch: the public API. names: names of domains.
 """
 
@@ -17,9 +17,11 @@ from pyxc.errors import StoreError
 from pyxc.store.channel import Channel, connect
 from pyxc.store.client import StoreClient
 from pyxc.store.names import Names
-from pyxc.store.wire import Access, Kind, Permission, StoreFeature
+from pyxc.store.wire import Kind
 
 if TYPE_CHECKING:
+    from pyxc.store.features import StoreFeature
+    from pyxc.store.permission import Access, Permission
     from pyxc.store.transaction import Transaction
     from pyxc.store.watch import Event, Watch
 
@@ -38,7 +40,14 @@ __all__ = [
     "connect",
 ]
 
-_LATE = {"Transaction": "transaction", "Event": "watch", "Watch": "watch"}
+_LATE = {
+    "Access": "permission",
+    "Event": "watch",
+    "Permission": "permission",
+    "StoreFeature": "features",
+    "Transaction": "transaction",
+    "Watch": "watch",
+}
 """The modules of names that are imported on first use: most programs only read."""
 
 if not TYPE_CHECKING:  # or a type checker would accept every name

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 from pyxc import arguments
 from pyxc.errors import StoreError
 from pyxc.store.session import Session, numbers
-from pyxc.store.wire import Kind, StoreFeature
+from pyxc.store.wire import Kind
 
 if TYPE_CHECKING:  # imported on first use: most programs only read
+    from pyxc.store.features import StoreFeature
     from pyxc.store.transaction import Transaction
     from pyxc.store.watch import Watch
 
@@ -117,6 +118,8 @@ class StoreClient(Session):
 
         StoreError ENOSYS before Xen 4.22; ENOENT: no such domain.
         """
+        from pyxc.store.features import StoreFeature
+
         words = [] if domid is None else numbers(arguments.domid(domid))
         return StoreFeature(self._number(Kind.GET_FEATURE, *words))
 

@@ -6,9 +6,13 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pyxc.errors import StoreError
-from pyxc.store.wire import Kind, Permission, split
+from pyxc.store.wire import Kind, split
+
+if TYPE_CHECKING:
+    from pyxc.store.permission import Permission
 
 _LIST_MOST = 1 << 24
 _LIST_ATTEMPTS = 100
@@ -71,6 +75,8 @@ class Nodes(ABC):
 
     def permissions(self, path: str) -> tuple[Permission, ...] | None:
         """The permissions of a node; the first is its owner's."""
+        from pyxc.store.permission import Permission
+
         answer = self._if_there(Kind.GET_PERMS, path)
         if answer is None:
             return None
@@ -82,6 +88,8 @@ class Nodes(ABC):
     def set_permissions(self, path: str, permissions: Iterable[Permission | str]) -> None:
         """Set the owner and the access of others: ("n0", "r3"). StoreError ENOENT if there is no such
         node."""
+        from pyxc.store.permission import Permission
+
         parsed = [one if isinstance(one, Permission) else Permission.parse(one) for one in permissions]
         if not parsed:
             raise ValueError("permissions is empty: the first one names the node's owner")

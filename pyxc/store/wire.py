@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The xenstore protocol: messages, paths, permissions (xenstore.txt, public/io/xs_wire.h). No I/O."""
+"""The xenstore protocol: messages and paths (xenstore.txt, public/io/xs_wire.h). No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from enum import IntEnum
 from operator import call
 from typing import NamedTuple
 
-from pyxc.abi.flags import Flags
 from pyxc.errors import StoreError
 
 PAYLOAD_MOST = 4096
@@ -24,7 +23,6 @@ ABSOLUTE_MOST, RELATIVE_MOST = 3072, 2048
 _HEADER = struct.Struct("=IIII")
 _NODE = r"/|(?!@)/?[A-Za-z0-9@_-]+(?:/[A-Za-z0-9@_-]+)*"
 _SPECIAL = r"@[A-Za-z0-9_@/-]+"
-_DOMID = r"[0-9]{1,5}"
 
 
 class Kind(IntEnum):
@@ -80,65 +78,6 @@ CHANGES = frozenset(
     )
 )
 """Requests that a read-only client refuses."""
-
-
-class StoreFeature(Flags):
-    """Optional features of xenstored (XENSTORE_SERVER_FEATURE_*, public/io/xs_wire.h)."""
-
-    RECONNECTION = 1 << 0
-    """A guest may reset its ring."""
-    ERROR = 1 << 1
-    """It writes the reason of a failure to the ring."""
-    WATCHDEPTH = 1 << 2
-    """Watches may have a depth; since 4.22."""
-    DOMID_ANY = 1 << 3
-    """A permission may be for all domains; since 4.22."""
-
-
-class Access(Flags):
-    """The access of a domain to a node."""
-
-    NONE = 0
-    READ = 1
-    WRITE = 2
-
-
-_LETTERS = {
-    "n": Access.NONE,
-    "r": Access.READ,
-    "w": Access.WRITE,
-    "b": Access.READ | Access.WRITE,
-}
-_LETTER_OF = {access: letter for letter, access in _LETTERS.items()}
-
-
-class Permission(NamedTuple):
-    """The access of one domain to a node; as a string "r3".
-
-    The first of a node's permissions is special: its domain owns the node and may do everything, and its
-    `access` is that of all domains that are not listed.
-
-    Example:
-
-    >>> xen.store.permissions("/local/domain/1/name")
-    (Permission(domid=0, access=<Access.NONE: 0>), Permission(domid=1, access=<Access.READ: 1>))
-    >>> str(pyxc.Permission.parse("r3"))
-    'r3'
-    """
-
-    domid: int
-    access: Access
-
-    @classmethod
-    def parse(cls, text: str) -> Permission:
-        """Parse n, r, w or b (none, read, write, both) with a domid. ValueError if malformed."""
-        letter, domid = text[:1], text[1:]
-        if letter not in _LETTERS or not re.fullmatch(_DOMID, domid):
-            raise ValueError(f"{text!r} is not a permission: expected n, r, w or b and a domid, as in r3")
-        return cls(int(domid), _LETTERS[letter])
-
-    def __str__(self) -> str:
-        return f"{_LETTER_OF[self.access]}{self.domid}"
 
 
 class Message(NamedTuple):

@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 
 import pyxc
 from pyxc.cli import output
-from pyxc.cli.arguments import scheduler_name
-from pyxc.cli.commands.hypervisor import value_of as hypfs_value
+from pyxc.cli.arguments import hypfs_value, scheduler_name
 from pyxc.cli.parser import Program
 from pyxc.cli.session import opened
 from pyxc.cli.status import UsageError

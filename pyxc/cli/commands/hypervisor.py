@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 from contextlib import suppress
-from pathlib import PurePath
 from typing import Any
 
 import pyxc
 from pyxc.cli import output
+from pyxc.cli.arguments import hypfs_value
 from pyxc.cli.parser import Program
 from pyxc.cli.session import find, opened
 from pyxc.cli.status import Failed, UsageError
@@ -142,21 +143,10 @@ def _read(xen: pyxc.Xen, path: str) -> bytes | str | int | bool:
 def write_value(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         kind = xen.hypfs.entry(args.path).type
-        xen.hypfs.write(args.path, value_of(kind, args.value))
+        xen.hypfs.write(args.path, hypfs_value(kind, args.value))
     if args.json:
         output.report(args.json, path=args.path)
     return 0
-
-
-def value_of(kind: pyxc.HypfsType, text: str) -> str | int | bytes:
-    """The value of a word on the command line for an entry of some type. UsageError if it is invalid."""
-    if kind in (pyxc.HypfsType.UINT, pyxc.HypfsType.INT, pyxc.HypfsType.BOOL):
-        try:
-            number = int(text, 0)
-        except ValueError as error:
-            raise UsageError(f"{text!r} is not a number") from error
-        return bool(number) if kind is pyxc.HypfsType.BOOL else number
-    return text.encode() if kind is pyxc.HypfsType.BLOB else text
 
 
 def list_patches(args: argparse.Namespace) -> int:
@@ -185,7 +175,7 @@ def _payload(path: str) -> bytes:
 
 def load_patch(args: argparse.Namespace) -> int:
     """A patch that cannot be applied is unloaded again."""
-    args.name = PurePath(args.file).name.removesuffix(".livepatch")
+    args.name = os.path.basename(args.file).removesuffix(".livepatch")
     payload = _payload(args.file)
     with opened(args) as xen:
         xen.livepatches.upload(args.name, payload)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyxc
@@ -101,11 +100,16 @@ def _uptime_s(xen: pyxc.Xen, info: pyxc.DomainInfo) -> int | None:
     try:
         if info.domid == xen.own_domid:
             root = xen.link.kernel_files
-            return None if root is None else int(float(Path(root, "proc/uptime").read_text().split()[0]))
+            return None if root is None else _since_boot_s(root)
         started = xen.store.read(f"/vm/{info.uuid}/start_time")
         return None if started is None else max(0, int(time.time() - float(started)))
     except (OSError, ValueError, OverflowError):
         return None
+
+
+def _since_boot_s(root: str) -> int:
+    with open(f"{root}/proc/uptime", encoding="ascii") as file:
+        return int(float(file.read().split()[0]))
 
 
 def _spelled(uptime_s: int | None, short: bool) -> str:

@@ -11,7 +11,7 @@ from pyxc.abi import sysctl, version
 from pyxc.abi.sysctl import Capability
 from pyxc.compat.xc import base as c
 from pyxc.compat.xc.base import Handle, failed, raises_error
-from pyxc.host.records import text
+from pyxc.host.version import text
 
 _GUESTS = (("hvm", Capability.HVM), ("pv", Capability.PV))
 _DMA32_BITS = 32

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pyxc.sim.xenstored import Xenstored
-from pyxc.store.wire import Access, Permission
+from pyxc.store.permission import Access, Permission
 
 if TYPE_CHECKING:
     from pyxc.sim.model.domain import Domain

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from pyxc.sim.xenstored.tree import Tree
-from pyxc.store.wire import StoreFeature
+from pyxc.store.features import StoreFeature
 
 QUOTAS = {
     "nodes": 1000,

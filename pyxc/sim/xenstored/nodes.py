@@ -8,7 +8,8 @@ import re
 
 from pyxc.sim.xenstored.request import OK, Refused, Request, answers
 from pyxc.sim.xenstored.tree import Node, Permissions, child_of, parent_of
-from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Permission, join
+from pyxc.store.permission import Access, Permission
+from pyxc.store.wire import PAYLOAD_MOST, Kind, join
 
 _PERMISSION = re.compile(r"([nrwb])\s*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
 _U32 = 2**32 - 1

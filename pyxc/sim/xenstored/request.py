@@ -11,7 +11,8 @@ from typing import Protocol
 from pyxc.sim.xenstored.daemon import Daemon
 from pyxc.sim.xenstored.session import Session
 from pyxc.sim.xenstored.tree import Node, Permissions, Transaction, View, parent_of
-from pyxc.store.wire import Access, Kind
+from pyxc.store.permission import Access
+from pyxc.store.wire import Kind
 
 _PATH = re.compile(r"/|(?:/[A-Za-z0-9@_-]+)+")
 _HOME = re.compile(r"/local/domain/[0-9]{1,5}/")

@@ -17,7 +17,8 @@ from pyxc.sim.xenstored.host import HostDomains
 from pyxc.sim.xenstored.request import HANDLERS, Introduced, Refused, Request
 from pyxc.sim.xenstored.session import Session
 from pyxc.sim.xenstored.tree import Permissions, Tree, parent_of
-from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Message, Permission, join
+from pyxc.store.permission import Access, Permission
+from pyxc.store.wire import PAYLOAD_MOST, Kind, Message, join
 
 INTRODUCE, RELEASE = "@introduceDomain", "@releaseDomain"
 OPERATIONS = (nodes, watches, transactions, domains, control, limits)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from pyxc.abi.domid import DOMID_ANY
 from pyxc.sim.xenstored.daemon import Daemon
 from pyxc.sim.xenstored.tree import Permissions, Transaction, is_below
-from pyxc.store.wire import PAYLOAD_MOST, Access, Kind, Message, Parser, join
+from pyxc.store.permission import Access
+from pyxc.store.wire import PAYLOAD_MOST, Kind, Message, Parser, join
 
 _ALL = Access.READ | Access.WRITE
 

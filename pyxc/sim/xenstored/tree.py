@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pyxc.store.wire import Access, Permission
+from pyxc.store.permission import Access, Permission
 
 Permissions = tuple[Permission, ...]
 

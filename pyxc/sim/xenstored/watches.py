@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 
 from pyxc.sim.xenstored.request import OK, Refused, Request, answers
-from pyxc.store.wire import RELATIVE_MOST, Kind, StoreFeature
+from pyxc.store.features import StoreFeature
+from pyxc.store.wire import RELATIVE_MOST, Kind
 
 
 @answers(Kind.WATCH)

@@ -118,6 +118,7 @@ def test_continue_and_interrupt(host: Host) -> None:
 
 def test_a_domain_that_ends_while_it_runs(host: Host) -> None:
     gdb = Debugger(host, "db1")
+    assert gdb.ask(b"?") == b"T05thread:1;"
     gdb.end.sendall(packet(b"c"))
     until(lambda: not host.xen.domains["db1"].info().paused)
     host.xen.domains["db1"].destroy()

@@ -13,7 +13,7 @@ from pyxc.abi.hvm import HvmParam
 from pyxc.domain import ask
 from pyxc.link.faults import FaultLink
 from pyxc.sim.guests.scripted import ScriptedGuest
-from pyxc.store.wire import Access, Permission
+from pyxc.store.permission import Access, Permission
 
 
 def obedient(host: Host, domid: int = 1) -> ScriptedGuest:

@@ -143,9 +143,10 @@ def test_an_index_that_makes_no_sense(host: Host, lie: Callable[[bytearray], Non
 
 @pytest.mark.parametrize("size", [1, PAGE_SIZE - 1])
 def test_a_size_below_one_page(host: Host, size: int) -> None:
-    host.xen.trace_buffers.allocate(1)
+    buffers = host.xen.trace_buffers
+    buffers.allocate(1)
     host.link.lie(trace.TBUF_OP_GET_INFO, size=size)
-    for ask in (host.xen.trace_buffers.info, host.xen.trace_buffers.open, host.xen.trace_buffers.unread_bytes):
+    for ask in (buffers.info, buffers.open, buffers.unread_bytes):
         with pytest.raises(DecodeError, match=f"size is reported as {size}"):
             ask()
 
