@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from pyxc import arguments
 from pyxc.abi import sysctl
 from pyxc.abi.operation import DM_OP, DOM0_OP, DOMCTL, SYSCTL, Family, Operation
-from pyxc.call.caller import Caller
 from pyxc.call.reply import Reply
 from pyxc.domain.domains import Domains
 from pyxc.domain.info import DomainInfo
 from pyxc.host.host import Host
-from pyxc.link import Link
 
 if TYPE_CHECKING:  # imported on first use: most programs use few
     from uuid import UUID
@@ -59,9 +57,9 @@ class Xen(Host):
     <Xen 4.17 at sim:xen-4.17> 4.17.7 4
     """
 
-    def __init__(self, link: Link, caller: Caller, names: bool = True) -> None:
-        super().__init__(link, caller, names)
-        self.domains = Domains(self)
+    @cached_property
+    def domains(self) -> Domains:
+        return Domains(self)
 
     @cached_property
     def pools(self) -> Pools:

@@ -36,9 +36,9 @@ class Doors:
 
     def __init__(self) -> None:
         self.only: int | None = None
-        # Not WeakSets: most handles open neither, and creating two sets takes longer than opening the device.
-        self._events: set[ref[Restrictable]] = set()
-        self._stores: set[ref[Cuttable]] = set()
+        # Not sets: they hold few at a time, most handles open none, and to make a set takes longer.
+        self._events: list[ref[Restrictable]] = []
+        self._stores: list[ref[Cuttable]] = []
 
     def restrict(self, domid: int) -> None:
         """Let the kernel restrict event channels, close those that it cannot restrict, and end xenstore's.
@@ -55,11 +55,11 @@ class Doors:
 
     def events(self, device: Restrictable) -> None:
         """A device was opened."""
-        self._events.add(ref(device, self._events.discard))
+        self._events.append(ref(device, self._events.remove))
 
     def store(self, channel: Cuttable) -> None:
         """A connection was opened."""
-        self._stores.add(ref(channel, self._stores.discard))
+        self._stores.append(ref(channel, self._stores.remove))
 
     def check_events(self) -> None:
         """NotXenError if nothing may be opened."""
@@ -81,5 +81,5 @@ class Doors:
         return f"this handle is restricted to domain {self.only}: it cannot open more devices"
 
 
-def _alive(references: set[ref[T]]) -> list[T]:
+def _alive(references: list[ref[T]]) -> list[T]:
     return [found for one in list(references) if (found := one()) is not None]
