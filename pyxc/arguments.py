@@ -81,10 +81,10 @@ def handle_or_new(value: uuid.UUID | str | bytes | None) -> uuid.UUID:
 
 def uuid_or_none(text: str) -> uuid.UUID | None:
     """The UUID of a string in full form (36 characters), None for another string."""
-    import uuid
-
     if len(text) != 36:
         return None
+    import uuid
+
     try:
         return uuid.UUID(text)
     except ValueError:

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import os
-import uuid as uuids
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from pyxc import arguments, errors
-from pyxc.abi.domctl_tsc import TscMode
 from pyxc.domain import naming
 from pyxc.domain.info import MOST_VCPUS
-from pyxc.guest import config_syntax, config_vnuma
-from pyxc.guest.config_devices import Disk, Vif
+from pyxc.guest import config_syntax
 from pyxc.guest.config_syntax import Setting, number, string, strings
-from pyxc.guest.config_vnuma import VnumaNode
 from pyxc.guest.images import Kind
+
+if TYPE_CHECKING:  # imported by what reads such a setting: few configurations have all
+    import uuid as uuids
+
+    from pyxc.abi.domctl_tsc import TscMode
+    from pyxc.guest.config_devices import Disk, Vif
+    from pyxc.guest.config_vnuma import VnumaNode
 
 Action = Literal[
     "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"
@@ -112,6 +115,8 @@ def _uuid(setting: Setting) -> uuids.UUID:
 
 
 def _tsc_mode(setting: Setting) -> TscMode:
+    from pyxc.abi.domctl_tsc import TscMode
+
     text = string(setting)
     return TscMode(_TSC_MODES[text] if text in _TSC_MODES else number(setting, 2))
 
@@ -129,6 +134,24 @@ def _kind(setting: Setting) -> Kind:
     if wanted not in _KINDS:
         raise ValueError(f"{wanted!r} guests are not supported: expected one of {', '.join(_KINDS)}")
     return _KINDS[wanted]
+
+
+def _disks(setting: Setting) -> tuple[Disk, ...]:
+    from pyxc.guest.config_devices import Disk
+
+    return tuple(Disk.parse(text) for text in strings(setting))
+
+
+def _vifs(setting: Setting) -> tuple[Vif, ...]:
+    from pyxc.guest.config_devices import Vif
+
+    return tuple(Vif.parse(text) for text in strings(setting))
+
+
+def _vnuma(setting: Setting) -> tuple[VnumaNode, ...]:
+    from pyxc.guest import config_vnuma
+
+    return config_vnuma.nodes(setting)
 
 
 def _count(most: int, least: int = 0, unit: int = 1) -> Callable[[Setting], int]:
@@ -166,9 +189,9 @@ _READERS: dict[str, tuple[str, Callable[[Setting], Any]]] = {
     "on_reboot": ("on_reboot", _action),
     "on_crash": ("on_crash", _action),
     "on_watchdog": ("on_watchdog", _action),
-    "disk": ("disks", lambda setting: tuple(Disk.parse(text) for text in strings(setting))),
-    "vnuma": ("vnuma", config_vnuma.nodes),
-    "vif": ("vifs", lambda setting: tuple(Vif.parse(text) for text in strings(setting))),
+    "disk": ("disks", _disks),
+    "vnuma": ("vnuma", _vnuma),
+    "vif": ("vifs", _vifs),
 }
 """By key of the file: the name of its field here, and the function that reads it."""
 

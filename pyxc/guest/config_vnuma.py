@@ -77,10 +77,8 @@ def _number(text: str, most: int) -> int:
     return int(text)
 
 
-def topology(found: tuple[VnumaNode, ...], kind: Kind | None) -> Vnuma | None:
-    """The topology of a guest with these nodes, which have its memory in their order; None without nodes."""
-    if not found:
-        return None
+def topology(found: tuple[VnumaNode, ...], kind: Kind | None) -> Vnuma:
+    """The topology of a guest with these nodes, one or more, which have its memory in their order."""
     counts = [node.memory_kb // PAGE_KB for node in found]
     ram = build_pvh.memory(sum(counts)) if kind == "pvh" else (range(sum(counts)),)
     far = [tuple(_NEAR if one == other else _FAR for other in range(len(found))) for one in range(len(found))]
