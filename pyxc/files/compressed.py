@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib
 import io
 import os
-import socket
-import zlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from pyxc import errors
+from pyxc.files.libraries import library
 
-Opened = str | os.PathLike[str] | BinaryIO | socket.socket
+if TYPE_CHECKING:
+    import socket
+
+Opened: TypeAlias = "str | os.PathLike[str] | BinaryIO | socket.socket"
 """A source: a path, an open file or pipe, a socket."""
 STANDARD_INPUT = "-"
 _MAGIC_BYTES = 4
@@ -76,13 +76,13 @@ class CompressedFile:
 
 def _opened(source: Opened) -> tuple[Any, Callable[[], object]]:
     """The object to read from, and the function that closes it."""
-    if isinstance(source, socket.socket):
-        made = source.makefile("rb", buffering=0)
-        return made, made.close
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         raw = io.FileIO(0 if path == STANDARD_INPUT else path, closefd=path != STANDARD_INPUT)
         return raw, raw.close
+    if hasattr(source, "makefile"):  # a socket, whose module takes long to import
+        made = source.makefile("rb", buffering=0)
+        return made, made.close
     return source, lambda: None
 
 
@@ -115,6 +115,9 @@ class _Source(io.RawIOBase):
 
 
 def _open_gzip(source: io.RawIOBase) -> tuple[Any, tuple[type[Exception], ...]]:
+    import gzip
+    import zlib
+
     return gzip.GzipFile(fileobj=_binary(source)), (gzip.BadGzipFile, EOFError, zlib.error)
 
 
@@ -131,17 +134,6 @@ def _open_lz4(source: io.RawIOBase) -> tuple[Any, tuple[type[Exception], ...]]:
 
 def _binary(source: io.RawIOBase) -> BinaryIO:
     return io.BufferedReader(source)
-
-
-def library(module: str, compression: str) -> Any:
-    """An optional package for decompression. MissingLibrary names it if it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise errors.MissingLibrary(
-            f"{compression} needs the Python package {package} (on Debian: python3-{package})", name=package
-        ) from error
 
 
 _FORMATS = {

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import errno
-import socket
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pyxc.files.compressed import library
+from pyxc.files.libraries import library
+
+if TYPE_CHECKING:
+    import socket
 
 Compression = Literal["gzip", "zstd", "lz4"]
 Piece = bytes | bytearray | memoryview
@@ -43,8 +45,9 @@ class Sink:
 
     def __init__(self, file: Writable | socket.socket, compression: Compression | None = None) -> None:
         self._put: Callable[[memoryview], int | None]
-        self._put = file.send if isinstance(file, socket.socket) else file.write
-        self._flush = None if isinstance(file, socket.socket) else file.flush
+        # A socket is known by what it lacks: its module takes long to import.
+        self._put = file.write if hasattr(file, "write") else file.send
+        self._flush = file.flush if hasattr(file, "flush") else None
         self._compressor = None if compression is None else _COMPRESSORS[compression]()
         self.sent_bytes = 0
 

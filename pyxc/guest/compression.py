@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pyxc import errors
-from pyxc.files.compressed import library
+from pyxc.files.libraries import library
 
 _WINDOW_MOST_BYTES = 128 << 20
 _LZMA_MOST_BYTES = 256 << 20

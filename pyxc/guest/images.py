@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Literal, NamedTuple
 
 from pyxc import errors
-from pyxc.guest import compression
+from pyxc.guest import elf
 from pyxc.guest.elf import Elf
 
 Kind = Literal["pv", "pvh"]
@@ -73,15 +73,15 @@ class Kernel(NamedTuple):
         DecodeError for a file that Xen cannot start; MissingLibrary for one that is compressed with zstd or
         lz4 if the Python package for that is not installed; Unsupported for LZO.
         """
-        elf = Elf.decode(compression.expand(_payload(data), most))
-        notes = {note.type: note.data for note in elf.notes if note.name == _XEN}
-        kinds = tuple(kind for kind in KINDS if (_is_pvh if kind == "pvh" else _is_pv)(elf, notes))
+        image = Elf.decode(_expanded(_payload(data), most))
+        notes = {note.type: note.data for note in image.notes if note.name == _XEN}
+        kinds = tuple(kind for kind in KINDS if (_is_pvh if kind == "pvh" else _is_pv)(image, notes))
         if not kinds:
             raise errors.DecodeError(
                 "the kernel has no ELF notes by which Xen starts it: neither PHYS32_ENTRY for PVH, nor "
                 'XEN_VERSION "xen-3.0" with LOADER "generic" or GUEST_OS "linux" for PV'
             )
-        return cls(elf, notes, kinds)
+        return cls(image, notes, kinds)
 
     @property
     def bits(self) -> int:
@@ -123,6 +123,14 @@ def _payload(data: bytes) -> bytes:
     if start + size > len(data):
         raise errors.DecodeError("the payload of the bzImage reaches beyond the end of the file")
     return data[start : start + size]
+
+
+def _expanded(data: bytes, most: int) -> bytes:
+    if data.startswith(elf.MAGIC):
+        return data
+    from pyxc.guest import compression
+
+    return compression.expand(data, most)
 
 
 def _text(notes: dict[int, bytes], note: NoteType) -> bytes:
