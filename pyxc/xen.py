@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # imported on first use: most programs use few
     from pyxc.domain.vcpus import VcpuInfo
     from pyxc.domain.watcher import DomainWatcher, Source
     from pyxc.files.compressed import Opened
-    from pyxc.guest.built import BuiltDomain
+    from pyxc.guest.built import BuiltDomain, Making
     from pyxc.guest.connection import Ends
     from pyxc.guest.restore import Progress as Restored
     from pyxc.guest.template import Template
@@ -166,11 +166,10 @@ class Xen(Host):
         >>> xen.restore("db1.save", vcpus=1, memory_kb=131104).info().paused
         False
         """
-        from pyxc.guest import build, restore
+        from pyxc.guest import restore
 
         wanted = restore.Wanted(name, uuid, vcpus, memory_kb, pool, ssidref, paging_kb, paused, progress)
-        making = build.Making(self, self.domains.create, self.domains.just_made)
-        return restore.restore(making, source, wanted)
+        return restore.restore(self._making, source, wanted)
 
     def template(self, source: Opened) -> Template:
         """Read a saved guest into memory once, to start many domains of it; see restore() for `source`.
@@ -185,9 +184,9 @@ class Xen(Host):
         >>> template.revert(clone)
         0
         """
-        from pyxc.guest import build, template
+        from pyxc.guest import template
 
-        return template.Template(build.Making(self, self.domains.create, self.domains.just_made), source)
+        return template.Template(self._making, source)
 
     def receive(
         self, ends: Ends, *, paused: bool = False, pool: Pool | int | None = None, ssidref: int | None = None
@@ -199,11 +198,16 @@ class Xen(Host):
         anything fails before that, nothing of it remains. ConnectionError if the connection ends; further
         errors as for restore().
         """
-        from pyxc.guest import build, receive, restore
+        from pyxc.guest import receive, restore
 
         wanted = restore.Wanted(None, None, None, None, pool, ssidref, None, paused, None)
-        making = build.Making(self, self.domains.create, self.domains.just_made)
-        return receive.receive(making, ends, wanted)
+        return receive.receive(self._making, ends, wanted)
+
+    @property
+    def _making(self) -> Making:
+        from pyxc.guest.built import Making
+
+        return Making(self, self.domains.create, self.domains.just_made)
 
     def idle_ns(self) -> list[int]:
         """Nanoseconds since the boot that each physical cpu was idle (sysctl getcpuinfo, since Xen 3.2)."""

@@ -213,14 +213,14 @@ class Domains(Mapping[int, "Domain"]):
         >>> web.kind, web.info().paused
         ('pvh', True)
         """
-        from pyxc.guest import build  # few programs build guests
+        from pyxc.guest import build, built  # few programs build guests
 
         wanted = build.Wanted(
             kernel, memory_kb, max_memory_kb, ramdisk, command_line, kind, vcpus, uuid, pool, cpus, nodes,
             cpu_policy, ssidref, iommu, max_evtchn_port, max_grant_frames, max_maptrack_frames, paging_kb,
             vnuma, progress,
         )  # fmt: skip
-        making = build.Making(self.xen, self.create, self.just_made)
+        making = built.Making(self.xen, self.create, self.just_made)
         return build.build(making, wanted)
 
     def _refuse_newer(self, hvm: bool, hap: bool, iommu: bool, limits: bool) -> None:

@@ -5,34 +5,36 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid as uuids
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import answers, arguments, errors, undoing
 from pyxc._core import PAGE_SIZE
-from pyxc.abi import domctl, memory, mmuext
+from pyxc.abi import domctl, memory
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.memory import MemFlag
 from pyxc.abi.page import PAGE_KB
-from pyxc.domain import vnuma
 from pyxc.domain.domain import Domain
 from pyxc.domain.info import MOST_VCPUS
 from pyxc.domain.memory import E820Entry, default_paging_kb
-from pyxc.domain.vnuma import Vnuma
-from pyxc.guest import build_pv, build_pvh, guest_memory
-from pyxc.guest.build_pv import PvPlan
-from pyxc.guest.build_pvh import PvhPlan
-from pyxc.guest.built import BuiltDomain, Rings
+from pyxc.guest import guest_memory
+from pyxc.guest.built import BuiltDomain, Making, Rings
 from pyxc.guest.contents import Contents, Source
 from pyxc.guest.guest_memory import Progress
 from pyxc.guest.images import Kernel, Kind
 from pyxc.guest.placing import ORDERS, Piece
-from pyxc.host.cpu_policy import CpuPolicy
 from pyxc.host.host import Host
-from pyxc.host.pools import Pool
+
+if TYPE_CHECKING:  # imported for the kind of guest that is built, and for settings that are given
+    import uuid as uuids
+
+    from pyxc.domain.vnuma import Vnuma
+    from pyxc.guest.build_pv import PvPlan
+    from pyxc.guest.build_pvh import PvhPlan
+    from pyxc.host.cpu_policy import CpuPolicy
+    from pyxc.host.pools import Pool
 
 _SLACK_KB = 1024
 """What a domain may own beyond its memory: pages that it shares with its servers, and tables."""
@@ -86,14 +88,6 @@ class Ports(NamedTuple):
     console: int
 
 
-class Making(NamedTuple):
-    """How to create a domain on a host, and how to find it by its UUID after an interrupted creation."""
-
-    xen: Host
-    create: Callable[..., Domain]
-    just_made: Callable[[uuids.UUID], list[int]]
-
-
 def build(making: Making, wanted: Wanted) -> BuiltDomain:
     """See Domains.build()."""
     xen = making.xen
@@ -101,10 +95,10 @@ def build(making: Making, wanted: Wanted) -> BuiltDomain:
     wanted = _checked(xen, wanted)
     with _understood(wanted) as guest:
         _refuse_older(xen, guest.kind)
-        return _made(making, wanted, guest, _planned(xen, guest))
+        return _made(making, wanted, guest, _planned(xen, wanted, guest))
 
 
-def _made(making: Making, wanted: Wanted, guest: _Guest, plan: PvhPlan | PvPlan) -> BuiltDomain:
+def _made(making: Making, wanted: Wanted, guest: _Guest, fill: Callable[[Domain], Rings]) -> BuiltDomain:
     xen, handle = making.xen, arguments.handle_or_new(wanted.uuid)
     with undoing.made(
         lambda: _create(making, wanted, guest, handle),
@@ -113,20 +107,25 @@ def _made(making: Making, wanted: Wanted, guest: _Guest, plan: PvhPlan | PvPlan)
         f"a domain with the UUID {handle} is left",
     ) as domain:
         _place(domain, wanted, guest)
-        if isinstance(plan, PvhPlan):
-            rings = _build_pvh(domain, guest, plan, wanted)
-        else:
-            ports = Ports(domain.channels.open(), domain.channels.open())
-            rings = _build_pv(domain, plan, ports, guest.max_pages, wanted.vnuma, wanted.progress)
+        rings = fill(domain)
         _lend(domain, rings)
         return BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
 
 
-def _planned(xen: Host, guest: _Guest) -> PvhPlan | PvPlan:
+def _planned(xen: Host, wanted: Wanted, guest: _Guest) -> Callable[[Domain], Rings]:
+    """Plan the guest; returns what fills a new domain according to the plan."""
     kernel, files = guest.kernel, (guest.command_line, guest.ramdisk)
     if guest.kind == "pvh":
-        return build_pvh.plan(xen.interface, kernel, guest.max_pages, *files, guest.vcpus)
-    return build_pv.plan(kernel, guest.pages, *files)
+        from pyxc.guest import build_pvh
+
+        pvh = build_pvh.plan(xen.interface, kernel, guest.max_pages, *files, guest.vcpus)
+        return lambda domain: _build_pvh(domain, guest, pvh, wanted)
+    from pyxc.guest import build_pv
+
+    pv = build_pv.plan(kernel, guest.pages, *files)
+    return lambda domain: _build_pv(
+        domain, pv, _ports(domain), guest.max_pages, wanted.vnuma, wanted.progress
+    )
 
 
 def _checked(xen: Host, wanted: Wanted) -> Wanted:
@@ -145,6 +144,8 @@ def _checked(xen: Host, wanted: Wanted) -> Wanted:
 
 
 def _check_vnuma(wanted: Wanted, topology: Vnuma) -> None:
+    from pyxc.domain import vnuma
+
     vnuma.checked(topology)
     if len(topology.vcpu_nodes) != wanted.vcpus:
         raise ValueError(f"vnuma has {len(topology.vcpu_nodes)} vcpus, the guest has {wanted.vcpus}")
@@ -201,6 +202,8 @@ def _destroy(domain: Domain) -> None:
 def _place(domain: Domain, wanted: Wanted, guest: _Guest) -> None:
     """Set where it runs, which cpu features it sees, and how much memory it may own."""
     if wanted.pool is not None:
+        from pyxc.host.pools import Pool
+
         pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
         pool.add_domain(domain)
     if wanted.cpus is not None:
@@ -216,6 +219,8 @@ def _place(domain: Domain, wanted: Wanted, guest: _Guest) -> None:
 
 
 def _build_pvh(domain: Domain, guest: _Guest, plan: PvhPlan, wanted: Wanted) -> Rings:
+    from pyxc.guest import build_pvh
+
     paging_kb = default_paging_kb(guest.vcpus, guest.max_pages * PAGE_KB)
     domain.memory.set_paging_pool(paging_kb if wanted.paging_kb is None else wanted.paging_kb)
     if guest.max_pages > guest.pages:
@@ -230,13 +235,17 @@ def _build_pvh(domain: Domain, guest: _Guest, plan: PvhPlan, wanted: Wanted) -> 
     guest_memory.write(domain.memory, plan.pieces, _ADDRESS_SPACE)
     for param, value in plan.params.items():
         domain.hvm_params.write(param, value)
-    store_port, console_port = domain.channels.open(), domain.channels.open()
-    domain.hvm_params.write(HvmParam.STORE_EVTCHN, store_port)
-    domain.hvm_params.write(HvmParam.CONSOLE_EVTCHN, console_port)
+    ports = _ports(domain)
+    domain.hvm_params.write(HvmParam.STORE_EVTCHN, ports.store)
+    domain.hvm_params.write(HvmParam.CONSOLE_EVTCHN, ports.console)
     context = build_pvh.context(domain.hvm_context.read(), domain.xen.interface, plan, guest.vcpus)
     domain.hvm_context.load(context)
     params = plan.params
-    return Rings(params[HvmParam.STORE_PFN], store_port, params[HvmParam.CONSOLE_PFN], console_port)
+    return Rings(params[HvmParam.STORE_PFN], ports.store, params[HvmParam.CONSOLE_PFN], ports.console)
+
+
+def _ports(domain: Domain) -> Ports:
+    return Ports(domain.channels.open(), domain.channels.open())
 
 
 def fill_pv(
@@ -246,6 +255,8 @@ def fill_pv(
 
     Errors as in Domains.build().
     """
+    from pyxc.guest import build_pv
+
     most = memory_kb * 1024
     with Contents("kernel", kernel, most) as image:
         decoded = Kernel.decode(bytes(image[:]), most)
@@ -263,6 +274,9 @@ def _build_pv(
     vnuma: Vnuma | None,
     progress: Progress | None = None,
 ) -> Rings:
+    from pyxc.abi import mmuext
+    from pyxc.guest import build_pv
+
     interface = domain.xen.interface
     if plan.bits != 64:
         domain.set_guest_bits(plan.bits)

@@ -1,16 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""A domain that this process built, with the facts that its servers need."""
+"""A domain that this process makes or has made, with the facts that its servers need."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
-from uuid import UUID
+from typing import TYPE_CHECKING, NamedTuple
 
-from pyxc.domain.console import Console, Place
 from pyxc.domain.domain import Domain
-from pyxc.guest.images import Kind
 from pyxc.host.host import Host
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from pyxc.domain.console import Console
+    from pyxc.guest.images import Kind
+
+
+class Making(NamedTuple):
+    """How to create a domain on a host, and how to find it by its UUID after an interrupted creation."""
+
+    xen: Host
+    create: Callable[..., Domain]
+    just_made: Callable[[UUID], list[int]]
 
 
 class Rings(NamedTuple):
@@ -41,4 +53,6 @@ class BuiltDomain(Domain):
     @cached_property
     def console(self) -> Console:
         """The location of its ring is known here before xenstore has it."""
+        from pyxc.domain.console import Console, Place
+
         return Console(self, Place(self.console_frame, self.console_port))

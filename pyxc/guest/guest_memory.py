@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import memory
 from pyxc.domain.extents import Extents
 from pyxc.domain.mapping import Mapping
-from pyxc.domain.vnuma import Vnuma
 from pyxc.guest.placing import ORDERS, Piece, Run, runs
+
+if TYPE_CHECKING:
+    from pyxc.domain.vnuma import Vnuma
 
 PAGES_AT_ONCE = 1 << 18
 """Pages allocated between two reports of progress, 1 GiB."""

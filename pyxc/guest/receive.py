@@ -7,8 +7,7 @@ from contextlib import suppress
 
 from pyxc import errors, undoing
 from pyxc.guest import restore, stream
-from pyxc.guest.build import Making
-from pyxc.guest.built import BuiltDomain
+from pyxc.guest.built import BuiltDomain, Making
 from pyxc.guest.connection import Connection, Ends
 from pyxc.guest.handshake import BANNER, FAILED, GRANT, READY, REPORT, RUNS, Target
 

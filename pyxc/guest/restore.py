@@ -20,8 +20,7 @@ from pyxc.domain.memory import default_paging_kb
 from pyxc.domain.tsc import TscInfo
 from pyxc.files.compressed import CompressedFile, Opened
 from pyxc.guest import nodes, settings, stream
-from pyxc.guest.build import Making
-from pyxc.guest.built import BuiltDomain
+from pyxc.guest.built import BuiltDomain, Making
 from pyxc.guest.restore_hvm import HvmGuest
 from pyxc.guest.restore_pv import PvGuest
 from pyxc.guest.settings import Settings

@@ -16,8 +16,7 @@ from pyxc.domain.domain import Domain
 from pyxc.domain.pausing import paused
 from pyxc.files.compressed import CompressedFile, Opened
 from pyxc.guest import restore, stream
-from pyxc.guest.build import Making
-from pyxc.guest.built import BuiltDomain
+from pyxc.guest.built import BuiltDomain, Making
 from pyxc.guest.restore_hvm import HvmGuest
 from pyxc.guest.restore_pages import NOT_GIVEN
 from pyxc.guest.stream import pages as page_lists
