@@ -23,9 +23,11 @@ if TYPE_CHECKING:  # each is imported by what hands it out: most programs use fe
     from pyxc.domain.ask import Ask
     from pyxc.domain.channels import Channels
     from pyxc.domain.console import Console
+    from pyxc.domain.ending import Condition, State
     from pyxc.domain.grants import Grants
     from pyxc.domain.hvm_context import HvmContexts
     from pyxc.domain.hvm_params import HvmParams
+    from pyxc.domain.info import DomainInfo
     from pyxc.domain.log_dirty import LogDirty
     from pyxc.domain.memory import Memory
     from pyxc.domain.pci import Pci
@@ -210,6 +212,24 @@ class Domain(Identity):
         <ShutdownReason.CRASH: 3>
         """
         self.change(sched.REMOTE_SHUTDOWN, reason=arguments.member("reason", ShutdownReason, reason))
+
+    def wait(self, until: State | Condition, timeout: float | None = None) -> DomainInfo | None:
+        """Wait until it is "blocked", "crashed", "dying", "paused", "running" or "shut_down", or until a
+        function of its info returns something true; returns that info, or None if the domain has gone.
+
+        TimeoutError after `timeout` seconds. It checks ten times a second (domctl getdomaininfo).
+
+        Example:
+
+        >>> web.pause()
+        >>> web.wait("paused", timeout=10).paused
+        True
+        >>> web.wait(lambda info: info.memory_kb <= 64 << 10, timeout=10).memory_kb
+        65536
+        """
+        from pyxc.domain import ending
+
+        return ending.wait(self, until, timeout)
 
     def wait_shut_down(self, timeout: float | None = None) -> ShutdownReason | int | None:
         """Wait until it has shut down, and return the reason, or None if it has gone instead.

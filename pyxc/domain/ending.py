@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""The end of a domain: waiting for its shutdown, and destroying it."""
+"""Waiting for a state of a domain, such as its shutdown, and destroying it."""
 
 from __future__ import annotations
 
 import errno
 import time
 from collections.abc import Callable
-from typing import Protocol
+from operator import attrgetter
+from typing import Literal, Protocol, get_args
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi import domctl
 from pyxc.abi.sched import ShutdownReason
 from pyxc.domain.identity import Identity
+from pyxc.domain.info import DomainInfo
 
 _POLL_S = 0.05
 _LOOK_S = 0.1
+
+State = Literal["blocked", "crashed", "dying", "paused", "running", "shut_down"]
+"""What a domain can be waited for to be: each is a property of DomainInfo."""
+Condition = Callable[[DomainInfo], object]
 
 
 class Remains(Protocol):
@@ -25,18 +31,33 @@ class Remains(Protocol):
         """Remove it, once the domain is dying or has gone."""
 
 
+def wait(domain: Identity, until: State | Condition, timeout: float | None) -> DomainInfo | None:
+    """See Domain.wait()."""
+    if callable(until):
+        return _wait(domain, until, timeout, "has not become what was waited for")
+    if until not in get_args(State):
+        raise ValueError(f"until is {until!r}: expected a function or one of {', '.join(get_args(State))}")
+    return _wait(domain, attrgetter(until), timeout, f"was not {until.replace('_', ' ')}")
+
+
 def wait_shut_down(domain: Identity, timeout: float | None) -> ShutdownReason | int | None:
     """See Domain.wait_shut_down()."""
+    ended = _wait(domain, lambda info: info.shut_down or info.dying, timeout, "has not shut down")
+    return None if ended is None else ended.shutdown_reason
+
+
+def _wait(domain: Identity, until: Condition, timeout: float | None, otherwise: str) -> DomainInfo | None:
+    """The first info that fulfils a condition; None if the domain has gone."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         try:
             info = domain.info()
         except (errors.DomainNotFound, errors.DomainGone):
             return None
-        if info.shutdown_reason is not None or info.dying:
-            return info.shutdown_reason
+        if until(info):
+            return info
         if deadline is not None and time.monotonic() >= deadline:
-            raise TimeoutError(f"domain {domain.domid} has not shut down within {timeout:g} s")
+            raise TimeoutError(f"domain {domain.domid} {otherwise} within {timeout:g} s")
         time.sleep(_LOOK_S)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
+from typing import Any
 
 import pytest
 from hosts import Host
@@ -100,3 +102,31 @@ def test_a_target_without_its_kind_is_recognised(target: str, meant: str) -> Non
 def test_debug_keys_are_text(host: Host) -> None:
     with pytest.raises(TypeError, match="keys must be a string"):
         host.xen.debug_keys(5)  # type: ignore[arg-type]
+
+
+def test_waiting_for_a_state(host: Host) -> None:
+    web1 = host.xen.domains["web1"]
+    pausing = threading.Timer(0.05, web1.pause)
+    pausing.start()
+    info = web1.wait("paused", timeout=60)
+    pausing.join()
+    assert info is not None
+    assert info.paused
+    with pytest.raises(TimeoutError, match=r"domain 1 was not shut down within 0\.01 s"):
+        web1.wait("shut_down", timeout=0.01)
+
+
+def test_waiting_for_a_condition(host: Host) -> None:
+    web1 = host.xen.domains["web1"]
+    info = web1.wait(lambda info: info.nr_vcpus == 2, timeout=0)
+    assert info == web1.info()
+    with pytest.raises(TimeoutError, match="domain 1 has not become what was waited for"):
+        web1.wait(lambda info: False, timeout=0)
+    web1.destroy()
+    assert web1.wait("crashed") is None
+
+
+@pytest.mark.parametrize("until", ["gone", "Paused", "", None])
+def test_what_cannot_be_waited_for(host: Host, until: Any) -> None:
+    with pytest.raises(ValueError, match="expected a function or one of blocked, crashed"):
+        host.xen.domains["web1"].wait(until)
