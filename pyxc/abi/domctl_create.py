@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Flags of a new domain (public/domctl.h, arch-x86/xen.h), for domctl createdomain and getdomaininfo."""
+"""The flags (public/domctl.h, arch-x86/xen.h) and the label of a new domain, for domctl createdomain."""
 
 from __future__ import annotations
 
 from pyxc.abi.flags import Flags
+from pyxc.abi.layout import Release
 
 
 class CreateFlag(Flags):
@@ -47,3 +48,13 @@ class MiscFlag(Flags):
     """arch.misc_flags (XEN_X86_*), since 4.15."""
 
     MSR_RELAXED = 1 << 0
+
+
+def default_ssidref(release: Release) -> int:
+    """The default label of a new domain: the policy's initial label for guests, "domU".
+
+    Up to 4.5 there was none, and 0 is the policy's treatment of unlabelled domains.
+    """
+    if release < (4, 6):
+        return 0
+    return 11 if release < (4, 17) else 12

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from pyxc.abi.errno import XenErrno
-from pyxc.abi.layout import HANDLE, U8, U32, Release, Row, Table, pad
+from pyxc.abi.layout import HANDLE, U8, U32, Row, Table, pad
 from pyxc.abi.operation import XSM_OP, Operation
 
 BOOL_BY_NAME: Final = 0xFFFFFFFF
@@ -18,16 +18,6 @@ POLICY_BYTES_MOST: Final = 0x4000000
 """The largest policy that a hypervisor accepts."""
 CONTEXT_BYTES_MOST: Final = 4096
 """The longest context that it accepts."""
-
-
-def default_ssidref(release: Release) -> int:
-    """The default label of a new domain: the policy's initial label for guests, "domU".
-
-    Up to 4.5 there was none, and 0 is the policy's treatment of unlabelled domains.
-    """
-    if release < (4, 6):
-        return 0
-    return 11 if release < (4, 17) else 12
 
 
 LOAD_STRUCT = Table(

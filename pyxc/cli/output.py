@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import pyxc
-from pyxc.cli import columns
 
 VERSION = f"pyxc {pyxc.__version__}"
 SCHEMA = 1
@@ -67,6 +66,8 @@ def padded(text: str, width: int) -> str:
     if text.isascii():
         return f"{text:<{width}}"
     if is_terminal():
+        from pyxc.cli import columns
+
         return columns.left(columns.cut(text, width), width)
     return text + " " * (width - len(text.encode(errors="surrogateescape")))
 

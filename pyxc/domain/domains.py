@@ -238,9 +238,9 @@ class Domains(Mapping[int, "Domain"]):
 
     def _ssidref(self, wanted: int | None) -> int:
         if wanted is None:
-            from pyxc.abi import flask
+            from pyxc.abi.domctl_create import default_ssidref
 
-            return flask.default_ssidref(self.xen.interface.xen)
+            return default_ssidref(self.xen.interface.xen)
         return arguments.natural("ssidref", wanted, _U32_MAX)
 
     def _limit(self, name: str, value: int) -> int:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyxc import errors
@@ -11,11 +13,13 @@ from pyxc.abi import domctl
 from pyxc.abi.operation import Operation
 from pyxc.call.reply import Reply
 from pyxc.domain.info import INFO, DomainInfo, check_id
-from pyxc.domain.state import unique_id
 from pyxc.host.host import Host
 
 if TYPE_CHECKING:
     import uuid
+
+_NUMBERED = (4, 21)
+"""The first release with unique ids."""
 
 
 class Identity:
@@ -62,7 +66,7 @@ class Identity:
 
     def recognise(self) -> None:
         """Record its unique id when it is found; do nothing if it has none, or has gone."""
-        number = unique_id(self.xen, self.domid)
+        number = self._number_now()
         if number is not None:
             with suppress(errors.DomainNotFound, errors.DomainGone):
                 self.info()
@@ -73,7 +77,7 @@ class Identity:
 
         DomainNotFound: no domain has the id; DomainGone: another domain has it.
         """
-        number = unique_id(self.xen, self.domid)
+        number = self._number_now()
         if number is None or self.number is None:
             self.info()
             self.number = number
@@ -126,8 +130,12 @@ class Identity:
             check_id(self.xen, info, self.domid)
             raise errors.DomainGone(f"domain {self.domid} now has the UUID {info.uuid}; {self.uuid} has gone")
         if self.number is not None:
-            self._check_number(unique_id(self.xen, self.domid))
+            self._check_number(self._number_now())
         return info
+
+    def _number_now(self) -> int | None:
+        """The unique id of the domain that has the id now."""
+        return None if self.xen.interface.xen < _NUMBERED else _unique_id()(self.xen, self.domid)
 
     def _check_number(self, number: int | None) -> None:
         if number not in (None, self.number):
@@ -174,3 +182,11 @@ class Identity:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} belongs to an open Xen and cannot be pickled: keep its UUID instead")
+
+
+@cache
+def _unique_id() -> Callable[[Host, int], int | None]:
+    """Its module is imported on first use: few releases have unique ids."""
+    from pyxc.domain.state import unique_id
+
+    return unique_id

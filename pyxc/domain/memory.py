@@ -5,22 +5,23 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import arguments, undoing
-from pyxc.abi import domctl_paging, domctl_sharing, memory
+from pyxc.abi import domctl_paging, memory
 from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
-from pyxc.abi.page import MOST_FRAME, PAGE_KB
+from pyxc.abi.page import PAGE_KB
 from pyxc.call.reply import Reply
-from pyxc.domain import mmio, paging
-from pyxc.domain.address_space import Physical, Virtual
 from pyxc.domain.extents import Extents
-from pyxc.domain.frames import FrameList, Source, list_frames
 from pyxc.domain.info import MOST_VCPUS
 from pyxc.domain.mapping import Mapping, frame_numbers
-from pyxc.domain.p2m import Form, P2m, read_p2m
-from pyxc.domain.vcpus import Vcpu
+
+if TYPE_CHECKING:  # imported on first use: a domain that is built needs none of them
+    from pyxc.domain.address_space import Physical, Virtual
+    from pyxc.domain.frames import FrameList, Source
+    from pyxc.domain.p2m import Form, P2m
+    from pyxc.domain.vcpus import Vcpu
 
 _BATCH = 1 << 16
 """Extents in one hypercall."""
@@ -219,12 +220,14 @@ class Memory(Mapping):
 
         EPERM without Permissions.allow_memory(). This has no effect on a PV domain.
         """
-        _check_mmio(gfn, mfn, count)
+        from pyxc.domain import mmio
+
         mmio.change(self.domain, gfn, mfn, count, add=True)
 
     def unmap_mmio(self, gfn: int, mfn: int, count: int = 1) -> None:
         """Undo map_mmio(): all or none. EINVAL if a frame is not mapped like this."""
-        _check_mmio(gfn, mfn, count)
+        from pyxc.domain import mmio
+
         mmio.change(self.domain, gfn, mfn, count, add=False)
 
     def set_sharing(self, enabled: bool) -> None:
@@ -232,6 +235,8 @@ class Memory(Mapping):
 
         HVM domains with hardware-assisted paging only. Unsupported by most builds of Xen.
         """
+        from pyxc.abi import domctl_sharing
+
         self.domain.change(domctl_sharing.MEM_SHARING_OP_CONTROL, **{"u.enable": bool(enabled)})
 
     def frames(self, types: bool = False, force: bool = False, source: Source | None = None) -> FrameList:
@@ -246,6 +251,8 @@ class Memory(Mapping):
         >>> db1.memory.frames()
         <FrameList of 32776 gfns from getpageframeinfo3>
         """
+        from pyxc.domain.frames import list_frames
+
         return list_frames(self, types, force, source)
 
     def p2m(self, source: Form | None = None) -> P2m:
@@ -258,6 +265,8 @@ class Memory(Mapping):
         >>> web.memory.p2m()
         <P2m of 16494 pfns from p2m_vaddr>
         """
+        from pyxc.domain.p2m import read_p2m
+
         return read_p2m(self, source)
 
     @property
@@ -272,6 +281,8 @@ class Memory(Mapping):
         >>> db1.memory.physical.c_string(0x100000)
         b'db1: simulated PVH kernel'
         """
+        from pyxc.domain.address_space import Physical
+
         return Physical(self)
 
     def virtual(self, source: Vcpu | int = 0, *, writable: bool = False) -> Virtual:
@@ -285,6 +296,9 @@ class Memory(Mapping):
         >>> hex(web.memory.virtual(web.vcpu(0)).u64(0xFFFF_C900_0000_1000))
         '0x4b804'
         """
+        from pyxc.domain import paging
+        from pyxc.domain.address_space import Virtual
+
         number = source if isinstance(source, int) else source.index
         if number < MOST_VCPUS:
             how = paging.of_vcpu(self.domain, arguments.natural("vcpu", number, MOST_VCPUS - 1))
@@ -305,12 +319,6 @@ def default_paging_kb(vcpus: int, memory_kb: int) -> int:
     At least 4 MiB: enough for the tables of a guest so small that the formula gives it too little.
     """
     return max(_PAGING_LEAST_KB, PAGE_KB * (256 * vcpus + 2 * -(-memory_kb // 1024)))
-
-
-def _check_mmio(gfn: int, mfn: int, count: int) -> None:
-    arguments.frame("gfn", gfn)
-    arguments.frame("mfn", mfn)
-    arguments.natural("count", count, MOST_FRAME - max(gfn, mfn) + 1, 1)
 
 
 def _e820_fields(entry: E820Entry) -> dict[str, int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import errno
 
-from pyxc import answers, errors, undoing
+from pyxc import answers, arguments, errors, undoing
 from pyxc.abi.domctl_permissions import MEMORY_MAPPING
+from pyxc.abi.page import MOST_FRAME
 from pyxc.domain.identity import Identity
 
 _AT_ONCE = 64
@@ -69,6 +70,9 @@ class _Change:
 
 def change(domain: Identity, gfn: int, mfn: int, count: int, add: bool) -> None:
     """Map or unmap machine frames at guest frames (domctl memory_mapping): all or none."""
+    arguments.frame("gfn", gfn)
+    arguments.frame("mfn", mfn)
+    arguments.natural("count", count, MOST_FRAME - max(gfn, mfn) + 1, 1)
     pieces = _Change(domain, gfn, mfn, count, add)
     left = f"some of {count} frames at gfn {gfn:#x} are {'mapped' if add else 'unmapped'}"
     with undoing.on_failure(pieces.take_back, left):

@@ -26,9 +26,10 @@ _TOKENS = re.compile(
     |(?P<mark>\+=|[=,;\[\]])""",
     re.VERBOSE,
 )
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))")
+_ESCAPE = r"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))"
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_PLAIN_OVERRIDE = re.compile(r"([a-z][._0-9a-z]*)[ ]*=[ ]*([^\s'\"\[\];#\\][^\n\r'\"\[\];#\\]*)")
+_PLAIN_OVERRIDE = r"([a-z][._0-9a-z]*)[ ]*=[ ]*([^\s'\"\[\];#\\][^\n\r'\"\[\];#\\]*)"
+_DECIMAL, _HEXADECIMAL = frozenset("0123456789"), frozenset("0123456789abcdefABCDEF")
 
 Value = str | list["Value"]
 """A string, a number as written in the file, or a list."""
@@ -63,7 +64,7 @@ def with_override(settings: dict[str, Setting], text: str) -> dict[str, Setting]
     name = f"argument {text!r}"
     if len(text) > _BYTES_MOST:
         raise errors.ConfigError("an argument is too long")
-    plain = _PLAIN_OVERRIDE.fullmatch(text)
+    plain = re.fullmatch(_PLAIN_OVERRIDE, text)
     if plain:
         return settings | {plain[1]: Setting(plain[1], plain[2], name)}
     return _Parser(text, name, lines=False).settings(settings)
@@ -170,7 +171,8 @@ class _Parser:
                 raise self._error(token.line, f"\\{match[3]} is no escape")
             return _ESCAPED.get(match[3], match[3])
 
-        return _ESCAPE.sub(escaped, token.text[1:-1])
+        text = token.text[1:-1]
+        return re.sub(_ESCAPE, escaped, text) if "\\" in text else text
 
     def _sum(self, before: Value, setting: Setting) -> Value:
         if isinstance(before, list) and isinstance(setting.value, list):
@@ -183,7 +185,7 @@ class _Parser:
 def number(setting: Setting, most: int, least: int = 0) -> int:
     """The number in a setting. ConfigError."""
     text = setting.value
-    if not isinstance(text, str) or not re.fullmatch(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}", text):
+    if not isinstance(text, str) or not _is_number(text):
         raise errors.ConfigError(f"{setting.where}: {setting.key} must be a number")
     octal = text[0] == "0" and text.isdigit()
     try:
@@ -193,6 +195,12 @@ def number(setting: Setting, most: int, least: int = 0) -> int:
     if not least <= value <= most:
         raise errors.ConfigError(f"{setting.where}: {setting.key} must be from {least} to {most}")
     return value
+
+
+def _is_number(text: str) -> bool:
+    if text[:2] in ("0x", "0X"):
+        return 2 < len(text) <= 18 and _HEXADECIMAL.issuperset(text[2:])
+    return 0 < len(text) <= 20 and _DECIMAL.issuperset(text)
 
 
 def string(setting: Setting) -> str:

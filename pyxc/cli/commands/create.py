@@ -11,7 +11,6 @@ from pyxc.cli.parser import Parser, Program
 from pyxc.cli.progress import building
 from pyxc.cli.session import opened
 from pyxc.cli.status import Status
-from pyxc.cli.terminal import talk
 from pyxc.guest.built import BuiltDomain
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.images import Kernel
@@ -43,9 +42,7 @@ def create(args: argparse.Namespace) -> int:
         if not quiet:
             _say_what_nobody_does(config)
         if args.console and not args.json:
-            with domain.console as console:
-                _start(args, domain)
-                talk(console)
+            _start_with_console(args, domain)
         else:
             _start(args, domain)
         if args.json:
@@ -63,6 +60,14 @@ def read_config(args: argparse.Namespace) -> GuestConfig:
 def _start(args: argparse.Namespace, domain: BuiltDomain) -> None:
     if not args.paused:
         domain.unpause()
+
+
+def _start_with_console(args: argparse.Namespace, domain: BuiltDomain) -> None:
+    from pyxc.cli.terminal import talk
+
+    with domain.console as console:
+        _start(args, domain)
+        talk(console)
 
 
 def _say_what_nobody_does(config: GuestConfig) -> None:

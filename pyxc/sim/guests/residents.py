@@ -7,9 +7,8 @@ from array import array
 from functools import cache
 from uuid import UUID
 
-from pyxc.abi.domctl_create import CreateFlag
+from pyxc.abi.domctl_create import CreateFlag, default_ssidref
 from pyxc.abi.event_channel import Status
-from pyxc.abi.flask import default_ssidref
 from pyxc.abi.hvm import HvmParam
 from pyxc.sim.guests import pv, pvh, toolstack
 from pyxc.sim.model import creation

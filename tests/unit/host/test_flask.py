@@ -12,6 +12,7 @@ from hosts import Boot, Host
 import pyxc
 from pyxc import errors
 from pyxc.abi import flask as abi
+from pyxc.abi.domctl_create import default_ssidref
 from pyxc.sim import Hypervisor, named
 
 DOM0, GUEST = "system_u:system_r:dom0_t", "system_u:system_r:domU_t"
@@ -175,4 +176,4 @@ def test_a_hypervisor_without_flask_says_so(host: Host) -> None:
 
 
 def test_the_label_of_guests_is_the_one_of_the_release() -> None:
-    assert [abi.default_ssidref((4, minor)) for minor in (5, 6, 16, 17, 22)] == [0, 11, 11, 12, 12]
+    assert [default_ssidref((4, minor)) for minor in (5, 6, 16, 17, 22)] == [0, 11, 11, 12, 12]
