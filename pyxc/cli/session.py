@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import struct
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -69,6 +70,15 @@ def _meant(xen: pyxc.Xen, text: str) -> str:
         for near in get_close_matches(text, [name for name in names if name], 1):
             return f"; did you mean {near!r}?"
     return ""
+
+
+def agrees(question: str) -> bool:
+    """Whether the person at the terminal agrees; True without a terminal, where a script has decided."""
+    if not all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+        return True
+    output.flush()
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def infos(xen: pyxc.Xen, wanted: list[str]) -> Attempt[str, pyxc.DomainInfo]:

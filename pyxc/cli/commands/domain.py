@@ -15,7 +15,7 @@ from pyxc.cli import output, progress
 from pyxc.cli.arguments import memory_kb, number
 from pyxc.cli.dumps import NO_KERNEL, add_format, described_for
 from pyxc.cli.parser import Program
-from pyxc.cli.session import Attempt, find, limit_kb, opened
+from pyxc.cli.session import Attempt, agrees, find, limit_kb, opened, shown
 from pyxc.cli.status import Failed
 from pyxc.guest import remains
 from pyxc.guest.core_dump import XEN
@@ -29,7 +29,7 @@ def add(program: Program) -> None:
     _add_for_several(program, "pause", pyxc.Domain.pause, "pause domains; pauses nest")
     _add_for_several(program, "unpause", pyxc.Domain.unpause, "undo one pause of each domain")
     _add_for_several(program, "resume", _resume, "let suspended guests continue here, as xl resume does")
-    _add_for_several(program, "destroy", _destroy, "destroy domains at once and wait until they have gone")
+    _add_destroy(program)
     _add_trigger(program)
     _add_create_empty(program)
     limit = program.add("mem-max", set_max_memory, "set the most memory that a domain may own")
@@ -51,6 +51,14 @@ def _add_for_several(
     parser = program.add(name, change, purpose)
     parser.add_argument("domains", metavar="DOMAIN", nargs="+", help="id, name or UUID")
     parser.set_defaults(action=action)
+
+
+def _add_destroy(program: Program) -> None:
+    parser = program.add("destroy", destroy, "destroy domains at once and wait until they have gone")
+    parser.add_argument("domains", metavar="DOMAIN", nargs="+", help="id, name or UUID")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("-f", "--force", action="store_true", help="do not ask, as it does on a terminal")
+    how.add_argument("-n", "--dry-run", action="store_true", help="only say what would be destroyed")
 
 
 def _add_trigger(program: Program) -> None:
@@ -97,10 +105,39 @@ def _resume(domain: pyxc.Domain) -> None:
     domain.resume(fast=True)
 
 
-def _destroy(domain: pyxc.Domain) -> None:
+def destroy(args: argparse.Namespace) -> int:
+    act = _would_destroy if args.dry_run else _destroy
+    with opened(args) as xen:
+
+        def destroy_one(text: str) -> pyxc.Domain:
+            domain = find(xen, text)
+            if domain.domid == xen.own_domid:
+                raise Failed(f"domain {domain.domid} runs this host and this program: it cannot be destroyed")
+            act(domain, args)
+            return domain
+
+        attempt = Attempt(args.domains, destroy_one)
+    if args.json:
+        done = [_identity(domain) for domain in attempt.results]
+        output.report(
+            args.json, **{"would_destroy" if args.dry_run else "done": done}, failed=attempt.failures
+        )
+    return attempt.status
+
+
+def _would_destroy(domain: pyxc.Domain, args: argparse.Namespace) -> None:
+    if not args.json:
+        output.lines([f"would destroy {_called(domain)}"])
+
+
+def _called(domain: pyxc.Domain) -> str:
+    return f"domain {domain.domid}, {shown(domain.name)}, of {domain.info().memory_kb >> 10} MiB"
+
+
+def _destroy(domain: pyxc.Domain, args: argparse.Namespace) -> None:
     """Remark that another toolstack must remove its own nodes."""
-    if domain.domid == domain.xen.own_domid:
-        raise Failed(f"domain {domain.domid} runs this host and this program: it cannot be destroyed")
+    if not (args.force or args.json or agrees(f"Destroy {_called(domain)}?")):
+        raise Failed("was not destroyed")
     others = remains.of_others(domain)
     domain.destroy()
     if others:
