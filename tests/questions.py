@@ -144,6 +144,7 @@ DOMAINS: dict[str, Question] = {
 
 STORE: dict[str, Question] = {
     "read": lambda xen: xen.store.read("/local/domain/1/name"),
+    "read_many": lambda xen: xen.store.read_many(["/local/domain/1/name", "/nothing"]),
     "list": lambda xen: xen.store.list("/local/domain/1"),
     "permissions": lambda xen: xen.store.permissions("/local/domain/1"),
     "transact": lambda xen: xen.store.transact(lambda tx: (tx.read("/a"), tx.write("/a", "1"))),

@@ -91,14 +91,16 @@ def read(xen: Host, infos: Sequence[DomainInfo]) -> Details:
     pools = _paging_pools_kb(xen, translated)
     pods = _of_each(xen, memory.GET_POD_TARGET, _POD, translated)
     tables = _of_each(xen, grant_table.QUERY_SIZE, _GRANTS, ids, "dom")
+    names = xen.names.domain_names((info.domid, info.handle) for info in infos)
+    targets = _targets_kb(xen, ids)
     found = {}
-    for info in infos:
+    for info, name, target_kb in zip(infos, names, targets):
         domid, state, table = info.domid, states.get(info.domid), tables.get(info.domid)
         known = table is not None and table.status == 0
         found[domid] = DomainDetails(
-            xen.names.domain_name(domid, info.uuid),
+            name,
             state.unique_id if state else None,
-            _target_kb(xen, domid),
+            target_kb,
             pools.get(domid),
             pods.get(domid),
             table.frames if table and known else None,
@@ -129,12 +131,17 @@ def _paging_pools_kb(xen: Host, ids: Sequence[int]) -> dict[int, int]:
     return {domid: found.mb * _KB_PER_MB for domid, found in allocations.items()}
 
 
-def _target_kb(xen: Host, domid: int) -> int | None:
-    """The balloon driver's target; None if the toolstack wrote none, or not a number."""
+def _targets_kb(xen: Host, ids: Sequence[int]) -> list[int | None]:
+    """The balloon drivers' targets; None if the toolstack wrote none, or not a number."""
     if not xen.names.use:
-        return None
+        return [None] * len(ids)
     try:
-        text = xen.store.read(f"/local/domain/{domid}/memory/target")
+        values = xen.store.read_many(f"/local/domain/{domid}/memory/target" for domid in ids)
     except errors.StoreError:
-        return None
-    return int(text) if text and text.isdigit() and len(text) <= _DIGITS_MOST else None
+        return [None] * len(ids)
+    return [_kb(value) for value in values]
+
+
+def _kb(value: bytes | errors.StoreError | None) -> int | None:
+    known = isinstance(value, bytes) and value.isdigit() and len(value) <= _DIGITS_MOST
+    return int(value) if known and isinstance(value, bytes) else None

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -31,6 +31,9 @@ _HALF = 2**31
 _POLL_MOST_S = 86_400.0
 _UNANSWERED_MOST = 1024
 """The most requests without a reply; more are not sent."""
+_TOGETHER = 32
+"""The most requests that are sent before their replies are read. All of them fit in the buffer of a socket:
+a xenstored that does nothing until its replies are read does not block their sender."""
 _CLOSED = "xenstored closed the connection"
 _ANSWERED_BY_THE_KERNEL = (Kind.WATCH, Kind.UNWATCH)
 
@@ -182,20 +185,28 @@ class Connection:
 
         After any exception, also of a signal handler, the request is abandoned.
         """
+        (answer,) = self.ask_all((request,), timeout)
+        return answer
+
+    def ask_all(self, requests: Sequence[Request], timeout: float) -> list[Message]:
+        """The same for many requests: a few are sent, then their replies are read, within `timeout`."""
+        for first in range(0, len(requests), _TOGETHER):
+            self._exchange(requests[first : first + _TOGETHER], timeout)
+        return [request.answer for request in requests if request.answer is not None]
+
+    def _exchange(self, requests: Sequence[Request], timeout: float) -> None:
         deadline = time.monotonic() + timeout
         with self.entered():
             try:
-                self._enlist(request, deadline)
-                self._send(request, deadline)
-                if not self._until(lambda: request.answer is not None, deadline):
+                self._enlist(requests, deadline)
+                self._send(requests, deadline)
+                if not self._until(lambda: _answered(requests), deadline):
                     raise Busy
             except BaseException as error:
-                self._give_up(request)
+                self._give_up(requests)
                 if isinstance(error, Busy):
                     raise StoreError(errno.ETIMEDOUT, self._silence(timeout)) from None
                 raise
-        assert request.answer is not None
-        return request.answer
 
     def abandon(self, request: Request) -> None:
         """Drop the reply and undo the effect. Takes no lock: a finalizer may call it."""
@@ -217,36 +228,38 @@ class Connection:
             return f"xenstored did not reply within {timeout:g} s"
         return "nothing replies on xenstore: is xenstored running?"
 
-    def _enlist(self, request: Request, deadline: float) -> None:
-        """Give it a number. Busy if too many requests have no reply yet."""
-        if not self._until(lambda: len(self._waiting) < _UNANSWERED_MOST, deadline):
+    def _enlist(self, requests: Sequence[Request], deadline: float) -> None:
+        """Give them numbers. Busy if too many requests have no reply yet."""
+        if not self._until(lambda: len(self._waiting) + len(requests) <= _UNANSWERED_MOST, deadline):
             raise Busy
         with self._lock:
             self.check()
             self._send_leftovers()
-            self._number(request)
+            for request in requests:
+                self._number(request)
 
     def _number(self, request: Request) -> None:
         request.number = self._last_number = (self._last_number + 1) & _NUMBER_MASK or 1
         self._waiting[request.number] = request
 
-    def _send(self, request: Request, deadline: float) -> None:
+    def _send(self, requests: Sequence[Request], deadline: float) -> None:
         try:
-            self._outbox.send(request, request.encode(), deadline)
+            self._outbox.send([(request, request.encode()) for request in requests], deadline)
         except StoreError:
             raise
         except OSError as error:
             with self._lock:
                 raise self._fail(error) from error
 
-    def _give_up(self, request: Request) -> None:
-        """Abandon a request; one that was sent may still get a reply."""
+    def _give_up(self, requests: Sequence[Request]) -> None:
+        """Abandon requests; those that were sent may still get a reply."""
         with self._lock:
-            if not request.sent:
-                self._waiting.pop(request.number, None)
-            else:
-                self.abandon(request)
-                self._send_leftovers()
+            for request in requests:
+                if not request.sent:
+                    self._waiting.pop(request.number, None)
+                else:
+                    self.abandon(request)
+            self._send_leftovers()
 
     def _send_leftovers(self) -> None:
         """Send the undo of abandoned requests without waiting; with the lock held."""
@@ -262,7 +275,7 @@ class Connection:
         request.abandoned = True
         self._number(request)
         try:
-            self._outbox.send(request, request.encode(), 0)
+            self._outbox.send([(request, request.encode())], 0)
         except Busy:
             pass
         except StoreError:
@@ -437,6 +450,11 @@ class Connection:
                         sink.end()
                 self._sinks.clear()
             self._release()
+
+
+def _answered(requests: Sequence[Request]) -> bool:
+    """Whether all have their replies; that to the last one usually comes last."""
+    return all(request.answer is not None for request in reversed(requests))
 
 
 def _itself(request: Request) -> Request:

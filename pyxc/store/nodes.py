@@ -32,6 +32,10 @@ class Nodes(ABC):
     def request(self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"") -> bytes:
         """Send one request of the protocol, with bytes at its end; returns the payload of the reply."""
 
+    @abstractmethod
+    def request_each(self, kind: Kind, paths: Iterable[str]) -> list[bytes | StoreError]:
+        """Send a request for each path, without waiting for each reply; returns payloads and refusals."""
+
     def read(self, path: str) -> bytes | None:
         """The value of a node; b"" for a node without a value.
 
@@ -41,6 +45,21 @@ class Nodes(ABC):
         b'web1'
         """
         return self._if_there(Kind.READ, path)
+
+    def read_many(self, paths: Iterable[str]) -> list[bytes | StoreError | None]:
+        """The values of many nodes, in the order of the paths; much faster than one after the other.
+
+        A node that xenstore refuses to show has a StoreError in place of its value. StoreError, raised, if
+        xenstore does not reply: the timeout is for a few requests at a time.
+
+        Example:
+
+        >>> xen.store.read_many(f"/local/domain/{domid}/name" for domid in xen.domains)
+        [b'Domain-0', b'web1', b'db1', b'build']
+        """
+        if isinstance(paths, str):
+            raise TypeError("expected several paths, got a str: read() is for one path")
+        return [if_there(found) for found in self.request_each(Kind.READ, paths)]
 
     def list(self, path: str) -> list[str] | None:
         """The names of a node's children, in xenstore's order, however many."""
@@ -130,6 +149,11 @@ class Nodes(ABC):
                 raise StoreError(errno.EPROTO, "a list without an end", "directory_part", path)
             names += piece
         return bytes(names)
+
+
+def if_there(found: bytes | StoreError) -> bytes | StoreError | None:
+    """None for the refusal that says that there is no such node."""
+    return None if isinstance(found, StoreError) and found.errno == errno.ENOENT else found
 
 
 class _Changed(Exception):

@@ -9,6 +9,7 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from pyxc.errors import StoreError
@@ -37,16 +38,18 @@ class Outbox:
         self._rest = bytearray()
         self._taken: deque[int] = deque()
 
-    def send(self, item: Sent, data: bytes, deadline: float) -> None:
-        """Send one message until `deadline`, a time.monotonic(). Busy; StoreError for a refused one.
+    def send(self, messages: Iterable[tuple[Sent, bytes]], deadline: float) -> None:
+        """Send messages until `deadline`, a time.monotonic(). Busy; StoreError for a refused one.
 
-        OSError for the end of the channel.
+        Each is sent by itself, because Linux's device takes one message at a time. OSError for the end of the
+        channel.
         """
         try:
             if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 raise Busy
             self._flush(deadline)
-            self._send(item, data, deadline)
+            for item, data in messages:
+                self._send(item, data, deadline)
         finally:
             # A handler may raise right after the lock is taken: only the lock itself knows its owner.
             try:  # noqa: SIM105  # calling suppress() would be one more moment for a handler

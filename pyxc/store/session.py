@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pyxc import arguments
 from pyxc.errors import ReadOnlyError, StoreError
@@ -14,7 +14,7 @@ from pyxc.store import channel
 from pyxc.store.channel import Channel
 from pyxc.store.connection import Connection, Request
 from pyxc.store.nodes import Nodes
-from pyxc.store.wire import CHANGES, PAYLOAD_MOST, Kind, error_of, join, path_bytes, split
+from pyxc.store.wire import CHANGES, PAYLOAD_MOST, Kind, Message, error_of, join, path_bytes, split
 
 TIMEOUT_S = 5.0
 _SPECIAL = (Kind.WATCH, Kind.UNWATCH, Kind.SET_PERMS)
@@ -59,9 +59,23 @@ class Session(Nodes):
         try:
             connection = self.connection() if transaction else self.free_connection()
         except StoreError as error:
-            raise StoreError(error.errno or 0, error.strerror or "", kind.operation, path) from error
+            raise _of(error, kind, path) from error
         request = self.prepared(connection, kind, path, *strings, tail=tail, transaction=transaction)
         return self.ask(connection, request, path, timeout)
+
+    def request_each(
+        self, kind: Kind, paths: Iterable[str], *, timeout: float | None = None
+    ) -> list[bytes | StoreError]:
+        """Send a request for each path, and several before the first reply; returns payloads and refusals.
+
+        StoreError, with the first path that has no reply, if the connection fails.
+        """
+        each = list(paths)
+        try:
+            connection = self.free_connection()
+        except StoreError as error:
+            raise _of(error, kind, each[0] if each else None) from error
+        return self.ask_each(connection, kind, each, timeout=timeout)
 
     def prepared(
         self,
@@ -89,17 +103,33 @@ class Session(Nodes):
 
         RuntimeError in a signal handler that interrupted a use of this connection.
         """
-        operation = request.kind.operation
         try:
             answer = connection.ask(request, self.timeout if timeout is None else timeout)
         except StoreError as error:
-            raise StoreError(error.errno or 0, error.strerror or "", operation, path) from error
-        if answer.kind == Kind.ERROR:
-            number, name = error_of(answer.payload)
-            raise StoreError(number, f"{name}, {os.strerror(number)}", operation, path)
-        if answer.kind != request.kind:
-            raise StoreError(errno.EPROTO, f"unexpected reply of type {answer.kind}", operation, path)
-        return answer.payload
+            raise _of(error, request.kind, path) from error
+        outcome = _outcome(request.kind, path, answer)
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
+    def ask_each(
+        self,
+        connection: Connection,
+        kind: Kind,
+        paths: Iterable[str],
+        transaction: int = 0,
+        timeout: float | None = None,
+    ) -> list[bytes | StoreError]:
+        """The same through one connection."""
+        each = [(path, self.prepared(connection, kind, path, transaction=transaction)) for path in paths]
+        try:
+            answers = connection.ask_all(
+                [request for _, request in each], self.timeout if timeout is None else timeout
+            )
+        except StoreError as error:
+            unanswered = (path for path, request in each if request.answer is None)
+            raise _of(error, kind, next(unanswered, None)) from error
+        return [_outcome(kind, path, answer) for (path, _), answer in zip(each, answers)]
 
     def domain_path(self, domid: int) -> str:
         """A domain's home, "/local/domain/3"; xenstore does not check whether the domain exists."""
@@ -170,6 +200,21 @@ class Session(Nodes):
     @property
     def connected(self) -> bool:
         return bool(self._connections)
+
+
+def _of(error: StoreError, kind: Kind, path: str | None) -> StoreError:
+    """The failure of a connection as that of a request."""
+    return StoreError(error.errno or 0, error.strerror or "", kind.operation, path)
+
+
+def _outcome(kind: Kind, path: str | None, answer: Message) -> bytes | StoreError:
+    """The payload of a reply, or why there is none."""
+    if answer.kind == kind:
+        return answer.payload
+    if answer.kind != Kind.ERROR:
+        return StoreError(errno.EPROTO, f"unexpected reply of type {answer.kind}", kind.operation, path)
+    number, name = error_of(answer.payload)
+    return StoreError(number, f"{name}, {os.strerror(number)}", kind.operation, path)
 
 
 def numbers(*numbers: int) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import weakref
+from collections.abc import Iterable
 
 from pyxc.errors import StoreError
 from pyxc.store.connection import Connection, Request
@@ -72,6 +73,11 @@ class Transaction(Nodes):
         if not self._open:
             raise ValueError("this transaction has ended")
         return self._ask(self._prepared(kind, path, *strings, tail=tail), path)
+
+    def request_each(self, kind: Kind, paths: Iterable[str]) -> list[bytes | StoreError]:
+        if not self._open:
+            raise ValueError("this transaction has ended")
+        return self._session.ask_each(self._connection, kind, paths, self._number)
 
     def _prepared(self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"") -> Request:
         return self._session.prepared(

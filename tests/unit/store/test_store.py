@@ -100,6 +100,43 @@ def test_nodes_are_read_and_listed(client: StoreClient) -> None:
     assert client.list("/local/domain") == ["0", "1"]
 
 
+def test_many_reads_do_not_wait_for_each_other() -> None:
+    """This xenstored replies to eight requests at once."""
+
+    class Gathering(HeldChannel):
+        def send(self, data: bytes) -> int:
+            self.sent = getattr(self, "sent", 0) + 1
+            (self.hold if self.sent % 8 else self.release)()
+            return super().send(data)
+
+    store = Hypervisor(named("sim:xen-4.17")).store
+    with StoreClient(lambda: Gathering(store.connect()), timeout=10) as client:
+        assert client.read_many(["/local/domain/1/name"] * 160) == [b"web1"] * 160
+
+
+def test_a_daemon_that_reads_nothing_until_it_could_reply_blocks_nobody(
+    client: StoreClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, value = "/a" * 1500, bytes(4096)
+    monkeypatch.setitem(NODES, path, value)
+    assert client.read_many([path] * 200) == [value] * 200
+
+
+def test_many_reads_end_with_the_connection(client: StoreClient, xenstored: FakeXenstored) -> None:
+    client.timeout = 0.1
+    xenstored.behave = "silent"
+    with pytest.raises(errors.StoreError, match="read of /empty failed: nothing replies") as caught:
+        client.read_many(["/empty", "/local"])
+    assert caught.value.errno == errno.ETIMEDOUT
+    xenstored.behave = ""
+    client.timeout = 1
+    assert client.read_many(["/local/domain/1/name", "/empty"]) == [b"web1", b""]
+    xenstored.behave = "close"
+    with pytest.raises(errors.StoreError, match="read of /empty failed: xenstored closed") as caught:
+        client.read_many(["/empty", "/local"])
+    assert caught.value.errno == errno.ECONNRESET
+
+
 def test_a_node_that_is_not_there_is_none(client: StoreClient) -> None:
     assert client.read("/local/domain/9/name") is None
     assert client.list("/nowhere") is None
@@ -139,6 +176,25 @@ def test_names_come_from_the_daemon(xenstored: FakeXenstored) -> None:
     names.close()
     assert names.domain_name(1) == "web1", "closing is not the end"
     names.close()
+
+
+def test_names_of_many_domains() -> None:
+    host = Hypervisor(named("sim:xen-4.17"))
+    with pyxc.connect(host.connect()) as xen:
+        known = [(info.domid, info.handle) for info in xen.domains.infos()]
+        assert xen.names.domain_names([*known, (99, bytes(16))]) == ["Domain-0", "web1", "db1", "build", None]
+        xen.store.write("/local/domain/2/vm", "/vm/another")
+        assert xen.names.domain_names(known) == ["Domain-0", "web1", None, "build"]
+        for session in list(host.store.sessions):
+            host.store.disconnect(session)
+        assert xen.names.domain_names(known[:2]) == ["Domain-0", "web1"]
+
+
+def test_names_of_many_domains_without_a_reply_are_none(xenstored: FakeXenstored) -> None:
+    xenstored.behave = "silent"
+    with pytest.warns(RuntimeWarning, match="domains are shown without names: nothing replies") as told:
+        assert Names().domain_names([(domid, bytes(16)) for domid in range(100)]) == [None] * 100
+    assert len(told) == 1
 
 
 def test_a_name_that_is_only_shown_is_not_waited_for_long(xenstored: FakeXenstored) -> None:

@@ -82,6 +82,8 @@ def test_kernels_that_answer_with_other_numbers(host: Host, kernel: Callable[[Ch
             store.set_permissions("/nothing", ["n0"])
         watch.remove("/tool/x")
         assert store.read("/nothing") is None
+        paths = [f"/local/domain/{domid}/name" for domid in (1, 99, 2)]
+        assert store.read_many(paths) == [b"web1", None, b"db1"]
 
 
 def test_an_answer_under_another_number_that_comes_late_is_for_nobody_else(host: Host) -> None:

@@ -29,6 +29,38 @@ def test_values(store: StoreClient) -> None:
     assert store.list("/tool/test") == ["text", "bytes", "empty"]
 
 
+def test_many_values_in_the_order_of_their_paths(store: StoreClient) -> None:
+    for number in range(0, 100, 2):
+        store.write(f"/tool/test/{number}", str(number))
+    wanted = [None if number % 2 else str(number).encode() for number in range(100)]
+    assert store.read_many(f"/tool/test/{number}" for number in range(100)) == wanted
+    assert store.read_many([]) == []
+    with pytest.raises(ValueError, match="'/tool//test' is not a path"):
+        store.read_many(["/tool", "/tool//test"])
+    with pytest.raises(TypeError, match="expected several paths"):
+        store.read_many("/tool")
+
+
+def test_many_values_in_a_transaction_are_its_own(store: StoreClient) -> None:
+    def change(transaction: Transaction) -> list[bytes | StoreError | None]:
+        transaction.write("/tool/a", "1")
+        return transaction.read_many(["/tool/a", "/tool/b"])
+
+    assert store.transact(change) == [b"1", None]
+    transaction = store.begin()
+    transaction.abort()
+    with pytest.raises(ValueError, match="has ended"):
+        transaction.read_many(["/tool/a"])
+
+
+def test_a_refused_value_takes_no_other_with_it(host: Host) -> None:
+    host.truth.store.write("/tool/secret", "1")
+    with StoreClient(lambda: host.truth.store.connect(1)) as guest:
+        name, secret, nothing = guest.read_many(["name", "/tool/secret", "nothing"])
+    assert (name, nothing) == (b"web1", None)
+    assert str(secret) == "xenstore read of /tool/secret failed: EACCES, Permission denied"
+
+
 def test_what_is_not_there_is_none(store: StoreClient) -> None:
     assert store.read("/nothing") is None
     assert store.list("/nothing") is None

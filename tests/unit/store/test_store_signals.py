@@ -20,6 +20,7 @@ LONG_S = 10.0
 
 USES: dict[str, Callable[[StoreClient], object]] = {
     "read": lambda store: store.read("/local/domain/1/name"),
+    "read_many": lambda store: store.read_many(["/local/domain/1/name", "/tool/main"]),
     "transact": lambda store: store.transact(lambda tx: tx.write("/tool/main", "1")),
     "watch": lambda store: store.watch("/tool/main").close(),
 }

@@ -98,6 +98,7 @@ def test_no_bytes_of_a_daemon_do_more_than_an_error(data: bytes) -> None:
 def test_no_answer_does_more_than_an_error(kind: int, payload: bytes) -> None:
     questions: tuple[Callable[[StoreClient], Any], ...] = (
         read,
+        lambda store: store.read_many(["/a", "/b"]),
         lambda store: store.list("/a"),
         lambda store: store.permissions("/a"),
         lambda store: store.begin(),
