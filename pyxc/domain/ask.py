@@ -6,20 +6,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl
 from pyxc.abi.domctl import Trigger
-from pyxc.abi.hvm import HvmParam
 from pyxc.abi.sched import ShutdownReason
-from pyxc.domain import resume
-from pyxc.domain.hvm_params import HvmParams
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
-from pyxc.domain.memory import Memory
-from pyxc.host.events import EventChannels
-from pyxc.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from pyxc.store.transaction import Transaction
 
 Request = Literal["poweroff", "reboot", "suspend"]
 Progress = Callable[[int, int], object]
@@ -106,6 +103,8 @@ class Ask:
         return int(found) if found.isdigit() and len(found) <= _PORT_DIGITS else None
 
     def _suspend_by_event(self, port: int, timeout: float) -> None:
+        from pyxc.host.events import EventChannels
+
         domid = self._domain.domid
         with EventChannels(self._xen) as channels:
             own = channels.bind_interdomain(domid, port)
@@ -119,7 +118,7 @@ class Ask:
         """A guest that was notified stops in a moment, and is let run again."""
         with suppress(errors.DomainNotFound, errors.DomainGone, errors.GuestUnable):
             if self._stops(_STOPS_S):
-                resume.continue_here(self._domain, fast=True)
+                self._resume()
 
     def _stops(self, timeout: float) -> bool:
         """Whether it suspends in time. GuestUnable where it ends otherwise."""
@@ -136,9 +135,14 @@ class Ask:
         """Withdraw the request; a guest that has taken it stops in a moment, and is let run again."""
         try:
             if not self._withdraw("suspend") and self._stops(_STOPS_S):
-                resume.continue_here(self._domain, fast=True)
+                self._resume()
         except (errors.DomainNotFound, errors.DomainGone, errors.GuestUnable):
             return
+
+    def _resume(self) -> None:
+        from pyxc.domain import resume
+
+        resume.continue_here(self._domain, fast=True)
 
     def sysrq(self, key: str) -> None:
         """Send a magic SysRq key to its kernel (control/sysrq): "s" syncs, "b" reboots, "h" lists all
@@ -184,9 +188,15 @@ class Ask:
         """
         if not self._xen.store.is_introduced(info.domid):
             raise errors.GuestUnable(f"domain {info.domid} does not use xenstore: its guest cannot be asked")
-        if info.is_hvm and not HvmParams(self._domain).read(HvmParam.CALLBACK_IRQ):
+        if info.is_hvm and not self._has_callback():
             text = f"the guest of domain {info.domid} has no Xen drivers: it cannot see the request"
             raise errors.GuestUnable(text)
+
+    def _has_callback(self) -> bool:
+        from pyxc.abi.hvm import HvmParam
+        from pyxc.domain.hvm_params import HvmParams
+
+        return bool(HvmParams(self._domain).read(HvmParam.CALLBACK_IRQ))
 
     def _wait_taken(self, what: Request, timeout: float) -> None:
         """Wait until the guest empties or removes the node; GuestSilent if it does not in time."""
@@ -257,7 +267,11 @@ class Ask:
     def _populate_on_demand(self, info: DomainInfo, kb: int) -> None:
         """The target is also the limit of a guest that was built with less memory than it believes to
         have."""
-        if info.is_hvm and Memory(self._domain).pod_target().pod_entries:
+        if not info.is_hvm:
+            return
+        from pyxc.domain.memory import Memory
+
+        if Memory(self._domain).pod_target().pod_entries:
             Memory(self._domain).set_pod_target(kb)
 
     def _wait_memory(self, kb: int, timeout: float, progress: Progress | None) -> None:

@@ -159,7 +159,7 @@ def test_parameters(pyxc, host):
 
 
 def test_a_dump_without_a_name(pyxc, host, tmp_path, monkeypatch):
-    monkeypatch.setattr("pyxc.cli.commands.domain._DUMPS", str(tmp_path / "dump"))
+    monkeypatch.setattr("pyxc.cli.commands.dump._DUMPS", str(tmp_path / "dump"))
     host.store.write("/local/domain/3/name", "../../etc/x y")
     outcome = pyxc("dump-core", "3", "--json", "--provenance", "none")
     assert outcome.status == 0

@@ -104,6 +104,26 @@ def test_a_command_loads_what_it_needs(tmp_path):
     assert not {name for name in loaded_by("--version") if name.startswith("pyxc.cli.commands.")}
 
 
+def test_a_plain_guest_is_created_without_what_others_need(guest_config):
+    loaded = loaded_by("--target", "sim:xen-4.17", "create", "-q", guest_config)
+    assert "pyxc.guest.build_pvh" in loaded
+    rare = {
+        "cli": "terminal",
+        "domain": "address_space affinity console frames p2m paging registers state vcpus vnuma",
+        "files": "compressed provenance writer xattrs",
+        "guest": "bridge build_pv compression config_devices config_vnuma cpu_lists devices loop page_tables",
+        "host": "cpu_policy events flask pools scheduling topology",
+    }
+    assert not loaded & {f"pyxc.{room}.{name}" for room, names in rare.items() for name in names.split()}
+
+
+@pytest.mark.parametrize("command", ["pause", "destroy", "shutdown"])
+def test_a_guest_is_controlled_without_what_reads_its_memory(command):
+    loaded = loaded_by("--target", "sim:xen-4.17", command, "web1")
+    rare = "domain.mapping domain.memory domain.p2m domain.registers files.provenance guest.core_dump"
+    assert not loaded & {f"pyxc.{name}" for name in rare.split()}
+
+
 def test_the_script_of_the_package_is_the_command():
     words = [sys.executable, "-X", "importtime", SCRIPT]
     path = {**os.environ, "PYTHONPATH": str(Path(pyxc.__file__).parents[1])}

@@ -15,7 +15,8 @@ SECTIONS = {
         "top": "top",
         "inventory": "vm-list sharing uptime lsevtchn",
         "survey": "topology memory watch",
-        "domain": "pause unpause resume destroy trigger create-empty mem-max dump-core",
+        "domain": "pause unpause resume destroy trigger create-empty mem-max",
+        "dump": "dump-core",
     },
     "guests": {
         "create": "create",

@@ -1,27 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Commands on domains: pause, unpause, destroy, trigger, create-empty, mem-max, dump-core."""
+"""Commands on domains: pause, unpause, resume, destroy, trigger, create-empty, mem-max."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pyxc
-from pyxc.cli import output, progress
+from pyxc.cli import output
 from pyxc.cli.arguments import memory_kb, number
-from pyxc.cli.dumps import NO_KERNEL, add_format, described_for
 from pyxc.cli.parser import Program
 from pyxc.cli.session import Attempt, agrees, find, limit_kb, opened, shown
 from pyxc.cli.status import Failed
-from pyxc.guest import remains
-from pyxc.guest.core_dump import XEN
 
 _RESUME = "s3resume"
-_DUMPS = "/var/lib/xen/dump"
 _TRIGGERS = (*(trigger.name.lower() for trigger in pyxc.Trigger), _RESUME)
 
 
@@ -35,14 +28,6 @@ def add(program: Program) -> None:
     limit = program.add("mem-max", set_max_memory, "set the most memory that a domain may own")
     limit.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     limit.add_argument("memory_kb", metavar="MEM", type=memory_kb, help="MiB, or with b, k, m, g or t")
-    dump = program.add("dump-core", dump_core, "write a domain's memory and registers to a file")
-    dump.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
-    dump.add_argument(
-        "file", metavar="FILE", nargs="?", help=f"replaced when the dump is complete (default: {_DUMPS}/...)"
-    )
-    dump.add_argument("--live", action="store_true", help="do not pause the domain during the dump")
-    dump.add_argument("--force", action="store_true", help="populate memory that is populated on demand")
-    add_format(dump, XEN)
 
 
 def _add_for_several(
@@ -138,6 +123,8 @@ def _destroy(domain: pyxc.Domain, args: argparse.Namespace) -> None:
     """Remark that another toolstack must remove its own nodes."""
     if not (args.force or args.json or agrees(f"Destroy {_called(domain)}?")):
         raise Failed("was not destroyed")
+    from pyxc.guest import remains
+
     others = remains.of_others(domain)
     domain.destroy()
     if others:
@@ -186,39 +173,6 @@ def _check_limit(domain: pyxc.Domain, limit_kb: int) -> None:
     target = domain.xen.store.read(f"/local/domain/{domain.domid}/memory/target")
     if target and target.isdigit() and limit_kb < (target_kb := int(target)):
         raise Failed(f"the limit must not be below the domain's target, which is {target_kb} KiB")
-
-
-def dump_core(args: argparse.Namespace) -> int:
-    text = described_for(args)
-    with opened(args) as xen:
-        domain = find(xen, args.domain)
-        file = args.file or _dump_file(domain)
-        dump = domain.dump_core(
-            file,
-            pause=not args.live,
-            force=args.force,
-            replace=args.force,
-            provenance=args.provenance,
-            progress=progress.building(),
-            format=args.format,
-            vmcoreinfo=text,
-        )
-    if args.json:
-        output.report(args.json, **_identity(domain), file=file, **dump._asdict())
-    elif dump.nr_missing:
-        output.lines([f"{dump.nr_missing} of {dump.nr_pages} pages could not be read"])
-    elif args.format != XEN and dump.kernel is None:
-        output.lines([NO_KERNEL])
-    return 0
-
-
-def _dump_file(domain: pyxc.Domain) -> str:
-    """A new name where xl has its dumps, for a domain with any name."""
-    os.makedirs(_DUMPS, mode=0o700, exist_ok=True)
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", domain.name or "").lstrip(".") or "domain"
-    file = f"{_DUMPS}/{name}-{domain.domid}-{time.strftime('%Y%m%d-%H%M%S')}.core"
-    output.remark(f"dumping core to {file}")
-    return file
 
 
 def _identity(domain: pyxc.Domain) -> dict[str, Any]:
