@@ -13,24 +13,21 @@ from typing import Final, Literal
 
 from pyxc import answers, errors
 from pyxc._core import byteswap64, select_frames
-from pyxc.abi import dom0_ops, domctl, memory
+from pyxc.abi import domctl, memory
 from pyxc.abi.domctl import PageType
 from pyxc.domain import bounds
+from pyxc.domain.frame_types import TYPES_AT_ONCE, refuse_on_demand, type_words, types_of
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
 from pyxc.domain.numbers import Numbers
 from pyxc.domain.p2m import PIECE_WORDS, Form, P2mReader, open_p2m
 from pyxc.host.host import Host
 
-TYPES_AT_ONCE = 1024
-_TYPE_MOST = 15
 _PIECE = (1 << 20) // 8 - 512
 """Entries of a list in one request: with the structure they need 1 MiB."""
 _TYPE_SHIFT = 28
 _NEVER_PINNED = (PageType.BROKEN, PageType.XALLOC, PageType.XTAB)
 """Types whose numbers include the bit of a pin."""
-_FRAME_MASK = 2**28 - 1
-"""The frame in a word of getpageframeinfo2; the rest is its type."""
 
 
 Which = Callable[[Mapping, range], Iterable[int]]
@@ -114,7 +111,7 @@ def list_frames(
     sources = _sources(mapping, info, force) if source is None else (_known(source),)
     found = _owned(mapping, info, force if everywhere is None else everywhere, sources)
     if types:
-        found.types = array("B", _types(mapping, found.frames))
+        found.types = array("B", types_of(mapping, found.frames))
     return found
 
 
@@ -166,6 +163,8 @@ def _collect(reader: P2mReader, info: DomainInfo) -> array[int]:
 
 def _getmemlist2(mapping: Mapping, info: DomainInfo, everywhere: bool) -> FrameList:
     """In pieces through one bounded buffer, without a Python integer for each frame."""
+    from pyxc.abi import dom0_ops
+
     frames = array("Q")
     with mapping.xen.caller.listing(dom0_ops.GETMEMLIST2, mapping.domain.domid, 8, _PIECE) as ask:
         while True:
@@ -265,53 +264,3 @@ def _with_memory(mapping: Mapping, frames: range) -> Iterable[int]:
     with mapping.xen.link.map_frames(mapping.domain.domid, array("Q", frames), False) as mapped:
         refused = mapped.errors
         return [frame for frame, number in zip(frames, refused) if not number] if refused else frames
-
-
-def _types(mapping: Mapping, frames: array[int]) -> Iterator[int]:
-    """PageType >> 28 of each frame."""
-    for start in range(0, len(frames), TYPES_AT_ONCE):
-        words = type_words(mapping, frames[start : start + TYPES_AT_ONCE])
-        answers.number("the type of a frame", max(words) >> 28, _TYPE_MOST)
-        for word in words:
-            yield word >> 28
-
-
-def type_words(mapping: Mapping, frames: array[int]) -> array[int]:
-    """The PageType of each of at most 1024 frames, pinned or not (domctl getpageframeinfo3)."""
-    xen = mapping.xen
-    if not xen.caller.supports(domctl.GETPAGEFRAMEINFO3):
-        return _former_type_words(mapping, frames)
-    asked = xen.words(frames.tobytes()).tobytes()
-    return xen.words(
-        mapping.domain.call(domctl.GETPAGEFRAMEINFO3, num=len(frames), array=asked).buffers["array"]
-    )
-
-
-def _former_type_words(mapping: Mapping, frames: array[int]) -> array[int]:
-    """The same before Xen 4.0: types are the upper bits of 32-bit machine frames (of 64-bit ones in 2006)."""
-    hint = ""
-    if mapping.domain.info().is_hvm:
-        hint = "before Xen 4.0 only machine frames have types, and this domain has guest frames"
-    elif max(frames, default=0) & ~_FRAME_MASK:
-        hint = f"before Xen 4.0 only frames up to {_FRAME_MASK:#x} have types"
-    if hint:
-        raise errors.Unsupported(errno.EOPNOTSUPP, "getpageframeinfo2", mapping.domain.domid, hint=hint)
-    xen = mapping.xen
-    operation, words, code = domctl.GETPAGEFRAMEINFO2, xen.words32, "I"
-    if xen.interface.dom0_op:
-        operation, words, code = dom0_ops.GETPAGEFRAMEINFO2, xen.words, "Q"
-    asked = words(array(code, frames).tobytes()).tobytes()
-    reply = mapping.domain.call(operation, num=len(frames), array=asked)
-    return array("Q", [word & ~_FRAME_MASK for word in words(reply.buffers["array"])])
-
-
-def refuse_on_demand(mapping: Mapping) -> None:
-    """Reading the type of a populate-on-demand entry populates it. Before Xen 3.4 there are none."""
-    if not mapping.domain.info().is_hvm or not mapping.xen.caller.supports(memory.GET_POD_TARGET):
-        return
-    entries = mapping.domain.call(memory.GET_POD_TARGET).field("pod_entries")
-    if entries:
-        hint = f"reading the types would populate {entries} pages on demand; force=True does so"
-        raise errors.Unsupported(
-            errno.EOPNOTSUPP, domctl.GETPAGEFRAMEINFO3.full_name, mapping.domain.domid, hint=hint
-        )

@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyxc.errors import AttributeForbidden, AttributeUnsupported
@@ -162,10 +161,15 @@ def sees_trusted() -> bool:
     This needs CAP_SYS_ADMIN in the host's own user namespace. Other processes see no such attributes.
     """
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        users = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+        status, users = _of_kernel("status"), _of_kernel("uid_map").split()
     except OSError:
         return os.geteuid() == 0
     capabilities = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     allowed = capabilities is not None and int(capabilities[1], 16) >> _CAP_SYS_ADMIN & 1
     return bool(allowed) and users == _EVERY_USER
+
+
+def _of_kernel(name: str) -> str:
+    """What the kernel says of this process."""
+    with open(f"/proc/self/{name}", encoding="ascii", errors="replace") as file:
+        return file.read()

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
-from pyxc.guest.contents import Data
-from pyxc.guest.elf import Elf
+
+if TYPE_CHECKING:  # a guest that is restored has no kernel
+    from pyxc.guest.contents import Data
+    from pyxc.guest.elf import Elf
 
 ORDERS = (18, 9, 0)
 """Extents of 1 GiB, 2 MiB and 4 KiB."""

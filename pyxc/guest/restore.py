@@ -7,7 +7,7 @@ import errno
 import uuid as uuids
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import memory
@@ -21,13 +21,15 @@ from pyxc.domain.tsc import TscInfo
 from pyxc.files.compressed import CompressedFile, Opened
 from pyxc.guest import nodes, settings, stream
 from pyxc.guest.built import BuiltDomain, Making
-from pyxc.guest.restore_hvm import HvmGuest
-from pyxc.guest.restore_pv import PvGuest
 from pyxc.guest.settings import Settings
 from pyxc.guest.stream import DomainKind, Event
 from pyxc.host.cpu_policy import CpuPolicy
 from pyxc.host.host import Host
-from pyxc.host.pools import Pool
+
+if TYPE_CHECKING:  # imported for the kind of guest that is restored, and for a pool that is given
+    from pyxc.guest.restore_hvm import HvmGuest
+    from pyxc.guest.restore_pv import PvGuest
+    from pyxc.host.pools import Pool
 
 _PIECE_BYTES = 1 << 20
 _SLACK_KB = 1024
@@ -196,7 +198,11 @@ def _planned(xen: Host, head: Head, wanted: Wanted) -> _Plan:
 
 def _guest(domain: Domain, head: Head, plan: _Plan) -> HvmGuest | PvGuest:
     if head.kind is DomainKind.PV:
+        from pyxc.guest.restore_pv import PvGuest
+
         return PvGuest(domain, head.bits, plan.memory_kb)
+    from pyxc.guest.restore_hvm import HvmGuest
+
     guest = HvmGuest(domain)
     guest.prepare(plan.paging_kb)
     return guest
@@ -215,6 +221,8 @@ def _destroy(domain: Domain) -> None:
 def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
     """Configure a domain before it gets memory."""
     if wanted.pool is not None:
+        from pyxc.host.pools import Pool
+
         pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
         pool.add_domain(domain)
     domain.set_max_memory(plan.memory_kb + _SLACK_KB)

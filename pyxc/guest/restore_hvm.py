@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi.hvm import HvmParam
 from pyxc.domain.domain import Domain
 from pyxc.guest import stream
 from pyxc.guest.built import Rings
-from pyxc.guest.images import Kind
 from pyxc.guest.restore_pages import HvmMemory
 from pyxc.guest.stream.records import Event
+
+if TYPE_CHECKING:
+    from pyxc.guest.images import Kind
 
 _NO_DELAY_FOR_MISSED_TICKS = 1
 _ZEROED = (HvmParam.STORE_PFN, HvmParam.CONSOLE_PFN, HvmParam.IOREQ_PFN, HvmParam.BUFIOREQ_PFN)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from pyxc import answers, errors
 from pyxc._core import PAGE_SIZE
@@ -14,10 +15,12 @@ from pyxc.domain.memory import E820Entry
 from pyxc.domain.registers import VcpuContext
 from pyxc.guest import pv_layout
 from pyxc.guest.built import Rings
-from pyxc.guest.images import Kind
 from pyxc.guest.pv_layout import WIDTHS
 from pyxc.guest.restore_pv_pages import PvMemory
 from pyxc.guest.stream.records import Event, PvP2mFrames, PvVcpu, RecordType, SharedInfo
+
+if TYPE_CHECKING:
+    from pyxc.guest.images import Kind
 
 _MAGIC = b"xen-"
 _WRITERS = {

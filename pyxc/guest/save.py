@@ -5,33 +5,34 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import sched
 from pyxc.abi.sched import ShutdownReason
-from pyxc.domain.ask import Ask
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
-from pyxc.domain.log_dirty import LogDirty
-from pyxc.domain.resume import continue_here
 from pyxc.files.provenance import DomainOrigin, XenOrigin
 from pyxc.files.sinks import Compression, Sink, Writable, check_compression
 from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import settings, stream
-from pyxc.guest.save_hvm import HvmGuest
-from pyxc.guest.save_pv import PvGuest
 from pyxc.guest.stream.records import ByteOrder
 from pyxc.host.cpu_policy import domain_policy
 from pyxc.store.names import readable
 
+if TYPE_CHECKING:  # imported for the kind of guest, and for the way in which it is saved
+    import socket
+
+    from pyxc.domain.log_dirty import LogDirty
+    from pyxc.guest.save_hvm import HvmGuest
+    from pyxc.guest.save_pv import PvGuest
+
 KIND = "save"
-Target = str | os.PathLike[str] | Writable | socket.socket
+Target: TypeAlias = "str | os.PathLike[str] | Writable | socket.socket"
 Suspend = Literal["ask", "force"]
 Compress = Compression
 """How a saved guest may be compressed; see pyxc.files.sinks."""
@@ -105,6 +106,8 @@ def save(domain: Identity, target: Target, wanted: Wanted) -> Saved:
 
     def undo() -> None:
         if not before:
+            from pyxc.domain.resume import continue_here
+
             continue_here(domain, fast)
 
     with undoing.on_failure(undo, f"domain {domain.domid} is left suspended"):
@@ -189,10 +192,19 @@ class _Saver:
         self._wanted = wanted
         self._live = Live() if wanted.live is True else wanted.live or None
         self._writer = stream.Writer()
-        self._guest = HvmGuest(domain, self._send) if info.is_hvm else PvGuest(domain, info, self._send)
+        self._guest = self._of_its_kind()
         self._began = time.monotonic()
         self._sent_pages = 0
         self._round = 0
+
+    def _of_its_kind(self) -> HvmGuest | PvGuest:
+        if self._info.is_hvm:
+            from pyxc.guest.save_hvm import HvmGuest
+
+            return HvmGuest(self._domain, self._send)
+        from pyxc.guest.save_pv import PvGuest
+
+        return PvGuest(self._domain, self._info, self._send)
 
     def save(self, block: ExitStack) -> Saved:
         """Write the stream. Contexts entered into `block` end with it."""
@@ -203,6 +215,8 @@ class _Saver:
             self._send_changed_layout()
             self._send_round(self._guest.pages.send_all(running=False), self._info.tot_pages)
         else:
+            from pyxc.domain.log_dirty import LogDirty
+
             log = block.enter_context(LogDirty(self._domain))
             self._send_while_it_runs(log, self._live)
             since = self._suspend()
@@ -247,6 +261,8 @@ class _Saver:
         if self._wanted.suspend == "force":
             self._domain.change(sched.REMOTE_SHUTDOWN, reason=int(ShutdownReason.SUSPEND))
         else:
+            from pyxc.domain.ask import Ask
+
             Ask(self._domain).suspend(timeout=self._wanted.timeout)
         return since
 

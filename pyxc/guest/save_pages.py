@@ -13,7 +13,7 @@ from pyxc import answers, errors
 from pyxc._core import PAGE_SIZE
 from pyxc.abi.domctl import PageType
 from pyxc.domain import bounds
-from pyxc.domain.frames import TYPES_AT_ONCE, refuse_on_demand, type_words
+from pyxc.domain.frame_types import TYPES_AT_ONCE, refuse_on_demand, type_words
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping

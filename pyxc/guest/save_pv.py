@@ -13,7 +13,7 @@ from pyxc import answers, errors
 from pyxc._core import PAGE_SIZE, number_frames
 from pyxc.abi import memory
 from pyxc.domain import tsc, vcpu_state
-from pyxc.domain.frames import TYPES_AT_ONCE
+from pyxc.domain.frame_types import TYPES_AT_ONCE
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.p2m import ABSENT, read_published

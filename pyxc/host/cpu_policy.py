@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -101,7 +100,9 @@ class CpuPolicy(NamedTuple):
 
 def _place_of(feature: str) -> Bit:
     if feature not in CPU_FEATURES:
-        near = ", ".join(difflib.get_close_matches(feature, CPU_FEATURES))
+        from difflib import get_close_matches
+
+        near = ", ".join(get_close_matches(feature, CPU_FEATURES))
         hint = f"did you mean {near}?" if near else "see cpufeatureset.h of Xen"
         raise ValueError(f"{feature!r} is not a cpu feature: {hint}")
     return CPU_FEATURES[feature]

@@ -85,7 +85,7 @@ def test_a_guests_tree_may_name_frames_that_no_machine_has(host: Host) -> None:
 
 
 def test_a_type_that_no_frame_can_have_is_none(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyxc.domain.frames.type_words", lambda domain, frames: array("Q", [1 << 40]))
+    monkeypatch.setattr("pyxc.domain.frame_types.type_words", lambda domain, frames: array("Q", [1 << 40]))
     with pytest.raises(errors.DecodeError, match="the type of a frame"):
         host.xen.domains[1].memory.frames(types=True)
 

@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import subprocess
 import sys
-from subprocess import PIPE
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pyxc.cli import output
 from pyxc.cli.arguments import seconds
@@ -16,7 +13,9 @@ from pyxc.cli.parser import Program
 from pyxc.cli.progress import building
 from pyxc.cli.session import find, opened
 from pyxc.cli.status import Status
-from pyxc.guest.save import SaveProgress
+
+if TYPE_CHECKING:
+    from pyxc.guest.save import SaveProgress
 
 _TIMEOUT_S = 60.0
 _REMOTE = "pyxc migrate-receive"
@@ -110,11 +109,14 @@ def restore_guest(args: argparse.Namespace) -> int:
 
 
 def migrate_guest(args: argparse.Namespace) -> int:
+    import shlex
+    from subprocess import PIPE, Popen
+
     host = shlex.quote(args.host) if args.tunnel else args.host
     command = f"exec {args.tunnel} {host} {args.remote}"
     with opened(args) as xen:
         domain = find(xen, args.domain)
-        with subprocess.Popen(command, shell=True, stdin=PIPE, stdout=PIPE) as there:
+        with Popen(command, shell=True, stdin=PIPE, stdout=PIPE) as there:
             assert there.stdin and there.stdout
             with there.stdin, there.stdout:
                 moved = domain.migrate(

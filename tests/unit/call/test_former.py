@@ -130,7 +130,7 @@ def test_types_of_frames_before_4_0(boot: Boot, release: str, monkeypatch: pytes
     }
     with pytest.raises(errors.Unsupported, match="only machine frames have types"):
         host.xen.domains[2].memory.frames(types=True)
-    monkeypatch.setattr("pyxc.domain.frames._FRAME_MASK", 0xFFF)
+    monkeypatch.setattr("pyxc.domain.frame_types._FRAME_MASK", 0xFFF)
     with pytest.raises(errors.Unsupported, match="only frames up to 0xfff have types"):
         host.xen.domains[1].memory.frames(types=True)
 
