@@ -313,7 +313,7 @@ _OTHERWISE = {
 }
 """Names that differ from those in their modules."""
 
-_LATE = ("gzip", "hashlib", "socket", "uuid")
+_LATE = ("difflib", "gzip", "hashlib", "socket", "uuid")
 """Modules from elsewhere that functions of this package import."""
 
 _APART = frozenset(f"pyxc.{name}" for name in ("__main__", "cli", "compat", "debug", "metrics"))
