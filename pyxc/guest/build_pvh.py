@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 from pyxc import errors
@@ -183,8 +184,8 @@ def _start_info(
 
 
 def _identity_table() -> bytes:
-    entries = (index << _LARGE_PAGE_BITS | _IDENTITY_FLAGS for index in range(PAGE_SIZE // 4))
-    return b"".join(entry.to_bytes(4, "little") for entry in entries)
+    entries = range(_IDENTITY_FLAGS, 1 << 32, 1 << _LARGE_PAGE_BITS)
+    return struct.pack(f"<{len(entries)}I", *entries)
 
 
 def _check_fits(pieces: list[Piece], ram: tuple[range, ...]) -> None:
