@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from pyxc import errors
 
-_PREFIX = re.compile(r"(phy|file|raw):")
-_OTHER_PREFIX = re.compile(r"(tap2?|aio|vdi|qcow2?|vhd|qed|drbd|iscsi|nbd):")
-_VDEV = re.compile(r"(?:/dev/)?(xvd|hd|sd)([a-z]{1,2})([0-9]{0,2})|d([0-9]{1,5})(?:p([0-9]{1,3}))?")
+_PREFIXES = frozenset(("phy", "file", "raw"))
+_OTHER_PREFIXES = frozenset(
+    ("tap", "tap2", "aio", "vdi", "qcow", "qcow2", "vhd", "qed", "drbd", "iscsi", "nbd")
+)
+_VDEV = r"(?:/dev/)?(xvd|hd|sd)([a-z]{1,2})([0-9]{0,2})|d([0-9]{1,5})(?:p([0-9]{1,3}))?"
 _ACCESS = {"r": False, "ro": False, "w": True, "rw": True}
 _DISK_KEYS = frozenset(("target", "format", "vdev", "access", "backendtype", "devtype", "backend", "script"))
 _DISK_FLAGS = frozenset(("direct-io-safe", "discard", "no-discard", "cdrom"))
@@ -24,8 +26,8 @@ _ALLOWED = {
 _UNSUPPORTED = "is not supported"
 _EXTENDED = 1 << 28
 _EXTENDED_DISKS = 1 << 20
-_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-_IFNAME = re.compile(r"[^\s/:]{1,15}")
+_MAC = r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
+_IFNAME = r"[^\s/:]{1,15}"
 _BRIDGE = _IFNAME
 
 
@@ -62,12 +64,12 @@ def _disk_fields(text: str) -> dict[str, str]:
     """Values by key. Positions mean target, format, vdev and access; after a prefix there is no format."""
     fields: dict[str, str] = {}
     places = ["target", "format", "vdev", "access"]
-    prefix = _PREFIX.match(text)
-    if prefix:
+    rest = text
+    if _prefix(rest) in _PREFIXES:
         places.remove("format")
-    rest = text[prefix.end() :] if prefix else text
-    if _OTHER_PREFIX.match(rest):
-        raise _wrong("disk", text, f"{rest.partition(':')[0]}: {_UNSUPPORTED}; raw files and devices are")
+        rest = rest.partition(":")[2]
+    if _prefix(rest) in _OTHER_PREFIXES:
+        raise _wrong("disk", text, f"{_prefix(rest)}: {_UNSUPPORTED}; raw files and devices are")
     while rest:
         if rest.lstrip().startswith("target="):  # target= is the last one, and may contain anything
             fields["target"] = rest.lstrip().removeprefix("target=")
@@ -85,6 +87,11 @@ def _disk_fields(text: str) -> dict[str, str]:
     return fields
 
 
+def _prefix(text: str) -> str:
+    word, colon, _ = text.partition(":")
+    return word if colon else ""
+
+
 def _check_disk_field(text: str, key: str, value: str) -> None:
     if key not in _FREE and value not in _ALLOWED.get(key, ()):
         raise _wrong("disk", text, f"{f'{key}={value}' if value else key} {_UNSUPPORTED}")
@@ -92,7 +99,7 @@ def _check_disk_field(text: str, key: str, value: str) -> None:
 
 def vdev_number(vdev: str) -> int:
     """The number that xenbus has for a device by name (xen-vbd-interface(7)). ConfigError."""
-    match = _VDEV.fullmatch(vdev)
+    match = re.fullmatch(_VDEV, vdev)
     if match is None:
         raise errors.ConfigError(f"{vdev!r} is not the name of a disk in a guest, as xvda")
     if match[4] is not None:
@@ -133,9 +140,9 @@ class Vif(NamedTuple):
             key, equals, value = (part.strip() for part in word.partition("="))
             if key == "mac" and _is_mac(value):
                 mac = value.lower()
-            elif key == "bridge" and _BRIDGE.fullmatch(value):
+            elif key == "bridge" and re.fullmatch(_BRIDGE, value):
                 bridge = value
-            elif key == "vifname" and _IFNAME.fullmatch(value):
+            elif key == "vifname" and re.fullmatch(_IFNAME, value):
                 vifname = value
             elif (key, value) not in (("type", "vif"), ("backend", "0"), ("backend", "Domain-0")):
                 why = "is malformed" if key in ("mac", "bridge", "vifname") and equals else _UNSUPPORTED
@@ -145,7 +152,7 @@ class Vif(NamedTuple):
 
 def _is_mac(text: str) -> bool:
     """A MAC address that is not a multicast address."""
-    return bool(_MAC.fullmatch(text.lower())) and not int(text[:2], 16) & 1
+    return bool(re.fullmatch(_MAC, text.lower())) and not int(text[:2], 16) & 1
 
 
 def _wrong(kind: str, text: str, why: str) -> errors.ConfigError:

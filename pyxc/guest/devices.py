@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -143,7 +141,7 @@ class Devices:
         """Create both ends and wait for the back end. All or nothing."""
         self._domain.info()
         text = f"a part of {kind} {number} of domain {self._domain.domid} is left"
-        token = secrets.token_hex(8)
+        token = _token()
         with undoing.on_failure(lambda: self._take_back(kind, number, token), text):
             self._store.transact(partial(self._lay, kind, number, front, back, token))
             path = f"{self._back(kind, number)}/state"
@@ -281,6 +279,10 @@ def _opened(disk: Disk) -> BlockDevice:
     return BlockDevice(disk.target, disk.writable)
 
 
+def _token() -> str:
+    return os.urandom(8).hex()
+
+
 def new_mac() -> str:
     """A random address of Xen's own range, 00:16:3e."""
-    return "00:16:3e:" + ":".join(f"{random.SystemRandom().randrange(256):02x}" for _ in range(3))
+    return f"00:16:3e:{os.urandom(3).hex(':')}"

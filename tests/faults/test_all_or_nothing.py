@@ -444,7 +444,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr("time.time", lambda: 1e9)
     monkeypatch.setattr("uuid.uuid4", lambda: UUID(int=77))
-    monkeypatch.setattr("secrets.token_hex", lambda size: "0" * size)
+    monkeypatch.setattr("pyxc.guest.devices._token", lambda: "0" * 16)
     yield
 
 
