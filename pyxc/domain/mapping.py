@@ -57,9 +57,20 @@ class Mapping:
         return mapped
 
     def map_present(self, frames: array[int]) -> ForeignMap:
-        """Map frames, some of which may not exist: `errors` says which. Such a map hands out no memory."""
+        """Map frames, some of which may not exist: `errors` says which. Such a map hands out no memory.
+
+        Those who read for minutes map so, and the id can have another domain by then. Whose frames they are
+        is asked while they are mapped: no other domain can get the id before that ends. DomainGone.
+        """
         self._check_same(writable=False)
-        return self.xen.link.map_frames(self._mapping_domid(), frames, False)
+        mapped = self.xen.link.map_frames(self._mapping_domid(), frames, False)
+        if self.xen.caller.restricted_to is None:
+            try:
+                self.domain.look()
+            except BaseException:
+                mapped.close()
+                raise
+        return mapped
 
     def read(self, frame: int, offset: int = 0, size: int = PAGE_SIZE) -> bytes:
         """A copy of bytes that start in a frame and may continue in the next frames.

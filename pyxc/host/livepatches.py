@@ -6,9 +6,10 @@ from __future__ import annotations
 import errno
 import time
 from array import array
+from contextlib import suppress
 from typing import NamedTuple
 
-from pyxc import arguments, errors
+from pyxc import arguments, errors, undoing
 from pyxc.abi import livepatch
 from pyxc.abi.livepatch import Action, State
 from pyxc.host.host import Host
@@ -85,6 +86,25 @@ class Livepatches:
         fields = {"u.upload.size": len(payload), "u.upload.payload": payload}
         self._xen.call(livepatch.LIVEPATCH_OP_UPLOAD, **_named("upload", name), **fields)
 
+    def load(self, name: str, payload: bytes, *, nodeps: bool = False) -> None:
+        r"""upload() and apply(), both or neither: a patch that cannot be applied is unloaded again.
+
+        Example:
+
+        >>> xen.livepatches.load("xsa-2", b"\x7fELF...")
+        >>> xen.livepatches.status("xsa-2").state
+        <State.APPLIED: 2>
+        """
+        before = {patch.name for patch in self.all()}
+
+        def upload() -> str:
+            self.upload(name, payload)
+            return name
+
+        left = f"the live patch {name} is left uploaded"
+        with undoing.made(upload, self._withdraw, lambda: {name} - before, left):
+            self.apply(name, nodeps=nodeps)
+
     def apply(self, name: str, *, nodeps: bool = False, limit_ns: int = 0) -> None:
         """Apply an uploaded patch, and wait until that is done. A patch that is applied stays so.
 
@@ -105,6 +125,21 @@ class Livepatches:
     def unload(self, name: str) -> None:
         """Forget a patch that is not applied. EINVAL if it is."""
         self._act(name, Action.UNLOAD)
+
+    def _withdraw(self, name: str) -> None:
+        """Unload a patch, reverted if it was applied meanwhile."""
+        try:
+            status = self.status(name)
+        except errors.HypercallError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return
+        if status.busy:
+            with suppress(errors.HypercallError):
+                self._wait(name)
+        if self.status(name).state is State.APPLIED:
+            self.revert(name)
+        self.unload(name)
 
     def _act(self, name: str, action: Action, limit_ns: int = 0, flags: int = 0) -> None:
         arguments.natural("limit_ns", limit_ns, 2**32 - 1)

@@ -194,6 +194,7 @@ def state(host: Hypervisor) -> dict[str, Any]:
         "store": {path: (node.value, node.permissions) for path, node in host.store.tree._nodes.items()},
         "devices": dict(host.pci),
         "tracing": {"on": host.trace_buffers.enabled},
+        "livepatches": {patch.name: patch.state for patch in host.livepatches},
     }
 
 

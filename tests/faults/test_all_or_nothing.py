@@ -307,6 +307,7 @@ OPERATIONS: dict[str, Operation] = {
     "memory.unmap_mmio": Operation(
         lambda xen, made, path: made.memory.unmap_mmio(0xF0000, 0xFEB00, 200), _with_mapped_device
     ),
+    "livepatches.load": Operation(lambda xen, _, path: xen.livepatches.load("xsa-1", b"\x7fELF...")),
     "pools.create": Operation(lambda xen, _, path: xen.pools.create(name="fast")),
     "pools.create, unnamed": Operation(lambda xen, _, path: xen.pools.create(Scheduler.CREDIT)),
     "pools.create, cpus": Operation(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-from contextlib import suppress
 from typing import Any
 
 import pyxc
@@ -174,17 +173,10 @@ def _payload(path: str) -> bytes:
 
 
 def load_patch(args: argparse.Namespace) -> int:
-    """A patch that cannot be applied is unloaded again."""
     args.name = os.path.basename(args.file).removesuffix(".livepatch")
     payload = _payload(args.file)
     with opened(args) as xen:
-        xen.livepatches.upload(args.name, payload)
-        try:
-            xen.livepatches.apply(args.name, nodeps=args.nodeps)
-        except BaseException:
-            with suppress(pyxc.Error):
-                xen.livepatches.unload(args.name)
-            raise
+        xen.livepatches.load(args.name, payload, nodeps=args.nodeps)
         return _changed(args, xen)
 
 

@@ -42,6 +42,33 @@ def test_physical_memory_is_read_by_address(any_host: Host) -> None:
     assert any_host.link.maps == []
 
 
+def give_the_id_away(host: Host, domid: int) -> None:
+    """The domain ends, and another tenant's gets its id."""
+    host.truth.kill(host.truth.domains[domid])
+    admin = pyxc.connect(host.truth.connect())
+    other = admin.domains.create(hvm=True, hap=True, domid=domid)
+    other.set_max_memory(64 << 10)
+    other.memory.set_paging_pool(4 << 10)
+    other.memory.populate(range(0x2000))
+    other.memory.write(0x1000, b"of another tenant")
+
+
+READS: list[Callable[[pyxc.AddressSpace, Callable[[], None]], object]] = [
+    lambda space, act: (act(), space.read(0x1000 << 12, 17)),
+    lambda space, act: (act(), list(space.search(b"of another tenant"))),
+    lambda space, act: (space.read(0x100 << 12, 3), space.refresh(), act(), space.read(0x100 << 12, 3)),
+]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_an_id_that_another_domain_has_by_now(
+    host: Host, read: Callable[[pyxc.AddressSpace, Callable[[], None]], object]
+) -> None:
+    with host.xen.domains["db1"].memory.physical as space, pytest.raises(errors.DomainGone):
+        read(space, lambda: give_the_id_away(host, 2))
+    assert host.link.maps == []
+
+
 def test_a_search_passes_small_and_large_holes(host: Host) -> None:
     db1 = host.xen.domains["db1"]
     db1.memory.decrease([0x300])

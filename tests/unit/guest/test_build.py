@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import threading
@@ -352,6 +353,7 @@ def test_a_kernel_from_a_pipe(host: Host, tmp_path: Path) -> None:
 def test_no_file_stays_open(host: Host, tmp_path: Path) -> None:
     ramdisk = tmp_path / "ramdisk"
     ramdisk.write_bytes(bytes(20 << 20))
+    gc.collect()  # what tests before have left
     before = len(os.listdir("/proc/self/fd"))
     build(host, ramdisk=ramdisk, memory_kb=32 << 10)
     with pytest.raises(ValueError, match="the ramdisk is larger"):

@@ -138,3 +138,11 @@ def test_it_waits_while_xen_is_busy(host: Host, monkeypatch: pytest.MonkeyPatch)
         link.after(livepatch.LIVEPATCH_OP_ACTION, lambda: set_error(errno.EAGAIN))
         with pyxc.connect(link) as xen, pytest.raises(expected):
             xen.livepatches.apply("a")
+
+
+def test_a_patch_of_the_same_name_stays(host: Host) -> None:
+    patches = host.xen.livepatches
+    patches.upload("xsa-1", b"\x7fELF...")
+    with pytest.raises(errors.HypercallError, match="EEXIST"):
+        patches.load("xsa-1", b"\x7fELF...")
+    assert patches.status("xsa-1").state is State.CHECKED
