@@ -99,6 +99,49 @@ class Host(NamedTuple):
         return machine.word(machine.m2p_frames[mfn // 512], mfn % 512)
 
 
+_PAGE = 4096
+FOREIGN = b"of another tenant"
+
+
+class Swap:
+    """At the nth call, the domain is destroyed, and another one gets its id, with FOREIGN in its memory.
+
+    As HostLink.guest_acts it is called at each mapping.
+    """
+
+    def __init__(self, truth: Hypervisor, domid: int, at: int = 1) -> None:
+        self._truth = truth
+        self._domid = domid
+        self._left = at
+        self._created: object = None
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            with self._truth.lock:
+                self._truth.kill(self._truth.domains[self._domid])
+                self._create()
+                self._created = self._state()
+
+    def _create(self) -> None:
+        other = pyxc.connect(self._truth.connect()).domains.create(hvm=True, hap=True, domid=self._domid)
+        other.set_max_memory(256 << 10)
+        other.memory.set_paging_pool(4 << 10)
+        other.memory.populate(range(0, 0x8000, 512), order=9)
+        pages = range(0, 0x8000, 128)
+        with other.memory.map(pages, writable=True) as mapped, memoryview(mapped) as view:
+            view[:] = FOREIGN.ljust(_PAGE) * len(pages)
+
+    def left_alone(self) -> bool:
+        """Whether there is another domain, and it is as it was created."""
+        return self._created == self._state()
+
+    def _state(self) -> object:
+        other, nodes = self._truth.domains[self._domid], pyxc.connect(self._truth.connect()).store
+        name = nodes.read(f"/local/domain/{self._domid}/name")
+        return other, other.pauses, other.shutdown_code, other.dirty is None, name
+
+
 def start(
     release: str = "4.17", *, with_guests: bool = True, with_store: bool = True, **options: Any
 ) -> Host:

@@ -6,14 +6,16 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import RELEASES, Bind, truth_of
+from hosts import FOREIGN, RELEASES, Bind, Swap, truth_of
 
 from pyxc import sim
+from pyxc._core import ForeignMap
 from pyxc.abi.errno import XenErrno
 from pyxc.compat.xc import Error, xc
 
@@ -236,6 +238,46 @@ def test_domain_dumpcore_writes_into_whatever_can_be_opened(libxc: xc, tmp_path:
         found.append(path.read_bytes())
     assert found == [plain.read_bytes()]
     assert mode in (None, path.stat().st_mode)
+
+
+@pytest.mark.parametrize("at", [1, 2, 20])
+def test_domain_dumpcore_has_no_page_of_a_domain_that_got_the_id(
+    libxc: xc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    link = libxc._open.link
+    swap, map_frames = Swap(truth_of(libxc), PVH, at), link.map_frames
+
+    def swap_and_map(domid: int, frames: array[int], writable: bool = False) -> ForeignMap:
+        swap()
+        return map_frames(domid, frames, writable)
+
+    monkeypatch.setattr(link, "map_frames", swap_and_map)
+    with pytest.raises(Error) as caught:
+        libxc.domain_dumpcore(PVH, str(tmp_path / "core"))
+    assert caught.value.errno == errno.ESRCH
+    assert FOREIGN not in (tmp_path / "core").read_bytes()
+    assert swap.left_alone()
+
+
+def test_domain_dumpcore_looks_at_the_end_as_well(libxc: xc, tmp_path: Path) -> None:
+    """Another domain gets the id when all pages are written, and the list of them is being written."""
+    written = (truth_of(libxc).domains[PVH].tot_pages + 12) * 4096
+    swap = Swap(truth_of(libxc), PVH)
+    os.mkfifo(tmp_path / "core")
+
+    def read() -> None:
+        with open(tmp_path / "core", "rb") as pipe:
+            pipe.read(written)
+            swap()
+            pipe.read()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with pytest.raises(Error) as caught:
+        libxc.domain_dumpcore(PVH, str(tmp_path / "core"))
+    reader.join()
+    assert caught.value.errno == errno.ESRCH
+    assert swap.left_alone()
 
 
 def test_fixed_domain_dumpcore_of_nobody_leaves_the_file_alone(libxc: xc, tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from hosts import Boot, Host
+from hosts import Boot, Host, Swap
 
 import pyxc
 from pyxc import DecodeError, GuestUnable, MigrationInDoubt, ShutdownReason, sim
-from pyxc.abi import domctl
+from pyxc.abi import domctl, domctl_hvm
 from pyxc.abi.errno import XenErrno
 from pyxc.guest.handshake import BANNER, FAILED, GRANT, READY, REPORT, RUNS
 
@@ -209,6 +209,21 @@ def test_a_host_that_cannot_let_it_run(move: Move) -> None:
     assert move.runs_here()
     assert list(move.there.truth.domains) == [0]
     assert move.here.xen.names.domain_name(move.guest.domid) == "db1"
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("at", [1, 2, "the end"])
+def test_another_domain_that_gets_the_id_does_not_move(move: Move, live: bool, at: Any) -> None:
+    swap = Swap(move.here.truth, move.guest.domid, 1 if at == "the end" else at)
+    if at == "the end":
+        move.here.link.before(domctl_hvm.GETHVMCONTEXT, swap)
+    else:
+        move.here.link.guest_acts = swap
+    outcome = run(move, live=live)
+    assert isinstance(outcome.sent, pyxc.DomainGone | pyxc.DomainNotFound), outcome
+    assert isinstance(outcome.received, Exception)
+    assert list(move.there.truth.domains) == [0]
+    assert swap.left_alone()
 
 
 def test_a_host_without_enough_memory(move: Move) -> None:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import Boot, Host
+from hosts import FOREIGN, Boot, Host, Swap
 
 import pyxc
 from pyxc import DecodeError, DomainFlag, HvmParam, ShutdownReason, sim
-from pyxc.abi import cpu_policy, domctl, memory
+from pyxc.abi import cpu_policy, domctl, domctl_hvm, memory
 from pyxc.abi.errno import XenErrno
 from pyxc.domain import ask
 from pyxc.errors import GuestSilent, GuestUnable, HypercallError, ReadOnlyError, Unsupported
@@ -475,6 +475,33 @@ def test_a_page_that_vanishes(host: Host) -> None:
     host.link.guest_acts = None
     again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID, name="db2")
     assert again.info().tot_pages == PAGES - 1
+
+
+# Another domain gets the id while it is saved.
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("at", [1, 2, 20])
+def test_no_page_of_a_domain_that_got_the_id(host: Host, live: bool, at: int) -> None:
+    db1, _ = obedient(host)
+    host.link.guest_acts = swap = Swap(host.truth, DB1, at)
+    file = io.BytesIO()
+    with pytest.raises((pyxc.DomainGone, pyxc.DomainNotFound)):
+        db1.save(file, live=live, resume=True)
+    assert FOREIGN not in file.getvalue()
+    assert swap.left_alone()
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_end_is_looked_at_as_well(host: Host, tmp_path: Path, live: bool) -> None:
+    """What is asked for after the pages would be another domain's."""
+    db1, _ = obedient(host)
+    swap = Swap(host.truth, DB1)
+    host.link.before(domctl_hvm.GETHVMCONTEXT, swap)
+    with pytest.raises(pyxc.DomainGone):
+        db1.save(tmp_path / "db1.save", live=live, resume=True, provenance="none")
+    assert not (tmp_path / "db1.save").exists()
+    assert swap.left_alone()
 
 
 def test_the_host_refuses(host: Host) -> None:
