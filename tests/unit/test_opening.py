@@ -108,17 +108,20 @@ def test_outside_dom0_it_is_no_xen_to_manage() -> None:
         pyxc.connect(link)
 
 
-class Longer(Hypervisor):
-    """A hypervisor whose domain records have grown without a new interface number."""
+def longer(grown: int) -> type[Hypervisor]:
+    """A hypervisor whose domain records have grown by so many bytes, perhaps without a new number."""
 
-    def layout(self, table: Table) -> Layout:
-        if table is not domctl.GETDOMAININFO_STRUCT:
-            return super().layout(table)
-        return Layout(table.name, [*table.rows_at(self.interface), pad(8)], "little")
+    class Longer(Hypervisor):
+        def layout(self, table: Table) -> Layout:
+            if table is not domctl.GETDOMAININFO_STRUCT:
+                return super().layout(table)
+            return Layout(table.name, [*table.rows_at(self.interface), pad(grown)], "little")
+
+    return Longer
 
 
 def test_records_of_another_size_than_known_are_not_trusted() -> None:
-    truth = Longer(named("sim:xen-4.17"), with_guests=False)
+    truth = longer(8)(named("sim:xen-4.17"), with_guests=False)
     known = domctl.GETDOMAININFO_STRUCT.at(truth.interface).size
     link = link_to(truth)
     with pytest.raises(errors.VersionMismatch, match=f"records of {known + 8} bytes; pyxc expects {known}"):
@@ -137,6 +140,18 @@ def newer(release: str = "4.22", ahead: int = 1, kind: type[Hypervisor] = Hyperv
     truth = kind(named(f"sim:xen-{release}"))
     truth.interface = truth.interface._replace(domctl=0x18 + ahead, sysctl=0x16 + ahead)
     return truth
+
+
+@pytest.mark.parametrize("grown", [8, 64, 300, 3000])
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_an_assumed_release_does_not_have_records_of_another_size(grown: int, ahead: int) -> None:
+    truth = newer(ahead=ahead, kind=longer(grown))
+    known = domctl.GETDOMAININFO_STRUCT.at(truth.interface).size
+    text = f"writes domain records of {known + grown} bytes; pyxc expects {known}"
+    link = link_to(truth)
+    with pytest.raises(errors.VersionMismatch, match=text):
+        pyxc.connect(link, assume=(4, 22))
+    assert link.pool.outstanding == 0
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 40])
