@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pyxc.abi.domctl import DomainFlag
-from pyxc.abi.sched import ShutdownReason
 from pyxc.domain.details import DomainDetails
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.vcpus import VcpuInfo
@@ -20,8 +18,7 @@ _UNLIMITED_PAGES = 2**32 - 1
 
 def _domain(name: str, help: str, value: Callable[[DomainInfo], Value], kind: Kind = "gauge") -> Family:
     def points(facts: Facts) -> Points:
-        known = facts.labels
-        return [(known[info.domid], value(info)) for info in facts.sample.domains if info.domid in known]
+        return [(text, value(info)) for text, info in facts.domains]
 
     return Family(f"xen_domain_{name}", kind, help, points)
 
@@ -35,18 +32,9 @@ def _detail(name: str, help: str, value: Callable[[DomainDetails], Value]) -> Fa
     return Family(f"xen_domain_{name}", "gauge", help, points)
 
 
-def _flag(name: str, help: str, flag: DomainFlag) -> Family:
-    return _domain(name, help, lambda info: bool(info.flags & flag))
-
-
 def _vcpu(name: str, help: str, value: Callable[[VcpuInfo], Value], kind: Kind = "gauge") -> Family:
     def points(facts: Facts) -> Points:
-        known = facts.labels
-        return [
-            (f'{known[vcpu.domid]},vcpu="{vcpu.vcpu}"', value(vcpu))
-            for vcpu in facts.sample.vcpus
-            if vcpu.domid in known
-        ]
+        return [(text, value(vcpu)) for text, vcpu in facts.vcpus]
 
     return Family(f"xen_domain_vcpu_{name}", kind, help, points)
 
@@ -92,16 +80,14 @@ def _network(name: str, help: str, value: Callable[[NetworkCounters], Value]) ->
 def _info(facts: Facts) -> Iterator[tuple[str, Value]]:
     details = facts.sample.details
     assert details is not None, "a scrape takes full samples"
-    for info in facts.sample.domains:
-        if info.domid in facts.labels:
-            unique = details.domains[info.domid].unique_id
-            more = {
-                "domid": info.domid,
-                "unique_id": "" if unique is None else unique,
-                "type": "hvm" if info.is_hvm else "pv",
-                "pool": "" if info.cpupool is None else info.cpupool,
-            }
-            yield f"{facts.labels[info.domid]},{labels(**more)}", 1
+    for text, info in facts.domains:
+        unique, pool = _known(details.domains[info.domid].unique_id), _known(info.cpupool)
+        kind = "hvm" if info.is_hvm else "pv"
+        yield f'{text},domid="{info.domid}",unique_id="{unique}",type="{kind}",pool="{pool}"', 1
+
+
+def _known(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def _pages(count: int | None) -> int | None:
@@ -125,15 +111,12 @@ DOMAIN = (
         "xen_domain_info", "gauge", "A domain: its current id, unique id, type and pool; always 1.",
         _info,
     ),
-    _flag("running", "Whether any of its vcpus is running now.", DomainFlag.RUNNING),
-    _flag("blocked", "Whether all its vcpus are waiting for events.", DomainFlag.BLOCKED),
-    _flag("paused", "Whether it is paused.", DomainFlag.PAUSED),
-    _flag("shut_down", "Whether it has shut down but still exists.", DomainFlag.SHUTDOWN),
-    _flag("dying", "Whether it is being destroyed.", DomainFlag.DYING),
-    _domain(
-        "crashed", "Whether it has crashed.",
-        lambda info: info.shutdown_reason == ShutdownReason.CRASH,
-    ),
+    _domain("running", "Whether any of its vcpus is running now.", lambda info: info.running),
+    _domain("blocked", "Whether all its vcpus are waiting for events.", lambda info: info.blocked),
+    _domain("paused", "Whether it is paused.", lambda info: info.paused),
+    _domain("shut_down", "Whether it has shut down but still exists.", lambda info: info.shut_down),
+    _domain("dying", "Whether it is being destroyed.", lambda info: info.dying),
+    _domain("crashed", "Whether it has crashed.", lambda info: info.crashed),
     _domain(
         "shutdown_reason", "Why it shut down: 0 poweroff, 1 reboot, 2 suspend, 3 crash, 4 watchdog.",
         _reason,

@@ -76,25 +76,34 @@ class Exporter:
         """All metrics of this moment in Prometheus' text format (version 0.0.4)."""
         with self._lock:
             started = time.perf_counter()
-            lines = self._measured()
+            measured = self._measured()
             self._scrapes += 1
             own = Own(self._scrapes, self._failures, time.perf_counter() - started)
-            return "".join([*lines, *written(OWN, own)])
+            return measured + written(OWN, own)
 
-    def _measured(self) -> list[str]:
+    def _measured(self) -> str:
         try:
             sample = self._xen.sample(full=True)
         except errors.Error:
             self._failures += 1
-            return []
-        facts = Facts(sample, self._about, domain_labels(sample))
+            return ""
+        facts = _facts(sample, self._about)
         if self._steal is not None:
             runstates, lost = self._steal.totals({info.domid for info in sample.domains})
             facts = facts._replace(runstates=runstates, lost_records=lost)
-        return list(written((ABOUT, *HOST, *DOMAIN), facts))
+        return written((ABOUT, *HOST, *DOMAIN), facts)
 
 
-def domain_labels(sample: Sample) -> dict[int, str]:
+def _facts(sample: Sample, about: str) -> Facts:
+    known = _domain_labels(sample)
+    domains = [(known[info.domid], info) for info in sample.domains if info.domid in known]
+    vcpus = [
+        (f'{known[vcpu.domid]},vcpu="{vcpu.vcpu}"', vcpu) for vcpu in sample.vcpus if vcpu.domid in known
+    ]
+    return Facts(sample, about, known, domains, vcpus)
+
+
+def _domain_labels(sample: Sample) -> dict[int, str]:
     """Name and UUID of each domain as labels, by id.
 
     A domain that is dying and its successor have the same, if it has one: then it is left out.

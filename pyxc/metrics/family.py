@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
+from pyxc.domain.info import DomainInfo
 from pyxc.domain.usage import Sample
+from pyxc.domain.vcpus import VcpuInfo
 from pyxc.host.runstates import Runstates
 
 Kind = Literal["counter", "gauge"]
@@ -22,13 +24,15 @@ class Facts(NamedTuple):
     """What the values of one scrape are made of: a full sample, labels of the hypervisor and of its domains.
 
     `labels` has a domain's name and UUID, ready to be written, by id. Domains that nothing but their id tells
-    from a newer one are not in it. `runstates` are by domain and vcpu, without what `lost_records` would have
-    said; None where nothing is traced.
+    from a newer one are not in it; `domains` and `vcpus` are the others, after their labels. `runstates` are
+    by domain and vcpu, without what `lost_records` would have said; None where nothing is traced.
     """
 
     sample: Sample
     about: str
     labels: dict[int, str]
+    domains: list[tuple[str, DomainInfo]]
+    vcpus: list[tuple[str, VcpuInfo]]
     runstates: dict[tuple[int, int], Runstates] | None = None
     lost_records: int | None = None
 
@@ -50,22 +54,20 @@ class Family(NamedTuple):
     """Called with Facts, or with what the exporter says of itself."""
 
 
-def written(families: Iterable[Family], subject: object) -> Iterator[str]:
-    """Lines of the text format; nothing of a family without values."""
+def written(families: Iterable[Family], subject: object) -> str:
+    """The text format; nothing of a family without values."""
+    text = []
     for family in families:
         name = family.name
         lines = [
-            f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n"
+            f"{name}{{{labels}}} {+value!r}\n" if labels else f"{name} {+value!r}\n"  # + of a bool is an int
             for labels, value in family.points(subject)
             if value is not None
         ]
         if lines:
-            yield f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n"
-            yield from lines
-
-
-def _number(value: int | float | bool) -> str:
-    return repr(value) if type(value) is not bool else "01"[value]
+            text.append(f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n")
+            text += lines
+    return "".join(text)
 
 
 def label(name: str, value: object) -> str:

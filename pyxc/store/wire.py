@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import re
 import struct
 from collections import deque
@@ -125,22 +126,23 @@ class Parser:
             yield from self._complete()
 
     def _complete(self) -> Iterator[Message]:
-        while len(self._data) >= _HEADER.size:
-            kind, request, transaction, size = _HEADER.unpack_from(self._data)
+        data = self._data
+        while len(data) >= HEADER_SIZE:
+            kind, request, transaction, size = _HEADER.unpack_from(data)
             if size > PAYLOAD_MOST:
                 raise StoreError(
                     errno.EPROTO, f"a message announces {size} bytes, more than the protocol allows"
                 )
-            end = _HEADER.size + size
-            if len(self._data) < end:
+            end = HEADER_SIZE + size
+            if len(data) < end:
                 break
-            yield Message(kind, request, transaction, bytes(self._data[_HEADER.size : end]))
-            del self._data[:end]
+            yield Message(kind, request, transaction, bytes(data[HEADER_SIZE:end]))
+            del data[:end]
 
 
 def join(strings: Iterable[bytes]) -> bytes:
     """Strings, each with its NUL."""
-    return b"".join(string + b"\0" for string in strings)
+    return b"".join([string + b"\0" for string in strings])
 
 
 def split(payload: bytes) -> list[str]:
@@ -160,11 +162,17 @@ def path_bytes(path: str, special: bool = False) -> bytes:
     most = ABSOLUTE_MOST if path.startswith("/") else RELATIVE_MOST
     if len(path) > most:
         raise ValueError(f"the path has {len(path)} characters: xenstore accepts at most {most}")
-    if not (re.fullmatch(_NODE, path) or (special and re.fullmatch(_SPECIAL, path))):
+    if not (_node_pattern().fullmatch(path) or (special and re.fullmatch(_SPECIAL, path))):
         raise ValueError(
             f"{path!r} is not a path: expected letters, digits, -, _ and @ between single slashes"
         )
     return path.encode("ascii")
+
+
+@functools.cache
+def _node_pattern() -> re.Pattern[str]:
+    """Compiled on first use, and then without a look into the cache of `re`."""
+    return re.compile(_NODE)
 
 
 def error_of(payload: bytes) -> tuple[int, str]:
