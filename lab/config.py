@@ -226,7 +226,7 @@ SLOW = tuple(
     f"tests/real/test_{name}.py"
     for name in (
         "devices", "endurance", "guest_life", "peer_build", "peer_debugging", "peer_programs",
-        "peer_scheduling", "peer_store", "peer_stream",
+        "peer_migrate", "peer_scheduling", "peer_store", "peer_stream",
     )
 )  # fmt: skip
 # Where releases differ most.
