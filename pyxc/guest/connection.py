@@ -35,7 +35,10 @@ class Connection:
     def write(self, data: bytes | memoryview, /) -> int:
         """Write some of it. TimeoutError if the other side reads nothing."""
         self._wait(self._sink, select.POLLOUT)
-        return os.write(self._sink, data)
+        try:
+            return os.write(self._sink, data)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise _ended() from error
 
     def flush(self) -> None:
         """Nothing is buffered."""
@@ -56,7 +59,7 @@ class Connection:
         while len(self._ahead) < size:
             found = self._read(size - len(self._ahead))
             if not found:
-                raise ConnectionResetError(errno.ECONNRESET, "the other side has ended the connection")
+                raise _ended()
             self._ahead += found
             if not self._ahead.startswith(expected[: len(self._ahead)]):
                 raise errors.DecodeError(f"the other side sent {self._ahead[:80]!r}, not {expected[:80]!r}")
@@ -80,3 +83,7 @@ class Connection:
         poll.register(end, event)
         if not poll.poll(None if self.timeout is None else 1000 * self.timeout):
             raise TimeoutError(errno.ETIMEDOUT, f"the other side has been silent for {self.timeout:g} s")
+
+
+def _ended() -> ConnectionResetError:
+    return ConnectionResetError(errno.ECONNRESET, "the other side has ended the connection")

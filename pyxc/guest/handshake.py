@@ -21,9 +21,10 @@ from __future__ import annotations
 from enum import Enum, auto
 
 BANNER = b"xl migration receiver ready, send binary domain data.\n"
-READY = b"domain received, ready to unpause"
-GRANT = b"domain is yours, you are cleared to unpause"
-REPORT = b"my copy unpause results are as follows"
+READY = b"domain received, ready to unpause\0"
+GRANT = b"domain is yours, you are cleared to unpause\0"
+REPORT = b"my copy unpause results are as follows\0"
+"""xl sends the NUL at the end of each but the first."""
 RUNS, FAILED = b"\0", b"\1"
 
 

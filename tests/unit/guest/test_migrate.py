@@ -265,7 +265,7 @@ def test_another_program_answers(move: Move, words: bytes) -> None:
 def test_as_xl_says_it() -> None:
     """These words are a protocol: xl is the other side."""
     assert BANNER == b"xl migration receiver ready, send binary domain data.\n"
-    assert READY == b"domain received, ready to unpause"
-    assert GRANT == b"domain is yours, you are cleared to unpause"
-    assert REPORT + RUNS == b"my copy unpause results are as follows\0"
-    assert REPORT + FAILED == b"my copy unpause results are as follows\1"
+    assert READY == b"domain received, ready to unpause\0"
+    assert GRANT == b"domain is yours, you are cleared to unpause\0"
+    assert REPORT + RUNS == b"my copy unpause results are as follows\0\0"
+    assert REPORT + FAILED == b"my copy unpause results are as follows\0\1"
