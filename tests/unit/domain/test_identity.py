@@ -15,6 +15,10 @@ from pyxc import errors
 from pyxc.abi import domctl
 from pyxc.abi.domctl_state import GET_DOMAIN_STATE, StateCap, StateFlag
 from pyxc.abi.operation import Operation
+from pyxc.guest.config_devices import Disk, Vif
+from pyxc.guest.devices import Devices
+
+_DISK = 51712
 
 CHANGES: dict[str, Callable[[pyxc.Domain], Any]] = {
     "pause": lambda domain: domain.pause(),
@@ -68,54 +72,86 @@ CHANGES: dict[str, Callable[[pyxc.Domain], Any]] = {
     "deny memory": lambda domain: domain.permissions.deny_memory(1),
     "allow irq": lambda domain: domain.permissions.allow_irq(1),
     "allow io ports": lambda domain: domain.permissions.allow_io_ports(1),
+    "deny io ports": lambda domain: domain.permissions.deny_io_ports(1),
+    "deny irq": lambda domain: domain.permissions.deny_irq(1),
+    "allow gsi": lambda domain: domain.permissions.allow_gsi(1),
+    "deny gsi": lambda domain: domain.permissions.deny_gsi(1),
+    "hvm context": lambda domain: domain.hvm_context.load(domain.xen.domains[2].hvm_context.read()),
+    "registers": lambda domain: domain.vcpu(0).set_context(domain.xen.domains[1].vcpu(0).context()),
+    "cpu policy": lambda domain: domain.set_cpu_policy(domain.xen.domains[2].cpu_policy()),
+    "pool": lambda domain: domain.xen.pools[0].add_domain(domain),
+    "name": lambda domain: domain.set_name("other"),
+    "attach a disk": lambda domain: Devices(domain).attach_disk(Disk.parse("phy:/dev/a,xvdb,w"), timeout=0),
+    "attach a vif": lambda domain: Devices(domain).attach_vif(Vif("00:16:3e:01:02:03"), timeout=0),
+    "detach": lambda domain: Devices(domain).detach("vbd", _DISK, timeout=0),
+    "detach by force": lambda domain: Devices(domain).detach("vbd", _DISK, force=True),
+    "ask to power off": lambda domain: domain.ask.poweroff(),
+    "press the button": lambda domain: domain.ask.poweroff(timeout=0, fallback=True),
+    "ask to reboot": lambda domain: domain.ask.reboot(),
+    "ask to suspend": lambda domain: domain.ask.suspend(timeout=0),
+    "ask for memory": lambda domain: domain.ask.set_memory(4096),
+    "ask for vcpus": lambda domain: domain.ask.set_vcpus(1),
+    "sysrq": lambda domain: domain.ask.sysrq("s"),
 }
+
+
+def replaced(host: Host, **options: Any) -> pyxc.Domain:
+    """A domain that has gone. Another one has its id, and a guest that can be asked for everything."""
+    old = host.xen.domains["build"]
+    old.destroy()
+    new = host.xen.domains.create(domid=old.domid, **options)
+    new.set_max_memory(4096)
+    host.truth.introduce(new.domid, "new")
+    host.xen.store.write(f"/local/domain/0/backend/vbd/{new.domid}/{_DISK}/state", "4")
+    return old
 
 
 @pytest.fixture
 def recycled(host: Host) -> pyxc.Domain:
-    """A domain that has gone; another one has its id."""
-    old = host.xen.domains["build"]
-    old.destroy()
-    host.xen.domains.create(domid=old.domid)
-    return old
+    """Another domain has its id."""
+    return replaced(host)
+
+
+def check_refused(host: Host, old: pyxc.Domain, name: str, message: str) -> None:
+    """DomainGone, and neither the hypervisor nor xenstore got a change."""
+    issued: list[Operation] = []
+    host.xen.caller.trace = lambda operation, *_: issued.append(operation)
+    nodes = stored(host)
+    with pytest.raises(errors.DomainGone, match=message):
+        CHANGES[name](old)
+    assert issued and [operation.full_name for operation in issued if operation.changes] == []
+    assert stored(host) == nodes
+
+
+def stored(host: Host) -> dict[str, bytes]:
+    return {path: node.value for path, node in host.truth.store.tree._nodes.items()}
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_never_reaches_the_next_domain_with_the_id(
     host: Host, recycled: pyxc.Domain, name: str
 ) -> None:
-    issued: list[Operation] = []
-    host.xen.caller.trace = lambda operation, *_: issued.append(operation)
-    gone = rf"domain {recycled.domid} now has the UUID .*; {recycled.uuid} has gone"
-    with pytest.raises(errors.DomainGone, match=gone):
-        CHANGES[name](recycled)
-    assert issued and [operation.full_name for operation in issued if operation.changes] == []
+    message = rf"domain {recycled.domid} now has the UUID .*; {recycled.uuid} has gone"
+    check_refused(host, recycled, name, message)
 
 
 @pytest.fixture
-def restarted(boot: Boot) -> tuple[pyxc.Xen, pyxc.Domain]:
-    """A domain that has gone, and another one has its id and its UUID, as after a restart: on Xen 4.22."""
-    xen = boot("sim:xen-4.22").xen
-    old = xen.domains["build"]
-    old.destroy()
-    xen.domains.create(domid=old.domid, uuid=old.uuid)
-    return xen, old
+def restarted(boot: Boot) -> tuple[Host, pyxc.Domain]:
+    """Another domain has its id and its UUID, as after a restart: on Xen 4.22."""
+    host = boot("sim:xen-4.22")
+    return host, replaced(host, uuid=host.xen.domains["build"].uuid)
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_never_reaches_a_domain_that_was_restarted_under_its_id(
-    restarted: tuple[pyxc.Xen, pyxc.Domain], name: str
+    restarted: tuple[Host, pyxc.Domain], name: str
 ) -> None:
-    xen, old = restarted
-    issued: list[Operation] = []
-    xen.caller.trace = lambda operation, *_: issued.append(operation)
-    with pytest.raises(errors.DomainGone, match=f"domain {old.domid} is now another domain"):
-        CHANGES[name](old)
-    assert issued and [operation.full_name for operation in issued if operation.changes] == []
+    host, old = restarted
+    check_refused(host, old, name, f"domain {old.domid} is now another domain")
 
 
-def test_a_domain_that_was_restarted_is_another_one(restarted: tuple[pyxc.Xen, pyxc.Domain]) -> None:
-    xen, old = restarted
+def test_a_domain_that_was_restarted_is_another_one(restarted: tuple[Host, pyxc.Domain]) -> None:
+    xen, old = restarted[0].xen, restarted[1]
     again = xen.domains[old.domid]
     assert (again.domid, again.uuid) == (old.domid, old.uuid)
     assert again != old and again.unique_id != old.unique_id
