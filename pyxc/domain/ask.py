@@ -158,9 +158,11 @@ class Ask:
         try:
             self._check_able(what)
             path = f"{self._home}/control/shutdown"
-            self._xen.store.write(path, what)
-            if timeout is not None:
+            if timeout is None:
+                self._xen.store.write(path, what)
+            else:
                 with undoing.on_failure(lambda: self._withdraw(what), f"{path} still says {what}"):
+                    self._xen.store.write(path, what)
                     self._wait_taken(what, timeout)
         except errors.GuestUnable:
             if not fallback or not self._domain.info().is_hvm:
@@ -224,6 +226,7 @@ class Ask:
             transaction.write(path, "")
             return True
 
+        self._xen.store.renew()  # the step may have failed because the connection ended
         return self._xen.store.transact(clear)
 
     def set_memory(self, kb: int, *, timeout: float | None = None, progress: Progress | None = None) -> None:

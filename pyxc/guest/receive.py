@@ -28,13 +28,8 @@ def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
         line.say(READY)
         line.hear(GRANT)
         side.hear()
-    try:
+    with undoing.on_failure(lambda: _refuse(domain, line), f"domain {domain.domid} is left"):
         _run(domain, wanted.paused)
-    except BaseException:
-        _discard(domain)
-        with suppress(OSError):
-            line.say(REPORT + FAILED + GRANT)
-        raise
     with suppress(OSError):  # the guest runs, whether or not the report reaches the source
         line.say(REPORT + RUNS)
     return domain
@@ -48,6 +43,14 @@ def _run(domain: BuiltDomain, paused: bool) -> None:
         domain.unpause()
 
 
+def _refuse(domain: BuiltDomain, line: Connection) -> None:
+    """The guest runs again on the other host, which hears this only once it cannot run here."""
+    _discard(domain)
+    with suppress(OSError):
+        line.say(REPORT + FAILED + GRANT)
+
+
 def _discard(domain: BuiltDomain) -> None:
+    domain.xen.store.renew()  # the step may have failed because the connection ended
     with suppress(errors.DomainNotFound, errors.DomainGone):
         domain.destroy()

@@ -7,6 +7,7 @@ import pytest
 from hosts import Boot, Host
 
 from pyxc import ShutdownReason, errors
+from pyxc.abi import domctl
 from pyxc.abi.domctl import Trigger
 from pyxc.abi.event_channel import Status
 from pyxc.abi.hvm import HvmParam
@@ -230,6 +231,23 @@ def test_a_guest_that_is_notified_to_suspend(host: Host, domid: int) -> None:
     domain.resume(fast=True)
     domain.ask.suspend(timeout=10)
     assert host.xen.store.read(f"/local/domain/{domid}/control/shutdown") == b""
+
+
+def test_an_interrupt_once_it_was_notified(host: Host) -> None:
+    """It suspends, and is let run again."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    guest, web1 = host.truth.script(1), host.xen.domains[1]
+    with_a_node_for_its_port(host, 1)
+    guest.suspend_on_event()
+    host.link.after(domctl.GETDOMAININFO, lambda: None)
+    host.link.after(domctl.GETDOMAININFO, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        web1.ask.suspend(timeout=10)
+    assert web1.info().shutdown_reason is None
+    assert web1.vcpu(0).context()["rax"] == 1, "its suspend was cancelled"
 
 
 def test_a_guest_that_sleeps_through_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
