@@ -34,7 +34,7 @@ PARTLY_DONE = (
     "launch", "launch, devices", "launch, pv", "domain.destroy, launched", "devices.attach_disk",
     "memory.decrease", "pool.destroy", "pool.destroy, cpus", "pool.remove_cpu", "pools.split",
     "memory.unmap_mmio",
-    "xen.receive",
+    "xen.receive", "livepatches.load",
     "domain.save, live", "domain.save, resume", "domain.save, pv", "domain.save, pv, resume",
 )  # fmt: skip
 """What cannot be done again: some of it, or all but its tidying up, is done, so that a name is taken, or
@@ -61,6 +61,7 @@ STAYS_UNSEEN = {
     "pool.destroy, cpus": "free cpus",
     "domain.dump_core, running": "a paused domain that is listed as an orphan already",
     "template.revert": "the same, partly reverted",
+    "livepatches.load": "a live patch that was not applied, as `pyxc livepatch list` says",
     "ask.poweroff": "a request that the guest may take",
 }
 """What changed and is no leftover that anybody could see, as docs/errors.md says."""
