@@ -209,12 +209,12 @@ def _of(error: StoreError, kind: Kind, path: str | None) -> StoreError:
 
 def _outcome(kind: Kind, path: str | None, answer: Message) -> bytes | StoreError:
     """The payload of a reply, or why there is none."""
-    if answer.kind == kind:
-        return answer.payload
-    if answer.kind != Kind.ERROR:
+    if answer.kind == Kind.ERROR:
+        number, name = error_of(answer.payload)
+        return StoreError(number, f"{name}, {os.strerror(number)}", kind.operation, path)
+    if answer.kind != kind:
         return StoreError(errno.EPROTO, f"unexpected reply of type {answer.kind}", kind.operation, path)
-    number, name = error_of(answer.payload)
-    return StoreError(number, f"{name}, {os.strerror(number)}", kind.operation, path)
+    return answer.payload
 
 
 def numbers(*numbers: int) -> list[bytes]:
