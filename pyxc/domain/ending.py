@@ -20,7 +20,7 @@ _POLL_S = 0.05
 _LOOK_S = 0.1
 
 State = Literal["blocked", "crashed", "dying", "paused", "running", "shut_down"]
-"""What a domain can be waited for to be: each is a property of DomainInfo."""
+"""The states that Domain.wait() knows by name: each is a property of DomainInfo."""
 Condition = Callable[[DomainInfo], object]
 
 

@@ -101,7 +101,7 @@ class Livepatches:
             self.upload(name, payload)
             return name
 
-        left = f"the live patch {name} is left uploaded"
+        left = f"the live patch {name} is left; `pyxc livepatch list` shows its state"
         with undoing.made(upload, self._withdraw, lambda: {name} - before, left):
             self.apply(name, nodeps=nodeps)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a xenstored can do besides what each can."""
+"""Optional features of xenstored, by their bits."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class Nodes(ABC):
 
 
 def if_there(found: bytes | StoreError) -> bytes | StoreError | None:
-    """None for the refusal that says that there is no such node."""
+    """None instead of the error for a missing node."""
     return None if isinstance(found, StoreError) and found.errno == errno.ENOENT else found
 
 

@@ -59,13 +59,13 @@ def test_without_a_terminal_it_does_not_ask(pyxc):
 
 def test_a_trial_run(pyxc, host):
     before = set(host.domains)
-    outcome = pyxc("destroy", "-n", "build", "web1", "nobody", "0")
+    outcome = pyxc("destroy", "-n", "build", "web1", "missing", "0")
     assert outcome.status == 7
     assert (
         outcome.out == "would destroy domain 3, build, of 32 MiB\nwould destroy domain 1, web1, of 64 MiB\n"
     )
-    assert "nobody" in outcome.err
+    assert "missing: no domain has the name" in outcome.err
     assert "it cannot be destroyed" in outcome.err
-    told = pyxc("destroy", "--dry-run", "--json", "build").json
-    assert [one["domid"] for one in told["would_destroy"]] == [3]
+    report = pyxc("destroy", "--dry-run", "--json", "build").json
+    assert [one["domid"] for one in report["would_destroy"]] == [3]
     assert set(host.domains) == before

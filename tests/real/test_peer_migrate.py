@@ -82,8 +82,8 @@ def check_moved(xen: pyxc.Xen, peer: Peer, before: pyxc.Domain) -> pyxc.Domain:
 def test_a_guest_that_moves_from_one_to_the_other(named: pyxc.Xen, peer: Peer, guest: str) -> None:
     """It begins in a domain of xl, and ends in one of xl."""
     domain = named.domains[peer.domid(guest)]
-    told = from_pyxc(guest, f"{' '.join(PYXC)} migrate-receive")
-    assert told.startswith(f"{guest}: ")
+    summary = from_pyxc(guest, f"{' '.join(PYXC)} migrate-receive")
+    assert summary.startswith(f"{guest}: ")
     domain = check_moved(named, peer, domain)
     from_pyxc(guest, f"chroot {peer.root} xl migrate-receive")
     domain = check_moved(named, peer, domain)

@@ -192,18 +192,18 @@ def test_names_of_many_domains() -> None:
 
 def test_names_of_many_domains_without_a_reply_are_none(xenstored: FakeXenstored) -> None:
     xenstored.behave = "silent"
-    with pytest.warns(RuntimeWarning, match="domains are shown without names: nothing replies") as told:
+    with pytest.warns(RuntimeWarning, match="domains are shown without names: nothing replies") as warned:
         assert Names().domain_names([(domid, bytes(16)) for domid in range(100)]) == [None] * 100
-    assert len(told) == 1
+    assert len(warned) == 1
 
 
 def test_a_name_that_is_only_shown_is_not_waited_for_long(xenstored: FakeXenstored) -> None:
     xenstored.behave = "silent"
     started = time.monotonic()
-    with pytest.warns(RuntimeWarning, match="domains are shown without names: nothing replies") as told:
+    with pytest.warns(RuntimeWarning, match="domains are shown without names: nothing replies") as warned:
         assert Names().domain_name(1) is None
     assert 0.9 < time.monotonic() - started < 10
-    assert len(told) == 1
+    assert len(warned) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [Names().domain_name(domid) for domid in (1, 2, 3)] == [None] * 3
