@@ -34,10 +34,10 @@ class Remains(Protocol):
 def wait(domain: Identity, until: State | Condition, timeout: float | None) -> DomainInfo | None:
     """See Domain.wait()."""
     if callable(until):
-        return _wait(domain, until, timeout, "has not become what was waited for")
+        return _wait(domain, until, timeout, "did not become what was waited for")
     if until not in get_args(State):
         raise ValueError(f"until is {until!r}: expected a function or one of {', '.join(get_args(State))}")
-    return _wait(domain, attrgetter(until), timeout, f"was not {until.replace('_', ' ')}")
+    return _wait(domain, attrgetter(until), timeout, f"did not become {until.replace('_', ' ')}")
 
 
 def wait_shut_down(domain: Identity, timeout: float | None) -> ShutdownReason | int | None:

@@ -112,7 +112,7 @@ def test_waiting_for_a_state(host: Host) -> None:
     pausing.join()
     assert info is not None
     assert info.paused
-    with pytest.raises(TimeoutError, match=r"domain 1 was not shut down within 0\.01 s"):
+    with pytest.raises(TimeoutError, match=r"domain 1 did not become shut down within 0\.01 s"):
         web1.wait("shut_down", timeout=0.01)
 
 
@@ -120,7 +120,7 @@ def test_waiting_for_a_condition(host: Host) -> None:
     web1 = host.xen.domains["web1"]
     info = web1.wait(lambda info: info.nr_vcpus == 2, timeout=0)
     assert info == web1.info()
-    with pytest.raises(TimeoutError, match="domain 1 has not become what was waited for"):
+    with pytest.raises(TimeoutError, match="domain 1 did not become what was waited for"):
         web1.wait(lambda info: False, timeout=0)
     web1.destroy()
     assert web1.wait("crashed") is None
