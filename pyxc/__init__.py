@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pyxc.domain.details import Details, DomainDetails
     from pyxc.domain.domain import Domain
     from pyxc.domain.domains import Domains
+    from pyxc.domain.frame_runs import FrameRun
     from pyxc.domain.frames import FrameList
     from pyxc.domain.grants import GrantInfo, Lent
     from pyxc.domain.hvm_context import HvmContext, HvmRecord
@@ -155,6 +156,7 @@ __all__ = [
     "FlaskBoolean",
     "EventChannels",
     "FrameList",
+    "FrameRun",
     "GrantInfo",
     "GuestSilent",
     "GuestUnable",
@@ -257,6 +259,7 @@ _MODULES = {
     "domain.details": "Details DomainDetails",
     "domain.domain": "Domain",
     "domain.domains": "Domains",
+    "domain.frame_runs": "FrameRun",
     "domain.frames": "FrameList",
     "domain.grants": "GrantInfo Lent",
     "domain.hvm_context": "HvmContext HvmRecord",

@@ -50,6 +50,19 @@ def seconds(text: str) -> float:
     return value
 
 
+def frame_range(text: str) -> tuple[int, int]:
+    """First and count of "5", "0x10-0x1f" or "0x10+16". UsageError."""
+    number = r"(0x[0-9a-fA-F]{1,16}|\d{1,20})"
+    found = re.fullmatch(rf"{number}(?:([+-]){number})?", text, re.ASCII)
+    if found is None:
+        raise UsageError(f"GFN: {text!r} is not a frame, as 5, 0x10-0x1f or 0x10+16")
+    first, end = int(found[1], 0), int(found[3] or "1", 0)
+    count = end - first + 1 if found[2] == "-" else end
+    if count < 1:
+        raise UsageError(f"GFN: {text} has no frames")
+    return first, count
+
+
 def cpu_list(cpus: Iterable[int] | None, count: int) -> list[int] | None:
     """A set of cpus for JSON, on a host of `count`; None for an unknown set."""
     return None if cpus is None else sorted(cpu for cpu in cpus if cpu < count)

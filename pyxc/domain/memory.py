@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import arguments, undoing
@@ -19,6 +19,7 @@ from pyxc.domain.mapping import Mapping, frame_numbers
 
 if TYPE_CHECKING:  # imported on first use: a domain that is built needs none of them
     from pyxc.domain.address_space import Physical, Virtual
+    from pyxc.domain.frame_runs import FrameRun, Progress
     from pyxc.domain.frames import FrameList, Source
     from pyxc.domain.p2m import Form, P2m
     from pyxc.domain.vcpus import Vcpu
@@ -254,6 +255,22 @@ class Memory(Mapping):
         from pyxc.domain.frames import list_frames
 
         return list_frames(self, types, force, source)
+
+    def runs(self, force: bool = False, progress: Progress | None = None) -> Iterator[FrameRun]:
+        """What the address space consists of, from frame 0 on: memory, page tables, holes; see FrameRun.
+
+        The frames are gfns, or pfns of a PV domain, which publishes its p2m, else Unsupported. They are asked
+        for while the runs are taken; pause the domain for a consistent picture. `force` as for frames().
+        `progress` is called with the pages found so far and those that the domain owns.
+
+        Example:
+
+        >>> sum(run.nr_frames for run in web.memory.runs() if run.kind == "l1tab")
+        1
+        """
+        from pyxc.domain.frame_runs import frame_runs
+
+        return frame_runs(self, force, progress)
 
     def p2m(self, source: Form | None = None) -> P2m:
         """The map from pfns to machine frames of a PV domain, as published by the guest; see P2m.

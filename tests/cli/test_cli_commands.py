@@ -72,6 +72,7 @@ EVERY_COMMAND = {
     "vcpu-pin": ["vcpu-pin", "web1", "0", "0"],
     "context": ["context", "web1"],
     "frames": ["frames", "web1"],
+    "map": ["map", "web1"],
     "sched-credit": ["sched-credit"],
     "sched-credit2": ["sched-credit2", "-d", "web1", "-w", "512"],
     "sched-rtds": ["sched-rtds"],

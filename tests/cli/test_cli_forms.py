@@ -11,7 +11,7 @@ import pytest
 
 from pyxc.cli import columns, output
 
-WORDS = [["list"], ["vcpu-list"], ["cpupool-list"], ["topology"], ["memory"], ["doctor"]]
+WORDS = [["list"], ["vcpu-list"], ["cpupool-list"], ["topology"], ["memory"], ["doctor"], ["map", "web1"]]
 
 
 def lines(outcome):

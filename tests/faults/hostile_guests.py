@@ -97,6 +97,7 @@ QUESTIONS: dict[str, Question] = {
     "p2m": lambda xen, domain, path: domain.memory.p2m(),
     "p2m, older": lambda xen, domain, path: domain.memory.p2m("frame_list_list"),
     "frames": lambda xen, domain, path: domain.memory.frames(),
+    "runs": lambda xen, domain, path: list(domain.memory.runs()),
     "frames, types": lambda xen, domain, path: domain.memory.frames(types=True),
     "maximum_gpfn": lambda xen, domain, path: domain.memory.maximum_gpfn(),
     "dump": _dump,

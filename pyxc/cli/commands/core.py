@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 from pyxc.cli import output, progress
+from pyxc.cli.arguments import frame_range
 from pyxc.cli.dumps import NO_KERNEL, add_format, described
 from pyxc.cli.parser import Program
-from pyxc.cli.status import UsageError
 from pyxc.guest import core_convert, core_pages
 from pyxc.guest.core_file import CoreFile, DumpedBy
 
@@ -100,7 +99,7 @@ def _xen_as_json(xen: DumpedBy) -> dict[str, Any]:
 
 
 def extract_pages(args: argparse.Namespace) -> int:
-    first, count = _frames(args.frames)
+    first, count = frame_range(args.frames)
     with CoreFile(args.file) as core:
         done = core_pages.extract(
             core,
@@ -137,17 +136,3 @@ def convert_core(args: argparse.Namespace) -> int:
     else:
         output.lines([f"Linux {made.kernel}"])
     return 0
-
-
-def _frames(text: str) -> tuple[int, int]:
-    """First and count of "5", "0x10-0x1f" or "0x10+16"."""
-    found = re.fullmatch(
-        r"(0x[0-9a-fA-F]{1,16}|\d{1,20})(?:([+-])(0x[0-9a-fA-F]{1,16}|\d{1,20}))?", text, re.ASCII
-    )
-    if found is None:
-        raise UsageError(f"GFN: {text!r} is not a frame, as 5, 0x10-0x1f or 0x10+16")
-    first, end = int(found[1], 0), int(found[3] or "1", 0)
-    count = end - first + 1 if found[2] == "-" else end
-    if count < 1:
-        raise UsageError(f"GFN: {text} has no frames")
-    return first, count
