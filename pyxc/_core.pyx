@@ -37,7 +37,7 @@ from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.object cimport PyTypeObject
 from cpython.ref cimport Py_INCREF, PyObject
 from cpython.tuple cimport PyTuple_New
-from libc.errno cimport errno as C_errno
+from libc.errno cimport EINTR, EINVAL, ENODEV, ENOENT, ENOTTY, ENXIO, errno as C_errno
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, getenv
 from libc.string cimport memcpy, memset

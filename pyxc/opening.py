@@ -11,7 +11,7 @@ from pyxc._core import environment
 from pyxc.abi import releases
 from pyxc.abi.layout import Interface, Release
 from pyxc.call import probe
-from pyxc.call.caller import Caller
+from pyxc.call.caller import Caller, Plans
 from pyxc.link import Gate, Link
 from pyxc.store import StoreClient
 from pyxc.store import connect as connect_store
@@ -138,16 +138,17 @@ def connect_again(
 ) -> Xen:
     """connect(), but a hypervisor that stays the same while this process lives is probed only once."""
     assume = assume or _assumed()
-    key = (link.target, link.kernel_bits, assume)
-    known = _interfaces.get(key)
+    key = (link.target, link.kernel_bits, readonly, assume)
+    known = _known.get(key)
     xen = connect(link, readonly=readonly, names=names, assume=assume, known=known)
     if known is None:
-        _interfaces[key] = xen.interface
+        _known[key] = xen.interface, xen.caller.plans
     return xen
 
 
-_interfaces: dict[tuple[object, ...], Interface] = {}
-"""Those of the hypervisors that this process has probed."""
+Known = tuple[Interface, Plans]
+_known: dict[tuple[object, ...], Known] = {}
+"""What other handles found out about the hypervisors that this process has probed."""
 
 
 def _assumed() -> Release | None:
@@ -162,17 +163,17 @@ def connect(
     readonly: bool = False,
     names: bool = True,
     assume: Release | None = None,
-    known: Interface | None = None,
+    known: Known | None = None,
 ) -> Xen:
     """A Xen on an open link: for wrapped links (recorded, replayed, with faults).
 
-    `known` is the interface of another handle on the same hypervisor, which then is not probed again.
+    `known` is what another handle found out about the same hypervisor, which then is not probed again.
     """
-    interface = known or probe.interface_of(link, assume or _assumed())
+    interface, plans = known or (probe.interface_of(link, assume or _assumed()), None)
     tracer = None
     if environment("PYXC_TRACE") not in (None, "", "0"):
         from pyxc.call import trace
 
         tracer = trace.printer()
-    caller = Caller(link, interface, readonly, tracer)
+    caller = Caller(link, interface, readonly, tracer, plans)
     return Xen(link, caller, names)

@@ -22,14 +22,24 @@ from pyxc.call.reply import Reply, Trace, as_reply
 from pyxc.link import Link
 from pyxc.link.exchange import Placement, exchange_by_value, exchanger
 
+Plans = dict[Operation, Plan]
+
 _NOTHING: Final[Mapping[str, bytes]] = {}
 
 
 class Caller:
-    """Issues operations on one link with one interface. Threads: safe to share."""
+    """Issues operations on one link with one interface. Threads: safe to share.
+
+    `plans` are those of another Caller like this one; to find them by what they depend on takes longer.
+    """
 
     def __init__(
-        self, link: Link, interface: Interface, readonly: bool = False, trace: Trace | None = None
+        self,
+        link: Link,
+        interface: Interface,
+        readonly: bool = False,
+        trace: Trace | None = None,
+        plans: Plans | None = None,
     ) -> None:
         self.link = link
         self.interface = interface
@@ -37,7 +47,7 @@ class Caller:
         self.trace = trace
         self.restricted_to: int | None = None
         self._exchange = exchanger(link)
-        self._plans = _plans(interface, readonly, link.kernel_bits)
+        self.plans = _plans(interface, readonly, link.kernel_bits) if plans is None else plans
         self._questions: dict[Operation, Callable[[int | None], Any]] = {}
         self._measured: set[tuple[Operation, str]] = set()
         self._absent: set[Operation] = set()
@@ -53,7 +63,7 @@ class Caller:
         null handle), or an Address. Raises ReadOnlyError, TypeError for an unknown field, ValueError for a
         value that does not fit, and HypercallError if the hypervisor refuses.
         """
-        plan = self._plans.get(operation)
+        plan = self.plans.get(operation)
         if plan is None or plan.refused:
             plan = self._ready(operation)
         if plan.bare and not fields and not self.trace:
@@ -310,7 +320,7 @@ class Caller:
 
     def supports(self, operation: Operation) -> bool:
         """Whether this hypervisor's interface, and the kernel in between, have an operation."""
-        if operation in self._plans:
+        if operation in self.plans:
             return True
         if operation not in self._absent:
             with suppress(errors.Unsupported):
@@ -321,11 +331,11 @@ class Caller:
 
     def has_field(self, operation: Operation, field: str) -> bool:
         """Whether an operation has a field in this interface. Unsupported if there is no such operation."""
-        return field in (self._plans.get(operation) or self._plan(operation)).layout.index
+        return field in (self.plans.get(operation) or self._plan(operation)).layout.index
 
     def _ready(self, operation: Operation) -> Plan:
         """An operation's plan; ReadOnlyError if it makes changes and the handle is read-only."""
-        plan = self._plans.get(operation) or self._plan(operation)
+        plan = self.plans.get(operation) or self._plan(operation)
         if plan.refused:
             raise errors.ReadOnlyError(f"{operation.full_name} makes changes, and this handle is read-only")
         return plan
@@ -336,7 +346,7 @@ class Caller:
             plan = Plan(operation, self.interface, self.readonly and operation.changes)
         except NotInInterface as error:
             raise errors.Unsupported(errno.ENOSYS, operation.full_name, hint=str(error)) from error
-        self._plans[operation] = plan
+        self.plans[operation] = plan
         return plan
 
     def _check_kernel(self, operation: Operation, fixed_width: bool) -> None:
@@ -368,6 +378,6 @@ def _listing(operation: Operation) -> Listing:
 
 
 @lru_cache(maxsize=64)
-def _plans(interface: Interface, readonly: bool, kernel_bits: int) -> dict[Operation, Plan]:
+def _plans(interface: Interface, readonly: bool, kernel_bits: int) -> Plans:
     """Prepared operations, shared by equal handles: a program may open a handle for every query."""
     return {}

@@ -9,39 +9,39 @@ cdef double RETRY_SECONDS = 5.0
 cdef int PAGED_OUT = -errno.ENOENT
 cdef uint64_t LAST_FRAME = (<uint64_t> 1 << 40) - 1     # a page table entry holds 52 bits of address
 cdef bint LONGS_DIFFER = sizeof(privcmd_hypercall_longs) != sizeof(privcmd_hypercall)
-cdef tuple ABSENT_DEVICE = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
-cdef int OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
 
 # == Opening ==
 
 cdef tuple open_privcmd(path):
     """(descriptor, path)"""
+    cdef _Descriptor device
     if path is not None:
         path = os.fsdecode(path)
-        return owner_of(os.open(path, OPEN_FLAGS)), path
-    try:
-        return owner_of(os.open("/dev/xen/privcmd", OPEN_FLAGS)), "/dev/xen/privcmd"
-    except OSError as error:
-        if error.errno not in ABSENT_DEVICE:
-            raise
-        absent = error
-    try:
-        return owner_of(os.open("/proc/xen/privcmd", OPEN_FLAGS)), "/proc/xen/privcmd"
-    except OSError as error:
-        if error.errno not in ABSENT_DEVICE:
-            raise
-    raise absent
+        return owner_of(os.open(path, os.O_RDWR | os.O_CLOEXEC)), path
+    device = device_at("/dev/xen/privcmd")
+    if device is not None:
+        return device, "/dev/xen/privcmd"
+    device = device_at("/proc/xen/privcmd")
+    if device is not None:
+        return device, "/proc/xen/privcmd"
+    return open_privcmd("/dev/xen/privcmd")     # for its error
 
 
-cdef _Descriptor open_hypercall_device():
-    """The device, open; None on a kernel without it."""
-    try:
-        return owner_of(os.open("/dev/xen/hypercall", OPEN_FLAGS))
-    except OSError as error:
-        if error.errno not in ABSENT_DEVICE:
-            raise
-        return None
+cdef _Descriptor device_at(const char *path):
+    """The device, open; None on a kernel without it. os.open() would take four times as long."""
+    cdef int number, failure
+    while True:
+        with nogil:
+            number = open_file(path, O_RDWR | O_CLOEXEC)
+            failure = C_errno
+        if number >= 0:
+            return owner_of(number)
+        if failure in (ENOENT, ENXIO, ENODEV):
+            return None
+        if failure != EINTR:
+            raise OSError(failure, os.strerror(failure), PyUnicode_DecodeFSDefault(path))
+        PyErr_CheckSignals()
 
 
 cdef int width_of_kernel() except -1:
@@ -74,22 +74,28 @@ cdef class Privcmd:
             raise ValueError(f"gate is 'auto' or 'never', not {gate!r}")
         self.kernel_bits = width_of_kernel()
         self.device, self.path = open_privcmd(path)
-        self.buffer_device = open_hypercall_device()
+        self.buffer_device = device_at("/dev/xen/hypercall")
         self.pool = Pool()
         self.pool.device = self.buffer_device
         self.choose_way(gate == "auto")
 
     cdef int choose_way(self, bint may_gate) except -1:
         """Choose once: an error that Xen returns later must not make the same call go out twice."""
-        cdef int result = self.hypercall(XEN_VERSION)
-        if result == -errno.ENOTTY and may_gate and GATE_AVAILABLE:
-            self.way = GATED
-            result = self.hypercall(XEN_VERSION)
-        elif result in (-errno.EINVAL, -errno.ENOTTY) and LONGS_DIFFER:
-            self.way = LONGS
-            result = self.hypercall(XEN_VERSION)
+        cdef int result = self.try_way(PLAIN)
+        if result == -ENOTTY and may_gate and GATE_AVAILABLE:
+            result = self.try_way(GATED)
+        elif result in (-EINVAL, -ENOTTY) and LONGS_DIFFER:
+            result = self.try_way(LONGS)
         self.probe_errno = -result if result < 0 else 0
         return 0
+
+    cdef int try_way(self, int way) noexcept:
+        cdef privcmd_hypercall call
+        memset(&call, 0, sizeof(call))
+        call.op = XEN_VERSION
+        self.way = way
+        with nogil:
+            return issue_hypercall(self.device.number, &call, way)
 
     cdef _Descriptor opened(self):
         if self.device is None:

@@ -11,6 +11,8 @@ cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *start, size_t size, int advice)
 
 cdef extern from "<fcntl.h>" nogil:
+    int O_RDWR, O_CLOEXEC
+    int open_file "open" (const char *path, int flags)
     int FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
     int fallocate(int fd, int mode, long long offset, long long size)
 

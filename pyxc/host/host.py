@@ -7,7 +7,7 @@ import sys
 from array import array
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, SupportsIndex
+from typing import TYPE_CHECKING, Self, SupportsIndex, TypeVar
 
 from pyxc import answers, arguments, errors
 from pyxc._core import PAGE_SIZE
@@ -39,6 +39,7 @@ _STRINGS = (
 _SIZED = (version.VARBUF_STRUCT, version.BUILD_ID_STRUCT)
 _WHOLE = {"len": PAGE_SIZE - 4}
 """How long a string such a structure has space for."""
+Part = TypeVar("Part", Names, StoreClient)
 
 
 class Host:
@@ -57,18 +58,26 @@ class Host:
         self.call = caller.call
         self.interface = caller.interface
         self._facts: dict[Operation, Reply | errors.HypercallError] = {}
-        self.names = Names(link.connect_store, link.target, names)
+        self._use_names = names
+
+    @property
+    def names(self) -> Names:
+        """Names of domains and pools, from xenstore, through a separate connection while they are read."""
+        return self._only("_names", lambda: Names(self.link.connect_store, self.link.target, self._use_names))
 
     @property
     def store(self) -> StoreClient:
         """xenstore, through a separate connection that is opened on first use."""
-        client: StoreClient | None = self.__dict__.get("_store")
-        if client is None:
-            made = StoreClient(self.link.connect_store, readonly=self.readonly)
-            client = self.__dict__.setdefault("_store", made)  # all threads get the same one
+        return self._only("_store", lambda: StoreClient(self.link.connect_store, readonly=self.readonly))
+
+    def _only(self, key: str, make: Callable[[], Part]) -> Part:
+        """A part that is made on first use. All threads get the same one."""
+        part: Part | None = self.__dict__.get(key)
+        if part is None:
+            part = self.__dict__.setdefault(key, make())
             if self._closed:
-                client.close()
-        return client
+                part.close()
+        return part
 
     @property
     def readonly(self) -> bool:
@@ -253,9 +262,9 @@ class Host:
         """Close devices, mappings and xenstore. BufferError if a memoryview still holds a mapping."""
         self._closed = True
         self.link.close()
-        self.names.close()
-        if "_store" in self.__dict__:
-            self.store.close()
+        for key in ("_names", "_store"):
+            if key in self.__dict__:
+                self.__dict__[key].close()
 
     def __enter__(self) -> Self:
         return self

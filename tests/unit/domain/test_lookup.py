@@ -231,7 +231,7 @@ def test_pools_whose_names_cannot_be_asked_for(host: Host, monkeypatch: pytest.M
     pools, channel = host.xen.pools, HeldChannel(host.truth.store.connect())
     pool = pools.create(name="spare")
     monkeypatch.setattr("pyxc.store.names.TIMEOUT_S", 0.02)
-    monkeypatch.setattr(host.xen, "names", type(host.xen.names)(lambda: channel, "held"))
+    monkeypatch.setattr(host.xen, "_names", type(host.xen.names)(lambda: channel, "held"))
     channel.hold()
     for action in (
         lambda: pools["spare"],
