@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pyxc
-from pyxc.cli import hexdump, output, progress
+from pyxc.cli import frame_pictures, hexdump, output, progress, svg
 from pyxc.cli.arguments import frame_range, number
 from pyxc.cli.parser import Program
-from pyxc.cli.session import Attempt, find, opened
+from pyxc.cli.session import Attempt, find, name_of, opened, shown
 from pyxc.cli.status import UsageError
 
 _COUNT = 32
@@ -26,6 +26,7 @@ def add(program: Program) -> None:
     parser.add_argument(
         "--dump", metavar="GFN", help="show the bytes of a frame, of FIRST-LAST, or of FIRST+COUNT"
     )
+    svg.add_options(parser)
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument(
         "--count", type=number, default=_COUNT, metavar="N", help=f"number of lines (default: {_COUNT})"
@@ -34,18 +35,30 @@ def add(program: Program) -> None:
 
 
 def show_map(args: argparse.Namespace) -> int:
-    with opened(args) as xen:
+    if args.dump and args.svg:
+        raise UsageError("--dump cannot be used with --svg")
+    with svg.drawing(args) as draw, opened(args) as xen:
         domain = find(xen, args.domain)
         if args.dump:
             return _dump(args, domain)
-        total = _Total(args.count)
-        runs = total.counted(domain.memory.runs(args.populate, progress.building()))
-        if args.json:
-            shown = [_json(run) for run in runs]
-            output.report(args.json, domid=domain.domid, **total.as_json(), runs=shown)
-        else:
-            output.lines(_table(domain, runs, total))
+        runs: Iterable[pyxc.FrameRun] = domain.memory.runs(args.populate, progress.building())
+        if args.svg:
+            drawn = list(runs)
+            title = f"{shown(name_of(xen, domain.info()))}: memory by frame"
+            draw(lambda: frame_pictures.frames(title, drawn))
+            runs = drawn
+        _show_runs(args, domain, runs)
     return 0
+
+
+def _show_runs(args: argparse.Namespace, domain: pyxc.Domain, runs: Iterable[pyxc.FrameRun]) -> None:
+    total = _Total(args.count)
+    some = total.counted(runs)
+    if args.json:
+        listed = [_json(run) for run in some]
+        output.report(args.json, domid=domain.domid, **total.as_json(), runs=listed)
+    else:
+        output.lines(_table(domain, some, total))
 
 
 class _Total:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import pyxc
-from pyxc.cli import output
+from pyxc.cli import output, pictures, svg
 from pyxc.cli.arguments import seconds
 from pyxc.cli.parser import Program
+from pyxc.cli.pictures import Cpu, Node, Use, known
 from pyxc.cli.session import name_of, opened, shown
 
 _BAR = 30
@@ -23,8 +24,12 @@ _PAGE_KB = pyxc.PAGE_SIZE // 1024
 
 
 def add(program: Program) -> None:
-    program.add("topology", show_topology, "show nodes, sockets, cores and cpus, and which vcpus they run")
-    program.add("memory", show_memory, "show what uses the memory of the host, and how much is free")
+    topology = program.add(
+        "topology", show_topology, "show nodes, sockets, cores and cpus, and which vcpus they run"
+    )
+    svg.add_options(topology)
+    memory = program.add("memory", show_memory, "show what uses the memory of the host, and how much is free")
+    svg.add_options(memory)
     watch = program.add("watch", watch_domains, "report when domains are created, shut down and disappear")
     watch.add_argument(
         "-d",
@@ -39,19 +44,8 @@ def add(program: Program) -> None:
     )
 
 
-class _Cpu(NamedTuple):
-    """A cpu with its place, its pool, and the vcpus that run or last ran on it."""
-
-    node: int | None
-    socket: int | None
-    core: int | None
-    cpu: int
-    pool: str | None
-    vcpus: list[str]
-
-
 def show_topology(args: argparse.Namespace) -> int:
-    with opened(args) as xen:
+    with svg.drawing(args) as draw, opened(args) as xen:
         names = {info.domid: name_of(xen, info) for info in xen.domains.infos()}
         pools = _pools(xen)
         vcpus: dict[int, list[str]] = {}
@@ -59,9 +53,10 @@ def show_topology(args: argparse.Namespace) -> int:
             if vcpu.online:
                 vcpus.setdefault(vcpu.cpu, []).append(f"{shown(names.get(vcpu.domid))}/{vcpu.vcpu}")
         cpus = [
-            _Cpu(at.node, at.socket, at.core, at.cpu, pools.get(at.cpu), vcpus.get(at.cpu, []))
+            Cpu(at.node, at.socket, at.core, at.cpu, pools.get(at.cpu), vcpus.get(at.cpu, []))
             for at in xen.topology()
         ]
+        draw(lambda: pictures.topology(cpus))
     if args.json:
         output.report(args.json, cpus=[cpu._asdict() for cpu in cpus])
     else:
@@ -80,56 +75,73 @@ def _pools(xen: pyxc.Xen) -> dict[int, str]:
     return {}
 
 
-def _tree(cpus: Iterable[_Cpu]) -> Iterator[str]:
+def _tree(cpus: Iterable[Cpu]) -> Iterator[str]:
     """A line for each cpu, under a line for each node and socket."""
     node = socket = ""
-    for cpu in sorted(cpus, key=lambda cpu: [-1 if place is None else place for place in cpu[:4]]):
-        if node != (node := f"node {_known(cpu.node)}"):
+    for cpu in sorted(cpus, key=lambda cpu: cpu.place):
+        if node != (node := f"node {known(cpu.node)}"):
             yield node
             socket = ""
-        if socket != (socket := f"  socket {_known(cpu.socket)}"):
+        if socket != (socket := f"  socket {known(cpu.socket)}"):
             yield socket
         vcpus = " ".join(cpu.vcpus) or "-"
-        yield f"    core {_known(cpu.core):>3}  cpu {cpu.cpu:>3}  {shown(cpu.pool or 'no pool'):10}  {vcpus}"
-
-
-def _known(number: int | None) -> str:
-    return "?" if number is None else str(number)
+        yield f"    core {known(cpu.core):>3}  cpu {cpu.cpu:>3}  {shown(cpu.pool or 'no pool'):10}  {vcpus}"
 
 
 def show_memory(args: argparse.Namespace) -> int:
-    with opened(args) as xen:
+    with svg.drawing(args) as draw, opened(args) as xen:
         host, infos = xen.physinfo(), xen.domains.infos()
         names = {info.domid: name_of(xen, info) for info in infos}
-    owned = sum(info.tot_pages for info in infos)
+        uses, nodes = _uses(host, infos, names), _nodes(xen)
+        draw(lambda: pictures.memory(uses, nodes))
     claimed = sum(info.outstanding_pages or 0 for info in infos)
-    scrub = host.scrub_pages or 0
-    rows = [(shown(names[info.domid]), info.tot_pages) for info in infos]
-    # Memory that no domain owns and that is not free: Xen itself, its tables, and what it keeps for domains.
-    rows.append(("(Xen)", max(0, host.total_pages - owned - host.free_pages - scrub)))
-    rows += [("(to be cleared)", scrub)] if scrub else []
-    rows.append(("(free)", host.free_pages))
     if args.json:
         domains = [
             {"domid": info.domid, "name": names[info.domid], "memory_kb": info.memory_kb} for info in infos
         ]
         output.report(args.json,
             total_kb=host.total_memory_kb, free_kb=host.free_memory_kb, scrub_kb=host.scrub_memory_kb,
-            claimed_kb=claimed * _PAGE_KB, xen_kb=rows[len(infos)][1] * _PAGE_KB, domains=domains,
+            claimed_kb=claimed * _PAGE_KB, xen_kb=uses[len(infos)].pages * _PAGE_KB, domains=domains,
         )  # fmt: skip
         return 0
-    output.lines(_bars(rows, host.total_pages))
+    output.lines(_bars(uses, host.total_pages))
     if claimed:
         output.lines([f"{claimed // _PAGES_OF_MIB} MiB of the free memory are claimed by domains."])
+    if len(nodes) > 1:
+        output.lines(f"node {n.node}: {n.size_bytes >> 20} MiB, {n.free_bytes >> 20} MiB free" for n in nodes)
     return 0
 
 
-def _bars(rows: Iterable[tuple[str, int]], total: int) -> Iterator[str]:
+def _uses(
+    host: pyxc.PhysInfo, infos: Sequence[pyxc.DomainInfo], names: Mapping[int, str | None]
+) -> list[Use]:
+    """The memory of each domain, of Xen, what is to be cleared, and what is free."""
+    owned, scrub = sum(info.tot_pages for info in infos), host.scrub_pages or 0
+    uses = [Use(shown(names[info.domid]), info.tot_pages, True) for info in infos]
+    # Memory that no domain owns and that is not free: Xen itself, its tables, and what it keeps for domains.
+    uses.append(Use("(Xen)", max(0, host.total_pages - owned - host.free_pages - scrub), False))
+    uses += [Use("(to be cleared)", scrub, False)] if scrub else []
+    uses.append(Use("(free)", host.free_pages, False))
+    return uses
+
+
+def _nodes(xen: pyxc.Xen) -> list[Node]:
+    """The NUMA nodes whose memory is known."""
+    with suppress(pyxc.Unsupported):
+        return [
+            Node(node.node, node.size_bytes, node.free_bytes)
+            for node in xen.numa()
+            if node.size_bytes is not None and node.free_bytes is not None
+        ]
+    return []
+
+
+def _bars(uses: Iterable[Use], total: int) -> Iterator[str]:
     yield f"{'Name':30} {'MiB':>8}     %"
-    for name, pages in rows:
-        share = pages / total if total else 0
+    for use in uses:
+        share = use.pages / total if total else 0
         bar = "#" * round(share * _BAR)
-        yield f"{name:30} {pages // _PAGES_OF_MIB:8} {100 * share:5.1f}  {bar}".rstrip()
+        yield f"{use.name:30} {use.pages // _PAGES_OF_MIB:8} {100 * share:5.1f}  {bar}".rstrip()
 
 
 def watch_domains(args: argparse.Namespace) -> int:
