@@ -81,38 +81,45 @@ class Ask:
         the request, or does not stop, within `timeout` seconds each: it keeps running, as after Ctrl-C.
         GuestUnable also for one that is paused.
         """
+        self.stop_to_move(timeout)
+
+    def stop_to_move(self, timeout: float) -> float:
+        """suspend(); returns the monotonic time at which the guest began to stop."""
         domid = self._domain.domid
         if self._domain.info().paused:
             raise errors.GuestUnable(f"domain {domid} is paused: its guest cannot take requests")
         port = self._suspend_port()
         if port is not None:
-            self._suspend_by_event(port, timeout)
-            return
+            return self._suspend_by_event(port, timeout)
         self._check_able("suspend")
         left = f"domain {domid} is suspended, or suspends later"
         with undoing.on_interrupt(self._keep_running, left):
             self._xen.store.write(f"{self._home}/control/shutdown", "suspend")
         with undoing.on_failure(self._keep_running, left):
             self._wait_taken("suspend", timeout)
+            since = time.monotonic()
             if not self._stops(timeout):
                 text = f"the guest of domain {domid} took the request, and did not suspend in {timeout:g} s"
                 raise errors.GuestSilent(text)
+        return since
 
     def _suspend_port(self) -> int | None:
         found = self._xen.store.read(f"{self._home}/device/suspend/event-channel") or b""
         return int(found) if found.isdigit() and len(found) <= _PORT_DIGITS else None
 
-    def _suspend_by_event(self, port: int, timeout: float) -> None:
+    def _suspend_by_event(self, port: int, timeout: float) -> float:
         from pyxc.host.events import EventChannels
 
         domid = self._domain.domid
         with EventChannels(self._xen) as channels:
             own = channels.bind_interdomain(domid, port)
             with undoing.on_failure(self._run_on, f"domain {domid} is suspended, or suspends later"):
+                since = time.monotonic()
                 channels.notify(own)
                 if not self._stops(timeout):
                     text = f"the guest of domain {domid} was notified, and did not suspend in {timeout:g} s"
                     raise errors.GuestSilent(text)
+        return since
 
     def _run_on(self) -> None:
         """A guest that was notified stops in a moment, and is let run again."""

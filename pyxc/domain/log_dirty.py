@@ -17,6 +17,7 @@ from pyxc.domain.mapping import Mapping
 from pyxc.domain.numbers import Numbers
 
 _PAGES_MAX = 2**40
+_BLOCK_BYTES = 128
 _BITS_IN_BYTE = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
 
 
@@ -53,13 +54,16 @@ class DirtyPages(Numbers):
     def frames(self) -> array[int]:
         """The numbers of the dirty pages, as an array of u64."""
         if self._frames is None:
-            bits = (
-                place * 8 + bit
-                for place, byte in enumerate(self.bitmap)
-                if byte
-                for bit in _BITS_IN_BYTE[byte]
-            )
-            self._frames = array("Q", bits)
+            self._frames = array("Q")
+            for start in range(0, len(self.bitmap), _BLOCK_BYTES):
+                block = self.bitmap[start : start + _BLOCK_BYTES]
+                if block.count(0) < len(block):  # few have any dirty page
+                    self._frames.extend(
+                        8 * place + bit
+                        for place, byte in enumerate(block, start)
+                        if byte
+                        for bit in _BITS_IN_BYTE[byte]
+                    )
         return self._frames
 
     _listed = frames

@@ -62,6 +62,14 @@ class CompressedFile:
             raise errors.DecodeError(f"the {self.compression} data is damaged: {error}") from error
         return data
 
+    def readinto(self, buffer: memoryview) -> int:
+        """The same into a buffer; returns the number of bytes."""
+        try:
+            count: int | None = self._file.readinto(buffer)
+        except self._damage as error:
+            raise errors.DecodeError(f"the {self.compression} data is damaged: {error}") from error
+        return count or 0
+
     def close(self) -> None:
         self._close()
 

@@ -15,8 +15,6 @@ from pyxc import errors
 Ends = socket.socket | tuple[int, int]
 """A connection: a socket, or the descriptors to read from and to write to."""
 
-_PIECE_BYTES = 1 << 20
-
 
 class Connection:
     """Bytes to and from the other side, silent for up to `timeout` seconds. Threads: one at a time."""
@@ -66,10 +64,10 @@ class Connection:
         message, self._ahead = self._ahead[:size], self._ahead[size:]
         return message
 
-    def pieces(self) -> Iterator[bytes]:
-        """Everything that arrives, piece by piece."""
-        while found := self._read(_PIECE_BYTES):
-            yield found
+    def fill(self, buffer: memoryview) -> int:
+        """Read what has arrived into a buffer; returns the number of bytes, 0 at the end."""
+        self._wait(self._source, select.POLLIN)
+        return os.readv(self._source, [buffer])
 
     def push_back(self, data: bytes) -> None:
         self._ahead = bytes(data) + self._ahead

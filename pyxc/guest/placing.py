@@ -82,11 +82,19 @@ def runs(frames: range, orders: Iterable[int] = ORDERS) -> Iterator[Run]:
 
 def consecutive(frames: array[int]) -> Iterator[range]:
     """The same frames as ranges."""
-    start = 0
-    for place in range(1, len(frames) + 1):
-        if place == len(frames) or frames[place] != frames[place - 1] + 1:
-            yield range(frames[start], frames[place - 1] + 1)
-            start = place
+    start, total = 0, len(frames)
+    while start < total:
+        first, size, step = frames[start], 1, 1
+        # Compared as arrays, more each time, and less where that fails: most ranges are long.
+        while step and start + size < total and frames[start + size] - first == size:
+            part = frames[start + size : start + size + step]
+            if part == array("Q", range(first + size, first + size + len(part))):
+                size += len(part)
+                step *= 2
+            else:
+                step //= 2
+        yield range(first, first + size)
+        start += size
 
 
 def check_apart(pieces: Iterable[Piece]) -> None:

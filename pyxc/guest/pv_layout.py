@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import compress, count
 from typing import NamedTuple
 
 from pyxc._core import PAGE_SIZE, byteswap64, renumber_entries
@@ -44,13 +45,19 @@ WIDTHS = {
     32: Width(32, 4, 3, "edx", x86.START_INFO_32_STRUCT, x86.SHARED_INFO_32_STRUCT, x86.VCPU_INFO_32_STRUCT),
 }
 
+_LEVELS = bytes(kind & 7 if kind & 7 in (1, 2, 3, 4) else 0 for kind in range(256))
 Number = Callable[[int], int]
 """Returns the other number of a frame, or raises an error."""
 
 
 def level(kind: int) -> int:
     """The level of a page table by its type in PAGE_DATA, pinned or not; 0 for other pages."""
-    return kind & 7 if kind & 7 in (1, 2, 3, 4) else 0
+    return _LEVELS[kind]
+
+
+def tables(types: bytes | bytearray) -> Iterator[int]:
+    """The places of page tables in a list of types."""
+    return compress(count(), types.translate(_LEVELS))
 
 
 def renumber_table(

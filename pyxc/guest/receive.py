@@ -21,7 +21,7 @@ def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
     side, line, reader = Target(), Connection(ends), stream.Reader()
     line.say(BANNER)
     held = wanted._replace(paused=True, twin=True, suffix=_INCOMING)
-    domain = restore.receive(making, line.pieces(), reader, held)
+    domain = restore.receive(making, line.fill, reader, held)
     with undoing.on_failure(lambda: _discard(domain), f"domain {domain.domid} is left, paused"):
         line.push_back(reader.unused)
         side.has_guest()

@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # imported for the kind of guest that is restored, and for a 
 _PIECE_BYTES = 1 << 20
 _SLACK_KB = 1024
 """What a domain may own beyond its memory: libxl's value."""
+Fill = Callable[[memoryview], int]
+"""Reads into a buffer; returns the number of bytes, 0 at the end."""
 Progress = Callable[[int, int], object]
 """Called with the number of pages restored, and the number that the guest has, if that is known."""
 
@@ -88,15 +90,12 @@ def restore(making: Making, source: Opened, wanted: Wanted) -> BuiltDomain:
 
 def events(file: CompressedFile) -> Iterator[Event]:
     """The stream in a file, to its end."""
-    return _events(iter(lambda: file.read(_PIECE_BYTES), b""), stream.Reader())
+    return _events(file.readinto, stream.Reader())
 
 
-def receive(making: Making, pieces: Iterator[bytes], reader: stream.Reader, wanted: Wanted) -> BuiltDomain:
-    """Restore a guest from the pieces of its stream as they come.
-
-    Bytes after its end remain in `reader`.
-    """
-    incoming = _events(pieces, reader)
+def receive(making: Making, fill: Fill, reader: stream.Reader, wanted: Wanted) -> BuiltDomain:
+    """Restore a guest from its stream as it comes. Bytes after its end remain in `reader`."""
+    incoming = _events(fill, reader)
     return made(making, read_head(incoming), incoming, wanted)
 
 
@@ -134,13 +133,25 @@ def _facts(plan: _Plan, name: str) -> nodes.Facts:
     return nodes.Facts(name, plan.claimed_kb, plan.memory_kb, plan.vcpus, plan.vcpus)
 
 
-def _events(pieces: Iterator[bytes], reader: stream.Reader) -> Iterator[Event]:
-    """Read to the end of the stream; DecodeError if it is truncated."""
-    for piece in pieces:
-        yield from reader.feed(piece)
+def _events(fill: Fill, reader: stream.Reader) -> Iterator[Event]:
+    """Read to the end of the stream; DecodeError if it is truncated.
+
+    All pieces come into one buffer: memory that is allocated for each costs more time than its contents.
+    """
+    buffer = memoryview(bytearray(_PIECE_BYTES))
+    while count := _filled(buffer, fill, min(reader.due, len(buffer))):
+        yield from reader.feed(buffer[:count])
         if reader.finished:
             return
     reader.close()
+
+
+def _filled(buffer: memoryview, fill: Fill, least: int) -> int:
+    """Read what there is, and at least so many bytes, which a pipe has in small pieces; 0 at the end."""
+    count = 0
+    while count < max(1, least) and (more := fill(buffer[count:])):
+        count += more
+    return count
 
 
 def read_head(incoming: Iterator[Event]) -> Head:

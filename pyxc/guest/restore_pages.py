@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from itertools import compress
 
 from pyxc.abi import memory
 from pyxc.domain.extents import Extents
@@ -15,9 +16,16 @@ from pyxc.guest.stream.records import PageData, Pages
 
 _LARGE = 9
 _AT_ONCE = 1 << 10
-_CHUNK_BITS = 15
+_CHUNK_BITS = 12
 NOT_GIVEN = (0xD, 0xF)
 """Types of page numbers without a page: BROKEN and XTAB."""
+_IS_GIVEN = bytes(kind not in NOT_GIVEN for kind in range(256))
+
+
+def given(listed: PageData) -> array[int]:
+    """The numbers of the pages that there are."""
+    mask = listed.types.translate(_IS_GIVEN)
+    return listed.pfns if all(mask) else array("Q", compress(listed.pfns, mask))
 
 
 class HvmMemory:
@@ -25,16 +33,15 @@ class HvmMemory:
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
-        self._given = _FrameSet()
+        self._given = FrameSet()
 
     def give(self, listed: PageData) -> None:
         """Allocate the pages that it does not have yet, in a large extent if all pages of that are named.
 
         HypercallError ENOMEM: this is more than the domain may own, or than the host has.
         """
-        new = self._given.add(pfn for pfn, kind in zip(listed.pfns, listed.types) if kind not in NOT_GIVEN)
         small = array("Q")
-        for frames in consecutive(new):
+        for frames in self._given.add(given(listed)):
             for run in runs(frames, (_LARGE, 0)):
                 part = range(run.first, run.first + (run.extents << run.order))
                 if run.order:
@@ -47,7 +54,8 @@ class HvmMemory:
 
     def adopt(self, listed: PageData) -> None:
         """Note pages that it has already."""
-        self._given.add(iter(listed.pfns))
+        for _ in self._given.add(listed.pfns):
+            pass
 
     def write(self, pages: Pages) -> None:
         """Write the contents of allocated pages."""
@@ -59,25 +67,32 @@ class HvmMemory:
         return pfn in self._given
 
 
-class _FrameSet:
+class FrameSet:
     """A set of frame numbers, one bit each, with memory only for the parts that are used."""
 
     def __init__(self) -> None:
-        self._chunks: dict[int, bytearray] = {}
+        self._chunks: dict[int, int] = {}
 
-    def add(self, frames: Iterator[int]) -> array[int]:
-        """Add frames; returns those that are new, in the same order."""
-        new, chunks = array("Q"), self._chunks
-        for frame in frames:
-            chunk = chunks.get(frame >> _CHUNK_BITS)
-            if chunk is None:
-                chunk = chunks[frame >> _CHUNK_BITS] = bytearray(1 << _CHUNK_BITS - 3)
-            place = frame >> 3 & (1 << _CHUNK_BITS - 3) - 1
-            if not chunk[place] >> (frame & 7) & 1:
-                chunk[place] |= 1 << (frame & 7)
-                new.append(frame)
-        return new
+    def add(self, frames: array[int]) -> Iterator[range]:
+        """Add frames; yields those that are new, in the same order."""
+        for run in consecutive(frames):
+            start = run.start
+            while start < run.stop:
+                number = start >> _CHUNK_BITS
+                stop = min(run.stop, (number + 1) << _CHUNK_BITS)
+                yield from self._add(number, range(start, stop))
+                start = stop
+
+    def _add(self, number: int, part: range) -> Iterator[range]:
+        first = number << _CHUNK_BITS
+        present = self._chunks.get(number, 0)
+        added = ((1 << len(part)) - 1) << part.start - first
+        self._chunks[number] = present | added
+        if not present & added:
+            yield part
+        elif present & added != added:
+            yield from consecutive(array("Q", [frame for frame in part if not present >> frame - first & 1]))
 
     def __contains__(self, frame: int) -> bool:
-        chunk = self._chunks.get(frame >> _CHUNK_BITS)
-        return chunk is not None and bool(chunk[frame >> 3 & (1 << _CHUNK_BITS - 3) - 1] >> (frame & 7) & 1)
+        number, bit = divmod(frame, 1 << _CHUNK_BITS)
+        return bool(self._chunks.get(number, 0) >> bit & 1)

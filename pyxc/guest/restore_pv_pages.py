@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from itertools import compress
 
 from pyxc import errors
 from pyxc._core import PAGE_SIZE
@@ -13,28 +13,31 @@ from pyxc.abi.page import PAGE_KB
 from pyxc.domain import bounds
 from pyxc.domain.domain import Domain
 from pyxc.domain.extents import Extents
+from pyxc.domain.p2m import ABSENT
 from pyxc.guest import guest_memory, pv_layout
 from pyxc.guest.placing import consecutive, runs
 from pyxc.guest.pv_layout import WIDTHS
-from pyxc.guest.restore_pages import NOT_GIVEN
+from pyxc.guest.restore_pages import FrameSet, given
 from pyxc.guest.stream.records import PageData, Pages, PvP2mFrames
 
 _LARGE = 9
 _AT_ONCE = 1 << 10
-_PINNED = 8
+_PINNED = bytes(bool(kind & 8 and pv_layout.level(kind)) for kind in range(256))
 _PINS = {1: mmuext.PIN_L1_TABLE, 2: mmuext.PIN_L2_TABLE, 3: mmuext.PIN_L3_TABLE, 4: mmuext.PIN_L4_TABLE}
 
 
 class PvMemory:
     """The pages of one PV guest, numbered by pfns. Threads: one at a time.
 
-    `numbers` has for each pfn its machine frame + 1, or 0 for none.
+    `frames` has for each pfn its machine frame, or ABSENT. In `numbers` these are one more, and 0 for none.
     """
 
     def __init__(self, domain: Domain, bits: int, memory_kb: int) -> None:
         self.domain = domain
+        self.frames = array("Q")
         self.numbers = array("Q")
         self.types = bytearray()
+        self._given = FrameSet()
         self._width = WIDTHS[bits]
         self._most = bounds.frame_numbers(domain.info()._replace(tot_pages=memory_kb // PAGE_KB))
         self._p2m_frames = array("Q")
@@ -43,9 +46,10 @@ class PvMemory:
         """Note the pages of its p2m. DecodeError if these are more than a guest of its size has."""
         if event.end_pfn >= self._most:
             raise errors.DecodeError(f"the guest has pfns up to {event.end_pfn:#x}, too many for its memory")
-        more = event.end_pfn + 1 - len(self.numbers)
-        self.numbers.extend(array("Q", bytes(8 * max(0, more))))
-        self.types.extend(bytes(max(0, more)))
+        more = max(0, event.end_pfn + 1 - len(self.numbers))
+        self.frames.extend(array("Q", [ABSENT]) * more)
+        self.numbers.extend(array("Q", [0]) * more)
+        self.types.extend(bytes(more))
         first = event.start_pfn * self._width.entry_bytes // PAGE_SIZE
         if first > len(self._p2m_frames):
             raise errors.DecodeError(f"the place of the p2m below pfn {event.start_pfn:#x} is unknown")
@@ -54,14 +58,16 @@ class PvMemory:
     def give(self, listed: PageData) -> None:
         """Allocate the pages that it does not have yet. HypercallError ENOMEM: this is more than the domain
         may own, or than the host has."""
-        for pfn, kind in zip(listed.pfns, listed.types):
-            self.types[pfn] = kind
-        self._allocate(pfn for pfn, kind in zip(listed.pfns, listed.types) if kind not in NOT_GIVEN)
+        at = 0
+        for part in consecutive(listed.pfns):
+            self.types[part.start : part.stop] = listed.types[at : at + len(part)]
+            at += len(part)
+        self._allocate(given(listed))
 
-    def _allocate(self, pfns: Iterable[int]) -> None:
-        """In large extents where all pages of one are named."""
-        numbers, small = self.numbers, array("Q")
-        for part in consecutive(array("Q", [pfn for pfn in dict.fromkeys(pfns) if not numbers[pfn]])):
+    def _allocate(self, pfns: array[int]) -> None:
+        """Those that it does not have yet, in large extents where all pages of one are named."""
+        small = array("Q")
+        for part in self._given.add(pfns):
             for run in runs(part, (_LARGE, 0)):
                 pages = range(run.first, run.first + (run.extents << run.order))
                 if not run.order:
@@ -69,26 +75,33 @@ class PvMemory:
                     continue
                 for done, frame in guest_memory.populate(self.domain.memory, pages, (_LARGE, 0)):
                     count = done.extents << done.order
-                    numbers[done.first : done.first + count] = array("Q", range(frame + 1, frame + 1 + count))
+                    place = slice(done.first, done.first + count)
+                    self.frames[place] = array("Q", range(frame, frame + count))
+                    self.numbers[place] = array("Q", range(frame + 1, frame + 1 + count))
         if small:
-            given = Extents(self.domain.memory, 0, _AT_ONCE)
-            given.reserve(memory.POPULATE_PHYSMAP, small)
-            for pfn, frame in zip(small, given.done):
-                numbers[pfn] = frame + 1
+            extents = Extents(self.domain.memory, 0, _AT_ONCE)
+            extents.reserve(memory.POPULATE_PHYSMAP, small)
+            for pfn, frame in zip(small, extents.done):
+                self.frames[pfn] = frame
+                self.numbers[pfn] = frame + 1
 
     def write(self, pages: Pages) -> None:
         """Write the contents of allocated pages."""
         if not pages.pfns:
             return
-        data = pages.data
-        if any(map(pv_layout.level, set(pages.types))):
-            data = memoryview(bytearray(data))
-            for place, kind in enumerate(pages.types):
-                if pv_layout.level(kind):
-                    self._finish(data[place * PAGE_SIZE : (place + 1) * PAGE_SIZE], kind, pages.pfns[place])
-        frames = array("Q", map(self.frame, pages.pfns))
+        frames = self._frames_of(pages.pfns)
         with self.domain.memory.map(frames, writable=True) as mapped, memoryview(mapped) as view:
-            view[:] = data
+            view[:] = pages.data
+            for place in pv_layout.tables(pages.types):
+                with view[place * PAGE_SIZE : (place + 1) * PAGE_SIZE] as table:
+                    self._finish(table, pages.types[place], pages.pfns[place])
+
+    def _frames_of(self, pfns: array[int]) -> array[int]:
+        """The machine frames of pages that are there."""
+        frames = array("Q", map(self.frames.__getitem__, pfns))
+        if ABSENT in frames:
+            self.frame(pfns[frames.index(ABSENT)])
+        return frames
 
     def _finish(self, table: memoryview, kind: int, pfn: int) -> None:
         """Machine frames for the pfns of a page table, which may name pages whose contents come later."""
@@ -100,17 +113,17 @@ class PvMemory:
         if max(missing) >= len(self.numbers):
             text = f"the page table at pfn {pfn:#x} names pfn {max(missing):#x}"
             raise errors.DecodeError(f"{text}: no such page")
-        self._allocate(missing)
+        self._allocate(array("Q", missing))
         with memoryview(self.numbers).cast("B") as numbers:
             if pv_layout.renumber_table(table, kind, self._width, numbers, swapped):
                 raise errors.DecodeError(f"the page table at pfn {pfn:#x} has a large page")
 
     def frame(self, pfn: int) -> int:
         """The machine frame of a page. DecodeError if it has none."""
-        number = self.numbers[pfn] if pfn < len(self.numbers) else 0
-        if not number:
+        frame = self.frames[pfn] if pfn < len(self.frames) else ABSENT
+        if frame == ABSENT:
             raise errors.DecodeError(f"the guest has no page at pfn {pfn:#x}")
-        return number - 1
+        return frame
 
     def own(self, pfn: int) -> int:
         """The same for any other page."""
@@ -127,13 +140,9 @@ class PvMemory:
     def pin(self) -> None:
         """Let Xen check and keep the page tables that were pinned."""
         layout = mmuext.MMUEXT_STRUCT.at(self.domain.xen.interface)
-        pinned = [
-            (pv_layout.level(kind), pfn)
-            for pfn, kind in enumerate(self.types)
-            if kind & _PINNED and pv_layout.level(kind)
-        ]
+        pinned = list(compress(range(len(self.types)), self.types.translate(_PINNED)))
         for start in range(0, len(pinned), _AT_ONCE):
-            part = pinned[start : start + _AT_ONCE]
+            part = [(pv_layout.level(self.types[pfn]), pfn) for pfn in pinned[start : start + _AT_ONCE]]
             ops = [layout.pack({"cmd": level - 1, "arg1": self.frame(pfn)}) for level, pfn in part]
             self.domain.change(_PINS[part[0][0]], ops=b"".join(ops), count=len(ops))
 
@@ -149,10 +158,10 @@ class PvMemory:
                     view[place * PAGE_SIZE : (place + 1) * PAGE_SIZE] = self._entries(first, per_page)
 
     def _entries(self, first: int, count: int) -> bytes:
-        most = (1 << 8 * self._width.entry_bytes) - 1
-        code = "Q" if self._width.entry_bytes == 8 else "I"
-        entries = array(code, [number - 1 & most for number in self.numbers[first : first + count]])
-        entries.extend(array(code, [most]) * (count - len(entries)))
+        entries = self.frames[first : first + count]
+        entries.extend(array("Q", [ABSENT]) * (count - len(entries)))
+        if self._width.entry_bytes != 8:
+            entries = array("I", [frame & 2**32 - 1 for frame in entries])
         if self.domain.xen.swapped:
             entries.byteswap()
         return entries.tobytes()

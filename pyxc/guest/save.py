@@ -71,7 +71,8 @@ class SaveProgress(NamedTuple):
 class Saved(NamedTuple):
     """The statistics of a save: `pages` sent, including pages sent again, in `rounds` while it ran.
 
-    `sent_bytes` as they left, compressed if so. The guest was stopped for `downtime_s`, of `total_s`.
+    `sent_bytes` as they left, compressed if so. The guest was stopped for `downtime_s`, of `total_s`, which
+    counts from where it took the request to suspend.
     """
 
     pages: int
@@ -254,16 +255,15 @@ class _Saver:
         self._send_all(self._guest.layout())
 
     def _suspend(self) -> float:
-        """Stop the guest, unless it has stopped; returns the time."""
+        """Stop the guest, unless it has stopped; returns the time at which that began."""
         since = time.monotonic()
         if self._info.shutdown_reason is not None:
             return since
-        if self._wanted.suspend == "force":
-            self._domain.change(sched.REMOTE_SHUTDOWN, reason=int(ShutdownReason.SUSPEND))
-        else:
+        if self._wanted.suspend == "ask":
             from pyxc.domain.ask import Ask
 
-            Ask(self._domain).suspend(timeout=self._wanted.timeout)
+            return Ask(self._domain).stop_to_move(self._wanted.timeout)
+        self._domain.change(sched.REMOTE_SHUTDOWN, reason=int(ShutdownReason.SUSPEND))
         return since
 
     def _send_while_it_runs(self, log: LogDirty, live: Live) -> None:

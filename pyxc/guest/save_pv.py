@@ -34,6 +34,7 @@ from pyxc.guest.stream.records import (
 
 _FRAMES_MOST = 1 << 36
 _NUMBER_BYTES = 8
+_COMPARED_AT_ONCE = 512
 
 
 class PvPages(GuestPages):
@@ -64,7 +65,11 @@ class PvPages(GuestPages):
         changed = array("Q")
         if before != self._p2m:
             kept = min(len(before), len(self._p2m))
-            changed.extend(pfn for pfn in range(kept) if before[pfn] != self._p2m[pfn])
+            for start in range(0, kept, _COMPARED_AT_ONCE):
+                part = slice(start, min(start + _COMPARED_AT_ONCE, kept))
+                if before[part] != self._p2m[part]:  # the guest is stopped, and few parts are others
+                    pairs = zip(before[part], self._p2m[part])
+                    changed.extend(pfn for pfn, (old, new) in enumerate(pairs, start) if old != new)
             self._forget(chain((before[pfn] for pfn in changed), before[kept:]))
             changed.extend(range(kept, len(self._p2m)))
         number_frames(self._p2m, self._numbers, 0)
@@ -100,7 +105,9 @@ class PvPages(GuestPages):
 
     def _frames(self, numbers: array[int]) -> tuple[array[int], array[int]]:
         pages = len(self._p2m)
-        frames = array("Q", [self._p2m[pfn] if pfn < pages else ABSENT for pfn in numbers])
+        if max(numbers, default=0) >= pages:
+            numbers = array("Q", [pfn for pfn in numbers if pfn < pages])
+        frames = array("Q", map(self._p2m.__getitem__, numbers))
         if ABSENT not in frames:
             return numbers, frames
         there = [frame != ABSENT for frame in frames]
@@ -108,11 +115,7 @@ class PvPages(GuestPages):
 
     def _finished(self, pages: PageData, contents: memoryview) -> list[int]:
         """Page tables with pfns; the places of those that name frames which are not the guest's."""
-        return [place for place in self._tables(pages) if self._foreign(pages, place, contents)]
-
-    def _tables(self, pages: PageData) -> Iterator[int]:
-        if any(pages.types):
-            yield from (place for place, kind in enumerate(pages.types) if pv_layout.level(kind))
+        return [place for place in pv_layout.tables(pages.types) if self._foreign(pages, place, contents)]
 
     def _foreign(self, pages: PageData, place: int, contents: memoryview) -> list[int]:
         start, swapped = place * PAGE_SIZE, self._domain.xen.swapped

@@ -94,6 +94,11 @@ class Reader:
         """The number of bytes read."""
         return self._offset
 
+    @property
+    def due(self) -> int:
+        """The number of bytes that must follow: the rest of the header or record that is being read."""
+        return max(0, self.place.offset + self.place.size - self._offset)
+
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Event]:
         """The events that are completed by further bytes. Take all of them before feeding more."""
         self._raise_again()

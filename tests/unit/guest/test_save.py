@@ -221,6 +221,21 @@ def test_compressed_to_a_pipe(host: Host, compress: str) -> None:
     assert made[0].memory.read(5, size=4) == b"five"
 
 
+def test_a_pipe_takes_no_more_calls_than_a_file(host: Host) -> None:
+    """It has its bytes in small pieces."""
+    data, calls = saved(small(host)), []
+    source, sink = os.pipe()
+    with open(source, "rb", buffering=0) as pipe, open(sink, "wb", buffering=0) as far:
+        writer = threading.Thread(target=lambda: (far.write(data), far.close()))
+        writer.start()
+        for file in (pipe, io.BytesIO(data)):
+            before = host.link.hypercalls
+            host.xen.restore(file, uuid=OTHER_UUID.replace("1", str(5 + len(calls))))
+            calls.append(host.link.hypercalls - before)
+        writer.join()
+    assert calls[0] <= calls[1] + 5
+
+
 def test_through_a_socket(host: Host) -> None:
     web = small(host)
     near, far = socket.socketpair()
