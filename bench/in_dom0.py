@@ -200,12 +200,8 @@ def _copy(view: memoryview) -> None:
 
 
 def start_daemons() -> None:
-    """What xl needs, here and where it builds guests."""
-    for directory in ("/run/xen", "/run/xenstored", "/var/lib/xenstored", "/var/log/xen"):
-        os.makedirs(directory, exist_ok=True)
-    subprocess.run([f"{TOOLS}/xenstored", "--pid-file", "/run/xenstored.pid"], check=True)
-    subprocess.run([f"{TOOLS}/xen-init-dom0"], check=True)
-    subprocess.run([f"{TOOLS}/xenconsoled", "--pid-file=/run/xenconsoled.pid"], check=True)
+    """What xl needs, here and where it builds and moves guests."""
+    subprocess.run(["/guests/start-peer"], check=True)
 
 
 def processes() -> dict[str, float]:
