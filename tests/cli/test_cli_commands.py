@@ -73,6 +73,7 @@ EVERY_COMMAND = {
     "context": ["context", "web1"],
     "frames": ["frames", "web1"],
     "map": ["map", "web1"],
+    "dirty": ["dirty", "db1", "-d", "0.001"],
     "sched-credit": ["sched-credit"],
     "sched-credit2": ["sched-credit2", "-d", "web1", "-w", "512"],
     "sched-rtds": ["sched-rtds"],

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as xml
 import pytest
 
 from pyxc import FrameRun
-from pyxc.cli import frame_pictures, pictures, svg, treemap
+from pyxc.cli import frame_pictures, grid, pictures, svg, treemap
 from pyxc.cli.pictures import Cpu, Node, Use
 
 WORDS = [["topology"], ["memory"], ["map", "web1"]]
@@ -57,6 +57,9 @@ def drawings() -> dict[str, svg.Picture]:
     uses = [Use(name, 1 << 20 >> n, True) for n, name in enumerate(HOSTILE)]
     runs = [FrameRun(0, 5, "l4tab", True, 0), FrameRun(5, 1 << 30, "hole", False, 0),
             FrameRun(5 + (1 << 30), 9, "memory", False, 0)]  # fmt: skip
+    warm = grid.Heat()
+    warm.add([1, 2, 100_000], 100_001)
+    warm.add([1], 100_001)
     return {
         "topology": pictures.topology(cpus),
         "nothing runs": pictures.topology([]),
@@ -66,8 +69,8 @@ def drawings() -> dict[str, svg.Picture]:
         "no memory": pictures.memory([], []),
         "map": frame_pictures.frames(HOSTILE[0], runs),
         "no frames": frame_pictures.frames("", []),
-        "heat": frame_pictures.heat(HOSTILE[3], bytes([0, 3, 1, 0]) + bytes(100_000) + b"\1", 3),
-        "no heat": frame_pictures.heat("", b"", 3),
+        "heat": frame_pictures.heat(HOSTILE[3], warm),
+        "no heat": frame_pictures.heat("", grid.Heat()),
     }
 
 
@@ -85,6 +88,12 @@ def test_long_holes_are_left_out():
     shown = texts(str(drawings()["map"]))
     assert "0x0 to 0x4, 20 KiB" in shown
     assert "0x40000005 to 0x4000000d, 36 KiB" in shown
+
+
+def test_scattered_frames_are_few_parts():
+    found = grid.Grid.of(((frame << 20, 1) for frame in range(1000)), 3072)
+    assert len(found.parts) <= 16
+    assert sum(len(found.cells(part)) for part in found.parts) <= 3072 + 16
 
 
 @pytest.mark.parametrize("areas", [[5], [8, 4, 2, 1, 1], [3] * 40, [10**9, 1, 1], [1, 0, 2], [0, 0], []])

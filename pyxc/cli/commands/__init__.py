@@ -35,7 +35,7 @@ SECTIONS = {
             "cpupool-cpu-remove cpupool-migrate"
         ),
     },
-    "memory": {"memory": "frames", "map": "map", "debug": "gdb drgn memory-server"},
+    "memory": {"memory": "frames", "map": "map", "dirty": "dirty", "debug": "gdb drgn memory-server"},
     "host": {
         "host": "info dmesg debug-keys set-parameters",
         "hypervisor": "perf hypfs livepatch cpu-policy",
