@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hosts import RELEASES, HostLink
 
 import pyxc
-from pyxc import errors
+from pyxc import errors, opening
 from pyxc.abi import cpu_policy, domctl, domctl_scheduler, livepatch, perfc, sysctl, version
 from pyxc.abi.cpu_policy import Policy
 from pyxc.abi.layout import Layout, Table, pad
+from pyxc.compat import xs
 from pyxc.domain.vcpus import Vcpus
 from pyxc.host.cpu_policy import domain_policy
 from pyxc.sim import Hypervisor, named
 from pyxc.sim.model.livepatches import Patch
+from pyxc.sim.xenstored.listener import Listener
 
 
 def link_to(truth: Hypervisor) -> HostLink:
@@ -70,6 +74,56 @@ def test_a_failed_opening_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -
         pyxc.open("sim:xen-4.17")
     with pytest.raises(ValueError, match="closed"):
         made[0].hypercall(17)
+
+
+# What opening costs.
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_hypervisor_is_probed_once(release: str) -> None:
+    truth = fresh(release)
+    first, second = (HostLink(truth, truth.interface, f"sim:probed-{release}") for _ in range(2))
+    known = opening.connect_again(first).interface
+    assert first.hypercalls <= 6
+    xen = opening.connect_again(second)
+    assert (xen.interface, second.hypercalls) == (known, 0)
+    assert [info.domid for info in xen.domains.infos()] == [0]
+    assert second.hypercalls == 1
+
+
+def test_opening_leaves_xenstore_for_those_who_ask_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = link_to(Hypervisor(named("sim:xen-4.17")))
+    connected: list[object] = []
+    monkeypatch.setattr(link, "connect_store", lambda: connected.append(1) or link._inner.connect_store())
+    with pyxc.connect(link) as xen:
+        assert xen.domains[1].info().domid == 1
+        assert connected == []
+        assert (xen.domains[1].name, xen.domains[2].name) == ("web1", "db1")
+    assert connected == [1]
+
+
+def test_a_handle_of_the_drop_in_is_one_connection(
+    monkeypatch: pytest.MonkeyPatch, plain_directory: Path
+) -> None:
+    """And nothing else: here is no hypervisor that it could open."""
+    truth, path = Hypervisor(named("sim:xen-4.17")), plain_directory / "socket"
+    sent: list[bytes] = []
+    feed = truth.store.feed
+    monkeypatch.setattr(truth.store, "feed", lambda session, data: (sent.append(data), feed(session, data)))
+    monkeypatch.setenv("XENSTORED_PATH", str(path))
+    with Listener(truth.store, path):
+        before, handles = descriptors(), []
+        for number in (1, 2, 3):
+            handles.append(xs.xs())
+            assert handles[-1].read("", "/local/domain/1/name") == b"web1"
+            assert len(sent) == number, "only what was asked was sent"
+            assert descriptors() == before + 3 * number, "both ends of a connection, and what wakes who waits"
+        for handle in handles:
+            handle.close()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("claimed", [(4, 10), (4, 14), (4, 16), (4, 20), (4, 22), (5, 0), (3, 4)])
