@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import zlib
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyxc._core import PAGE_SIZE, Arena, ForeignMap, Pool
+from pyxc.abi.operation import DOMCTL, SYSCTL
 from pyxc.link import Link
 from pyxc.link.wrapper import LinkWrapper
 from pyxc.sim import Hypervisor
@@ -41,16 +43,22 @@ class Fault(NamedTuple):
 
 INTERRUPT, INTERRUPT_BEFORE = Fault(), Fault(before=True)
 
+Kind = tuple[str | int, int]
+"""What a step is: the number of a hypercall and its command, or a word, with the type of a request."""
+MAP = ("map", 0)
+REQUEST = "request"
+_COMMAND_INSIDE = {DOMCTL.hypercall, SYSCTL.hypercall}
+
 
 class Steps(LinkWrapper):
     """A link that counts steps: hypercalls, mappings, and requests to xenstored.
 
-    `faults` has the faults by the numbers of their steps, counted since start().
+    `faults` has the faults by the numbers of their steps, counted since start(); `kinds` are those steps.
     """
 
     def __init__(self, inner: Link) -> None:
         super().__init__(inner)
-        self.taken = 0
+        self.kinds: list[Kind] = []
         self.faults: dict[int, Fault] = {}
         self.forever: Fault | None = None
         """What befalls all steps from the first fault on."""
@@ -60,6 +68,11 @@ class Steps(LinkWrapper):
     @property
     def pool(self) -> Any:
         return self._pool
+
+    @property
+    def taken(self) -> int:
+        """The number of steps since start()."""
+        return len(self.kinds)
 
     def starve(self, number: int) -> None:
         """Let the allocation of the arena with this number, counted from now, fail."""
@@ -71,15 +84,15 @@ class Steps(LinkWrapper):
         return self._pool.taken
 
     def start(self, faults: dict[int, Fault], forever: Fault | None = None) -> None:
-        self.taken, self.faults, self.forever, self._struck = 0, faults, forever, False
+        self.kinds, self.faults, self.forever, self._struck = [], faults, forever, False
 
     def stop(self) -> None:
-        """No more faults; `taken` stays."""
+        """No more faults; `kinds` stays."""
         self.faults, self.forever = {}, None
 
-    def _next(self) -> Fault | None:
-        number, self.taken = self.taken, self.taken + 1
-        fault = self.faults.get(number)
+    def _next(self, kind: Kind) -> Fault | None:
+        fault = self.faults.get(self.taken)
+        self.kinds.append(kind)
         if fault is None and self._struck:
             fault = self.forever
         self._struck = self._struck or fault is not None
@@ -88,7 +101,7 @@ class Steps(LinkWrapper):
         return fault
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
-        fault = self._next()
+        fault = self._next((op, _command(a1) if op in _COMMAND_INSIDE else a1))
         if fault is not None and fault.errno:
             return -fault.errno
         result = super().hypercall(op, a1, a2, a3, a4, a5)
@@ -96,7 +109,7 @@ class Steps(LinkWrapper):
         return result
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:
-        fault = self._next()
+        fault = self._next(("dm_op", 0))
         if fault is not None and fault.errno:
             return -fault.errno, list(buffers)
         found = super().dm_op(domid, buffers)
@@ -116,7 +129,7 @@ class Steps(LinkWrapper):
         return self._mapped(lambda: super(Steps, self).map_grants(domid, refs, writable))
 
     def _mapped(self, call: Callable[[], ForeignMap]) -> ForeignMap:
-        fault = self._next()
+        fault = self._next(MAP)
         _fail(fault)
         mapped = call()
         try:
@@ -155,12 +168,16 @@ class _Channel:
         self.fileno, self.close, self.receive = inner.fileno, inner.close, inner.receive
 
     def send(self, data: bytes) -> int:
-        fault = self._steps._next()
+        fault = self._steps._next((REQUEST, int.from_bytes(data[:4], "little")))
         if fault is not None and fault.errno:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         count = self._inner.send(data)
         _interrupt(fault)
         return count
+
+
+def _command(address: int) -> int:
+    return int.from_bytes(ctypes.string_at(address, 4), "little")
 
 
 def _fail(fault: Fault | None) -> None:
@@ -181,6 +198,7 @@ _NOT_COMPARED = {
 }
 """Time passes, and the highest frame that was ever there stays."""
 _LARGE = 1000
+_BLANK = bytes(PAGE_SIZE)
 
 
 def state(host: Hypervisor) -> dict[str, Any]:
@@ -214,7 +232,7 @@ def contents(host: Hypervisor, domid: int) -> int:
     for run in host.machine.frames_of(domid).runs:
         for frame in _written(host.machine.memory.fd, run):
             page = host.machine.memory.read(frame, 0, PAGE_SIZE)
-            total ^= zlib.crc32(page) if any(page) else 0
+            total ^= zlib.crc32(page) if page != _BLANK else 0
     return total
 
 
@@ -238,7 +256,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return repr(value)
     if isinstance(value, dict):
         if len(value) > _LARGE:
-            return hash(frozenset(value.items()))
+            return value.copy()
         return {key: _plain(one, depth + 1) for key, one in value.items() if not callable(one)}
     if isinstance(value, list | tuple):
         return [_plain(one, depth + 1) for one in value]

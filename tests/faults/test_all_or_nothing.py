@@ -11,6 +11,7 @@ import io
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -23,9 +24,11 @@ import streams
 from steps import (
     INTERRUPT,
     INTERRUPT_BEFORE,
+    REQUEST,
     WHOLE,
     Fault,
     Interrupted,
+    Kind,
     Steps,
     differences,
     files,
@@ -481,7 +484,8 @@ OPERATIONS: dict[str, Operation] = {
 class Trial:
     """One operation on a fresh host, which is the same each time."""
 
-    def __init__(self, operation: Operation, path: Path) -> None:
+    def __init__(self, operation: Operation, path: Path, before: dict[str, Any] | None = None) -> None:
+        """`before` is the state before the operation, if it is known."""
         self.operation = operation
         self.path = path
         self.host = sim.Hypervisor(sim.named(operation.target))
@@ -491,7 +495,7 @@ class Trial:
         self.subject = operation.prepare(self.xen, self.host)
         for file in path.iterdir():
             file.unlink()
-        self.before = state(self.host)
+        self.before = before or state(self.host)
 
     def run(self, faults: dict[int, Fault], forever: Fault | None = None) -> BaseException | None:
         self.steps.start(faults, forever)
@@ -529,45 +533,81 @@ def _without_parts(found: dict[str, int]) -> dict[str, int]:
 @pytest.mark.filterwarnings("ignore:domains are shown without names:RuntimeWarning")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_all_or_nothing(name: str, tmp_path: Path) -> None:
-    operation = OPERATIONS[name]
-    whole = Trial(operation, tmp_path)
-    assert whole.run({}) is None
-    taken, after = whole.steps.taken, whole.end()
-    assert taken
-    complete = files(tmp_path)
-    wrong = []
-    for faults, forever in _plans(taken):
-        trial = Trial(operation, tmp_path)
+    check = Check(OPERATIONS[name], tmp_path)
+    plan(check.kinds, check.try_out)
+    assert check.wrong == [], f"{len(check.wrong)} of {len(check.kinds)} steps, as {check.wrong[0]}"
+
+
+class Check:
+    """Runs one operation with faults. `wrong` lists what was done by half, or with other results."""
+
+    def __init__(self, operation: Operation, path: Path) -> None:
+        self.operation = operation
+        self.path = path
+        whole = Trial(operation, path)
+        self.before = whole.before
+        assert whole.run({}) is None
+        self.kinds, self.after, self.complete = whole.steps.kinds, whole.end(), files(path)
+        assert self.kinds
+        self.wrong: list[str] = []
+
+    def try_out(self, faults: dict[int, Fault], forever: Fault | None = None) -> list[Kind]:
+        """Returns the steps that it takes then."""
+        trial = Trial(self.operation, self.path, self.before)
         error = trial.run(faults, forever)
-        then, left = trial.end(), files(tmp_path)
+        then, left = trial.end(), files(self.path)
         how = f"{ {at: str(fault) for at, fault in faults.items()} }, then {forever}: {error!r:.90}"
-        same = operation.compared(then) == operation.compared(after) and left == complete
-        if error is None and not same:
-            wrong.append(f"{how}: no error, {differences(after, then)}")
-        half = then not in (trial.before, after) and not operation.may_stay(trial.before, then)
-        if error is not None and half and not (forever and getattr(error, "__notes__", None)):
-            wrong.append(f"{how}: half: {differences(trial.before, then)}")
-        if _without_parts(left) not in ({}, complete):
-            wrong.append(f"{how}: files {left}")
-    assert wrong == [], f"{len(wrong)} of the {taken} steps, as {wrong[0]}"
+        noted = forever and getattr(error, "__notes__", None)
+        if error is None and not (self._same(then) and left == self.complete):
+            self.wrong.append(f"{how}: no error, {differences(self.after, then)}")
+        if error is not None and not noted and not self._may_be(then):
+            self.wrong.append(f"{how}: half: {differences(self.before, then)}")
+        if _without_parts(left) not in ({}, self.complete):
+            self.wrong.append(f"{how}: files {left}")
+        return trial.steps.kinds
+
+    def _same(self, then: dict[str, Any]) -> bool:
+        return self.operation.compared(then) == self.operation.compared(self.after)
+
+    def _may_be(self, then: dict[str, Any]) -> bool:
+        return then in (self.before, self.after) or self.operation.may_stay(self.before, then)
 
 
-def _plans(taken: int) -> Iterator[tuple[dict[int, Fault], Fault | None]]:
-    """What befalls which steps: one, two in a row, or all from one on."""
+_REPEATS = 3
+"""How often two faults in a row are tried that hit the same kinds of steps."""
+
+
+def plan(kinds: list[Kind], try_out: Callable[..., list[Kind]]) -> None:
+    """Let befall each step: one fault, two in a row, or the same from there on."""
+    taken, tried = len(kinds), Counter[object]()
     steps = range(taken) if WHOLE else [*range(min(taken, 12)), *range(max(12, taken - 6), taken)]
-    errnos = ERRNOS if WHOLE else (errno.EFAULT,)
     for at in steps:
-        for number in errnos:
-            yield {at: Fault(number)}, None
-            yield {at: Fault(number), at + 1: Fault(number)}, None
-        yield {at: INTERRUPT}, None
-        yield {at: INTERRUPT, at + 1: INTERRUPT}, None
-        yield {at: INTERRUPT}, Fault(errno.EPERM)
+        for fault, seconds in _pairs(kinds[at]).items():
+            then = try_out({at: fault})[at : at + 2]
+            for second in seconds:
+                tried[fault, second, *then] += 1
+                if tried[fault, second, *then] <= _REPEATS:
+                    try_out({at: fault, at + 1: second})
+        try_out({at: INTERRUPT}, Fault(errno.EPERM))
         if WHOLE:
-            yield {at: INTERRUPT_BEFORE}, None
-            yield {at: INTERRUPT_BEFORE, at + 1: INTERRUPT}, None
-            yield {at: Fault(errno.EFAULT)}, Fault(errno.EFAULT)
-            yield {at: Fault(errno.EFAULT), at + 1: INTERRUPT}, None
+            try_out({at: Fault(errno.EFAULT)}, Fault(errno.EFAULT))
+
+
+def _pairs(kind: Kind) -> dict[Fault, list[Fault]]:
+    """What may befall a step of this kind, and for each what may befall the next one.
+
+    A request to xenstored has one way to fail.
+    """
+    interrupted = {INTERRUPT: [INTERRUPT]}
+    if not WHOLE or kind[0] == REQUEST:
+        numbers: tuple[int, ...] = (errno.EFAULT,)
+    else:
+        numbers = ERRNOS
+    failed = {Fault(number): [Fault(number)] for number in numbers}
+    if WHOLE:
+        failed[Fault(errno.EFAULT)].append(INTERRUPT)
+        interrupted[INTERRUPT_BEFORE] = [INTERRUPT]
+    return failed | interrupted
 
 
 def test_the_document_says_of_each_what_may_stay() -> None:
