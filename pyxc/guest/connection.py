@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyxc import errors
+from pyxc.files.sinks import widen
 
 Ends = socket.socket | tuple[int, int]
 """A connection: a socket, or the descriptors to read from and to write to."""
@@ -23,6 +24,8 @@ class Connection:
         if isinstance(ends, socket.socket):
             ends = ends.fileno(), ends.fileno()
         self._source, self._sink = ends
+        widen(self._source)
+        widen(self._sink)
         self.timeout: float | None = None
         self._ahead = b""
 

@@ -46,7 +46,8 @@ def write(domain: BuiltDomain, facts: Facts) -> None:
         naming.check_free(domain.xen, transaction, facts.name, domain.domid)
         for top in remains.tops(domain):
             transaction.remove(top)
-        _lay(transaction, domain, facts)
+        with transaction.together() as changes:
+            _lay(changes, domain, facts)
 
     store = domain.xen.store
     store.transact(lay)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pyxc import arguments
 from pyxc.errors import ReadOnlyError, StoreError
@@ -122,14 +122,20 @@ class Session(Nodes):
     ) -> list[bytes | StoreError]:
         """The same through one connection."""
         each = [(path, self.prepared(connection, kind, path, transaction=transaction)) for path in paths]
+        return self.ask_all(connection, each, timeout)
+
+    def ask_all(
+        self, connection: Connection, each: Sequence[tuple[str | None, Request]], timeout: float | None = None
+    ) -> list[bytes | StoreError]:
+        """The same for requests of any kind, with their paths."""
         try:
             answers = connection.ask_all(
                 [request for _, request in each], self.timeout if timeout is None else timeout
             )
         except StoreError as error:
-            unanswered = (path for path, request in each if request.answer is None)
-            raise _of(error, kind, next(unanswered, None)) from error
-        return [_outcome(kind, path, answer) for (path, _), answer in zip(each, answers)]
+            path, request = next((one for one in each if one[1].answer is None), each[-1])
+            raise _of(error, request.kind, path) from error
+        return [_outcome(request.kind, path, answer) for (path, request), answer in zip(each, answers)]
 
     def domain_path(self, domid: int) -> str:
         """A domain's home, "/local/domain/3"; xenstore does not check whether the domain exists."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import errno
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from pyxc.errors import StoreError
 from pyxc.store.connection import Connection, Request
 from pyxc.store.nodes import Nodes
 from pyxc.store.session import Session
-from pyxc.store.wire import Kind, Message
+from pyxc.store.wire import CHANGES, Kind, Message
 
 _START, _END = Kind.TRANSACTION_START, Kind.TRANSACTION_END
 _ABORT = b"F\0"
@@ -79,6 +80,18 @@ class Transaction(Nodes):
             raise ValueError("this transaction has ended")
         return self._session.ask_each(self._connection, kind, paths, self._number)
 
+    @contextmanager
+    def together(self) -> Iterator[Nodes]:
+        """Changes in the block are sent at its end, several before the first reply; the first refusal is
+        raised. Nothing can be read there."""
+        changes = _Changes(self._prepared)
+        yield changes
+        if not self._open:
+            raise ValueError("this transaction has ended")
+        for outcome in self._session.ask_all(self._connection, changes.each):
+            if isinstance(outcome, StoreError):
+                raise outcome
+
     def _prepared(self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"") -> Request:
         return self._session.prepared(
             self._connection, kind, path, *strings, tail=tail, transaction=self._number
@@ -125,6 +138,23 @@ class Transaction(Nodes):
                 if self._begun is not None:
                     self._begun.undo = None
             self.abandon()
+
+
+class _Changes(Nodes):
+    """Changes that are to be sent."""
+
+    def __init__(self, prepared: Callable[..., Request]) -> None:
+        self._prepared = prepared
+        self.each: list[tuple[str | None, Request]] = []
+
+    def request(self, kind: Kind, path: str | None, *strings: bytes, tail: bytes = b"") -> bytes:
+        if kind not in CHANGES:
+            raise ValueError(f"{kind.operation} has a reply, which comes at the end of the block")
+        self.each.append((path, self._prepared(kind, path, *strings, tail=tail)))
+        return b""
+
+    def request_each(self, kind: Kind, paths: Iterable[str]) -> list[bytes | StoreError]:
+        return [self.request(kind, path) for path in paths]
 
 
 def _number(payload: bytes) -> int:

@@ -53,6 +53,33 @@ def test_many_values_in_a_transaction_are_its_own(store: StoreClient) -> None:
         transaction.read_many(["/tool/a"])
 
 
+def test_changes_together(host: Host) -> None:
+    """They are made in their order, once the block ends; a refusal is one, whichever change it is of."""
+    store = host.xen.store
+
+    def change(transaction: Transaction) -> None:
+        with transaction.together() as changes:
+            for number in range(100):
+                changes.write("/tool/test", str(number))
+            changes.set_permissions("/tool/test", ("n0", "r1"))
+            with pytest.raises(ValueError, match="read has a reply"):
+                changes.read("/tool/test")
+            assert transaction.read("/tool/test") is None
+        assert transaction.read("/tool/test") == b"99"
+
+    store.transact(change)
+    assert [str(one) for one in store.permissions("/tool/test") or ()] == ["n0", "r1"]
+    with (
+        StoreClient(lambda: host.truth.store.connect(1)) as guest,
+        pytest.raises(StoreError, match="/tool/test") as refused,
+        guest.begin().together() as changes,
+    ):
+        changes.write("data/mine", "1")
+        changes.write("/tool/test", "2")
+        changes.write("data/other", "3")
+    assert refused.value.errno == errno.EACCES
+
+
 def test_a_refused_value_takes_no_other_with_it(host: Host) -> None:
     host.truth.store.write("/tool/secret", "1")
     with StoreClient(lambda: host.truth.store.connect(1)) as guest:
