@@ -30,8 +30,10 @@ def check_free(xen: Host, store: Nodes, name: str, domid: int | None = None) -> 
 
     Nodes that a domain left behind do not count.
     """
-    for home in store.list("/local/domain") or []:
-        taken = store.read(f"/local/domain/{home}/name") == name.encode()
+    homes = store.list("/local/domain") or []
+    names = store.read_many(f"/local/domain/{home}/name" for home in homes)
+    for home, found in zip(homes, names):
+        taken = found == name.encode()
         if taken and home != str(domid) and home.isdigit() and _lives(xen, int(home)):
             raise ValueError(f"domain {home} already has the name {name}")
 

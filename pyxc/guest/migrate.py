@@ -55,9 +55,9 @@ def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -
         told = save.save(domain, line, wanted)
         stopped = time.monotonic() - told.downtime_s
         side.sent_guest()
-        side.hear(line.hear(READY))
-        if name is not None:
+        if name is not None:  # while the other side finishes
             _rename(domain, name + AWAY)
+        side.hear(line.hear(READY))
         side.grant()
         with _in_doubt(domain, side):
             try:

@@ -44,9 +44,12 @@ def write(domain: BuiltDomain, facts: Facts) -> None:
 
     def lay(transaction: Transaction) -> None:
         naming.check_free(domain.xen, transaction, facts.name, domain.domid)
-        for top in remains.tops(domain):
-            transaction.remove(top)
+        tops = remains.tops(domain)
+        found = transaction.read_many(tops)
         with transaction.together() as changes:
+            for top, value in zip(tops, found):
+                if value is not None:
+                    changes.remove(top)
             _lay(changes, domain, facts)
 
     store = domain.xen.store
