@@ -20,13 +20,14 @@ from bench import frame_lists, overhead, report, scrape, startup
 from lab import config, host, packages, roots, vm
 
 HERE = Path(__file__).parent
-LANE = config.XEN_4_17_AMD64
+LANE = config.XEN_4_17_AMD64._replace(timeout_s=3600)
 BUILD_ROOT = config.Root("bench-amd64", "amd64", "essential", ("gcc", "libc6-dev", "libxen-dev"))
 COMPILE = "gcc -O2 -Wall -Werror -o /build/{0} /build/{0}.c -lxenctrl -lxenforeignmemory -lxenguest"
 PROGRAMS = ("peer", "builder")
 IN_DOM0 = """
 python3 -m bench.in_dom0 /root/peer /results/bench.json /results/processes.json &&
-python3 -m bench.building /root/builder /results/building.json
+python3 -m bench.building /root/builder /results/building.json &&
+python3 -m bench.moving /results/moving.json {}
 """
 JSON = host.CHECKOUT / "build" / "bench.json"
 MARKDOWN = host.CHECKOUT / "docs" / "benchmarks.md"
@@ -40,31 +41,39 @@ def build_peers(directory: Path) -> dict[Path, str]:
     return {directory / name: f"/root/{name}" for name in PROGRAMS}
 
 
-def measure() -> tuple[list[report.Row], list[report.Lines]]:
-    """Boot once and return the numbers; LabError if there are none."""
+def measure(moved_mib: Sequence[int]) -> tuple[list[report.Row], list[report.Lines]]:
+    """Boot once and return the numbers; LabError if there are none. `moved_mib`: see bench.moving."""
     with tempfile.TemporaryDirectory(prefix="pyxc-bench-") as scratch:
         files = {**build_peers(Path(scratch)), HERE: "/root/bench"}
         boot = vm.Boot(LANE, packages.archives(LANE.root.arch), files)
         with host.step("measuring in one boot"):
-            result = vm.run(boot, IN_DOM0)
+            result = vm.run(boot, IN_DOM0.format(" ".join(map(str, moved_mib))))
     if result.outcome is not vm.Outcome.PASSED:
         output = result.output.decode(errors="replace")
         raise host.LabError(f"{result.outcome.value}, console in {vm.console_log(LANE)}\n{output}")
     seconds = json.loads(result.files["processes.json"])
     built = report.building_table(json.loads(result.files["building.json"]))
-    return report.rows(result.files["bench.json"]), [report.processes_table(seconds), built]
+    moved = report.moving_table(json.loads(result.files["moving.json"]))
+    return report.rows(result.files["bench.json"]), [report.processes_table(seconds), built, moved]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; return the exit code, which says nothing about speed."""
-    argparse.ArgumentParser(prog="python3 -m bench", description=__doc__).parse_args(arguments)
+    options = argparse.ArgumentParser(prog="python3 -m bench", description=__doc__)
+    options.add_argument(
+        "--moved-mib",
+        type=int,
+        action="append",
+        help="a size of the guests that are saved and migrated (256); may be repeated",
+    )
+    chosen = options.parse_args(arguments)
     try:
         host.need(config.LAB_NEEDS)
         before = os.getloadavg()[0]
         tables = [startup.measure(), overhead.measure(), frame_lists.measure(), scrape.measure()]
         for table in tables:
             print(f"{report.aligned(table)}\n", flush=True)
-        rows, others = measure()
+        rows, others = measure(chosen.moved_mib or [256])
     except host.LabError as error:
         host.say(f"bench: {error}")
         return 2

@@ -10,6 +10,7 @@ from typing import NamedTuple
 BEGIN = "<!-- written by make bench: begin -->\n"
 END = "<!-- written by make bench: end -->\n"
 PROCESS_GOAL = 5
+MOVING_GOAL = 1.5
 PEERS = {"xc": "xen.lowlevel.xc", "c": "C"}
 
 
@@ -129,6 +130,29 @@ def building_table(measured: Sequence[Mapping[str, str | float]]) -> Lines:
         calls, processes = (f"{call:.1f}", f"{c:.1f}", _ratio(call / c)), (f"{create:.1f}", f"{xl:.1f}")
         lines.append((str(row["guest"]), *calls, *processes, _ratio(create / xl)))
     return lines
+
+
+def moving_table(measured: Sequence[Mapping[str, str | float | None]]) -> Lines:
+    """Guests that move: seconds of each side, how much faster pyxc is, and how long the guest was down."""
+    goal = f"goal: {MOVING_GOAL}x"
+    lines: Lines = [
+        ("guest", "operation", "pyxc s", "xl s", "faster than xl", goal, "down, pyxc s", "down, xl s")
+    ]
+    for row in measured:
+        mine, xl = row["pyxc_s"], row["xl_s"]
+        assert isinstance(mine, float)
+        faster, verdict = "-", "-"
+        if isinstance(xl, float):
+            faster, verdict = f"{xl / mine:.2f}x", "reached" if xl >= MOVING_GOAL * mine else "missed"
+        down = (_seconds(row["pyxc_down_s"]), _seconds(row["xl_down_s"]))
+        lines.append(
+            (str(row["guest"]), str(row["operation"]), _seconds(mine), _seconds(xl), faster, verdict, *down)
+        )
+    return lines
+
+
+def _seconds(found: object) -> str:
+    return f"{found:.2f}" if isinstance(found, float) else "-"
 
 
 def aligned(lines: Lines) -> str:
