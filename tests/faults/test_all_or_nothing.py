@@ -124,12 +124,13 @@ def _asked_pv(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
     return made
 
 
-def _saved_pv(xen: pyxc.Xen, host: sim.Hypervisor) -> bytes:
-    """The stream of a PV guest that is no more, without a name, which would leave directories in xenstore."""
-    made = _asked_pv(xen, host)
+@cache
+def _saved_pv() -> bytes:
+    """The stream of a PV guest without a name, which would leave directories in xenstore."""
+    host = sim.Hypervisor(sim.named("sim:xen-4.17"))
     file = io.BytesIO()
-    made.save(file)
-    made.destroy()
+    with pyxc.connect(host.connect()) as xen:
+        _asked_pv(xen, host).save(file)
     outer = (stream.XlHeader, stream.LibxlHeader, stream.LibxcContext, stream.LibxlEnd)
     events = streams.decoded(file.getvalue())
     return streams.encoded(event for event in events if not isinstance(event, outer))
@@ -140,12 +141,13 @@ def _cancelled(before: dict[str, Any], then: dict[str, Any]) -> bool:
     return {**before, "vcpus": 0} == {**then, "vcpus": 0}
 
 
-def _saved(xen: pyxc.Xen, host: sim.Hypervisor) -> bytes:
-    """The stream of a guest that is no more."""
-    made = _running(xen, host)
+@cache
+def _saved() -> bytes:
+    """The stream of a guest."""
+    host = sim.Hypervisor(sim.named("sim:xen-4.17"))
     file = io.BytesIO()
-    made.save(file, suspend="force")
-    made.destroy()
+    with pyxc.connect(host.connect()) as xen:
+        _running(xen, host).save(file, suspend="force")
     return file.getvalue()
 
 
@@ -191,7 +193,7 @@ class _Clone(NamedTuple):
 
 def _written_clone(xen: pyxc.Xen, host: sim.Hypervisor) -> _Clone:
     """A clone that runs, and has written to its memory."""
-    template = xen.template(io.BytesIO(_saved(xen, host)))
+    template = xen.template(io.BytesIO(_saved()))
     clone = template.start(revertible=True, uuid=_UUID)
     host.write_as_guest(clone.domid, 3, 0, b"what it wrote")
     return _Clone(template, clone)
@@ -424,13 +426,16 @@ OPERATIONS: dict[str, Operation] = {
     "template.revert": Operation(
         lambda xen, clone, path: clone.template.revert(clone.domain), _written_clone, _partly_reverted
     ),
-    "xen.restore": Operation(lambda xen, data, path: xen.restore(io.BytesIO(data)), _saved),
+    "xen.restore": Operation(
+        lambda xen, data, path: xen.restore(io.BytesIO(data)), lambda xen, host: _saved()
+    ),
     "template.start": Operation(
         lambda xen, template, path: template.start(revertible=True, uuid=_UUID),
-        lambda xen, host: xen.template(io.BytesIO(_saved(xen, host))),
+        lambda xen, host: xen.template(io.BytesIO(_saved())),
     ),
     "xen.restore, pv": Operation(
-        lambda xen, data, path: xen.restore(io.BytesIO(data), vcpus=1, memory_kb=6 << 10), _saved_pv
+        lambda xen, data, path: xen.restore(io.BytesIO(data), vcpus=1, memory_kb=6 << 10),
+        lambda xen, host: _saved_pv(),
     ),
     "domain.resume": Operation(lambda xen, domain, path: domain.resume(fast=False), _suspended),
     "domain.resume, fast": Operation(lambda xen, domain, path: domain.resume(fast=True), _suspended),
@@ -573,16 +578,17 @@ class Check:
         return then in (self.before, self.after) or self.operation.may_stay(self.before, then)
 
 
-_REPEATS = 3
-"""How often two faults in a row are tried that hit the same kinds of steps."""
+_REPEATS = 2
+"""How often it is tried what depends on the kind of a step: errnos, and a second fault in the next step."""
 
 
 def plan(kinds: list[Kind], try_out: Callable[..., list[Kind]]) -> None:
-    """Let befall each step: one fault, two in a row, or the same from there on."""
+    """Let befall each step: an error, Ctrl-C, and both for good; more at the first steps of each kind."""
     taken, tried = len(kinds), Counter[object]()
     steps = range(taken) if WHOLE else [*range(min(taken, 12)), *range(max(12, taken - 6), taken)]
     for at in steps:
-        for fault, seconds in _pairs(kinds[at]).items():
+        tried[kinds[at]] += 1
+        for fault, seconds in _pairs(kinds[at], tried[kinds[at]] <= _REPEATS).items():
             then = try_out({at: fault})[at : at + 2]
             for second in seconds:
                 tried[fault, second, *then] += 1
@@ -593,17 +599,14 @@ def plan(kinds: list[Kind], try_out: Callable[..., list[Kind]]) -> None:
             try_out({at: Fault(errno.EFAULT)}, Fault(errno.EFAULT))
 
 
-def _pairs(kind: Kind) -> dict[Fault, list[Fault]]:
+def _pairs(kind: Kind, is_new: bool) -> dict[Fault, list[Fault]]:
     """What may befall a step of this kind, and for each what may befall the next one.
 
     A request to xenstored has one way to fail.
     """
-    interrupted = {INTERRUPT: [INTERRUPT]}
-    if not WHOLE or kind[0] == REQUEST:
-        numbers: tuple[int, ...] = (errno.EFAULT,)
-    else:
-        numbers = ERRNOS
+    numbers = ERRNOS if WHOLE and is_new and kind[0] != REQUEST else (errno.EFAULT,)
     failed = {Fault(number): [Fault(number)] for number in numbers}
+    interrupted = {INTERRUPT: [INTERRUPT]}
     if WHOLE:
         failed[Fault(errno.EFAULT)].append(INTERRUPT)
         interrupted[INTERRUPT_BEFORE] = [INTERRUPT]
