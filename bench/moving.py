@@ -128,10 +128,11 @@ def wait_for_memory(xen: pyxc.Xen) -> None:
         time.sleep(LOOK_S)
 
 
-def migrate(xen: pyxc.Xen, *words: str) -> Took:
-    """Run a command that moves the guest within this host, and watch the guest."""
-    start, stopped, runs = time.perf_counter(), None, None
+def migrate(xen: pyxc.Xen, file: Path, *words: str) -> Took:
+    """Run a command that moves a guest of xl's within this host, and watch the guest."""
+    xl("restore", str(file))
     before = find(xen)
+    start, stopped, runs = time.perf_counter(), None, None
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as moving:
         while moving.poll() is None:
             for info in xen.domains.infos():
@@ -146,6 +147,7 @@ def migrate(xen: pyxc.Xen, *words: str) -> Took:
             time.sleep(LOOK_S)
     assert moving.returncode == 0 and stopped, (words, moving.returncode)
     end = time.perf_counter()
+    xl("destroy", NAME)
     wait_for_memory(xen)
     return Took(end - start, (runs or end) - stopped)
 
@@ -160,11 +162,13 @@ def guest(xen: pyxc.Xen, kind: str, mib: int, directory: Path) -> Iterator[Row]:
         )
         yield measure(title, "save, live", lambda: save(domain, null, live=True), None)
     yield measure(title, "save to a pipe", lambda: save_to_pipe(domain), xl_save_to_pipe)
-    pyxc_words = ("pyxc", "migrate", "-s", "", "--remote", "", NAME, "pyxc migrate-receive")
-    xl_words = (XL, "migrate", "-s", "", NAME, f"{XL} migrate-receive")
-    yield measure(title, "migrate", lambda: migrate(xen, *pyxc_words), lambda: migrate(xen, *xl_words))
     xl("save", NAME, str(file))
     yield measure(title, "restore", lambda: restore(xen, file), lambda: xl_restore(xen, file))
+    pyxc_words = ("pyxc", "migrate", "-s", "", "--remote", "", NAME, "pyxc migrate-receive")
+    xl_words = (XL, "migrate", "-s", "", NAME, f"{XL} migrate-receive")
+    yield measure(
+        title, "migrate", lambda: migrate(xen, file, *pyxc_words), lambda: migrate(xen, file, *xl_words)
+    )
     file.unlink()
 
 
