@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     from pyxc.opening import open_xen as open
     from pyxc.store import Permission, StoreClient, Transaction
     from pyxc.store.names import readable
+    from pyxc.store.usage import StoreUsage
     from pyxc.xen import Xen
 
 __version__ = "0.1.0"
@@ -208,6 +209,7 @@ __all__ = [
     "ShutdownReason",
     "StoreClient",
     "StoreError",
+    "StoreUsage",
     "TraceBuffers",
     "TraceClass",
     "TraceInfo",
@@ -301,6 +303,7 @@ _MODULES = {
     "opening": "connect open_store open",
     "store": "Permission StoreClient Transaction",
     "store.names": "readable",
+    "store.usage": "StoreUsage",
     "xen": "Xen",
 }
 """The modules of the names in __all__, which are imported on first use."""

@@ -16,6 +16,7 @@ from pyxc.domain.memory import PodTarget
 from pyxc.host import usage
 from pyxc.host.host import Host
 from pyxc.host.usage import HostUsage
+from pyxc.store.usage import StoreUsage
 
 _DIGITS_MOST = 16
 _KB_PER_MB = 1024
@@ -27,7 +28,7 @@ class DomainDetails(NamedTuple):
     `unique_id` is Xen's own number of it (since 4.21), `target_kb` the target of its balloon driver (xenstore
     memory/target). For HVM and PVH domains `paging_pool_kb` is the memory that Xen keeps for their page
     tables, and `pod` their memory populated on demand. `grant_frames` is the number of pages of its grant
-    table, at most `max_grant_frames`.
+    table, at most `max_grant_frames`. `store` is what it has of what xenstored limits.
 
     Example:
 
@@ -43,6 +44,7 @@ class DomainDetails(NamedTuple):
     pod: PodTarget | None
     grant_frames: int | None
     max_grant_frames: int | None
+    store: StoreUsage | None
 
 
 class Details(NamedTuple):
@@ -93,8 +95,9 @@ def read(xen: Host, infos: Sequence[DomainInfo]) -> Details:
     tables = _of_each(xen, grant_table.QUERY_SIZE, _GRANTS, ids, "dom")
     names = xen.names.domain_names((info.domid, info.handle) for info in infos)
     targets = _targets_kb(xen, ids)
+    stores = _stores(xen, ids)
     found = {}
-    for info, name, target_kb in zip(infos, names, targets):
+    for info, name, target_kb, store in zip(infos, names, targets, stores):
         domid, state, table = info.domid, states.get(info.domid), tables.get(info.domid)
         known = table is not None and table.status == 0
         found[domid] = DomainDetails(
@@ -105,6 +108,7 @@ def read(xen: Host, infos: Sequence[DomainInfo]) -> Details:
             pods.get(domid),
             table.frames if table and known else None,
             table.most if table and known else None,
+            store,
         )
     return Details(usage.read(xen), found)
 
@@ -140,6 +144,17 @@ def _targets_kb(xen: Host, ids: Sequence[int]) -> list[int | None]:
     except errors.StoreError:
         return [None] * len(ids)
     return [_kb(value) for value in values]
+
+
+def _stores(xen: Host, ids: Sequence[int]) -> list[StoreUsage | None]:
+    """What xenstored counts; None for a domain that it does not know, and where it does not tell."""
+    if not xen.names.use:
+        return [None] * len(ids)
+    try:
+        used = xen.store.usages(ids)
+    except errors.StoreError:
+        return [None] * len(ids)
+    return [None if isinstance(one, errors.StoreError) else one for one in used]
 
 
 def _kb(value: bytes | errors.StoreError | None) -> int | None:

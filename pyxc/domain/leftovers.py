@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Literal, NamedTuple
@@ -31,7 +30,6 @@ Kind = Literal[
 """The kind of a leftover; "unknown" is something that could not be checked."""
 
 _HOME, _POOLS = "/local/domain", "/local/pool"
-_TRANSACTIONS = re.compile(r"^transactions\s*:\s*(\d{1,9})\s*$", re.MULTILINE)
 _LOW_MEMORY = (0x1, 0x2, 0x10, 0x40, 0x80)
 """Some gfns below 640 KiB."""
 _NO_SUCH_COMMAND = (errno.EINVAL, errno.ENOENT, errno.ENOSYS)
@@ -71,8 +69,7 @@ def _found(xen: Host) -> Iterator[Leftover]:
     yield from _looked_at("the cpu pools", partial(_pools, xen, homes is not None))
     if homes is not None:
         yield from _stale(_HOME, homes - {info.domid for info in infos}, "domain")
-        if not xen.readonly:  # this sends a command to xenstored
-            yield from _looked_at("the transactions of xenstore", partial(_transactions, xen, infos))
+        yield from _looked_at("the transactions of xenstore", partial(_transactions, xen, infos))
 
 
 def _looked_at(what: str, look: Callable[[], Iterable[Leftover]]) -> Iterator[Leftover]:
@@ -180,16 +177,12 @@ def _stale(top: str, numbers: set[int], what: str) -> Iterator[Leftover]:
 
 def _transactions(xen: Host, infos: list[DomainInfo]) -> Iterator[Leftover]:
     """Transactions of guests, if xenstored counts them: those of dom0 end with their connections."""
-    for info in infos:
-        try:
-            told = xen.store.control("quota", str(info.domid))
-        except errors.StoreError as error:
-            if error.errno in _NO_SUCH_COMMAND:
-                return
-            raise
-        count = int(match[1]) if (match := _TRANSACTIONS.search(told)) else 0
-        if count:
-            text = f"it has {count} open transactions in xenstore"
+    for info, used in zip(infos, xen.store.usages(info.domid for info in infos)):
+        if isinstance(used, errors.StoreError):
+            if used.errno not in _NO_SUCH_COMMAND:
+                raise used
+        elif used.transactions:
+            text = f"it has {used.transactions} open transactions in xenstore"
             yield Leftover(
                 "transaction", f"domain {info.domid}", text, "end the program that started them", info.domid
             )

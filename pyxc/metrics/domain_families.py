@@ -10,6 +10,7 @@ from pyxc.domain.info import DomainInfo
 from pyxc.domain.vcpus import VcpuInfo
 from pyxc.host.backends import DiskCounters, NetworkCounters
 from pyxc.metrics.family import KB, NS, Facts, Family, Kind, Points, Value, label, labels
+from pyxc.store.usage import StoreUsage
 
 _PAGE_BYTES = 4096
 _STATES = ("running", "runnable", "blocked", "offline")
@@ -30,6 +31,10 @@ def _detail(name: str, help: str, value: Callable[[DomainDetails], Value]) -> Fa
         return [(text, value(details.domains[domid])) for domid, text in facts.labels.items()]
 
     return Family(f"xen_domain_{name}", "gauge", help, points)
+
+
+def _store(name: str, help: str, value: Callable[[StoreUsage], Value]) -> Family:
+    return _detail(f"xenstore_{name}", help, lambda one: value(one.store) if one.store else None)
 
 
 def _vcpu(name: str, help: str, value: Callable[[VcpuInfo], Value], kind: Kind = "gauge") -> Family:
@@ -159,6 +164,11 @@ DOMAIN = (
         "grant_table_frames_limit", "Pages that its grant table may have.",
         lambda one: one.max_grant_frames,
     ),
+    _store("nodes", "Nodes of xenstore that it owns.", lambda used: used.nodes),
+    _store("watches", "Its watches in xenstore.", lambda used: used.watches),
+    _store("transactions", "Its open transactions in xenstore.", lambda used: used.transactions),
+    _store("outstanding_requests", "Its requests that are not done.", lambda used: used.outstanding),
+    _store("memory_bytes", "Memory of xenstored that it takes.", lambda used: used.memory),
     _vcpu("seconds_total", "Time for which a vcpu ran.", lambda vcpu: vcpu.cpu_time_ns * NS, "counter"),
     _vcpu("online", "Whether the guest has brought a vcpu online.", lambda vcpu: bool(vcpu.online)),
     _vcpu("running", "Whether a vcpu is running now.", lambda vcpu: bool(vcpu.running)),

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from pyxc import arguments
 from pyxc.errors import StoreError
+from pyxc.store.connection import Request
 from pyxc.store.session import Session, numbers
-from pyxc.store.wire import Kind
+from pyxc.store.wire import Kind, join
 
 if TYPE_CHECKING:  # imported on first use: most programs only read
     from pyxc.store.features import StoreFeature
     from pyxc.store.transaction import Transaction
+    from pyxc.store.usage import StoreUsage
     from pyxc.store.watch import Watch
 
 T = TypeVar("T")
@@ -146,6 +148,34 @@ class StoreClient(Session):
         of = [] if domid is None else numbers(arguments.domid(domid))
         self.request(Kind.SET_QUOTA, None, *of, name.encode(), *numbers(limit))
 
+    def usage(self, domid: int) -> StoreUsage:
+        """What a domain has of what xenstored limits: nodes, watches, transactions (control "quota").
+
+        StoreError ENOENT: no such domain; EINVAL: this xenstored does not tell.
+        """
+        (found,) = self.usages([domid])
+        if isinstance(found, StoreError):
+            raise found
+        return found
+
+    def usages(self, domids: Iterable[int]) -> list[StoreUsage | StoreError]:
+        """usage() of many domains, in their order; much faster than one after the other.
+
+        For a domain of which xenstored does not tell, the reason. StoreError, raised, if it does not reply.
+        """
+        from pyxc.store.usage import StoreUsage
+
+        # They change nothing, so that a read-only handle may ask, too.
+        questions = [join([b"quota", *numbers(arguments.domid(domid))]) for domid in domids]
+        each = [(None, Request(Kind.CONTROL, question, 0)) for question in questions]
+        found: list[StoreUsage | StoreError] = []
+        for answer in self.ask_all(self.free_connection(), each):
+            try:
+                found.append(answer if isinstance(answer, StoreError) else StoreUsage.parse(_text(answer)))
+            except StoreError as error:
+                found.append(error)
+        return found
+
     def _number(self, kind: Kind, *words: bytes) -> int:
         (text,) = self.strings(kind, *words, most=1)
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MOST):
@@ -158,8 +188,7 @@ class StoreClient(Session):
 
     def control(self, *words: str) -> str:
         """Send a command to the daemon, such as control("help"); the commands depend on the daemon."""
-        answer = self.request(Kind.CONTROL, None, *(word.encode() for word in words))
-        return answer.rstrip(b"\0").decode(errors="replace")
+        return _text(self.request(Kind.CONTROL, None, *(word.encode() for word in words)))
 
     def __enter__(self) -> StoreClient:
         return self
@@ -172,3 +201,7 @@ class StoreClient(Session):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "connected" if self.connected else "not connected"
         return f"<StoreClient, {state}>"
+
+
+def _text(answer: bytes) -> str:
+    return answer.rstrip(b"\0").decode(errors="replace")

@@ -123,6 +123,7 @@ EVERY_COMMAND = {
     "store features": ["store", "features", "--target", "sim:"],
     "store control": ["store", "control", "help", "--target", "sim:"],
     "store quota": ["store", "quota", "nodes", "--target", "sim:"],
+    "store top": ["store", "top", "--target", "sim:"],
     "store watch": ["store", "watch", "-n", "1", "/local", "--target", "sim:"],
     "demo": ["demo", "--target", "sim:"],
     "label get": ["label", "get", "CORE"],

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 
 import pytest
 
 from pyxc.cli.commands.store import escaped, unescaped
+from pyxc.sim.xenstored.request import Refused
 from pyxc.store import StoreClient
 
 SIM = ("--target", "sim:xen-4.17")
@@ -240,3 +242,29 @@ def test_an_older_xenstored_has_no_quotas_to_be_asked_for(pyxc):
     for words in (["features"], ["quota"]):
         outcome = pyxc("store", *words, *SIM)
         assert outcome.status == 1 and "ENOSYS" in outcome.err
+
+
+def test_who_uses_most_of_xenstore(pyxc, store):
+    for number in range(100):
+        store.write(f"/local/domain/2/data/{number}", b"")
+        store.set_permissions(f"/local/domain/2/data/{number}", ["n2"])
+    header, *rows = pyxc("store", "top").out.splitlines()
+    assert header.split()[:3] == ["Name", "ID", "Nodes"]
+    assert rows[0].split()[:2] == ["db1", "2"]
+    assert len(rows) == 4 and len(pyxc("store", "top", "-n", "1").out.splitlines()) == 2
+    first = pyxc("store", "top", "--json").json["domains"][0]
+    assert (first["name"], first["nodes"]) == ("db1", store.usage(2).nodes)
+
+
+def test_who_owns_most_of_it_where_xenstored_does_not_count(pyxc, store, monkeypatch):
+    counted = {domid: store.usage(domid).nodes for domid in (1, 2, 3)}
+    monkeypatch.setattr("pyxc.sim.xenstored.control._used", lambda request, domid: refused())
+    done = pyxc("store", "top", "--json")
+    found = {domain["domid"]: domain for domain in done.json["domains"]}
+    assert {domid: found[domid]["nodes"] for domid in counted} == counted
+    assert found[1]["watches"] is None
+    assert "does not count" in pyxc("store", "top").err
+
+
+def refused():
+    raise Refused(errno.EINVAL)

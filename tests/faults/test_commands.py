@@ -72,7 +72,7 @@ COMMANDS: dict[str, str] = {
     "trace record": "trace record --seconds 0.001 {out}", "trace report": "trace report {file}",
     "trace perfetto": "trace perfetto {file} {out}", "trace off": "trace off",
     "store features": "store features", "store control": "store control help",
-    "store quota": "store quota nodes", "save": "save -F db1 {out}",
+    "store quota": "store quota nodes", "store top": "store top", "save": "save -F db1 {out}",
     "restore": "restore {file}", "migrate": "migrate --timeout 1 --tunnel false web1 nowhere",
     "migrate-receive": "migrate-receive", "gdb": "gdb --stdio web1", "drgn": "drgn web1 {file}",
     "memory-server": "memory-server --stdio web1",

@@ -154,6 +154,7 @@ def _domain(info: pyxc.DomainInfo, details: pyxc.DomainDetails) -> dict[str, Any
         "pod": details.pod and details.pod._asdict(),
         "grant_frames": details.grant_frames,
         "max_grant_frames": details.max_grant_frames,
+        "xenstore": details.store and details.store._asdict(),
     }
 
 

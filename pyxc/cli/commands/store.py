@@ -8,6 +8,7 @@ import itertools
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ import pyxc
 from pyxc.cli import output
 from pyxc.cli.arguments import number
 from pyxc.cli.parser import Parser, Program
-from pyxc.cli.session import Attempt, opened
+from pyxc.cli.session import Attempt, name_of, opened, shown
 from pyxc.cli.status import Failed, Status, UsageError
 from pyxc.opening import chosen
 
@@ -67,6 +68,8 @@ def _add_limits(program: Program) -> None:
     quota.add_argument("-d", "--domid", metavar="DOMID", type=number, help="a domain (default: new domains)")
     quota.add_argument("name", metavar="NAME", nargs="?", help="one thing, as nodes or watches; all without")
     quota.add_argument("value", metavar="VALUE", nargs="?", type=number, help="the new value; 0: no limit")
+    top = program.add("store top", show_usage, "show which domains use most of xenstore")
+    top.add_argument("-n", "--number", type=number, metavar="N", help="the first N domains only")
 
 
 def _add_prefix(parser: Parser) -> None:
@@ -318,6 +321,38 @@ def quotas(args: argparse.Namespace) -> int:
     else:
         output.lines(f"{name:<18}: {value}" for name, value in wanted.items())
     return 0
+
+
+def show_usage(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        names = {info.domid: name_of(xen, info) for info in xen.domains.infos()}
+        used, counted = _usage(xen.store, sorted(names))
+    most = sorted(used.items(), key=lambda found: found[1]["nodes"] or 0, reverse=True)[: args.number]
+    if args.json:
+        domains = [{"domid": domid, "name": names.get(domid), **one} for domid, one in most]
+        output.report(args.json, domains=domains)
+        return 0
+    header, rows = f"{'Name':40} {'ID':>5}  Nodes Watches Transactions Requests Memory(B)", []
+    for domid, one in most:
+        cells = zip(one.values(), (6, 7, 12, 8, 9))
+        numbers = " ".join(f"{'-' if count is None else count:>{width}}" for count, width in cells)
+        rows.append((f"{output.padded(shown(names.get(domid)), 40)} {domid:>5} {numbers}", ""))
+    output.table(args.color, header, rows)
+    if not counted:
+        output.remark("this xenstored does not count: these are the owners of all nodes")
+    return 0
+
+
+def _usage(store: pyxc.StoreClient, domids: list[int]) -> tuple[dict[int, dict[str, int | None]], bool]:
+    """What domains have, and whether xenstored counted it; if not, nodes are counted by their owners."""
+    found = dict(zip(domids, store.usages(domids)))
+    counted = {domid: one for domid, one in found.items() if not isinstance(one, pyxc.StoreError)}
+    if counted:
+        return {domid: one._asdict() for domid, one in counted.items()}, True
+    owners = Counter(
+        permissions[0].domid for path, _ in _walk(store, "/") if (permissions := store.permissions(path))
+    )
+    return {domid: pyxc.StoreUsage(count, *[None] * 4)._asdict() for domid, count in owners.items()}, False
 
 
 def escaped(value: bytes) -> str:

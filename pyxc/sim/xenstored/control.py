@@ -24,11 +24,13 @@ def control(request: Request) -> bytes:
 
 
 def _used(request: Request, domid: int) -> bytes:
-    """What a guest has of what is limited. Programs in dom0 are not counted."""
+    """What a domain has of what is limited, of what is simulated. Programs in dom0 are not counted."""
+    request.server.introduced(domid)
     sessions = [one for one in request.server.sessions if one.guest and one.domid == domid]
     used = {
         "nodes": request.server.tree.owned_by(domid),
         "watches": sum(len(one.watches) for one in sessions),
         "transactions": sum(len(one.transactions) for one in sessions),
     }
-    return "".join(f"{name:<16}: {count:8}\n" for name, count in used.items()).encode() + b"\0"
+    lines = (f"{name:<16}: {count:8}\n" for name, count in used.items())
+    return f"Domain {domid}:\n{''.join(lines)}".encode() + b"\0"
