@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from pyxc.host.flask import Boolean as FlaskBoolean
     from pyxc.host.hypfs import Entry as HypfsEntry
     from pyxc.host.livepatches import Livepatch
+    from pyxc.host.lockprof import Lock, LockProfile
     from pyxc.host.perfc import Counter as PerfCounter
     from pyxc.host.physinfo import PhysInfo
     from pyxc.host.pools import Pool, PoolInfo, Pools
@@ -172,6 +173,8 @@ __all__ = [
     "LabelNotFound",
     "Lent",
     "Livepatch",
+    "Lock",
+    "LockProfile",
     "LogDirty",
     "MapSpace",
     "Memory",
@@ -290,6 +293,7 @@ _MODULES = {
     "host.flask": "FlaskBoolean",
     "host.hypfs": "HypfsEntry",
     "host.livepatches": "Livepatch",
+    "host.lockprof": "Lock LockProfile",
     "host.perfc": "PerfCounter",
     "host.physinfo": "PhysInfo",
     "host.pools": "Pool PoolInfo Pools",

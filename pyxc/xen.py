@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # imported on first use: most programs use few
     from pyxc.host.flask import Flask
     from pyxc.host.hypfs import Hypfs
     from pyxc.host.livepatches import Livepatches
+    from pyxc.host.lockprof import LockProfiling
     from pyxc.host.perfc import PerformanceCounters
     from pyxc.host.pm import PowerManagement
     from pyxc.host.pools import Pool, Pools
@@ -96,6 +97,12 @@ class Xen(Host):
         from pyxc.host.livepatches import Livepatches
 
         return Livepatches(self)
+
+    @cached_property
+    def lockprof(self) -> LockProfiling:
+        from pyxc.host.lockprof import LockProfiling
+
+        return LockProfiling(self)
 
     @cached_property
     def perfc(self) -> PerformanceCounters:

@@ -74,6 +74,7 @@ HOST: dict[str, Question] = {
     "livepatches.all": lambda xen: xen.livepatches.all(),
     "livepatches.status": lambda xen: xen.livepatches.status("fix"),
     "perfc": lambda xen: xen.perfc.read(),
+    "lockprof": lambda xen: xen.lockprof.read(),
     "trace_buffers.info": lambda xen: xen.trace_buffers.info(),
     "trace_buffers.read": lambda xen: _traced_records(xen),
     "pm.p_states": lambda xen: xen.pm.p_states(0),

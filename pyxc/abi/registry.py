@@ -27,6 +27,7 @@ from pyxc.abi import (
     hvm,
     hypfs,
     livepatch,
+    lockprof,
     memory,
     mmuext,
     perfc,
@@ -44,8 +45,8 @@ from pyxc.abi.operation import Family, Operation
 _MODULES = (
     cpu_policy, dm_op, dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions,
     domctl_scheduler, domctl_sharing, domctl_state, domctl_tsc, domctl_vcpu, domctl_vnuma, event_channel,
-    flask, grant_table, hvm, hypfs, livepatch, memory, mmuext, perfc, physdev, pm, sched, sysctl,
-    sysctl_cpupool, sysctl_scheduler, trace, version,
+    flask, grant_table, hvm, hypfs, livepatch, lockprof, memory, mmuext, perfc, physdev, pm, sched,
+    sysctl, sysctl_cpupool, sysctl_scheduler, trace, version,
 )  # fmt: skip
 
 

@@ -46,6 +46,8 @@ COMMAND_OF = {
     },
     "perfc_op_reset": "perfc_op",
     "perfc_op_query": "perfc_op",
+    "lockprof_op_reset": "lockprof_op",
+    "lockprof_op_query": "lockprof_op",
     "livepatch_op_get": "livepatch_op",
     "livepatch_op_list": "livepatch_op",
     "livepatch_op_upload": "livepatch_op",
@@ -99,6 +101,7 @@ ENUMS = {
         {"MAX", "hvm_directio"},
     ),  # to 4.11: see capabilities()
     "perfc.PerfcOp": (r"XEN_SYSCTL_PERFCOP_(\w+)", set()),
+    "lockprof.LockprofOp": (r"XEN_SYSCTL_LOCKPROF_(\w+)", set()),
     "cpu_policy.Policy": (r"XEN_SYSCTL_cpu_policy_(\w+)", set()),
     "cpu_policy.Featureset": (r"XEN_SYSCTL_cpu_featureset_(\w+)", set()),
     "cpu_policy.LevellingCap": (r"XEN_SYSCTL_CPU_LEVELCAP_(\w+)", set()),
@@ -134,7 +137,7 @@ ENUMS = {
     "errno.XenErrno": (r"XEN_(E[A-Z0-9]+)", {"EWOULDBLOCK", "EDEADLOCK"}),  # second names of numbers
 }
 BIT_NUMBERS = {"features.Feature"}
-NOT_PUBLIC = {"domctl_tsc.TscMode", "hvm.MemType"}
+NOT_PUBLIC = {"domctl_tsc.TscMode", "hvm.MemType", "lockprof.LockType"}
 """Enums of numbers that only Xen's own headers have, or that the constants here leave out."""
 
 # Plain numbers whose name differs from the header's. (Those of domid have the same.)

@@ -34,6 +34,7 @@ NOT_STRUCTURES = {
     "hvm_memmap_table_entry": 24,
     "t_buf": 8,
     "t_info": 2,
+    "xen_sysctl_lockprof_data": 80,
 }
 
 # Fields to which the headers gave another name in some releases: (structure, our name) -> theirs.
@@ -48,6 +49,7 @@ OTHER_NAMES = {
     ("xen_domctl_scheduler_op", "op"): "cmd",
     ("xen_sysctl_scheduler_op", "op"): "cmd",
     ("xen_sysctl_perfc_op", "op"): "cmd",  # the envelope has a field of that name
+    ("xen_sysctl_lockprof_op", "op"): "cmd",
     ("xen_sysctl_tbuf_op", "op"): "cmd",
     ("xen_sysctl_tbuf_op", "cpu_mask.nr_bits"): "cpu_mask.nr_cpus",  # to 4.2
     ("xen_sysctl_livepatch_op", "op"): "cmd",

@@ -88,6 +88,7 @@ EVERY_COMMAND = {
     "dmesg": ["dmesg"],
     "debug-keys": ["debug-keys", "h"],
     "perf": ["perf"],
+    "lockprof": ["lockprof"],
     "hypfs ls": ["hypfs", "ls"],
     "hypfs tree": ["hypfs", "tree"],
     "hypfs cat": ["hypfs", "cat", "/params/loglvl"],

@@ -45,6 +45,23 @@ def test_counters_and_their_values(pyxc):
     assert len(full.split()) == 3 + 64
 
 
+def test_locks_are_shown_as_xenlockprof_does(pyxc, guarded):
+    first, *_, held, waited = pyxc("lockprof").out.splitlines()
+    count = int(first.partition("lock:")[2].partition("(")[0])
+    name = "global lock sysctl_lock"
+    assert first == f"{name:<50}: lock:{count:12}({count / 1e6:20.9f}s), block:{0:12}({0:20.9f}s)"
+    assert held.split()[:3] == ["total", "locked", "time:"]
+    assert waited == "total blocked time:            0.000000000s"
+    before = pyxc("lockprof", "--json").json["locks"][0]["lock_cnt"]
+    assert pyxc("lockprof", "--reset") == (0, "", "")
+    assert count < before > pyxc("lockprof", "--json").json["locks"][0]["lock_cnt"]
+
+
+def test_a_hypervisor_without_lock_profiling_says_so(pyxc):
+    refused = pyxc(*SIM, "lockprof")
+    assert (refused.status, refused.err.count("built without lock profiling")) == (Status.UNSUPPORTED, 1)
+
+
 def test_json_of_everything(pyxc):
     for words, key in (
         (("perf",), "counters"), (("hypfs", "ls"), "entries"), (("livepatch", "list"), "livepatches"),

@@ -37,7 +37,10 @@ NEWER_SCRIPTS = {
 """Since when Xen has all structures that a script asks for; the others want a domain with HAP."""
 NO_FREQUENCIES = "an emulated machine has none: only the refusals are recorded"
 NO_PATCH = "no live patch is built for the lab's hypervisors: only the refusals are recorded"
+NO_PROFILE = "none of the lab's hypervisors profiles its locks: this follows Xen's sources"
 NOT_RECORDED = {
+    "sysctl.lockprof_op_query": NO_PROFILE,
+    "sysctl.lockprof_op_reset": NO_PROFILE,
     "sysctl.get_pmstat_max_px": NO_FREQUENCIES,
     "sysctl.get_pmstat_pxstat": NO_FREQUENCIES,
     "sysctl.pm_op_get_para": NO_FREQUENCIES,

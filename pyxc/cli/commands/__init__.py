@@ -38,7 +38,7 @@ SECTIONS = {
     "memory": {"memory": "frames", "map": "map", "dirty": "dirty", "debug": "gdb drgn memory-server"},
     "host": {
         "host": "info dmesg debug-keys set-parameters",
-        "hypervisor": "perf hypfs livepatch cpu-policy",
+        "hypervisor": "perf lockprof hypfs livepatch cpu-policy",
         "power": "pm",
         "doctor": "doctor",
     },

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What is inside the hypervisor: perf, hypfs, livepatch, cpu-policy."""
+"""What is inside the hypervisor: perf, lockprof, hypfs, livepatch, cpu-policy."""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pyxc
@@ -23,6 +24,8 @@ def add(program: Program) -> None:
     perf = program.add("perf", show_counters, "show the hypervisor's performance counters")
     perf.add_argument("-f", "--full", action="store_true", help="show each value, not only the totals")
     perf.add_argument("-r", "--reset", action="store_true", help="reset them to zero instead of showing them")
+    locks = program.add("lockprof", show_locks, "show how the hypervisor's locks are used")
+    locks.add_argument("-r", "--reset", action="store_true", help="reset them instead of showing them")
     program.add_group("hypfs", "read and write the hypervisor's file system")
     ls = program.add("hypfs ls", list_entries, "list a directory")
     ls.add_argument("path", metavar="PATH", nargs="?", default="/", help="default: the root")
@@ -80,6 +83,34 @@ def _counter(counter: pyxc.PerfCounter, full: bool, nr_cpus: int) -> str:
     shown = full or (counter.total and len(counter.values) <= nr_cpus)
     values = "".join(f" {value:10}" for value in counter.values) if shown else ""
     return f"{counter.name:<35} T={counter.total:10} {values}"
+
+
+def show_locks(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        if args.reset:
+            xen.lockprof.reset()
+            profile = None
+        else:
+            profile = xen.lockprof.read()
+    if args.json:
+        locks = [lock._asdict() for lock in profile.locks] if profile else []
+        output.report(args.json, time_ns=profile and profile.time_ns, locks=locks)
+    elif profile:
+        output.lines(_profile(profile))
+    return 0
+
+
+def _profile(profile: pyxc.LockProfile) -> Iterator[str]:
+    """What xenlockprof prints."""
+    if missing := profile.nr_locks - len(profile.locks):
+        yield f"data incomplete, {missing} records are missing!"
+        yield ""
+    for lock in profile.locks:
+        held, waited = (f"{ns / 1e9:20.9f}s" for ns in (lock.lock_time_ns, lock.block_time_ns))
+        yield f"{lock!s:<50}: lock:{lock.lock_cnt:12}({held}), block:{lock.block_cnt:12}({waited})"
+    yield f"total profiling time: {profile.time_ns / 1e9:20.9f}s"
+    yield f"total locked time:    {sum(lock.lock_time_ns for lock in profile.locks) / 1e9:20.9f}s"
+    yield f"total blocked time:   {sum(lock.block_time_ns for lock in profile.locks) / 1e9:20.9f}s"
 
 
 def list_entries(args: argparse.Namespace) -> int:

@@ -19,3 +19,11 @@ class Counters:
     def count(self, number: int) -> None:
         """A hypercall was made."""
         self.hypercalls[number % _HYPERCALLS] += 1
+
+
+class LockProfile:
+    """When the lock profile was reset, and how often each lock had been taken then."""
+
+    def __init__(self) -> None:
+        self.since_ns = 0
+        self.taken: dict[str, int] = {}

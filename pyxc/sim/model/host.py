@@ -11,7 +11,7 @@ from pyxc.abi.layout import Layout, Table
 from pyxc.sim.model import hypfs
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.console import ConsoleRing
-from pyxc.sim.model.counters import Counters
+from pyxc.sim.model.counters import Counters, LockProfile
 from pyxc.sim.model.cpupools import CpuPool
 from pyxc.sim.model.domain import Domain, Vcpu
 from pyxc.sim.model.frequencies import Frequencies
@@ -50,6 +50,7 @@ class Host:
         self.console = ConsoleRing()
         self.policy = Policy(profile.xen) if profile.xsm else None
         self.counters = Counters()
+        self.lock_profile = LockProfile()
         self.hypfs = hypfs.tree(profile)
         self.livepatches: list[Patch] = []
         self.frequencies: Frequencies | None = None
