@@ -300,7 +300,7 @@ SUITE = Suite(
 )
 
 # The project's packages, and the parts of the checkout that they are not made from.
-PACKAGES = ("python3-pyxc", "python3-pyxc-xen-lowlevel")
+PACKAGES = ("pyxc", "python3-pyxc", "python3-pyxc-xen-lowlevel")
 NOT_PACKAGED = ("lab/", "bench/")
 
 

@@ -24,7 +24,7 @@ sys.exit(status)
 """
 
 
-SCRIPT = Path(__file__).parents[2] / "debian" / "pyxc"
+SCRIPT = Path(__file__).parents[2] / "debian" / "command"
 
 
 def loaded_by(*words: str) -> set[str]:
