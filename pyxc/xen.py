@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # imported on first use: most programs use few
     from uuid import UUID
 
     from pyxc.domain.affinity import Affinity
+    from pyxc.domain.assignable import AssignableDevices
     from pyxc.domain.leftovers import Leftover
     from pyxc.domain.pci import PciAddress
     from pyxc.domain.usage import Sample
@@ -97,6 +98,12 @@ class Xen(Host):
         from pyxc.host.livepatches import Livepatches
 
         return Livepatches(self)
+
+    @cached_property
+    def assignable_devices(self) -> AssignableDevices:
+        from pyxc.domain.assignable import AssignableDevices
+
+        return AssignableDevices(self)
 
     @cached_property
     def lockprof(self) -> LockProfiling:

@@ -37,7 +37,7 @@ examples:
 
 _XL = (
     "cd-eject cd-insert config-update devd dt-overlay "
-    "pci-assignable-add pci-assignable-remove pci-attach pci-detach "
+    "pci-attach pci-detach "
     "psr-cat-set psr-cat-show psr-cmt-attach psr-cmt-detach psr-cmt-show psr-hwinfo psr-mba-set "
     "psr-mba-show qemu-monitor-command remus usbctrl-attach "
     "usbctrl-detach usbdev-attach usbdev-detach usb-list vdispl-attach vdispl-detach vdispl-list vkb-attach "
@@ -45,7 +45,7 @@ _XL = (
     "vtpm-list"
 )
 """Commands of xl that pyxc may lack: what is not among pyxc's commands is answered by its name."""
-_LONGEST_NAME = 20
+_LONGEST_NAME = 22
 
 
 def commands(sections: Mapping[str, Sequence[tuple[str, str]]]) -> Iterable[str]:

@@ -58,8 +58,8 @@ class PciAddress(NamedTuple):
 class Pci:
     """The PCI devices of a domain. Threads: safe to share.
 
-    A device must first be detached from its driver in dom0 (xen-pciback, `xl pci-assignable-add`), and the
-    host needs an IOMMU: Unsupported without one. Since Xen 4.13 the domain must be created for this, see
+    A device must first be detached from its driver in dom0 (`xen.assignable_devices.add()`), and the host
+    needs an IOMMU: Unsupported without one. Since Xen 4.13 the domain must be created for this, see
     Domains.create().
 
     Example:
@@ -79,18 +79,14 @@ class Pci:
         `rdm_relaxed` accepts a device even if the guest has memory in the device's reserved ranges; ignored
         before Xen 4.6, which always does so.
         """
-        fields = _device(self._xen, operations.ASSIGN_DEVICE, _address(device))
+        fields = device_fields(self._xen, operations.ASSIGN_DEVICE, device_address(device))
         if rdm_relaxed:
-            fields |= {
-                name: DEV_RDM_RELAXED
-                for name in ("flag", "flags")
-                if self._xen.caller.has_field(operations.ASSIGN_DEVICE, name)
-            }
+            fields |= relaxed_fields(self._xen)
         self._domain.change(operations.ASSIGN_DEVICE, **fields)
 
     def can_assign(self, device: PciAddress | str) -> bool:
         """Whether a device exists and no domain but dom0 has it (domctl test_assign_device)."""
-        fields = _device(self._xen, operations.TEST_ASSIGN_DEVICE, _address(device))
+        fields = device_fields(self._xen, operations.TEST_ASSIGN_DEVICE, device_address(device))
         try:
             self._domain.call(operations.TEST_ASSIGN_DEVICE, **fields)
         except errors.HypercallError as error:
@@ -101,13 +97,13 @@ class Pci:
 
     def deassign(self, device: PciAddress | str) -> None:
         """Remove a device (domctl deassign_device). ENODEV if the domain does not have it."""
-        fields = _device(self._xen, operations.DEASSIGN_DEVICE, _address(device))
+        fields = device_fields(self._xen, operations.DEASSIGN_DEVICE, device_address(device))
         self._domain.change(operations.DEASSIGN_DEVICE, **fields)
 
     def group(self, device: PciAddress | str) -> list[PciAddress]:
         """The domain's devices that the IOMMU cannot distinguish from this one (domctl get_device_group)."""
-        address = _address(device)
-        fields = _device(self._xen, operations.GET_DEVICE_GROUP, address)
+        address = device_address(device)
+        fields = device_fields(self._xen, operations.GET_DEVICE_GROUP, address)
         room = _GROUP_ROOM
         while True:
             reply = self._domain.call(
@@ -122,14 +118,15 @@ class Pci:
         return f"<Pci of domain {self._domain.domid}>"
 
 
-def _address(device: PciAddress | str) -> PciAddress:
+def device_address(device: PciAddress | str) -> PciAddress:
+    """The address of a device. ValueError, TypeError."""
     address = PciAddress.parse(device) if isinstance(device, str) else PciAddress(*device)
     for name, value, most in zip(address._fields, address, (0xFFFF, 0xFF, 0x1F, 0x7)):
         arguments.natural(name, value, most)
     return address
 
 
-def _device(xen: Host, operation: Operation, address: PciAddress) -> dict[str, int]:
+def device_fields(xen: Host, operation: Operation, address: PciAddress) -> dict[str, int]:
     """The fields that name a device, in the packing of this Xen."""
     name = next(name for name in _NAMES if xen.caller.has_field(operation, name))
     kind = {"dev": DEV_PCI} if xen.caller.has_field(operation, "dev") else {}
@@ -138,6 +135,12 @@ def _device(xen: Host, operation: Operation, address: PciAddress) -> dict[str, i
     if address.segment:
         raise ValueError(f"{address}: before Xen 4.2 only devices of segment 0 exist")
     return {name: address.sbdf << 8}
+
+
+def relaxed_fields(xen: Host) -> dict[str, int]:
+    """The field that accepts a device whose reserved ranges have memory."""
+    names = ("flag", "flags")
+    return {name: DEV_RDM_RELAXED for name in names if xen.caller.has_field(operations.ASSIGN_DEVICE, name)}
 
 
 def _group(found: array[int], segment: int) -> list[PciAddress]:

@@ -7,7 +7,9 @@ import struct
 from collections.abc import Callable
 
 from pyxc.abi import domctl as domctl_abi
+from pyxc.abi import domctl_pci as domctl_pci_abi
 from pyxc.abi import domctl_state as domctl_state_abi
+from pyxc.abi.domid import DOMID_IO
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout, NotInInterface
 from pyxc.abi.multicall import ENTRY_STRUCT
@@ -114,6 +116,8 @@ _FINDS_ITSELF = (
     _STABLE,
 )
 """domctls that do not act on an existing domain, or look for it in their own way."""
+_OF_IO = (domctl_pci_abi.ASSIGN_DEVICE.command, domctl_pci_abi.DEASSIGN_DEVICE.command)
+"""domctls that may be about Xen's domain for I/O: it has the devices that nobody is to use."""
 
 Commands = dict[int, tuple[Layout | None, Handler]]
 
@@ -274,6 +278,8 @@ class Dispatch:
         own_look = command == domctl_abi.GETMEMLIST.command and not self._xen.profile.since(4, 3)
         if own_look and domid not in self._xen.domains:
             raise Refusal(XenErrno.EINVAL)
+        if domid == DOMID_IO and command in _OF_IO and self._xen.profile.since(4, 13):
+            return self._xen.io_domain
         return self._xen.find(domid)
 
 

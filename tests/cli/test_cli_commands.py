@@ -31,6 +31,8 @@ EVERY_COMMAND = {
     "channel-list": ["channel-list", "web1"],
     "pci-list": ["pci-list", "web1"],
     "pci-assignable-list": ["pci-assignable-list"],
+    "pci-assignable-add": ["pci-assignable-add", "--dry-run", "03:00.0"],
+    "pci-assignable-remove": ["pci-assignable-remove", "--dry-run", "03:00.0"],
     "suspend": ["suspend", "web1"],
     "button-press": ["button-press", "db1", "power"],
     "set-parameters": ["set-parameters", "loglvl=none"],
@@ -191,6 +193,10 @@ def test_every_command_has_json(
     if "detach" in name:
         pyxc("block-attach", "web1", "phy:/dev/a,xvda,w")
         pyxc("network-attach", "web1")
+    if name.startswith("pci-assignable-"):
+        guarded.kernel_files = str(tmp_path)
+        for directory in ("devices/0000:03:00.0", "drivers/pciback"):
+            (tmp_path / "sys/bus/pci" / directory).mkdir(parents=True)
     if name == "resume":
         lifecycle.shut_down(guarded, guarded.domains[2], ShutdownReason.SUSPEND)
     if name == "suspend":

@@ -189,3 +189,23 @@ def test_permissions(pyxc, host):
 
 def test_a_guest_that_does_not_suspend(pyxc, host):
     assert pyxc("suspend", "web1", "--timeout", "0.01").status == 1
+
+
+def test_a_plan_for_a_device(pyxc, host, tmp_path):
+    pci = tmp_path / "sys/bus/pci"
+    (pci / "devices/0000:03:00.0").mkdir(parents=True)
+    for driver in ("pciback", "e1000e"):
+        (pci / "drivers" / driver).mkdir(parents=True)
+    (pci / "devices/0000:03:00.0/driver").symlink_to(pci / "drivers/e1000e")
+    host.kernel_files = str(tmp_path)
+    planned = pyxc("pci-assignable-add", "--dry-run", "03:00.0").out.splitlines()
+    assert planned == [
+        f"echo 0000:03:00.0 > {pci}/drivers/{file}"
+        for file in ("e1000e/unbind", "pciback/new_slot", "pciback/bind")
+    ]
+    assert pyxc("pci-assignable-remove", "--dry-run", "03:00.0").out == ""
+    assert pyxc("pci-assignable-add", "3.0").status == 2
+    assert pyxc("pci-assignable-add", "05:00.0").status == 1
+    (pci / "drivers/pciback/0000:03:00.0").mkdir()
+    host.store.write("/libxl/pci/0000-03-00-0/name", "card")
+    assert rows(pyxc("pci-assignable-list", "-n")) == ["0000:03:00.0 card"]

@@ -24,7 +24,7 @@ SECTIONS = {
         "guest": "shutdown reboot suspend button-press sysrq vcpu-set mem-set domid domname rename",
         "console": "console",
         "device": ("block-attach block-detach block-list network-attach network-detach network-list"),
-        "attached": "channel-list pci-list pci-assignable-list",
+        "attached": "channel-list pci-list pci-assignable-list pci-assignable-add pci-assignable-remove",
         "move": "save restore migrate migrate-receive",
     },
     "vcpus, scheduling and pools": {

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""`channel-list`, `pci-list` and `pci-assignable-list`: what else guests are connected with."""
+"""`channel-list`, `pci-list` and `pci-assignable-*`: what else guests are connected with."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pyxc
 from pyxc.cli import output
@@ -21,7 +20,6 @@ _CHANNELS_HEADER = (
 _MOST = 256
 """Devices of a kind of one guest; libxl counts as far for PCI."""
 _BDF = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_DRIVER = "sys/bus/pci/drivers/pciback"
 
 
 def add(program: Program) -> None:
@@ -29,7 +27,22 @@ def add(program: Program) -> None:
     functions = program.add("pci-list", list_functions, "list the PCI devices that guests have")
     for command in (channels, functions):
         command.add_argument("domains", metavar="DOMAIN", nargs="+", help="id, name or UUID")
-    program.add("pci-assignable-list", list_assignable, "list the PCI devices that guests may be given")
+    listing = program.add(
+        "pci-assignable-list", list_assignable, "list the PCI devices that guests may be given"
+    )
+    listing.add_argument("-n", "--show-names", action="store_true", help="show the names of devices, too")
+    adding = program.add(
+        "pci-assignable-add", add_assignable, "take a PCI device from its driver, for guests"
+    )
+    adding.add_argument("-n", "--name", help="a name for the device")
+    adding.add_argument("device", metavar="BDF", help="its address, as 0000:03:00.0 or 03:00.0")
+    removing = program.add(
+        "pci-assignable-remove", remove_assignable, "take back a PCI device that guests may be given"
+    )
+    removing.add_argument("-r", "--rebind", action="store_true", help="give it to its former driver")
+    removing.add_argument("device", metavar="BDF", help="its address, or its name")
+    for command in (adding, removing):
+        command.add_argument("--dry-run", action="store_true", help="only print what would be written where")
 
 
 def _text(store: pyxc.StoreClient, path: str) -> str:
@@ -107,16 +120,48 @@ def _functions(domain: pyxc.Domain) -> Iterator[dict[str, Any]]:
 def list_assignable(args: argparse.Namespace) -> int:
     """Those that the kernel's driver holds, and no guest has."""
     with opened(args) as xen:
-        root = xen.link.kernel_files
-        held = [] if root is None else [path.name for path in Path(root, _DRIVER).glob("*:*")]
         given = {
             one["device"]
             for info in xen.domains.infos()
             for one in _functions(pyxc.Domain(xen, info.domid, info.uuid))
         }
-    devices = sorted(name for name in held if _BDF.fullmatch(name) and name not in given)
+        free = [address for address in xen.assignable_devices.all() if str(address) not in given]
+        names = {address: xen.assignable_devices.name(address) for address in free} if args.show_names else {}
     if args.json:
-        output.report(args.json, devices=[{"device": device} for device in devices])
+        output.report(args.json, devices=[{"device": str(one), "name": names.get(one)} for one in free])
     else:
-        output.lines(devices)
+        output.lines(f"{address} {names.get(address) or ''}".rstrip() for address in free)
+    return 0
+
+
+def add_assignable(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        writes = xen.assignable_devices.plan_add(args.device)
+        if not args.dry_run:
+            xen.assignable_devices.add(args.device, args.name)
+            if not writes:
+                output.complain(f"warning: {args.device}: xen-pciback has this device already")
+    return _report_writes(args, writes)
+
+
+def remove_assignable(args: argparse.Namespace) -> int:
+    with opened(args) as xen:
+        devices = xen.assignable_devices
+        device = devices.named(args.device) or args.device
+        writes = devices.plan_remove(device, args.rebind)
+        if not args.dry_run:
+            devices.remove(device, args.rebind)
+            if not writes:
+                output.complain(f"warning: {args.device}: xen-pciback does not have this device")
+            elif args.rebind and not any(write.path.endswith("/bind") for write in writes):
+                output.complain(f"warning: {args.device}: its former driver is not known")
+    return _report_writes(args, writes)
+
+
+def _report_writes(args: argparse.Namespace, writes: Sequence[NamedTuple]) -> int:
+    """What was written to the kernel's files, or would be."""
+    if args.json:
+        output.report(args.json, dry_run=args.dry_run, writes=[write._asdict() for write in writes])
+    elif args.dry_run:
+        output.lines(map(str, writes))
     return 0

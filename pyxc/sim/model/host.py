@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from threading import RLock
 
-from pyxc.abi.domid import DOMID_SELF
+from pyxc.abi.domid import DOMID_IO, DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.layout import Layout, Table
 from pyxc.sim.model import hypfs
@@ -57,6 +57,8 @@ class Host:
         self.max_c_state: int | None = None
         """The limit that a program set; None before, which is that of the release."""
         self.trace_buffers = TraceBuffers(self.machine, self.pcpus, self.cpu_khz)
+        self.io_domain = Domain(DOMID_IO, bytes(16), 0, 1)
+        self.io_domain.iommu = profile.iommu
         self.pci = dict.fromkeys(profile.pci, 0)
         """Owners of devices, by packed address (the encoding since 4.2)."""
         self.kernel_files: str | None = None

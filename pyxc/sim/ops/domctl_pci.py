@@ -7,6 +7,7 @@ import struct
 
 from pyxc.abi import domctl_pci
 from pyxc.abi.domctl_pci import DEV_PCI, DEV_RDM_RELAXED
+from pyxc.abi.domid import DOMID_IO
 from pyxc.abi.errno import XenErrno
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.ops.call import Call, handles
@@ -43,7 +44,7 @@ def _available(call: Call, device: int) -> None:
     owner = call.xen.pci.get(device)
     if owner is None and call.xen.profile.since(4, 14):
         raise Refusal(XenErrno.ENODEV)
-    if owner != call.xen.current.domain.domid:
+    if owner not in (call.xen.current.domain.domid, DOMID_IO):
         raise Refusal(XenErrno.EBUSY)
 
 
