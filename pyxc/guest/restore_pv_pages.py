@@ -38,6 +38,7 @@ class PvMemory:
         self.numbers = array("Q")
         self.types = bytearray()
         self._given = FrameSet()
+        self._copy = bytearray()
         self._width = WIDTHS[bits]
         self._most = bounds.frame_numbers(domain.info()._replace(tot_pages=memory_kb // PAGE_KB))
         self._p2m_frames = array("Q")
@@ -89,12 +90,22 @@ class PvMemory:
         """Write the contents of allocated pages."""
         if not pages.pfns:
             return
+        tables = list(pv_layout.tables(pages.types))
+        data = self._with_frames(pages, tables) if tables else pages.data
         frames = self._frames_of(pages.pfns)
         with self.domain.memory.map(frames, writable=True) as mapped, memoryview(mapped) as view:
-            view[:] = pages.data
-            for place in pv_layout.tables(pages.types):
-                with view[place * PAGE_SIZE : (place + 1) * PAGE_SIZE] as table:
-                    self._finish(table, pages.types[place], pages.pfns[place])
+            view[:] = data
+
+    def _with_frames(self, pages: Pages, tables: list[int]) -> memoryview:
+        """Their contents with finished page tables. Not where they belong: a page may be there twice."""
+        if len(self._copy) < len(pages.data):
+            self._copy = bytearray(len(pages.data))
+        data = memoryview(self._copy)[: len(pages.data)]
+        data[:] = pages.data
+        for place in tables:
+            table = data[place * PAGE_SIZE : (place + 1) * PAGE_SIZE]
+            self._finish(table, pages.types[place], pages.pfns[place])
+        return data
 
     def _frames_of(self, pfns: array[int]) -> array[int]:
         """The machine frames of pages that are there."""

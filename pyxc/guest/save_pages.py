@@ -52,7 +52,7 @@ class GuestPages:
     def send_some(self, numbers: array[int], running: bool) -> Iterator[int]:
         """Send written pages again; with the late ones, once the guest has stopped."""
         if not running:
-            numbers = numbers + self._late
+            numbers = numbers + _without(self._late, numbers)
         for start in range(0, len(numbers), TYPES_AT_ONCE):
             part = numbers[start : start + TYPES_AT_ONCE]
             self._send_window(part, running)

@@ -432,7 +432,27 @@ def test_it_moves_to_another_host(boot: Boot) -> None:
 def test_pages_are_handled_many_at_a_time(host: Host) -> None:
     """In Python a call for each page would take longer than everything else."""
     web, _ = started(host)
+    web.save(io.BytesIO(), resume=True)  # imports modules
     file = io.BytesIO()
     assert calls_of(lambda: web.save(file)) < PAGES // 2
     gone(host, web)
     assert calls_of(lambda: again(host, file.getvalue())) < PAGES
+
+
+def doubled(event: stream.Event) -> list[stream.Event]:
+    """Pages that come twice in one record, as written pages may that had to wait, too."""
+    if not isinstance(event, stream.Pages):
+        return [] if isinstance(event, stream.PageData) else [event]
+    half = len(event.pfns) // 2
+    pfns, types = event.pfns[:half] + event.pfns, event.types[:half] + event.types
+    data = memoryview(bytes(event.data[: half * PAGE]) + bytes(event.data))
+    return [stream.PageData(pfns, types), stream.Pages(pfns, types, data)]
+
+
+def test_pages_that_come_twice(host: Host) -> None:
+    web, _ = started(host)
+    data = saved(web)
+    gone(host, web)
+    copy = again(host, streams.encoded(part for event in streams.decoded(data) for part in doubled(event)))
+    assert copy.info().tot_pages == PAGES
+    assert start_info(copy)["nr_pages"] == PAGES
