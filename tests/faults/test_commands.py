@@ -32,7 +32,7 @@ from pyxc.store.session import Session
 
 COMMANDS: dict[str, str] = {
     "resume": "resume db1", "topology": "topology", "memory": "memory", "watch": "watch -t 0.001",
-    "shell": "shell -c web1.info()",
+    "shell": "shell -c xen.domains[1].info()",
     "vm-list": "vm-list", "sharing": "sharing", "uptime": "uptime", "lsevtchn": "lsevtchn web1",
     "channel-list": "channel-list web1", "pci-list": "pci-list web1",
     "pci-assignable-list": "pci-assignable-list",
@@ -102,6 +102,7 @@ REMARKS = (
     "on_reboot=",
     "shop ",
     "no cpu pool is ",
+    "asking domain ",
 )
 """What some commands print on standard error beside errors, most of it as xl does."""
 
