@@ -261,6 +261,6 @@ def _with_type(mapping: Mapping, frames: range) -> Iterable[int]:
 
 def _with_memory(mapping: Mapping, frames: range) -> Iterable[int]:
     """Frames that can be mapped."""
-    with mapping.xen.link.map_frames(mapping.domain.domid, array("Q", frames), False) as mapped:
+    with mapping.map_present(array("Q", frames)) as mapped:
         refused = mapped.errors
         return [frame for frame, number in zip(frames, refused) if not number] if refused else frames

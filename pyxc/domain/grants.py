@@ -88,14 +88,14 @@ class Grants:
 
         `refs` are their references; the kernel's grant device maps them. Close the mapping, or use it in a
         `with` statement; an open mapping keeps a destroyed domain from disappearing. EINVAL if one of the
-        pages is not granted to this domain, or is granted read-only.
+        pages is not granted to this domain, or is granted read-only. DomainGone: another domain has the id.
         """
         wanted = _refs(refs)
         if writable:
             self._xen.check_writable("mapping a grant writable")
-            self._domain.look()
         with self._named("gntdev.map", f"grants {wanted.tolist()} are not all granted to this domain"):
-            return self._xen.link.map_grants(self._domain.domid, wanted, writable)
+            mapped = self._xen.link.map_grants(self._domain.domid, wanted, writable)
+        return self._domain.confirm(mapped)
 
     def lend(self, count: int = 1, writable: bool = False) -> Lent:
         """Grant new pages of zeros to the domain, with `writable` also for writing (the kernel's
@@ -131,7 +131,6 @@ class Grants:
             for ref, frame, server in rings
             if frame is not None
         ]
-        self._domain.look()
         layout = grant_table.ENTRY_V1_STRUCT.at(self._xen.interface)
         with self._table() as table, memoryview(table) as view:
             before = bytes(view)
@@ -148,16 +147,19 @@ class Grants:
         """The first frame of the domain's table, mapped writable."""
         domid, kind = self._domain.domid, int(Resource.GRANT_TABLE)
         with self._named(memory.ACQUIRE_RESOURCE.full_name):
-            return self._xen.link.map_resource(domid, kind, _SHARED, 0, 1, writable=True)
+            table = self._xen.link.map_resource(domid, kind, _SHARED, 0, 1, writable=True)
+        return self._domain.confirm(table)
 
     @contextmanager
     def _named(self, operation: str, hint: str = "") -> Iterator[None]:
-        """Turn errors of the devices into errors that name the operation."""
+        """Turn errors of the devices into errors that name the operation, or into DomainGone."""
         try:
             yield
         except errors.Error:
             raise
         except OSError as error:
+            if self._xen.caller.restricted_to is None:
+                self._domain.look()
             raise errors.from_errno(error.errno or 0, operation, self._domain.domid, hint=hint) from error
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyxc import errors
+from pyxc._core import ForeignMap
 from pyxc.abi import domctl
 from pyxc.abi.operation import Operation
 from pyxc.call.reply import Reply
@@ -101,6 +102,20 @@ class Identity:
         """
         self.look()
         return self.xen.call(operation, self.domid, **fields)
+
+    def confirm(self, mapped: ForeignMap) -> ForeignMap:
+        """Return a mapping of this domain's pages; close it if they are not this domain's.
+
+        The check comes after the mapping: a domain that has its id now also had it then. A restricted handle
+        cannot check, but can map only one domain. DomainNotFound and DomainGone as for change().
+        """
+        if self.xen.caller.restricted_to is None:
+            try:
+                self.look()
+            except BaseException:
+                mapped.close()
+                raise
+        return mapped
 
     def undo(self, operation: Operation, /, **fields: Any) -> Reply | None:
         """Undo a change of this domain; returns None if it has gone, because then there is nothing to undo.

@@ -29,8 +29,8 @@ class Mapping:
         """Map frames into this process's memory, contiguously and without a copy: memoryview(map).
 
         Close the mapping, or use it in a `with` statement; an open mapping keeps a destroyed domain from
-        disappearing. OSError names the first frame that could not be mapped. A writable mapping requires that
-        the domain is still the same one (DomainGone).
+        disappearing. OSError names the first frame that could not be mapped. DomainGone: another domain has
+        the id.
 
         Example:
 
@@ -43,8 +43,7 @@ class Mapping:
             raise ValueError("frames is empty: expected at least one frame")
         if writable:
             self.xen.check_writable("mapping memory writable")
-        self._check_same(writable)
-        mapped = self.xen.link.map_frames(self._mapping_domid(), wanted, writable)
+        mapped = self._mapped(wanted, writable)
         for frame, number in zip(wanted, mapped.errors):
             if number:
                 mapped.close()
@@ -59,18 +58,13 @@ class Mapping:
     def map_present(self, frames: array[int]) -> ForeignMap:
         """Map frames, some of which may not exist: `errors` says which. Such a map hands out no memory.
 
-        Those who read for minutes map so, and the id can have another domain by then. Whose frames they are
-        is asked while they are mapped: no other domain can get the id before that ends. DomainGone.
+        DomainGone as for map().
         """
-        self._check_same(writable=False)
-        mapped = self.xen.link.map_frames(self._mapping_domid(), frames, False)
-        if self.xen.caller.restricted_to is None:
-            try:
-                self.domain.look()
-            except BaseException:
-                mapped.close()
-                raise
-        return mapped
+        return self._mapped(frames, writable=False)
+
+    def _mapped(self, frames: array[int], writable: bool) -> ForeignMap:
+        self._check_allowed()
+        return self.domain.confirm(self.xen.link.map_frames(self._mapping_domid(), frames, writable))
 
     def read(self, frame: int, offset: int = 0, size: int = PAGE_SIZE) -> bytes:
         """A copy of bytes that start in a frame and may continue in the next frames.
@@ -108,15 +102,13 @@ class Mapping:
             return 0
         return answers.frame("maximum_gpfn", highest)
 
-    def _check_same(self, writable: bool) -> None:
-        """Check before a mapping. A restricted handle cannot check the identity, but can map only one
-        domain."""
+    def _check_allowed(self) -> None:
+        """Check before a mapping that this handle may map the domain, and would not change it if
+        read-only."""
         only = self.xen.caller.restricted_to
         if only not in (None, self.domain.domid):
             hint = self.xen.caller.restriction
             raise errors.from_errno(errno.EPERM, "privcmd.mmapbatch", self.domain.domid, hint=hint)
-        if only is None and writable:
-            self.domain.look()
         if only is None and self.xen.readonly:
             self.refuse_to_populate()
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from pyxc import Domain, Pool, Scheduler, Xen, errors
 from pyxc.abi import domctl
-from pyxc.abi.operation import DM_OP, DOMCTL, SYSCTL, Operation
+from pyxc.abi.operation import DOMCTL, SYSCTL, Operation
 from pyxc.call.plan import Address
 from pyxc.call.reply import Reply
 
@@ -191,9 +191,9 @@ class Script:
             self._bad_structure(operation)
 
     def _bad_structure(self, operation: Operation) -> None:
-        """The structure itself at an address without memory; a dm_op has a list of buffers instead."""
+        """The structure itself at an address without memory; of a dm_op that is a domain without buffers."""
         family = operation.family
-        if family.by_value or family is DM_OP or not operation.at(self.xen.interface).size:
+        if family.by_value or not operation.at(self.xen.interface).size:
             return
         before = (operation.command,) if family.command_argument else ()
         result = self.xen.link.hypercall(family.hypercall, *before, NOWHERE, *family.extra)
