@@ -2,25 +2,34 @@
 """Page tables of 64-bit PV guests as if the guest ran without Xen: guest frames in place of machine frames.
 
 Tools that read dumps of Linux walk page tables, and know nothing of machine frames. The tables that the vcpus
-and the kernel use are rewritten, those of processes that do not run are not. The guest controls all of this:
-each page is a table at most once for each level.
+and the kernel use are rewritten, those of processes that do not run are not. crash does know of them, and
+tells by the kernel's pointer to its start_info, which becomes null. The guest controls all of this: each page
+is a table at most once for each level, and what may be that pointer is looked at a limited number of times.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from array import array
+from collections.abc import Iterator
 
 from pyxc._core import PAGE_SIZE
 from pyxc.abi.arch.x86 import PTE_FRAME_MASK, PTE_PRESENT, PTE_PSE
 from pyxc.domain import paging
 from pyxc.domain.paging import Hole, Paging
 from pyxc.errors import DecodeError
-from pyxc.guest.pages_source import PagesSource
+from pyxc.guest.pages_source import AT_ONCE, PagesSource
 
 _LEVELS = 4
 _XENS_SLOTS = slice(256, 272)
 """Entries of the top table that are Xen's own."""
+_DATA_BEFORE, _DATA_PAGES = 512, 8192
+"""Where the kernel's data are, from its top table on."""
+_START_INFO = b"xen-3.0-x86_64\0"
+_MOST_POINTERS = 4096
+_POINTER = re.compile(rb"(?<=\x00[%b].{3}[\x80-\xff])\xff\xff" % bytes(range(0, 256, 16)), re.DOTALL)
+"""The end of a word that is an address of the kernel, and that of a page."""
 _CHUNK_BITS = 6
 _CHUNK = 1 << _CHUNK_BITS
 _NONE = 2**64 - 1
@@ -56,18 +65,18 @@ class PhysicalTables:
         self._tops: set[int] = set()
         self.tables: set[int] = set()
         """Places in the dump of the pages that are tables."""
-        self._mark(self._roots(swapper))
+        roots = self._roots()
+        kernels = {self._translated(root, swapper) for root in roots} if swapper is not None else set()
+        self._mark(roots | {place for place in kernels if place is not None})
+        self._pointer = self._start_info_pointer(kernels)
 
-    def _roots(self, swapper: int | None) -> set[int]:
+    def _roots(self) -> set[int]:
         roots = set()
         for context in self._source.contexts:
             for name in ("cr3", "cr1"):  # Xen puts the tables of the vcpu's program into cr1
                 place = self._places.get((context[name] & PTE_FRAME_MASK) >> paging.PAGE_BITS)
                 if place is not None and context[name]:
                     roots.add(place)
-        if swapper is not None:
-            found = (self._translated(root, swapper) for root in list(roots))
-            roots.update(place for place in found if place is not None)
         return roots
 
     def _translated(self, root: int, address: int) -> int | None:
@@ -109,12 +118,34 @@ class PhysicalTables:
             entries[_XENS_SLOTS] = array("Q", bytes(8 * (_XENS_SLOTS.stop - _XENS_SLOTS.start)))
         return entries
 
+    def _start_info_pointer(self, kernels: set[int | None]) -> int | None:
+        """Where in the dump's pages the pointer is: the only one in the data of the kernel."""
+        found = {at for kernel in kernels if kernel is not None for at in self._start_info_pointers(kernel)}
+        return found.pop() if len(found) == 1 else None
+
+    def _start_info_pointers(self, kernel: int) -> Iterator[int]:
+        tried = 0
+        stop = min(kernel + _DATA_PAGES, len(self._source.gfns))
+        for first in range(max(0, kernel - _DATA_BEFORE), stop, AT_ONCE):
+            data = self._source.pages(first, min(AT_ONCE, stop - first))
+            for match in _POINTER.finditer(data):
+                if match.end() % 8 == 0 and tried < _MOST_POINTERS:
+                    tried += 1
+                    address = int.from_bytes(data[match.end() - 8 : match.end()], "little")
+                    place = self._translated(kernel, address)
+                    if place is not None and self._source.pages(place, 1).startswith(_START_INFO):
+                        yield first * PAGE_SIZE + match.end() - 8
+
     def rewritten(self, first: int, pages: bytes) -> bytes:
-        """Pages of the dump from a place on, with their tables rewritten."""
+        """Pages of the dump from a place on, with their tables rewritten, and without that pointer."""
         places = [first + at for at in range(len(pages) // PAGE_SIZE) if first + at in self.tables]
-        if not places:
+        at = -1 if self._pointer is None else self._pointer - first * PAGE_SIZE
+        has_pointer = 0 <= at < len(pages)
+        if not places and not has_pointer:
             return pages
         changed = bytearray(pages)
+        if has_pointer:
+            changed[at : at + 8] = bytes(8)
         for place in places:
             start = (place - first) * PAGE_SIZE
             changed[start : start + PAGE_SIZE] = self._physical(place, pages[start : start + PAGE_SIZE])

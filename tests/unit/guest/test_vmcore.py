@@ -195,6 +195,21 @@ def test_page_tables_of_a_pv_guest_become_physical(pv: Path, tmp_path: Path) -> 
     assert found.read(6 * PAGE, PAGE) == b"a page".ljust(PAGE, b"\0")
 
 
+@pytest.mark.parametrize("words", [(7, BASE + 0x6000, BASE + 0x1000), (BASE + 0x6000, 7, BASE + 0x6000)])
+def test_the_kernels_pointer_to_start_info(words: tuple[int, ...], tmp_path: Path) -> None:
+    """By it crash takes the guest for one whose page tables have machine frames; two are none for certain."""
+    pages = {
+        **tables(), 5: table({2: 0x777061, 6: 0xA00063}),
+        8: struct.pack("<3Q", *words), 9: b"xen-3.0-x86_64",
+    }  # fmt: skip
+    path = tmp_path / "core"
+    path.write_bytes(core(pages, [context(cr3=0x500000)], {**FRAMES, 8: 0x950, 9: 0xA00}))
+    with CoreFile(path) as source:
+        convert(source, tmp_path / "vmcore", provenance="none")
+    expected = (7, 0, BASE + 0x1000) if words[0] == 7 else words
+    assert struct.unpack("<3Q", read(tmp_path / "vmcore").read(8 * PAGE, 24)) == expected
+
+
 def test_a_large_page_is_no_table(tmp_path: Path) -> None:
     """A PV guest has none, but its contents must not be changed if it claims to."""
     page = table({0: 0x100063})
