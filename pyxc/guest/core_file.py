@@ -26,7 +26,7 @@ from pyxc.abi.layout import Interface
 from pyxc.abi.page import MOST_FRAME
 from pyxc.domain.registers import VcpuContext
 from pyxc.files.opened import open_checked
-from pyxc.guest import core_format
+from pyxc.guest import core_format, kdump_format, vmcore_format
 from pyxc.guest.core_format import INVALID
 from pyxc.guest.pages_source import runs
 
@@ -111,7 +111,7 @@ class CoreFile:
     def _sections(self) -> Iterator[tuple[str, _Place]]:
         head = self._bytes("the ELF header", 0, core_format.HEADER_SIZE)
         if not core_format.is_core(head):
-            raise errors.DecodeError("at byte 0x0: this is not a core dump in Xen's format")
+            raise errors.DecodeError(f"at byte 0x0: this is not a core dump in Xen's format{_what(head)}")
         if head[4:6] != bytes([2, 1]):
             raise errors.DecodeError("at byte 0x4: only 64-bit little-endian dumps can be read")
         fields = core_format.unpack_header(head)
@@ -303,3 +303,10 @@ def _aligned(size: int) -> int:
 def _check_regular(mode: int) -> None:
     if not stat.S_ISREG(mode):
         raise errors.DecodeError("this is not a regular file")
+
+
+def _what(head: bytes) -> str:
+    """What else a file that begins like this may be, for the end of a sentence."""
+    if vmcore_format.is_vmcore(head) or kdump_format.is_kdump(head):
+        return ", but one for the tools of Linux, such as drgn and crash"
+    return ""

@@ -19,7 +19,7 @@ from pyxc.domain import paging
 from pyxc.domain.paging import Hole, Paging
 from pyxc.files import provenance
 from pyxc.guest import vmcore
-from pyxc.guest.core_convert import convert
+from pyxc.guest.core_convert import Format, convert
 from pyxc.guest.core_file import CoreFile
 
 TEXT = (
@@ -131,6 +131,15 @@ def test_no_vmcoreinfo_and_one_that_is_given(tmp_path: Path) -> None:
         )
         with pytest.raises(DecodeError, match="not a VMCOREINFO"):
             convert(source, tmp_path / "vmcore", vmcoreinfo=b"x", provenance="none")
+
+
+@pytest.mark.parametrize("format", ["vmcore", "kdump"])
+def test_what_is_for_other_tools_is_said_to_be(format: Format, tmp_path: Path) -> None:
+    (tmp_path / "core").write_bytes(core({0: b""}, []))
+    with CoreFile(tmp_path / "core") as source:
+        convert(source, tmp_path / "other", format=format, provenance="none")
+    with pytest.raises(DecodeError, match="for the tools of Linux"):
+        CoreFile(tmp_path / "other")
 
 
 # Page tables of PV guests.
