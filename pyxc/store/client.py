@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _COMMITS = 100
 _DIGITS_MOST = 10
+_ID_MOST = 2**16 - 1
 
 
 class StoreClient(Session):
@@ -153,7 +154,7 @@ class StoreClient(Session):
 
         StoreError ENOENT: no such domain; EINVAL: this xenstored does not tell.
         """
-        (found,) = self.usages([domid])
+        (found,) = self.usages([arguments.domid(domid)])
         if isinstance(found, StoreError):
             raise found
         return found
@@ -165,8 +166,8 @@ class StoreClient(Session):
         """
         from pyxc.store.usage import StoreUsage
 
-        # They change nothing, so that a read-only handle may ask, too.
-        questions = [join([b"quota", *numbers(arguments.domid(domid))]) for domid in domids]
+        # They change nothing, so that a read-only handle may ask, too. Xen may report any id.
+        questions = [join([b"quota", *numbers(arguments.natural("domid", id, _ID_MOST))]) for id in domids]
         each = [(None, Request(Kind.CONTROL, question, 0)) for question in questions]
         found: list[StoreUsage | StoreError] = []
         for answer in self.ask_all(self.free_connection(), each):

@@ -50,3 +50,11 @@ def test_a_read_only_handle_may_ask() -> None:
         details = xen.sample(full=True).details
         assert details is not None
         assert [one.store for one in details.domains.values()] == xen.store.usages(xen.domains)
+
+
+def test_an_id_that_xen_should_not_report_is_an_unknown_one() -> None:
+    with pyxc.open("sim:xen-4.17") as xen:
+        (found,) = xen.store.usages([34272])
+        assert isinstance(found, StoreError)
+        with pytest.raises(ValueError, match="domid is 34272"):
+            xen.store.usage(34272)
