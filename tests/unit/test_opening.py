@@ -102,6 +102,7 @@ def test_opening_leaves_xenstore_for_those_who_ask_it(monkeypatch: pytest.Monkey
     assert connected == [1]
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_a_handle_of_the_drop_in_is_one_connection(
     monkeypatch: pytest.MonkeyPatch, plain_directory: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_what_holds_a_resource_is_not_copied() -> None:
             copy.copy(thing)
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_handles_do_not_leak() -> None:
     before = os.listdir("/proc/self/fd")
     for _ in range(50):

@@ -209,6 +209,7 @@ def test_discarded_frames_read_as_zero_and_take_no_room(memory: SharedMemory) ->
     assert bytes(view[2 * PAGE_SIZE :]) == b"x" * PAGE_SIZE
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_nothing_leaks() -> None:
     def resources() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), len(Path("/proc/self/maps").read_text().splitlines())

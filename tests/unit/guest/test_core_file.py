@@ -128,6 +128,7 @@ def damages(data: bytes) -> dict[str, tuple[int, bytes]]:
     }
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_a_damaged_dump(pvh: Path) -> None:
     data = pvh.read_bytes()
     for message, (at, new) in damages(data).items():

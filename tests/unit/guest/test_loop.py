@@ -17,6 +17,7 @@ def test_the_structure_is_as_large_as_the_kernels() -> None:
     assert loop._CONFIG.size == 304
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize(
     ("path", "number"), [("/nothing", errno.ENOENT), ("/dev/null", errno.ENOTBLK), ("/proc", errno.EISDIR)]
 )
@@ -28,6 +29,7 @@ def test_what_is_no_disk(path: str, number: int) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_a_file_where_there_are_no_loop_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_CONTROL", str(tmp_path / "loop-control"))
     (tmp_path / "disk.img").write_bytes(bytes(512))

@@ -275,6 +275,7 @@ def test_a_read_only_handle_listens_and_does_not_ring(boot: Boot) -> None:
                 use()
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_closing_closes_the_ports(host: Host) -> None:
     before = descriptors()
     channels = host.xen.events()

@@ -84,6 +84,7 @@ def test_a_mapping_that_is_damaged_keeps_no_descriptor(lines: list[str]) -> None
     assert descriptors() == before
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_mappings_that_are_closed_keep_no_descriptor(lines: list[str]) -> None:
     link = ReplayLink(lines)
     device = link.open_events()

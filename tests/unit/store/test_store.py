@@ -260,6 +260,7 @@ def test_a_restart_of_xenstored_costs_no_name() -> None:
         assert xen.domains[1].name == "web1"
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_a_restart_of_xenstored_costs_no_descriptor() -> None:
     host = Hypervisor(named("sim:xen-4.17"))
     with pyxc.connect(host.connect()) as xen:
