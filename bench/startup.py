@@ -20,7 +20,7 @@ from bench.report import Lines, aligned
 from lab import host
 
 ROUNDS = 20
-SCRIPT = host.CHECKOUT / "debian" / "pyxc"
+SCRIPT = host.CHECKOUT / "debian" / "command"
 MEMORY_GOAL = 2.0
 TELL_MEMORY = "import atexit; atexit.register(lambda: print(open('/proc/self/status').read()))"
 

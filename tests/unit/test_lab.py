@@ -95,3 +95,10 @@ def test_scripts_run_on_a_release_of_which_there_is_no_recording() -> None:
         with pytest.raises(pytest.skip.Exception, match="ran to its end; there is no recording on xen-4.10"):
             module.same_outcomes(xen, "vnuma")
         assert list(xen.domains) == [0, 1, 2, 3]
+
+
+def test_the_benchmarks_start_the_script_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(CHECKOUT))
+    script = importlib.import_module("bench.startup").SCRIPT
+    assert f"install -m 755 {script.relative_to(CHECKOUT)} " in (CHECKOUT / "debian/rules").read_text()
+    assert script.is_file()
