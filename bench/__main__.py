@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--moved-mib",
         type=int,
         action="append",
-        help="a size of the guests that are saved and migrated (256); may be repeated",
+        help="a size of the guests that are saved and migrated, from 128 on (256); may be repeated",
     )
     chosen = options.parse_args(arguments)
     try:
