@@ -31,9 +31,9 @@ class StoreUsage(NamedTuple):
     memory: int | None
 
     @classmethod
-    def parse(cls, told: str) -> StoreUsage:
+    def parse(cls, text: str) -> StoreUsage:
         """From lines such as "nodes : 21", or "nodes : 21 (max 40)" since Xen 4.18."""
-        found = {name: int(count) for name, count in _COUNT.findall(told)}
+        found = {name: int(count) for name, count in _COUNT.findall(text)}
         if "nodes" not in found:
-            raise StoreError(errno.EPROTO, f"the reply counts no nodes: {told[:40]!r}", "control")
+            raise StoreError(errno.EPROTO, f"the reply counts no nodes: {text[:40]!r}", "control")
         return cls(found["nodes"], *map(found.get, cls._fields[1:]))

@@ -25,11 +25,11 @@ def test_the_words_of_several_releases() -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["", "OK", "nodes : -1", "nodes : 1e9", "nodes : " + "9" * 30, "watches : 3"]
+    "text", ["", "OK", "nodes : -1", "nodes : 1e9", "nodes : " + "9" * 30, "watches : 3"]
 )
-def test_words_that_count_nothing(told: str) -> None:
+def test_words_that_count_nothing(text: str) -> None:
     with pytest.raises(StoreError, match="counts no nodes"):
-        StoreUsage.parse(told)
+        StoreUsage.parse(text)
 
 
 def test_what_a_guest_uses_is_counted() -> None:
