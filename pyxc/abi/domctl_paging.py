@@ -79,7 +79,8 @@ SHADOW_OP_ENABLE_LOGDIRTY = _shadow_op(
     "enable_logdirty",
     ShadowOp.ENABLE_LOGDIRTY,
     hints={
-        XenErrno.EINVAL: "log-dirty mode is already on (disable() ends it), or the domain has a PCI device"
+        XenErrno.EINVAL: "log-dirty mode is already on (disable() ends it), "
+        "or it is this domain, or has a PCI device"
     },
 )
 SHADOW_OP_CLEAN = _shadow_op("clean", ShadowOp.CLEAN)

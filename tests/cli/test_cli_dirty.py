@@ -37,13 +37,13 @@ def test_what_a_guest_writes(pyxc, host, rounds, monkeypatch, tmp_path):
 def test_a_map_in_text(pyxc, host, rounds):
     lines = pyxc("dirty", "db1", "-i", "2").out.splitlines()
     assert [line.split()[0::2] for line in lines[:3]] == [["Round", "Pages"], ["1", "2"], ["2", "1"]]
-    assert lines[4] == "2 pages, 0.0 MiB, were written at least once."
+    assert lines[4] == "Pages that were written at least once: 2, 0.0 MiB."
     assert [line for line in lines if line.endswith("|")] == ["         101 |@|", "        7001 |+|"]
 
 
 def test_a_guest_that_writes_nothing(pyxc, host):
     assert pyxc("dirty", "db1", "-i", "1", "-d", "0.001").out.endswith(
-        "\n0 pages, 0.0 MiB, were written at least once.\n"
+        "\nPages that were written at least once: 0, 0.0 MiB.\n"
     )
 
 

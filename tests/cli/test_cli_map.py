@@ -12,7 +12,7 @@ MAP_OF_DB1 = """\
 Kind             Frames        MiB
 memory            32776      128.0
 hole            1011704     3952.0
-64 aligned ranges of 2 MiB can be mapped by superpages; 0 page tables are pinned.
+Aligned ranges of 2 MiB that can be mapped by superpages: 64; pinned page tables: 0.
 """
 
 

@@ -102,7 +102,7 @@ def _map(heat: Heat) -> Iterator[str]:
     grid = heat.grid(_CELLS)
     written = heat.nr_written * pyxc.PAGE_SIZE / (1 << 20)
     yield ""
-    yield f"{heat.nr_written} pages, {written:.1f} MiB, were written at least once."
+    yield f"Pages that were written at least once: {heat.nr_written}, {written:.1f} MiB."
     size = grid.per_cell * pyxc.PAGE_SIZE >> 10
     if heat.nr_written:
         yield f"Written from rarely to always: {_SHADES}; a character is {size} KiB."

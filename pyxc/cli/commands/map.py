@@ -107,7 +107,7 @@ def _table(domain: pyxc.Domain, runs: Iterable[pyxc.FrameRun], total: _Total) ->
         yield f"{kind:<10} {count:>12} {count * pyxc.PAGE_SIZE / (1 << 20):>10.1f}"
     is_hvm = domain.info().is_hvm
     could = "can be mapped by superpages" if is_hvm else "are contiguous machine memory"
-    yield f"{total.nr_2m} aligned ranges of 2 MiB {could}; {total.nr_pinned} page tables are pinned."
+    yield f"Aligned ranges of 2 MiB that {could}: {total.nr_2m}; pinned page tables: {total.nr_pinned}."
 
 
 def _dump(args: argparse.Namespace, domain: pyxc.Domain) -> int:
