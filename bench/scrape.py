@@ -6,6 +6,7 @@ The hypervisor is simulated, in this process; what it and its xenstored take is 
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ GOAL_MS = 50
 
 
 class _Aside(LinkWrapper):
-    """A link that counts the seconds spent behind it."""
+    """A link that counts the seconds of cpu time spent behind it."""
 
     def __init__(self, inner: Link) -> None:
         super().__init__(inner)
@@ -38,15 +39,17 @@ class _Aside(LinkWrapper):
         return _Channel(self._inner.connect_store(), self)
 
     def timed(self, function: Callable[..., Any], *arguments: object) -> Any:
-        start = time.perf_counter()
+        start = time.thread_time()
         try:
             return function(*arguments)
         finally:
-            self.seconds += time.perf_counter() - start
+            self.seconds += time.thread_time() - start
 
 
 class _Channel:
     """A connection to xenstored whose other end is in this process."""
+
+    takes_several = True
 
     def __init__(self, inner: Channel, aside: _Aside) -> None:
         self.fileno = inner.fileno
@@ -69,6 +72,8 @@ def measure() -> Lines:
             translated = bool(index % 2)
             domain = xen.domains.create(max_vcpus=VCPUS, hvm=translated, hap=translated)
             hypervisor.introduce(domain.domid, f"guest{index}")
+    gc.collect()
+    gc.freeze()  # the exporter's collector has no simulated host to go through
     aside = _Aside(hypervisor.connect())
     with pyxc.connect(aside, readonly=True) as xen:
         exporter = Exporter(xen)
@@ -80,9 +85,9 @@ def measure() -> Lines:
 
 
 def _milliseconds(exporter: Exporter, aside: _Aside) -> float:
-    aside.seconds, start = 0.0, time.perf_counter()
+    aside.seconds, start = 0.0, time.thread_time()
     exporter.render()
-    return 1000 * (time.perf_counter() - start - aside.seconds)
+    return 1000 * (time.thread_time() - start - aside.seconds)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ class FileChannel:
 
     payload_most = PAYLOAD_MOST
     """The most bytes of a payload."""
+    takes_several = True
+    """Whether data that is sent may be several messages."""
 
     def __init__(self, file: socket.socket | io.FileIO) -> None:
         self._file = file
@@ -75,6 +77,7 @@ class DeviceChannel(FileChannel):
     """Linux's xenbus device: a message has at most 4096 bytes, and write() fails for a refused request."""
 
     payload_most = PAYLOAD_MOST - HEADER_SIZE
+    takes_several = False
 
 
 def connect() -> FileChannel:

@@ -24,7 +24,7 @@ from pyxc._core import fork_count
 from pyxc.errors import StoreError
 from pyxc.store.channel import Channel
 from pyxc.store.outbox import Busy, Outbox
-from pyxc.store.wire import Kind, Message, Parser, split
+from pyxc.store.wire import Kind, Message, Parser, encoded, split
 
 _NUMBER_MASK = 2**32 - 1
 _HALF = 2**31
@@ -88,7 +88,7 @@ class Request:
         return undo(self.answer) if undo is not None and self.answer is not None else None
 
     def encode(self) -> bytes:
-        return Message(self.kind, self.number, self.transaction, self.payload).encode()
+        return encoded(self.kind, self.number, self.transaction, self.payload)
 
 
 class _Guard(threading.local):

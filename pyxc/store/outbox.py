@@ -9,7 +9,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 from pyxc.errors import StoreError
@@ -29,21 +29,41 @@ class Sent(Protocol):
     sent: bool
 
 
+class _Several:
+    """Messages that are sent as one."""
+
+    def __init__(self, items: Sequence[Sent]) -> None:
+        self._items = items
+
+    @property
+    def sent(self) -> bool:
+        return all(item.sent for item in self._items)
+
+    @sent.setter
+    def sent(self, sent: bool) -> None:
+        for item in self._items:
+            item.sent = sent
+
+
 class Outbox:
     """Sends over a channel. The rest of an unfinished message is sent before the next message."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._takes_several: bool = getattr(channel, "takes_several", False)
         self._lock = threading.RLock()
         self._rest = bytearray()
         self._taken: deque[int] = deque()
 
-    def send(self, messages: Iterable[tuple[Sent, bytes]], deadline: float) -> None:
+    def send(self, messages: Sequence[tuple[Sent, bytes]], deadline: float) -> None:
         """Send messages until `deadline`, a time.monotonic(). Busy; StoreError for a refused one.
 
-        Each is sent by itself, because Linux's device takes one message at a time. OSError for the end of the
-        channel.
+        Linux's device takes one message at a time; to a socket all are sent as one. OSError for the end of
+        the channel.
         """
+        if self._takes_several and len(messages) > 1:
+            items, data = zip(*messages)
+            messages = [(_Several(items), b"".join(data))]
         try:
             if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 raise Busy

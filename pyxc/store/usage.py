@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import errno
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from pyxc.errors import StoreError
 
+_REPLIES_MOST = 2048
 _COUNT = re.compile(r"^([a-z-]+) *: +([0-9]{1,10})(?: |$)", re.MULTILINE)
 
 
@@ -31,6 +33,7 @@ class StoreUsage(NamedTuple):
     memory: int | None
 
     @classmethod
+    @lru_cache(_REPLIES_MOST)  # most domains use the same from one scrape of metrics to the next
     def parse(cls, text: str) -> StoreUsage:
         """From lines such as "nodes : 21", or "nodes : 21 (max 40)" since Xen 4.18."""
         found = {name: int(count) for name, count in _COUNT.findall(text)}

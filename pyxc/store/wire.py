@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import re
 import struct
 from collections import deque
@@ -22,7 +21,7 @@ ABSOLUTE_MOST, RELATIVE_MOST = 3072, 2048
 """The most characters of a path."""
 
 _HEADER = struct.Struct("=IIII")
-_NODE = r"/|(?!@)/?[A-Za-z0-9@_-]+(?:/[A-Za-z0-9@_-]+)*"
+_ALLOWED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@/"
 _SPECIAL = r"@[A-Za-z0-9_@/-]+"
 
 
@@ -90,7 +89,12 @@ class Message(NamedTuple):
     payload: bytes
 
     def encode(self) -> bytes:
-        return _HEADER.pack(self.kind, self.request, self.transaction, len(self.payload)) + self.payload
+        return encoded(*self)
+
+
+def encoded(kind: int, request: int, transaction: int, payload: bytes) -> bytes:
+    """The bytes of a message."""
+    return _HEADER.pack(kind, request, transaction, len(payload)) + payload
 
 
 class Parser:
@@ -162,17 +166,21 @@ def path_bytes(path: str, special: bool = False) -> bytes:
     most = ABSOLUTE_MOST if path.startswith("/") else RELATIVE_MOST
     if len(path) > most:
         raise ValueError(f"the path has {len(path)} characters: xenstore accepts at most {most}")
-    if not (_node_pattern().fullmatch(path) or (special and re.fullmatch(_SPECIAL, path))):
+    if not (_is_node(path) or (special and re.fullmatch(_SPECIAL, path))):
         raise ValueError(
             f"{path!r} is not a path: expected letters, digits, -, _ and @ between single slashes"
         )
     return path.encode("ascii")
 
 
-@functools.cache
-def _node_pattern() -> re.Pattern[str]:
-    """Compiled on first use, and then without a look into the cache of `re`."""
-    return re.compile(_NODE)
+def _is_node(path: str) -> bool:
+    """A regular expression would take longer than all else that is done for a request."""
+    if path == "/":
+        return True
+    slashes = "//" in path or path.endswith("/")
+    return path.isascii() and not (
+        slashes or not path or path[0] == "@" or path.encode().translate(None, _ALLOWED)
+    )
 
 
 def error_of(payload: bytes) -> tuple[int, str]:

@@ -29,6 +29,8 @@ class Attachable(Protocol):
 class SimChannel:
     """Sent requests are carried out at once; replies wait to be received. Threads: safe to share."""
 
+    takes_several = True
+
     def __init__(self, xenstored: Attachable, domid: int) -> None:
         self._xenstored = xenstored
         self._received = bytearray()

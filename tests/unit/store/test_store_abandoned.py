@@ -152,6 +152,29 @@ def test_what_was_sent_in_part_is_sent_to_its_end(host: Host) -> None:
         assert store.read("/tool/x") == b"1"
 
 
+def test_requests_that_a_socket_took_in_part_are_sent_to_their_end(host: Host) -> None:
+    class Narrow(HeldChannel):
+        takes_several = True
+
+        def send(self, data: bytes) -> int:
+            sent.append(data)
+            taken = super().send(data[:50])
+            self.deaf = True
+            return taken
+
+    sent: list[bytes] = []
+    paths = [f"/local/domain/{domid}/name" for domid in (1, 2, 3)]
+    channel = Narrow(host.truth.store.connect())
+    with StoreClient(lambda: channel, timeout=TOO_LATE_S) as store:
+        with pytest.raises(StoreError, match="nothing replies"):
+            store.read_many(paths)
+        assert len(sent[0]) == sum(16 + len(path) + 1 for path in paths), "all are sent at once"
+        Narrow.send = HeldChannel.send  # type: ignore[method-assign]
+        channel.release()
+        store.timeout = LONG_S
+        assert store.read_many(paths[1:]) == [b"db1", b"build"]
+
+
 @pytest.mark.parametrize("at_once", [1, 5, 100])
 def test_a_xenstored_that_never_answers_is_not_asked_without_end(guest: Guest, at_once: int) -> None:
     sent = []
