@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line: python3 -m bench. Builds the sides, boots Xen 4.17 with an amd64 dom0, reports.
 
-Before that, what needs no boot: whole processes, instructions of calls, frame lists of a simulated
-hypervisor, a scrape of metrics.
+Before that, what needs no boot: whole processes, instructions of calls; of a simulated hypervisor frame
+lists, a scrape of metrics, and memory by address.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import frame_lists, overhead, report, scrape, startup
+from bench import debugging, frame_lists, overhead, report, scrape, startup
 from lab import config, host, packages, roots, vm
 
 HERE = Path(__file__).parent
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.need(config.LAB_NEEDS)
         before = os.getloadavg()[0]
         tables = [startup.measure(), overhead.measure(), frame_lists.measure(), scrape.measure()]
+        tables.append(debugging.measure())
         for table in tables:
             print(f"{report.aligned(table)}\n", flush=True)
         rows, others = measure(chosen.moved_mib or [256])

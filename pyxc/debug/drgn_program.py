@@ -9,12 +9,15 @@ from typing import Any
 from pyxc import errors
 from pyxc.debug.guest_memory import PHYSICAL, DomainMemory, GuestMemory
 from pyxc.domain.domain import Domain
+from pyxc.domain.windows import WINDOW_BITS
 from pyxc.guest import vmcoreinfo as texts
 
 _KERNEL_HALF = 1 << 63
 _OLDEST = "set_linux_kernel_custom"
 
-Reader = Callable[[int, int, int, bool], bytes]
+_IN_WINDOW = (1 << WINDOW_BITS) - 1
+
+Reader = Callable[[int, int, int, bool], "bytes | memoryview"]
 """Reads for drgn: an address, how many bytes, the offset in the segment, whether it is physical."""
 
 
@@ -33,7 +36,7 @@ def drgn_program(guest: Domain | GuestMemory, *, vmcoreinfo: bytes | None = None
     program = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     program.set_linux_kernel_custom(text, True)
     if memory.facts.physical_bytes:
-        program.add_memory_segment(0, memory.facts.physical_bytes, _reader(drgn, memory, PHYSICAL), True)
+        program.add_memory_segment(0, memory.facts.physical_bytes, _physical_reader(drgn, memory), True)
     if not memory.facts.is_hvm:
         program.add_memory_segment(_KERNEL_HALF, _KERNEL_HALF, _reader(drgn, memory, 0), False)
     return program
@@ -49,11 +52,31 @@ def _reader(drgn: Any, memory: GuestMemory, vcpu: int) -> Reader:
     return read
 
 
+def _physical_reader(drgn: Any, memory: GuestMemory) -> Reader:
+    """Without a copy where the memory is mapped: drgn makes some such reads for one of a virtual address."""
+    slowly = _reader(drgn, memory, PHYSICAL)
+    if not isinstance(memory, DomainMemory):
+        return slowly
+    windows = memory.open_windows()
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes | memoryview:
+        window = windows.get(address >> WINDOW_BITS)
+        if window is not None:
+            start = address & _IN_WINDOW
+            if start + count <= len(window):
+                return window[start : start + count]
+        return slowly(address, count, offset, physical)
+
+    return read
+
+
 def _library() -> Any:
     try:
         import drgn  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise errors.MissingLibrary("drgn is not installed: pip install drgn", name="drgn") from error
+    except ImportError as error:
+        raise errors.MissingLibrary(f"drgn cannot be loaded: {error}", name="drgn") from error
     if not hasattr(drgn.Program, _OLDEST):
         raise errors.MissingLibrary("drgn 0.3 or newer is needed: pip install drgn", name="drgn")
     return drgn

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -77,6 +78,15 @@ class DomainMemory:
 
     def read(self, vcpu: int, address: int, size: int) -> bytes:
         return self._space(vcpu).read(address, size)
+
+    def open_windows(self) -> Mapping[int, memoryview]:
+        """The physical memory that is mapped now, by address >> WINDOW_BITS; for those who read very often.
+
+        A window is closed while others are read, if there are too many: release views of it before that.
+        """
+        space = self._space(PHYSICAL)
+        assert isinstance(space, Physical)
+        return space.open_windows
 
     def write(self, vcpu: int, address: int, data: bytes) -> None:
         """ReadOnlyError unless it was opened with `writable`."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from array import array
+from collections import abc
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self, overload
@@ -257,6 +258,22 @@ class Physical(AddressSpace):
         self._frames = _by_number if self._pfns is None else self._pfns.frames
         # Not a method of this object: then it, with its mappings, would live until the next collection.
         self._windows = Windows(mapping, self._frames)
+        self._whole = self._windows.whole
+
+    @property
+    def open_windows(self) -> abc.Mapping[int, memoryview]:
+        """The memory that is mapped now, where all of 2 MiB is, by address >> 21."""
+        return self._whole
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes from an address on, across pages; all or none."""
+        # Most reads are within a window that is open: debuggers make millions of them.
+        view = self._whole.get(address >> WINDOW_BITS)
+        if view is not None:
+            start = address & _PIECE - 1
+            if 0 <= size <= _PIECE - start:
+                return bytes(view[start : start + size])
+        return super().read(address, size)
 
     def __call__(self, *, writable: bool) -> Physical:
         """The same memory, to be written if `writable`."""
@@ -296,7 +313,29 @@ class Virtual(AddressSpace):
         self.paging = how
         self.size = 1 << (64 if how.levels in (4, 5) else 32)
         self._windows = Windows(mapping, _by_number, PAGE_BITS if how.pv else WINDOW_BITS)
+        self._whole = self._windows.whole
+        self._bits = PAGE_BITS if how.pv else WINDOW_BITS
         self._known: dict[int, int] = {}
+        self._large: dict[int, int] = {}
+        """Addresses by page, and by 2 MiB of larger pages."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes from an address on, across pages; all or none."""
+        place = self._place(address)
+        if place is not None and 0 <= size <= PAGE_SIZE - (place & PAGE_SIZE - 1):
+            view = self._whole.get(place >> self._bits)
+            if view is not None:
+                start = place & (1 << self._bits) - 1
+                return bytes(view[start : start + size])
+        return super().read(address, size)
+
+    def _place(self, address: int) -> int | None:
+        """The address in memory, if it is known."""
+        start = self._large.get(address >> WINDOW_BITS)
+        if start is not None:
+            return start + (address & _PIECE - 1)
+        start = self._known.get(address >> PAGE_BITS)
+        return None if start is None else start + (address & PAGE_SIZE - 1)
 
     def translate(self, address: int) -> Translation:
         """What an address means. NotMapped; DecodeError for page tables that no processor accepts."""
@@ -327,25 +366,30 @@ class Virtual(AddressSpace):
         return int.from_bytes(piece, "little")
 
     def _locate(self, address: int, most: int) -> bytes | None:
-        frame = self._known.get(address >> PAGE_BITS)
+        frame = self._frame(address)
         if frame is None:
-            frame = self._frame(address)
-            if frame is None:
-                return None
-        offset = address & PAGE_SIZE - 1
-        return self._windows.piece(frame * PAGE_SIZE + offset, min(most, PAGE_SIZE - offset))
+            return None
+        size = _PIECE if address >> WINDOW_BITS in self._large else PAGE_SIZE
+        left = size - (address & size - 1)
+        return self._windows.piece(frame * PAGE_SIZE + (address & PAGE_SIZE - 1), min(most, left))
 
     def _frame(self, address: int) -> int | None:
-        page = address // PAGE_SIZE
-        frame = self._known.get(page)
-        if frame is None:
+        place = self._place(address)
+        if place is None:
             found = self._walk(address)
             if isinstance(found, Hole):
                 return None
-            if len(self._known) >= _TRANSLATIONS:
-                self._known.clear()
-            self._known[page] = frame = found.frame
-        return frame
+            self._keep(found)
+            return found.frame
+        return place // PAGE_SIZE
+
+    def _keep(self, found: Translation) -> None:
+        large = found.page_bits >= WINDOW_BITS
+        known, bits = (self._large, WINDOW_BITS) if large else (self._known, PAGE_BITS)
+        if len(known) >= _TRANSLATIONS:
+            known.clear()
+        number = found.address >> bits
+        known[number] = found.frame * PAGE_SIZE - (found.address - (number << bits) & -PAGE_SIZE)
 
     def _hole(self, address: int) -> tuple[int, int]:
         try:
@@ -364,6 +408,7 @@ class Virtual(AddressSpace):
     def refresh(self) -> None:
         self._windows.close()
         self._known.clear()
+        self._large.clear()
 
     def __repr__(self) -> str:
         levels, root = self.paging.levels, self.paging.root

@@ -48,6 +48,8 @@ class Windows:
         self._pages = 1 << bits - PAGE_BITS
         self._most = min(_MOST_OPEN, 1 << _MOST_OPEN_BITS - bits)
         self._open: dict[int, Window] = {}
+        self.whole: dict[int, memoryview] = {}
+        """The open windows, by number, of which all pages are there."""
 
     def piece(self, address: int, most: int) -> bytes | None:
         """A copy of the bytes from an address on, at most `most`, as many as are contiguous; None for no
@@ -73,9 +75,18 @@ class Windows:
         if window is not None:
             return window
         while len(self._open) >= self._most:
-            _close(self._open.pop(next(iter(self._open))))
+            self._close(next(iter(self._open)))
         self._open[number] = window = self._map(number)
+        if window.places is None:
+            self.whole[number] = window.view
         return window
+
+    def _close(self, number: int) -> None:
+        self.whole.pop(number, None)
+        window = self._open.pop(number)
+        window.view.release()
+        if window.mapped is not None:
+            window.mapped.close()
 
     def _map(self, number: int) -> Window:
         """Frames that cannot be mapped are left out; those that disappear meanwhile, too."""
@@ -95,10 +106,4 @@ class Windows:
     def close(self) -> None:
         """Unmap everything. The next access maps again."""
         while self._open:
-            _close(self._open.popitem()[1])
-
-
-def _close(window: Window) -> None:
-    window.view.release()
-    if window.mapped is not None:
-        window.mapped.close()
+            self._close(next(reversed(self._open)))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +62,14 @@ def test_what_is_no_description() -> None:
 def test_without_drgn(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "drgn", None)
     with pytest.raises(MissingLibrary, match="pip install drgn"):
+        drgn_program(host.xen.domains["db1"], vmcoreinfo=INFO)
+
+
+def test_a_drgn_that_cannot_be_loaded(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "drgn.py").write_text("raise ImportError('libstdc++.so.6 is not there')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "drgn", raising=False)
+    with pytest.raises(MissingLibrary, match="libstdc"):
         drgn_program(host.xen.domains["db1"], vmcoreinfo=INFO)
 
 
