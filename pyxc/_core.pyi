@@ -80,6 +80,21 @@ def number_frames(frames: Buffer, table: Buffer, first: int) -> None:
     Frames beyond the end of the table are passed over.
     """
 
+def run_of(words: Buffer, start: int) -> int:
+    """How many words (u64, native order) from a place on are each one more than the one before."""
+
+def pick_words(table: Buffer, places: Buffer, picked: Buffer) -> None:
+    """Copy the words at some places of a table (all u64, native order), in their order, to `picked`.
+
+    A place behind the end of the table gets a word of all ones.
+    """
+
+def take_tops(words: Buffer) -> tuple[bytes, int]:
+    """Clear the highest byte of every u64 of a writable buffer (native order).
+
+    Returns these bytes, and what is set in any of the words that are left.
+    """
+
 @final
 class RecordReader:
     """Makes records of one NamedTuple class from packed structures of `size` bytes. Threads: safe to share.

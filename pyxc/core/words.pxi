@@ -150,3 +150,74 @@ def number_frames(frames, table, uint64_t first):
             PyBuffer_Release(&target)
     finally:
         PyBuffer_Release(&source)
+
+
+def run_of(words, Py_ssize_t start):
+    cdef Py_buffer buffer
+    cdef Py_ssize_t count, end
+    get_words(words, &buffer, PyBUF_SIMPLE)
+    try:
+        count = buffer.len // 8
+        if outside(start, 1, count):
+            raise ValueError(f"{start} is not a place in a list of {count} words")
+        end = start + 1
+        while end < count and follows(<const char *> buffer.buf, end):
+            end += 1
+    finally:
+        PyBuffer_Release(&buffer)
+    return end - start
+
+
+cdef inline bint follows(const char *words, Py_ssize_t index) noexcept nogil:
+    """Whether a word is one more than that before it."""
+    cdef uint64_t word = word_at(words, index)
+    return word != 0 and word_at(words, index - 1) == word - 1
+
+
+def pick_words(table, places, picked):
+    cdef Py_buffer source, wanted, target
+    cdef Py_ssize_t i
+    cdef uint64_t place, word
+    get_words(table, &source, PyBUF_SIMPLE)
+    try:
+        get_words(places, &wanted, PyBUF_SIMPLE)
+        try:
+            get_words(picked, &target, PyBUF_WRITABLE)
+            try:
+                if target.len != wanted.len:
+                    raise ValueError(f"{wanted.len // 8} places have space for {target.len // 8} words")
+                for i in range(wanted.len // 8):
+                    place = word_at(<char *> wanted.buf, i)
+                    word = ABSENT_ENTRY
+                    if place < <uint64_t> (source.len // 8):
+                        word = word_at(<char *> source.buf, <Py_ssize_t> place)
+                    memcpy(<char *> target.buf + 8 * i, &word, 8)
+            finally:
+                PyBuffer_Release(&target)
+        finally:
+            PyBuffer_Release(&wanted)
+    finally:
+        PyBuffer_Release(&source)
+
+
+cdef uint64_t BELOW_TOP = (<uint64_t> 1 << 56) - 1
+
+def take_tops(words):
+    cdef Py_buffer buffer
+    cdef Py_ssize_t i
+    cdef uint64_t word, rest = 0
+    cdef bytes tops
+    cdef char *top
+    get_words(words, &buffer, PyBUF_WRITABLE)
+    try:
+        tops = PyBytes_FromStringAndSize(NULL, buffer.len // 8)
+        top = tops
+        for i in range(buffer.len // 8):
+            word = word_at(<char *> buffer.buf, i)
+            top[i] = <char> (word >> 56)
+            word &= BELOW_TOP
+            rest |= word
+            memcpy(<char *> buffer.buf + 8 * i, &word, 8)
+    finally:
+        PyBuffer_Release(&buffer)
+    return tops, rest

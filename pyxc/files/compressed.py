@@ -115,9 +115,9 @@ class _Source(io.RawIOBase):
         if not self._pushed_back:
             count: int | None = self._file.readinto(buffer)
             return count
-        view = memoryview(buffer).cast("B")
-        part = self._pushed_back[: len(view)]
-        view[: len(part)] = part
+        with memoryview(buffer) as view, view.cast("B") as octets:
+            part = self._pushed_back[: len(octets)]
+            octets[: len(part)] = part
         self._pushed_back = self._pushed_back[len(part) :]
         return len(part)
 

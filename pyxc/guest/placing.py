@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import errors
-from pyxc._core import PAGE_SIZE
+from pyxc._core import PAGE_SIZE, run_of
 
 if TYPE_CHECKING:  # a guest that is restored has no kernel
     from pyxc.guest.contents import Data
@@ -82,18 +82,10 @@ def runs(frames: range, orders: Iterable[int] = ORDERS) -> Iterator[Run]:
 
 def consecutive(frames: array[int]) -> Iterator[range]:
     """The same frames as ranges."""
-    start, total = 0, len(frames)
-    while start < total:
-        first, size, step = frames[start], 1, 1
-        # Compared as arrays, more each time, and less where that fails: most ranges are long.
-        while step and start + size < total and frames[start + size] - first == size:
-            part = frames[start + size : start + size + step]
-            if part == array("Q", range(first + size, first + size + len(part))):
-                size += len(part)
-                step *= 2
-            else:
-                step //= 2
-        yield range(first, first + size)
+    start = 0
+    while start < len(frames):
+        size = run_of(frames, start)
+        yield range(frames[start], frames[start] + size)
         start += size
 
 

@@ -21,8 +21,11 @@ from pyxc.domain.tsc import TscInfo
 from pyxc.files.compressed import CompressedFile, Opened
 from pyxc.guest import nodes, settings, stream
 from pyxc.guest.built import BuiltDomain, Making
+from pyxc.guest.incoming import Fill, IncomingStream
+from pyxc.guest.restore_pages import Read
 from pyxc.guest.settings import Settings
-from pyxc.guest.stream import DomainKind, Event
+from pyxc.guest.stream import DomainKind, Event, PageData, Pages
+from pyxc.guest.stream import pages as page_lists
 from pyxc.host.cpu_policy import CpuPolicy
 from pyxc.host.host import Host
 
@@ -31,11 +34,10 @@ if TYPE_CHECKING:  # imported for the kind of guest that is restored, and for a 
     from pyxc.guest.restore_pv import PvGuest
     from pyxc.host.pools import Pool
 
-_PIECE_BYTES = 1 << 20
+_WRITTEN_AT_ONCE = 1 << 10
+"""Pages that are mapped while their contents are read, 4 MiB."""
 _SLACK_KB = 1024
 """What a domain may own beyond its memory: libxl's value."""
-Fill = Callable[[memoryview], int]
-"""Reads into a buffer; returns the number of bytes, 0 at the end."""
 Progress = Callable[[int, int], object]
 """Called with the number of pages restored, and the number that the guest has, if that is known."""
 
@@ -84,23 +86,24 @@ def restore(making: Making, source: Opened, wanted: Wanted) -> BuiltDomain:
     """See Xen.restore()."""
     making.xen.check_writable("restoring a guest")
     with CompressedFile(source) as file:
-        incoming = events(file)
-        return made(making, read_head(incoming), incoming, wanted)
-
-
-def events(file: CompressedFile) -> Iterator[Event]:
-    """The stream in a file, to its end."""
-    return _events(file.readinto, stream.Reader())
+        return _restored(making, IncomingStream(file.readinto, stream.Reader()), wanted)
 
 
 def receive(making: Making, fill: Fill, reader: stream.Reader, wanted: Wanted) -> BuiltDomain:
     """Restore a guest from its stream as it comes. Bytes after its end remain in `reader`."""
-    incoming = _events(fill, reader)
-    return made(making, read_head(incoming), incoming, wanted)
+    return _restored(making, IncomingStream(fill, reader), wanted)
 
 
-def made(making: Making, head: Head, incoming: Iterator[Event], wanted: Wanted) -> BuiltDomain:
-    """Restore a guest from the events after the head of its stream."""
+def _restored(making: Making, incoming: IncomingStream, wanted: Wanted) -> BuiltDomain:
+    events = iter(incoming)
+    return made(making, read_head(events), events, wanted, incoming.read_contents)
+
+
+def made(
+    making: Making, head: Head, incoming: Iterator[Event], wanted: Wanted, read: Read | None = None
+) -> BuiltDomain:
+    """Restore a guest from the events after the head of its stream; `read` reads contents of pages, unless
+    they are among the events."""
     xen = making.xen
     plan = _planned(xen, head, wanted)
     with undoing.made(
@@ -113,7 +116,7 @@ def made(making: Making, head: Head, incoming: Iterator[Event], wanted: Wanted) 
         guest = _guest(domain, head, plan)  # first: the width of a PV guest limits what its cpus show
         if head.policy.leaves:
             _show_cpus(domain, head.policy)
-        taking = _Incoming(domain, plan, guest, wanted.progress)
+        taking = _Restoring(domain, plan, guest, read, wanted.progress)
         with _claimed(domain, plan):
             taking.take(head.next)
             for event in incoming:
@@ -133,27 +136,6 @@ def _facts(plan: _Plan, name: str) -> nodes.Facts:
     return nodes.Facts(name, plan.claimed_kb, plan.memory_kb, plan.vcpus, plan.vcpus)
 
 
-def _events(fill: Fill, reader: stream.Reader) -> Iterator[Event]:
-    """Read to the end of the stream; DecodeError if it is truncated.
-
-    All pieces come into one buffer: memory that is allocated for each costs more time than its contents.
-    """
-    buffer = memoryview(bytearray(_PIECE_BYTES))
-    while count := _filled(buffer, fill, min(reader.due, len(buffer))):
-        yield from reader.feed(buffer[:count])
-        if reader.finished:
-            return
-    reader.close()
-
-
-def _filled(buffer: memoryview, fill: Fill, least: int) -> int:
-    """Read what there is, and at least so many bytes, which a pipe has in small pieces; 0 at the end."""
-    count = 0
-    while count < max(1, least) and (more := fill(buffer[count:])):
-        count += more
-    return count
-
-
 def read_head(incoming: Iterator[Event]) -> Head:
     """The start of a stream. DecodeError if the stream ends before the guest's memory."""
     found: Settings = Settings()
@@ -169,7 +151,7 @@ def read_head(incoming: Iterator[Event]) -> Head:
             policy = policy._replace(leaves=event.leaves)
         elif isinstance(event, stream.MsrPolicy):
             policy = policy._replace(msrs=event.msrs)
-        elif isinstance(event, stream.StaticDataEnd | stream.PageData | stream.PvP2mFrames | TscInfo):
+        elif isinstance(event, stream.StaticDataEnd | PageData | stream.PvP2mFrames | TscInfo):
             return Head(kind, bits, found, policy, event)
     raise errors.DecodeError("the stream ends before the guest's memory")
 
@@ -260,26 +242,32 @@ def _claimed(domain: Domain, plan: _Plan) -> AbstractContextManager[None]:
     return undoing.during(lambda: mapping.claim(plan.claimed_kb), lambda: mapping.claim(0), left)
 
 
-class _Incoming:
+class _Restoring:
     """A guest that is restored event by event. Threads: one at a time."""
 
     def __init__(
-        self, domain: Domain, plan: _Plan, guest: HvmGuest | PvGuest, progress: Progress | None
+        self,
+        domain: Domain,
+        plan: _Plan,
+        guest: HvmGuest | PvGuest,
+        read: Read | None,
+        progress: Progress | None,
     ) -> None:
         self._domain = domain
         self._guest = guest
+        self._read = read
         self._total = plan.claimed_kb // PAGE_KB
         self._progress = progress
         self._done = 0
 
     def take(self, event: Event) -> None:
-        if isinstance(event, stream.Pages):
-            self._guest.memory.write(event)
-            self._done += len(event.pfns)
-            if self._progress is not None:
-                self._progress(self._done, max(self._done, self._total))
-        elif isinstance(event, stream.PageData):
+        if isinstance(event, PageData):
             self._guest.memory.give(event)
+            if self._read is not None and event.nr_data():
+                self._write(page_lists.with_data(event), self._read)
+        elif isinstance(event, Pages):
+            self._guest.memory.write(PageData(event.pfns, event.types), _copied(event.data))
+            self._tell(len(event.pfns))
         elif isinstance(event, TscInfo):
             self._domain.set_tsc(
                 event.mode, event.khz, incarnation=event.incarnation, elapsed_ns=event.elapsed_ns
@@ -291,3 +279,22 @@ class _Incoming:
             raise errors.Unsupported(errno.EOPNOTSUPP, "restoring a guest", hint=hint)
         else:
             self._guest.take(event)
+
+    def _write(self, pages: PageData, read: Read) -> None:
+        for start in range(0, len(pages.pfns), _WRITTEN_AT_ONCE):
+            part = slice(start, start + _WRITTEN_AT_ONCE)
+            written = PageData(pages.pfns[part], pages.types[part])
+            self._guest.memory.write(written, read)
+            self._tell(len(written.pfns))
+
+    def _tell(self, pages: int) -> None:
+        self._done += pages
+        if self._progress is not None:
+            self._progress(self._done, max(self._done, self._total))
+
+
+def _copied(data: memoryview) -> Read:
+    def copy(into: memoryview) -> None:
+        into[:] = data
+
+    return copy

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import compress
 
 from pyxc.abi import memory
@@ -12,18 +12,22 @@ from pyxc.domain.extents import Extents
 from pyxc.domain.mapping import Mapping
 from pyxc.guest import guest_memory
 from pyxc.guest.placing import consecutive, runs
-from pyxc.guest.stream.records import PageData, Pages
+from pyxc.guest.stream.records import PageData
 
 _LARGE = 9
 _AT_ONCE = 1 << 10
 _CHUNK_BITS = 12
 NOT_GIVEN = (0xD, 0xF)
 """Types of page numbers without a page: BROKEN and XTAB."""
+Read = Callable[[memoryview], None]
+"""Fills a buffer with the contents of pages."""
 _IS_GIVEN = bytes(kind not in NOT_GIVEN for kind in range(256))
 
 
 def given(listed: PageData) -> array[int]:
     """The numbers of the pages that there are."""
+    if not listed.types.translate(None, bytes(NOT_GIVEN)):
+        return array("Q")
     mask = listed.types.translate(_IS_GIVEN)
     return listed.pfns if all(mask) else array("Q", compress(listed.pfns, mask))
 
@@ -57,11 +61,10 @@ class HvmMemory:
         for _ in self._given.add(listed.pfns):
             pass
 
-    def write(self, pages: Pages) -> None:
-        """Write the contents of allocated pages."""
-        if pages.pfns:
-            with self._mapping.map(pages.pfns, writable=True) as mapped, memoryview(mapped) as view:
-                view[:] = pages.data
+    def write(self, pages: PageData, read: Read) -> None:
+        """Let the contents of allocated pages be read to where they belong."""
+        with self._mapping.map(pages.pfns, writable=True) as mapped, memoryview(mapped) as view:
+            read(view)
 
     def has(self, pfn: int) -> bool:
         return pfn in self._given

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from array import array
-from itertools import compress
+from collections.abc import Iterator
+from itertools import compress, count
 
 from pyxc import errors
-from pyxc._core import PAGE_SIZE
+from pyxc._core import PAGE_SIZE, pick_words
 from pyxc.abi import memory, mmuext
 from pyxc.abi.page import PAGE_KB
 from pyxc.domain import bounds
@@ -17,8 +18,8 @@ from pyxc.domain.p2m import ABSENT
 from pyxc.guest import guest_memory, pv_layout
 from pyxc.guest.placing import consecutive, runs
 from pyxc.guest.pv_layout import WIDTHS
-from pyxc.guest.restore_pages import FrameSet, given
-from pyxc.guest.stream.records import PageData, Pages, PvP2mFrames
+from pyxc.guest.restore_pages import FrameSet, Read, given
+from pyxc.guest.stream.records import PageData, PvP2mFrames
 
 _LARGE = 9
 _AT_ONCE = 1 << 10
@@ -38,7 +39,6 @@ class PvMemory:
         self.numbers = array("Q")
         self.types = bytearray()
         self._given = FrameSet()
-        self._copy = bytearray()
         self._width = WIDTHS[bits]
         self._most = bounds.frame_numbers(domain.info()._replace(tot_pages=memory_kb // PAGE_KB))
         self._p2m_frames = array("Q")
@@ -86,30 +86,19 @@ class PvMemory:
                 self.frames[pfn] = frame
                 self.numbers[pfn] = frame + 1
 
-    def write(self, pages: Pages) -> None:
-        """Write the contents of allocated pages."""
-        if not pages.pfns:
-            return
-        tables = list(pv_layout.tables(pages.types))
-        data = self._with_frames(pages, tables) if tables else pages.data
+    def write(self, pages: PageData, read: Read) -> None:
+        """Let the contents of allocated pages be read to where they belong, and finish page tables there."""
         frames = self._frames_of(pages.pfns)
         with self.domain.memory.map(frames, writable=True) as mapped, memoryview(mapped) as view:
-            view[:] = data
-
-    def _with_frames(self, pages: Pages, tables: list[int]) -> memoryview:
-        """Their contents with finished page tables. Not where they belong: a page may be there twice."""
-        if len(self._copy) < len(pages.data):
-            self._copy = bytearray(len(pages.data))
-        data = memoryview(self._copy)[: len(pages.data)]
-        data[:] = pages.data
-        for place in tables:
-            table = data[place * PAGE_SIZE : (place + 1) * PAGE_SIZE]
-            self._finish(table, pages.types[place], pages.pfns[place])
-        return data
+            read(view)
+            for place in _tables(pages):
+                with view[place * PAGE_SIZE : (place + 1) * PAGE_SIZE] as table:
+                    self._finish(table, pages.types[place], pages.pfns[place])
 
     def _frames_of(self, pfns: array[int]) -> array[int]:
         """The machine frames of pages that are there."""
-        frames = array("Q", map(self.frames.__getitem__, pfns))
+        frames = array("Q", bytes(8 * len(pfns)))
+        pick_words(self.frames, pfns, frames)
         if ABSENT in frames:
             self.frame(pfns[frames.index(ABSENT)])
         return frames
@@ -176,3 +165,11 @@ class PvMemory:
         if self.domain.xen.swapped:
             entries.byteswap()
         return entries.tobytes()
+
+
+def _tables(pages: PageData) -> Iterator[int]:
+    """The places of page tables. Of a page that comes twice only the last is what it has in the end."""
+    places = list(pv_layout.tables(pages.types))
+    if places:
+        last = dict(zip(pages.pfns, count()))
+        yield from (place for place in places if last[pages.pfns[place]] == place)

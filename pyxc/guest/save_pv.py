@@ -10,7 +10,7 @@ from itertools import chain, compress
 from mmap import mmap
 
 from pyxc import answers, errors
-from pyxc._core import PAGE_SIZE, number_frames
+from pyxc._core import PAGE_SIZE, number_frames, pick_words
 from pyxc.abi import memory
 from pyxc.domain import tsc, vcpu_state
 from pyxc.domain.frame_types import TYPES_AT_ONCE
@@ -107,7 +107,8 @@ class PvPages(GuestPages):
         pages = len(self._p2m)
         if max(numbers, default=0) >= pages:
             numbers = array("Q", [pfn for pfn in numbers if pfn < pages])
-        frames = array("Q", map(self._p2m.__getitem__, numbers))
+        frames = array("Q", bytes(8 * len(numbers)))
+        pick_words(self._p2m, numbers, frames)
         if ABSENT not in frames:
             return numbers, frames
         there = [frame != ABSENT for frame in frames]

@@ -17,6 +17,7 @@ from pyxc.domain.pausing import paused
 from pyxc.files.compressed import CompressedFile, Opened
 from pyxc.guest import restore, stream
 from pyxc.guest.built import BuiltDomain, Making
+from pyxc.guest.incoming import IncomingStream
 from pyxc.guest.restore_hvm import HvmGuest
 from pyxc.guest.restore_pages import NOT_GIVEN
 from pyxc.guest.stream import pages as page_lists
@@ -43,7 +44,7 @@ class Template:
         self._memory = _Memory()
         self._reverts: dict[uuids.UUID, int] = {}
         with CompressedFile(source) as file:
-            self._head = self._read(restore.events(file))
+            self._head = self._read(iter(IncomingStream(file.readinto, stream.Reader())))
 
     def _read(self, incoming: Iterator[Event]) -> restore.Head:
         head = restore.read_head(incoming)

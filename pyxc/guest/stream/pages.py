@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The words of PAGE_DATA, each with a type and a pfn: split and joined by columns of bytes."""
+"""The words of PAGE_DATA, each with a type and a pfn: split and joined many at a time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 from array import array
 from itertools import compress
 
+from pyxc._core import take_tops
 from pyxc.guest.stream.records import NO_DATA, ByteOrder, PageData
 
 _INVALID = 0xFF
+_PFN_BITS = 40
 _KNOWN = bytes((0x0, 0x1, 0x2, 0x3, 0x4, 0x9, 0xA, 0xB, 0xC, *NO_DATA))
 _TYPE_OF = bytes(top >> 4 if top >> 4 in _KNOWN and not top & 0xF else _INVALID for top in range(256))
 """The type for the highest byte of a word."""
@@ -40,15 +42,13 @@ def as_bytes(values: array[int], byteorder: ByteOrder) -> bytearray:
 
 def split(data: bytes, byteorder: ByteOrder) -> PageData:
     """Split the words of PAGE_DATA. Malformed for a reserved type, or a pfn of more than 40 bits."""
-    raw = bytearray(data)
-    top, *high = _columns(byteorder)
-    types = bytes(raw[top::8]).translate(_TYPE_OF)
+    pfns = words(data, byteorder)
+    tops, others = take_tops(pfns)
+    types = tops.translate(_TYPE_OF)
     if _INVALID in types:
         index = types.index(_INVALID)
-        raise Malformed(f"page {index} has the unknown type {raw[top + 8 * index]:#04x}")
-    raw[top::8] = bytes(len(types))
-    pfns = words(raw, byteorder)
-    if any(any(raw[column::8]) for column in high):
+        raise Malformed(f"page {index} has the unknown type {tops[index]:#04x}")
+    if others >> _PFN_BITS:
         raise _too_high(pfns)
     return PageData(pfns, types)
 
@@ -81,4 +81,4 @@ def _columns(byteorder: ByteOrder) -> tuple[int, int, int]:
 
 
 def _too_high(pfns: array[int]) -> Malformed:
-    return Malformed(f"pfn {max(pfns):#x} has more than 40 bits")
+    return Malformed(f"pfn {max(pfns):#x} has more than {_PFN_BITS} bits")

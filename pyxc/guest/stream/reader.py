@@ -72,6 +72,8 @@ class Reader:
 
     `finished`: the end of the stream was read; `unused` are bytes after it, as in a migration. `place` is the
     position of the last event. At most one record is kept in memory, for PAGE_DATA only the list of pages.
+    The contents of these come as Pages; a caller that reads them itself, to where they belong, takes what was
+    fed of them with take_contents(), and reports with passed() what it has read.
     DecodeError, which names record and offset, for malformed, misplaced or repeated records; afterwards every
     call raises it. Threads: one at a time.
     """
@@ -86,6 +88,7 @@ class Reader:
         self._fed = memoryview(b"")
         self._at = 0
         self._offset = 0
+        self._contents_due = 0
         self._error: str | None = None
         self._parser = self._parse()
 
@@ -107,6 +110,23 @@ class Reader:
         self._fed = memoryview(data).cast("B")
         self._at = 0
         return self._events()
+
+    def take_contents(self, into: memoryview) -> int:
+        """Copy the next contents of pages into a buffer, as far as they were fed; returns how many bytes."""
+        found = self._some(min(len(into), self._contents_due))
+        into[: len(found)] = found
+        self._contents_due -= len(found)
+        return len(found)
+
+    def passed(self, size: int) -> None:
+        """The next bytes, all of them contents of pages, are not fed, since the caller has read them.
+
+        Whole pages must have been taken or passed before the next event.
+        """
+        if not 0 <= size <= self._contents_due or size and self._at < len(self._fed):
+            raise ValueError(f"{size} bytes are not the next contents of pages")
+        self._contents_due -= size
+        self._offset += size
 
     def close(self) -> None:
         """There are no more bytes. DecodeError if the stream is truncated."""
@@ -148,13 +168,23 @@ class Reader:
     def _take(self, size: int) -> _Parser[bytes]:
         """Exactly `size` bytes. Memory is allocated for received bytes only, whatever a length claims."""
         if len(self._fed) - self._at >= size:
-            return bytes(self._some(size))
+            return self._ready(size)
         gathered = bytearray()
         while True:
             gathered += self._some(size - len(gathered))
             if len(gathered) == size:
                 return bytes(gathered)
             yield None
+
+    def _ready(self, size: int) -> bytes:
+        """The same if these bytes were fed, else none: most records need no parser for their parts."""
+        end = self._at + size
+        if end > len(self._fed):
+            return b""
+        found = bytes(self._fed[self._at : end])
+        self._at = end
+        self._offset += size
+        return found
 
     def _skip(self, size: int) -> _Parser[None]:
         while size:
@@ -192,7 +222,8 @@ class Reader:
         self._rules.admit(event)
         yield event
         if isinstance(event, PageData):
-            yield from self._pages(event)
+            if self._contents_due:
+                yield from self._pages(event)
         elif isinstance(event, EmulatorContext):
             yield from self._emulator_data(event)
         elif isinstance(event, Skipped):
@@ -265,7 +296,8 @@ class Reader:
 
     def _head(self, layer: Layer) -> _Parser[tuple[int, int]]:
         offset = self._offset
-        head = yield from self._take(layout.RECORD_HEAD_BYTES)
+        size = layout.RECORD_HEAD_BYTES
+        head = self._ready(size) or (yield from self._take(size))
         code, length = struct.unpack(f"{layout.prefix(self._order[layer])}II", head)
         size = len(head) + length + -length % _ALIGNMENT
         self.place = Place(layer, f"record type {code:#x}", offset, size)
@@ -277,7 +309,7 @@ class Reader:
             kind = kinds(code)
         except ValueError:
             raise Malformed("its type is mandatory and unknown") from None
-        self.place = self.place._replace(name=kind.name)
+        self.place = Place(layer, kind.name, self.place.offset, self.place.size)
         if (layer, kind) in _REFUSED:
             raise Malformed(f"it is refused: {_REFUSED[layer, kind]}")
         return kind
@@ -294,33 +326,40 @@ class Reader:
     def _page_list(self, length: int) -> _Parser[PageData]:
         order = self._order["libxc"]
         layout.bounded("its length", length, layout.RECORD_MOST_BYTES, layout.PAGE_DATA_HEAD_BYTES + 8)
-        head = yield from self._take(layout.PAGE_DATA_HEAD_BYTES)
+        size = layout.PAGE_DATA_HEAD_BYTES
+        head = self._ready(size) or (yield from self._take(size))
         count, reserved = struct.unpack(f"{layout.prefix(order)}II", head)
         most = min(layout.PAGES_MOST, (length - len(head)) // 8)
         layout.bounded("its number of pages", count, most, 1)
-        event = pages.split((yield from self._take(8 * count)), order)
-        expected = len(head) + 8 * count + PAGE_BYTES * event.nr_data()
+        event = pages.split(self._ready(8 * count) or (yield from self._take(8 * count)), order)
+        contents = PAGE_BYTES * event.nr_data()
+        expected = len(head) + 8 * count + contents
         if length != expected:
             raise Malformed(f"it has {length} bytes: expected {expected} for its {count} pages")
-        self._same(bytes(4), reserved.to_bytes(4, "little"))
+        if self._strict and reserved:
+            raise Malformed("a reserved field is not zero")
+        self._contents_due = contents
         return event
 
     def _pages(self, event: PageData) -> _Parser[None]:
-        """The contents, in pieces: whole pages as they were fed, and separately a page that was fed in
-        parts."""
+        """The contents that the caller has not taken or passed, in pieces: whole pages as they were fed, and
+        separately a page that was fed in parts."""
         rest = pages.with_data(event)
-        at, total = 0, len(rest.pfns)
-        while at < total:
-            ready = min((len(self._fed) - self._at) // PAGE_BYTES, total - at, _PIECE_MOST_PAGES)
+        while self._contents_due:
+            left, odd = divmod(self._contents_due, PAGE_BYTES)
+            if odd:
+                raise ValueError("a part of a page was taken or passed")
+            ready = min((len(self._fed) - self._at) // PAGE_BYTES, left, _PIECE_MOST_PAGES)
             count = ready or 1
-            pfns, types = rest.pfns[at : at + count], rest.types[at : at + count]
+            part = slice(len(rest.pfns) - left, len(rest.pfns) - left + count)
+            pfns, types = rest.pfns[part], rest.types[part]
+            self._contents_due -= count * PAGE_BYTES
             if ready:
                 # Not a variable: no view of the fed bytes may remain here.
                 yield Pages(pfns, types, self._some(ready * PAGE_BYTES))
             else:
                 page = yield from self._take(PAGE_BYTES)
                 yield Pages(pfns, types, memoryview(page))
-            at += count
 
     def _emulator_context(self, length: int) -> _Parser[EmulatorContext]:
         layout.bounded("its length", length, 2**32 - 1, layout.EMULATOR_HEAD_BYTES)

@@ -142,6 +142,7 @@ class Rules:
         self._width = 0
         self._pfn_most = 0
         self._seen: set[type] = set()
+        self._last: type | None = None
         self._parts: set[tuple[int, RecordType]] = set()
         self._params: set[int] = set()
         self._emulators: set[tuple[type, int, int]] = set()
@@ -176,6 +177,9 @@ class Rules:
 
     def _admit_record(self, event: Event) -> None:
         kind = type(event)
+        if isinstance(event, PageData) and self._last is PageData:  # thousands follow one another
+            self._page_data(event)
+            return
         rule = (_PV if self._kind is DomainKind.PV else _HVM).get(kind)
         if rule is None:
             raise Malformed(f"{self._kind.name} guests have no such record")
@@ -193,6 +197,7 @@ class Rules:
             check(self, event)
         if not _is_void(event):
             self._seen = seen | {kind}
+        self._last = kind
         self._end_of_round(event)
 
     def _inferred(self, kind: type) -> set[type]:

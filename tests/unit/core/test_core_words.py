@@ -8,7 +8,15 @@ from array import array
 
 import pytest
 
-from pyxc._core import byteswap64, number_frames, renumber_entries, select_frames
+from pyxc._core import (
+    byteswap64,
+    number_frames,
+    pick_words,
+    renumber_entries,
+    run_of,
+    select_frames,
+    take_tops,
+)
 
 ABSENT, FOREIGN, IDENTITY = 2**64 - 1, 1 << 63, 1 << 62
 
@@ -97,3 +105,50 @@ def test_entries_without_a_number_are_reported_and_nothing_is_replaced() -> None
         renumber_entries(bytes(8), table)
     with pytest.raises(BufferError):
         number_frames(table, bytes(8), 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        ([5], [1]),
+        ([5, 6, 7, 9, 8, 9], [3, 1, 2]),
+        ([3, 3, 4], [1, 2]),
+        ([2**64 - 2, 2**64 - 1, 0, 1], [2, 2]),
+        (range(2**40, 2**40 + 1000), [1000]),
+    ],
+)
+def test_words_that_follow_one_another(words: list[int], runs: list[int]) -> None:
+    found, start = [], 0
+    while start < len(words):
+        found.append(run_of(array("Q", words), start))
+        start += found[-1]
+    assert found == runs
+
+
+def test_picked_words() -> None:
+    table, picked = array("Q", [10, 11, ABSENT, 13]), array("Q", bytes(8 * 5))
+    pick_words(table, array("Q", [3, 0, 2, 4, ABSENT]), picked)
+    assert picked.tolist() == [13, 10, ABSENT, ABSENT, ABSENT]
+    unaligned = memoryview(bytearray(17))[1:]
+    pick_words(memoryview(b"." + table.tobytes())[1:], array("Q", [1, 3]), unaligned)
+    assert array("Q", bytes(unaligned)).tolist() == [11, 13]
+
+
+def test_the_highest_bytes_of_words() -> None:
+    words = array("Q", [0xF0 << 56 | 5, 1 << 55 | 8, ABSENT])
+    assert take_tops(words) == (b"\xf0\0\xff", 2**56 - 1)
+    assert words.tolist() == [5, 1 << 55 | 8, 2**56 - 1]
+    assert take_tops(array("Q", [6 << 56 | 1, 4])) == (b"\6\0", 5)
+
+
+def test_what_these_refuse() -> None:
+    words = array("Q", [1, 2])
+    for place in (-1, 2):
+        with pytest.raises(ValueError, match="not a place"):
+            run_of(words, place)
+    with pytest.raises(ValueError, match="space for 1"):
+        pick_words(words, words, array("Q", [0]))
+    with pytest.raises(BufferError):
+        pick_words(words, words, bytes(16))
+    with pytest.raises(BufferError):
+        take_tops(bytes(8))

@@ -529,6 +529,37 @@ def test_the_host_refuses(host: Host) -> None:
         assert running(host, db1)
 
 
+class Failing(io.BytesIO):
+    """A file that fails after some bytes, in a function that still has a view of what it was to fill."""
+
+    def readinto(self, buffer: Any, /) -> int:
+        octets = memoryview(buffer).cast("B")
+        if self.tell() > 1 << 20:
+            raise OSError(errno.EIO, "the disk is gone")
+        return super().readinto(octets)
+
+
+def test_a_file_that_fails_while_pages_are_read(host: Host) -> None:
+    web = small(host)
+    data = saved(web)
+    web.destroy()
+    before = [info.domid for info in host.xen.domains.infos()]
+    with pytest.raises(OSError, match="the disk is gone"):
+        host.xen.restore(Failing(data))
+    assert host.xen.link.maps == []
+    assert [info.domid for info in host.xen.domains.infos()] == before
+
+
+@pytest.mark.parametrize("end", [1 << 20, (1 << 20) + 5000])
+def test_a_stream_that_ends_within_its_pages(host: Host, end: int) -> None:
+    web = small(host)
+    data = saved(web)
+    web.destroy()
+    with pytest.raises(DecodeError, match=f"ends at byte {end}, inside libxc PAGE_DATA"):
+        host.xen.restore(io.BytesIO(data[:end]))
+    assert host.xen.link.maps == []
+
+
 def test_progress_of_a_restore(host: Host) -> None:
     data, told = saved(small(host)), []
     host.xen.restore(

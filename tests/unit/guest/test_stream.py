@@ -191,6 +191,50 @@ def test_events_must_be_taken_before_more_is_fed() -> None:
         reader.feed(data)
 
 
+def read_by_the_caller(data: bytes, size: int) -> tuple[list[s.Event], bytes]:
+    """The events without Pages, and the contents, of which what was not fed yet is read past the reader."""
+    reader, at, found, contents = s.Reader(strict=True), 0, [], bytearray()
+    while not reader.finished:
+        fed = data[at : at + size]
+        at += len(fed)
+        for event in reader.feed(fed):
+            found.append(event)
+            if isinstance(event, s.PageData):
+                into = bytearray(4096 * event.nr_data())
+                done = reader.take_contents(memoryview(into))
+                into[done:] = data[at : at + len(into) - done]
+                reader.passed(len(into) - done)
+                at += len(into) - done
+                contents += into
+    return found, bytes(contents)
+
+
+@pytest.mark.parametrize("size", [1, 100, 5000, 1 << 20])
+@pytest.mark.parametrize("name", ["pv-32", "xl-hvm", "libxl-big", "remus"])
+def test_contents_that_the_caller_reads(name: str, size: int) -> None:
+    data = encoded(SAMPLES[name])
+    expected = decoded(data)
+    events, contents = read_by_the_caller(data, size)
+    assert typed(events) == typed(event for event in expected if not isinstance(event, s.Pages))
+    assert contents == b"".join(bytes(event.data) for event in expected if isinstance(event, s.Pages))
+
+
+def test_the_caller_reads_contents_only_and_whole_pages() -> None:
+    data = encoded(SAMPLES["hvm"])
+    reader = s.Reader()
+    feed = reader.feed(data)
+    assert reader.take_contents(memoryview(bytearray(8))) == 0
+    with pytest.raises(ValueError, match="not the next contents"):
+        reader.passed(1)
+    while not isinstance(next(feed), s.PageData):
+        pass
+    with pytest.raises(ValueError, match="not the next contents"):
+        reader.passed(4096)  # these were fed
+    assert reader.take_contents(memoryview(bytearray(5))) == 5
+    with pytest.raises(ValueError, match="a part of a page"):
+        next(feed)
+
+
 def test_contents_are_views_of_what_was_fed() -> None:
     data = encoded(SAMPLES["hvm"])
     pages = [event for event in s.Reader().feed(data) if isinstance(event, s.Pages)]
