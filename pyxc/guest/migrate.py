@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from pyxc import errors, undoing
@@ -49,10 +49,10 @@ def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -
                 _rename(domain, name)
 
     left = f"domain {domain.domid} is left suspended"
-    with undoing.on_failure(stay, left), line.patient():
+    with undoing.on_failure(stay, left), line.patient(), ExitStack() as after:
         side.hear(line.hear(BANNER))
         line.timeout = timeout
-        told = save.save(domain, line, wanted)
+        told = save.save(domain, line, wanted, after)
         stopped = time.monotonic() - told.downtime_s
         side.sent_guest()
         if name is not None:  # while the other side finishes
@@ -70,7 +70,9 @@ def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -
                 side.hear(line.hear(GRANT))
         if not moved:
             raise errors.GuestUnable(f"the other host could not let the guest of domain {domain.domid} run")
-    now = time.monotonic()
+        now = time.monotonic()
+        with suppress(errors.Error):  # what is left here will be destroyed
+            after.close()
     return Migrated(told.pages, told.rounds, told.sent_bytes, now - stopped, now - began)
 
 

@@ -98,8 +98,8 @@ class Wanted(NamedTuple):
     progress: Progress | None
 
 
-def save(domain: Identity, target: Target, wanted: Wanted) -> Saved:
-    """See Domain.save()."""
+def save(domain: Identity, target: Target, wanted: Wanted, after: ExitStack | None = None) -> Saved:
+    """See Domain.save(). `after` ends what the guest does not have to wait for: log-dirty mode."""
     info = check(domain, wanted)
     compression = check_compression(wanted.compress)
     fast = True if wanted.suspend == "ask" else None
@@ -114,7 +114,7 @@ def save(domain: Identity, target: Target, wanted: Wanted) -> Saved:
     with undoing.on_failure(undo, f"domain {domain.domid} is left suspended"):
         with ExitStack() as block:
             sink = block.enter_context(_opened(domain, info, target, compression, wanted))
-            saved = _Saver(domain, info, sink, wanted).save(block)
+            saved = _Saver(domain, info, sink, wanted).save(block if after is None else after)
         if wanted.resume:
             undo()
     return saved

@@ -126,6 +126,21 @@ def test_a_guest_moves(move: Move, live: bool) -> None:
     assert move.here.xen.link.maps == move.there.xen.link.maps == []
 
 
+def test_it_does_not_wait_for_the_end_of_log_dirty_mode(move: Move) -> None:
+    """That takes long for a large guest, and the domain here is destroyed anyway."""
+    modes: list[bool] = []
+
+    @move.there.truth.handles(domctl.UNPAUSEDOMAIN)
+    def noted(call: sim.Call) -> int:
+        modes.append(move.here.truth.domains[move.guest.domid].dirty is not None)
+        return int(sim.REGISTER[domctl.UNPAUSEDOMAIN.full_name].handler(call) or 0)
+
+    outcome = run(move, live=True)
+    assert isinstance(outcome.received, pyxc.Domain)
+    assert modes == [True]
+    assert move.here.truth.domains[move.guest.domid].dirty is None
+
+
 def test_within_one_host(move: Move) -> None:
     """Both domains have the same UUID; what belongs to that remains when the first one is destroyed."""
     here = move.here.truth
