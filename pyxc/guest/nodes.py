@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc.domain import naming
+from pyxc.domain.domain import Domain
 from pyxc.guest import remains
 from pyxc.guest.built import BuiltDomain
 from pyxc.guest.remains import BACKEND, home, marker
 from pyxc.store.nodes import Nodes
 from pyxc.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from pyxc.guest.images import Kind
 
 _CONSOLE_BYTES = 1 << 20
 _OWN = (
@@ -40,6 +44,28 @@ def write(domain: BuiltDomain, facts: Facts) -> None:
     Nodes left by an earlier domain with its id are removed. ValueError for the name of an existing domain. If
     a step fails, no node remains.
     """
+    _create(domain, domain.kind, facts, _of_rings(domain))
+    _introduce(domain)
+
+
+def prepare(domain: Domain, kind: Kind, facts: Facts) -> None:
+    """The same without the nodes of its rings, which complete() adds, and without the introduction."""
+    _create(domain, kind, facts, {})
+
+
+def complete(domain: BuiltDomain) -> None:
+    """Add the nodes of its rings, and introduce it. After a failure the domain's destruction removes all."""
+
+    def lay(transaction: Transaction) -> None:
+        with transaction.together() as changes:
+            for path, value in _of_rings(domain).items():
+                changes.write(path, value)
+
+    domain.xen.store.transact(lay)
+    _introduce(domain)
+
+
+def _create(domain: Domain, kind: Kind, facts: Facts, rings: dict[str, str]) -> None:
     naming.check(facts.name)
 
     def lay(transaction: Transaction) -> None:
@@ -50,25 +76,40 @@ def write(domain: BuiltDomain, facts: Facts) -> None:
             for top, value in zip(tops, found):
                 if value is not None:
                     changes.remove(top)
-            _lay(changes, domain, facts)
+            _lay(changes, domain, kind, facts)
+            for path, number in rings.items():
+                changes.write(path, number)
 
-    store = domain.xen.store
-    store.transact(lay)
+    domain.xen.store.transact(lay)
+
+
+def _introduce(domain: BuiltDomain) -> None:
     try:
-        store.introduce(domain.domid, domain.store_frame, domain.store_port)
+        domain.xen.store.introduce(domain.domid, domain.store_frame, domain.store_port)
     except BaseException:
         remains.remove(domain)
         raise
 
 
-def _lay(store: Nodes, domain: BuiltDomain, facts: Facts) -> None:
+def _of_rings(domain: BuiltDomain) -> dict[str, str]:
+    """The nodes of what it shares with xenstored and xenconsoled."""
+    top = home(domain.domid)
+    return {
+        f"{top}/store/port": str(domain.store_port),
+        f"{top}/store/ring-ref": str(domain.store_frame),
+        f"{top}/console/port": str(domain.console_port),
+        f"{top}/console/ring-ref": str(domain.console_frame),
+    }
+
+
+def _lay(store: Nodes, domain: Domain, kind: Kind, facts: Facts) -> None:
     domid, top, vm = domain.domid, home(domain.domid), f"/vm/{domain.uuid}"
     visible = ("n0", f"r{domid}")
     for path, permissions in ((top, visible), (vm, visible), (f"/libxl/{domid}", ("n0",))):
         store.mkdir(path)
         store.set_permissions(path, permissions)
     store.write(marker(domid), str(domain.uuid))
-    store.write(f"/libxl/{domid}/type", domain.kind)
+    store.write(f"/libxl/{domid}/type", kind)
     for path, value in _visible(domain, facts):
         store.write(f"{top}/{path}", value)
     for path in _OWN:
@@ -79,12 +120,11 @@ def _lay(store: Nodes, domain: BuiltDomain, facts: Facts) -> None:
     _lay_console(store, domain)
 
 
-def _visible(domain: BuiltDomain, facts: Facts) -> Iterator[tuple[str, str]]:
+def _visible(domain: Domain, facts: Facts) -> Iterator[tuple[str, str]]:
     """The nodes below its home that the guest may read."""
     yield from (("vm", f"/vm/{domain.uuid}"), ("name", facts.name), ("domid", str(domain.domid)))
     yield from (("memory/static-max", str(facts.max_memory_kb)), ("memory/target", str(facts.memory_kb)))
     yield "memory/videoram", "0"
-    yield from (("store/port", str(domain.store_port)), ("store/ring-ref", str(domain.store_frame)))
     yield from (("device", ""), ("control", ""))
     for feature in ("multiprocessor-suspend", "xs_reset_watches"):
         yield f"control/platform-feature-{feature}", "1"
@@ -92,13 +132,13 @@ def _visible(domain: BuiltDomain, facts: Facts) -> Iterator[tuple[str, str]]:
         yield f"cpu/{index}/availability", "online" if index < facts.vcpus else "offline"
 
 
-def _of_vm(domain: BuiltDomain, facts: Facts) -> Iterator[tuple[str, str]]:
+def _of_vm(domain: Domain, facts: Facts) -> Iterator[tuple[str, str]]:
     yield from (("uuid", str(domain.uuid)), ("name", facts.name), ("image/ostype", "linux"))
     yield from (("image/kernel", facts.kernel), ("image/cmdline", facts.command_line))
     yield "start_time", f"{time.time():.2f}"
 
 
-def _lay_console(store: Nodes, domain: BuiltDomain) -> None:
+def _lay_console(store: Nodes, domain: Domain) -> None:
     """The nodes for xenconsoled. The guest may only read them: they name a terminal of dom0."""
     domid = domain.domid
     front, back = f"{home(domid)}/console", f"{BACKEND}/console/{domid}/0"
@@ -109,8 +149,6 @@ def _lay_console(store: Nodes, domain: BuiltDomain) -> None:
         ("type", "xenconsoled"),
         ("output", "pty"),
         ("tty", ""),
-        ("port", str(domain.console_port)),
-        ("ring-ref", str(domain.console_frame)),
     ):
         store.write(f"{front}/{path}", value)
     store.mkdir(back)

@@ -30,6 +30,7 @@ from pyxc.host.cpu_policy import CpuPolicy
 from pyxc.host.host import Host
 
 if TYPE_CHECKING:  # imported for the kind of guest that is restored, and for a pool that is given
+    from pyxc.guest.images import Kind
     from pyxc.guest.restore_hvm import HvmGuest
     from pyxc.guest.restore_pv import PvGuest
     from pyxc.host.pools import Pool
@@ -113,6 +114,9 @@ def made(
         f"a domain with the UUID {plan.uuid} is left",
     ) as domain:
         _prepare(domain, plan, wanted)
+        if plan.name:  # now: a guest that moves waits for what is left to do at the end
+            kind: Kind = "pv" if head.kind is DomainKind.PV else "pvh"
+            nodes.prepare(domain, kind, _facts(plan, plan.name))
         guest = _guest(domain, head, plan)  # first: the width of a PV guest limits what its cpus show
         if head.policy.leaves:
             _show_cpus(domain, head.policy)
@@ -126,7 +130,7 @@ def made(
             domain.grants.seed(console=rings.console_frame, store=rings.store_frame)
         built = BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
         if plan.name:
-            nodes.write(built, _facts(plan, plan.name))
+            nodes.complete(built)
         if not wanted.paused:
             built.unpause()
         return built
