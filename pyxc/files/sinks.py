@@ -66,9 +66,12 @@ class Sink:
         self.sent_bytes = 0
 
     def write(self, pieces: Iterable[Piece]) -> None:
-        """Write all pieces. OSError if this fails; BlockingIOError if it would block."""
+        """Write all pieces. OSError if this fails; BlockingIOError if it would block.
+
+        They may be memory that a guest writes meanwhile, so that compression needs a copy.
+        """
         for piece in pieces:
-            self._send(piece if self._compressor is None else self._compressor.compress(piece))
+            self._send(piece if self._compressor is None else self._compressor.compress(bytes(piece)))
 
     def finish(self) -> None:
         """Write buffered data."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyxc import errors
-from pyxc._core import PAGE_SIZE
+from pyxc._core import PAGE_SIZE, ForeignMap
 from pyxc.abi import memory
 from pyxc.domain.extents import Extents
 from pyxc.domain.mapping import Mapping
@@ -88,6 +89,20 @@ def _together(done: array[int], first: int, order: int) -> Iterator[tuple[Run, i
         if place == len(done) or done[place] != done[place - 1] + size:
             yield Run(first + start * size, order, place - start), done[start]
             start = place
+
+
+@contextmanager
+def lent(mapped: ForeignMap) -> Iterator[memoryview]:
+    """The memory of a map, for others to fill or to send. The map can be closed even if these fail: views of
+    it that they leave in the traceback are dropped."""
+    with memoryview(mapped) as view:
+        try:
+            yield view
+        except BaseException as error:
+            from traceback import clear_frames
+
+            clear_frames(error.__traceback__)
+            raise
 
 
 def write(mapping: Mapping, pieces: Iterable[Piece], frames: Sequence[int]) -> None:

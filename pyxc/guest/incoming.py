@@ -50,18 +50,8 @@ class IncomingStream:
         """Fill a buffer with the next contents of pages, of whole ones. DecodeError if the stream ends."""
         done = self._reader.take_contents(into)
         while done < len(into):
-            count = self._fill_part(into, done)
+            count = self._fill(into[done:])
             if not count:
                 self._reader.close()
             self._reader.passed(count)
             done += count
-
-    def _fill_part(self, into: memoryview, start: int) -> int:
-        try:
-            with into[start:] as rest:
-                return self._fill(rest)
-        except BaseException as error:
-            from traceback import clear_frames
-
-            clear_frames(error.__traceback__)  # a view that is left there would keep the pages mapped
-            raise

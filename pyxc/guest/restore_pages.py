@@ -11,6 +11,7 @@ from pyxc.abi import memory
 from pyxc.domain.extents import Extents
 from pyxc.domain.mapping import Mapping
 from pyxc.guest import guest_memory
+from pyxc.guest.guest_memory import lent
 from pyxc.guest.placing import consecutive, runs
 from pyxc.guest.stream.records import PageData
 
@@ -63,7 +64,7 @@ class HvmMemory:
 
     def write(self, pages: PageData, read: Read) -> None:
         """Let the contents of allocated pages be read to where they belong."""
-        with self._mapping.map(pages.pfns, writable=True) as mapped, memoryview(mapped) as view:
+        with self._mapping.map(pages.pfns, writable=True) as mapped, lent(mapped) as view:
             read(view)
 
     def has(self, pfn: int) -> bool:

@@ -16,6 +16,7 @@ from pyxc.domain.domain import Domain
 from pyxc.domain.extents import Extents
 from pyxc.domain.p2m import ABSENT
 from pyxc.guest import guest_memory, pv_layout
+from pyxc.guest.guest_memory import lent
 from pyxc.guest.placing import consecutive, runs
 from pyxc.guest.pv_layout import WIDTHS
 from pyxc.guest.restore_pages import FrameSet, Read, given
@@ -89,7 +90,7 @@ class PvMemory:
     def write(self, pages: PageData, read: Read) -> None:
         """Let the contents of allocated pages be read to where they belong, and finish page tables there."""
         frames = self._frames_of(pages.pfns)
-        with self.domain.memory.map(frames, writable=True) as mapped, memoryview(mapped) as view:
+        with self.domain.memory.map(frames, writable=True) as mapped, lent(mapped) as view:
             read(view)
             for place in _tables(pages):
                 with view[place * PAGE_SIZE : (place + 1) * PAGE_SIZE] as table:

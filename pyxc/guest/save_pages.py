@@ -7,6 +7,7 @@ import errno
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import compress
 
 from pyxc import answers, errors
@@ -17,6 +18,7 @@ from pyxc.domain.frame_types import TYPES_AT_ONCE, refuse_on_demand, type_words
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
+from pyxc.guest.guest_memory import lent
 from pyxc.guest.stream import pages as page_lists
 from pyxc.guest.stream.records import Event, PageData, Pages
 
@@ -41,8 +43,12 @@ class GuestPages:
         self._domain = domain
         self.mapping = Mapping(domain)
         self._send = send
-        self._buffer = memoryview(bytearray(TYPES_AT_ONCE * PAGE_SIZE))
         self._late = array("Q")
+
+    @cached_property
+    def _buffer(self) -> memoryview:
+        """For contents that are not sent as they are."""
+        return memoryview(bytearray(TYPES_AT_ONCE * PAGE_SIZE))
 
     def send_all(self, running: bool) -> Iterator[int]:
         """Send every page; yields the number of pages from time to time. Unsupported if some cannot be
@@ -62,6 +68,10 @@ class GuestPages:
         """Those of some pages that may be there, and their frames."""
         return numbers, numbers
 
+    def _is_to_finish(self, types: bytes) -> bool:
+        """Whether contents of pages of such types are not sent as they are."""
+        return False
+
     def _finished(self, pages: PageData, contents: memoryview) -> list[int]:
         """Finish the contents of some pages; returns the places of those for which that is not possible
         now."""
@@ -71,20 +81,41 @@ class GuestPages:
         """Send the pages that exist among at most 1024; returns their number."""
         while True:
             there, frames = self._there(*self._frames(numbers))
-            wanted, types = page_lists.with_data(there)
-            contents = self._buffer[: len(wanted) * PAGE_SIZE]
-            refused = self._read(page_lists.with_data(PageData(frames, there.types)).pfns, contents)
-            refused = refused or self._finished(PageData(wanted, types), contents)
+            wanted = page_lists.with_data(there)
+            frames = page_lists.with_data(PageData(frames, there.types)).pfns
+            refused = self._send_pages(there, wanted, frames)
             if not refused:
-                break
+                return len(there.pfns)
             if not running:
-                raise self._lost(PageData(wanted, types), refused[0], contents)
-            self._postpone(wanted[place] for place in refused)
+                raise self._lost(wanted, refused[0], self._buffer)
+            self._postpone(wanted.pfns[place] for place in refused)
             numbers = _without(there.pfns, self._late[-len(refused) :])
+
+    def _send_pages(self, there: PageData, wanted: PageData, frames: array[int]) -> list[int]:
+        """Send pages, `wanted` with their contents, straight from where they are if nothing is to finish.
+
+        If some of them cannot be sent, none are sent: returns their places.
+        """
+        contents = memoryview(b"")
+        if frames:
+            with self._domain.xen.link.map_frames(self._domain.domid, frames) as mapped:
+                self._domain.look()
+                if mapped.errors:
+                    return [place for place, number in enumerate(mapped.errors) if number]
+                with lent(mapped) as view:
+                    if not self._is_to_finish(wanted.types):
+                        self._send(there)
+                        self._send(Pages(*wanted, view))
+                        return []
+                    contents = self._buffer[: len(view)]
+                    contents[:] = view
+            refused = self._finished(wanted, contents)
+            if refused:
+                return refused
         if there.pfns:
             self._send(there)
-            self._send(Pages(wanted, types, contents))
-        return len(there.pfns)
+            self._send(Pages(*wanted, contents))
+        return []
 
     def _lost(self, pages: PageData, place: int, contents: memoryview) -> errors.Error:
         """The error for a page that cannot be sent."""
@@ -101,17 +132,6 @@ class GuestPages:
         mask = types.translate(_IS_THERE)
         there = PageData(array("Q", compress(numbers, mask)), types.translate(None, bytes((_HOLE,))))
         return there, array("Q", compress(frames, mask))
-
-    def _read(self, frames: array[int], contents: memoryview) -> list[int]:
-        """Copy some pages; returns the places of those that cannot be mapped, if any."""
-        if not frames:
-            return []
-        with self._domain.xen.link.map_frames(self._domain.domid, frames) as mapped:
-            self._domain.look()
-            if mapped.errors:
-                return [place for place, number in enumerate(mapped.errors) if number]
-            contents[:] = memoryview(mapped)
-        return []
 
     def _postpone(self, numbers: Iterable[int]) -> None:
         self._late.extend(numbers)

@@ -114,6 +114,9 @@ class PvPages(GuestPages):
         there = [frame != ABSENT for frame in frames]
         return array("Q", compress(numbers, there)), array("Q", compress(frames, there))
 
+    def _is_to_finish(self, types: bytes) -> bool:
+        return next(pv_layout.tables(types), None) is not None
+
     def _finished(self, pages: PageData, contents: memoryview) -> list[int]:
         """Page tables with pfns; the places of those that name frames which are not the guest's."""
         return [place for place in pv_layout.tables(pages.types) if self._foreign(pages, place, contents)]
