@@ -7,7 +7,7 @@ export PATH=/lab
 /bin/busybox mkdir -p /lab /proc /sys /dev
 /bin/busybox --install -s /lab
 mount -t proc proc /proc
-grep -E ' (_stext|linux_banner)$' /proc/kallsyms
+grep -E ' (_stext|linux_banner|schedule_idle)$' /proc/kallsyms
 cat /proc/version
 echo "guest is up"
 while [ "$1" != devices ]; do

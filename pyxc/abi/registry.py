@@ -11,6 +11,7 @@ from pyxc.abi import (
     dm_op,
     dom0_ops,
     domctl,
+    domctl_debug,
     domctl_hvm,
     domctl_paging,
     domctl_pci,
@@ -43,10 +44,10 @@ from pyxc.abi import (
 from pyxc.abi.operation import Family, Operation
 
 _MODULES = (
-    cpu_policy, dm_op, dom0_ops, domctl, domctl_hvm, domctl_paging, domctl_pci, domctl_permissions,
-    domctl_scheduler, domctl_sharing, domctl_state, domctl_tsc, domctl_vcpu, domctl_vnuma, event_channel,
-    flask, grant_table, hvm, hypfs, livepatch, lockprof, memory, mmuext, perfc, physdev, pm, sched,
-    sysctl, sysctl_cpupool, sysctl_scheduler, trace, version,
+    cpu_policy, dm_op, dom0_ops, domctl, domctl_debug, domctl_hvm, domctl_paging, domctl_pci,
+    domctl_permissions, domctl_scheduler, domctl_sharing, domctl_state, domctl_tsc, domctl_vcpu,
+    domctl_vnuma, event_channel, flask, grant_table, hvm, hypfs, livepatch, lockprof, memory, mmuext,
+    perfc, physdev, pm, sched, sysctl, sysctl_cpupool, sysctl_scheduler, trace, version,
 )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from pyxc import errors
-from pyxc.debug.gdb_packets import INTERRUPT, MOST, NACK, Packets, escaped, packet
+from pyxc.debug.execution import Execution, Stop
+from pyxc.debug.gdb_packets import INTERRUPT, MOST, NACK, Packets, escaped, packet, unescaped
 from pyxc.debug.gdb_registers import Registers
 from pyxc.domain import paging
 from pyxc.domain.address_space import Virtual
@@ -21,11 +22,12 @@ from pyxc.domain.vcpus import Vcpu
 _STOPPED, _INTERRUPTED = b"T05", b"T02"
 _NO_MEMORY = b"E0e"
 """EFAULT. GDB takes no text here."""
-_POLL_S = 0.2
+_FIRST_POLL_S, _POLL_S = 0.001, 0.2
 _AT_ONCE = 1 << 16
-_NO_STEP = "pyxc cannot single-step a vcpu; interrupt and continue instead"
-_NO_BREAK = "pyxc sets no breakpoints: it never writes to a guest"
-_READ_ONLY = "the guest is read-only for this debugger"
+_READ_ONLY = "the guest is read-only for this debugger: start pyxc gdb with --writable"
+_NO_STEP = "this needs pyxc gdb --writable; interrupt and continue instead"
+_NO_SUCH = "pyxc sets software breakpoints only"
+_MOST_ACTIONS = 64
 
 
 class Peer(Protocol):
@@ -44,12 +46,14 @@ class GdbSession:
     """One debugger on one domain, which is paused from the beginning, and runs while GDB says `continue`.
 
     In the end, also after an error, the domain is as it was found. If this process is killed the domain stays
-    paused; `pyxc doctor` lists it. GDB may read registers and memory. Breakpoints, single steps, and writing
-    are refused, with the reason. Threads: one at a time.
+    as it is then; `pyxc doctor` lists it. GDB may read registers and memory, and if `writable` also write
+    them, set breakpoints, and step; what cannot be is refused, with the reason. Threads: one at a time.
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, *, writable: bool = False) -> None:
         self.domain = domain
+        self._execution = Execution(domain) if writable else None
+        self._knows_breakpoints = False
         self._pause = ExitStack()
         self._found_paused = False
         self._acknowledging = True
@@ -69,18 +73,22 @@ class GdbSession:
             (b"?", lambda rest: self._stopped(_STOPPED)),
             (b"Hg", self._choose),
             (b"Hc", lambda rest: b"OK"),
+            (b"vCont?", lambda rest: b"vCont;c;C;s;S" if self._execution else b""),
+            (b"vCont;", self._act),
             (b"T", self._is_alive),
             (b"g", self._read_registers),
             (b"m", self._read_memory),
             (b"c", self._go_on),
             (b"D", self._detach),
             (b"k", self._detach),
-            (b"s", lambda rest: self._unmoved(_NO_STEP)),
-            (b"Z", lambda rest: _refused(_NO_BREAK)),
-            (b"G", lambda rest: _refused(_READ_ONLY)),
-            (b"P", lambda rest: _refused(_READ_ONLY)),
-            (b"M", lambda rest: _refused(_READ_ONLY)),
-            (b"X", lambda rest: _refused(_READ_ONLY)),
+            (b"s", lambda rest: self._run_on(self._thread)),
+            (b"Z0,", self._insert),
+            (b"z0,", self._remove),
+            (b"Z", lambda rest: _refused(_NO_SUCH if self._execution else _READ_ONLY)),
+            (b"G", lambda rest: _refused("one register at a time" if self._execution else _READ_ONLY)),
+            (b"P", self._write_register),
+            (b"M", self._write_digits),
+            (b"X", self._write_bytes),
         )
 
     def serve(self, peer: Peer) -> None:
@@ -88,8 +96,11 @@ class GdbSession:
         self._found_paused = self.domain.info().paused
         with ExitStack() as stack:
             stack.callback(self._forget)
-            stack.enter_context(self._pause)
-            self._stop()
+            if self._execution:
+                stack.enter_context(self._execution.attached())
+            else:
+                stack.enter_context(self._pause)
+                self._pause.enter_context(paused(self.domain))
             packets = Packets()
             try:
                 while True:
@@ -127,9 +138,6 @@ class GdbSession:
                     return _refused(str(error))
         return b""
 
-    def _stop(self) -> None:
-        self._pause.enter_context(paused(self.domain))
-
     def _forget(self) -> None:
         """What was true while the domain stood still."""
         for space in self._spaces.values():
@@ -138,23 +146,46 @@ class GdbSession:
 
     def _wait(self, peer: Peer, packets: Packets) -> bytes:
         """The domain runs, until GDB interrupts it or it ends."""
+        wait_s = _FIRST_POLL_S
         while True:
-            ready, _, _ = select.select([peer], [], [], _POLL_S)
-            if ready and INTERRUPT in packets.feed(_received(peer)):
-                self._stop()
-                return self._stopped(_INTERRUPTED)
+            ready, _, _ = select.select([peer], [], [], wait_s)
+            wait_s = min(2 * wait_s, _POLL_S)
             try:
-                info = self.domain.info()
+                if ready and INTERRUPT in packets.feed(_received(peer)):
+                    return self._interrupted()
+                stop = self._by_itself()
             except (errors.DomainNotFound, errors.DomainGone):
                 return b"W00"
-            if info.shut_down:
-                self._stop()
-                return self._stopped(_STOPPED)
+            if stop is not None:
+                return self._reported(stop)
+
+    def _interrupted(self) -> bytes:
+        if self._execution is None:
+            self._pause.enter_context(paused(self.domain))
+            return self._stopped(_INTERRUPTED)
+        stop = self._execution.interrupt()
+        return self._stopped(_INTERRUPTED) if stop is None else self._reported(stop)
+
+    def _by_itself(self) -> Stop | None:
+        if self._execution is not None:
+            return self._execution.stopped()
+        if not self.domain.info().shut_down:
+            return None
+        self._pause.enter_context(paused(self.domain))
+        return Stop(self._thread - 1)
+
+    def _reported(self, stop: Stop) -> bytes:
+        self._thread = stop.vcpu + 1
+        if stop.remark:
+            self._remarks.append(stop.remark)
+        return self._stopped(_STOPPED, b"swbreak:;" if stop.breakpoint and self._knows_breakpoints else b"")
 
     # What the packets ask for.
 
     def _supported(self, rest: bytes) -> bytes:
-        return b"PacketSize=%x;QStartNoAckMode+;qXfer:features:read+" % MOST
+        self._knows_breakpoints = b"swbreak+" in rest
+        able = b";swbreak+;vContSupported+" if self._execution else b""
+        return b"PacketSize=%x;QStartNoAckMode+;qXfer:features:read+" % MOST + able
 
     def _without_acknowledgements(self, rest: bytes) -> bytes:
         self._acknowledging = False
@@ -186,8 +217,8 @@ class GdbSession:
     def _about_thread(self, rest: bytes) -> bytes:
         return f"vcpu {self._vcpu(_hex(rest)).index}".encode().hex().encode()
 
-    def _stopped(self, why: bytes) -> bytes:
-        return why + b"thread:%x;" % self._thread
+    def _stopped(self, why: bytes, more: bytes = b"") -> bytes:
+        return why + more + b"thread:%x;" % self._thread
 
     def _vcpu(self, number: int) -> Vcpu:
         return self.domain.vcpu(number - 1)
@@ -211,21 +242,98 @@ class GdbSession:
     def _read_memory(self, rest: bytes) -> bytes:
         """As much as there is: GDB asks for less then."""
         address, size = (_hex(part) for part in _parts(rest, b",", 2))
-        space = self._spaces.get(self._thread)
-        if space is None:
-            space = self._spaces[self._thread] = self.domain.memory.virtual(self._vcpu(self._thread))
+        space = self._space()
         size = min(size, MOST // 2, space.size - min(address, space.size))
+        if not size:
+            return _NO_MEMORY
         try:
-            return space.read(address, size).hex().encode() if size else _NO_MEMORY
+            data = space.read(address, size)
         except errors.NotMapped as error:
             if error.address == address:
                 return _NO_MEMORY
-            return space.read(address, error.address - address).hex().encode()
+            data = space.read(address, error.address - address)
+        if self._execution:
+            data = self._execution.without_breakpoints(address, data)
+        return data.hex().encode()
+
+    def _space(self) -> Virtual:
+        space = self._spaces.get(self._thread)
+        if space is None:
+            vcpu, writable = self._vcpu(self._thread), self._execution is not None
+            space = self._spaces[self._thread] = self.domain.memory.virtual(vcpu, writable=writable)
+        return space
+
+    def _write_digits(self, rest: bytes) -> bytes:
+        place, digits = _parts(rest, b":", 2)
+        return self._write(place, bytes.fromhex(digits.decode("ascii")))
+
+    def _write_bytes(self, rest: bytes) -> bytes:
+        place, _, data = rest.partition(b":")
+        return self._write(place, unescaped(data))
+
+    def _write(self, place: bytes, data: bytes) -> bytes:
+        address, size = (_hex(part) for part in _parts(place, b",", 2))
+        if self._execution is None:
+            return _refused(_READ_ONLY)
+        if size != len(data):
+            raise errors.DecodeError(f"the debugger sent {len(data)} bytes instead of {size}")
+        self._execution.check_writable(address, size)
+        try:
+            self._space().write(address, data)
+        except errors.NotMapped:
+            return _NO_MEMORY
+        return b"OK"
+
+    def _write_register(self, rest: bytes) -> bytes:
+        if self._execution is None:
+            return _refused(_READ_ONLY)
+        number, digits = _parts(rest, b"=", 2)
+        data = bytes.fromhex(digits.decode("ascii"))
+        change = self._known_registers().changed(self._context(), _hex(number), data)
+        self._execution.set_registers(self._thread - 1, **change)
+        return b"OK"
+
+    def _insert(self, rest: bytes) -> bytes:
+        if self._execution is None:
+            return _refused(_READ_ONLY)
+        address, _ = _parts(rest, b",", 2)
+        self._execution.insert(self._thread - 1, _hex(address))
+        return b"OK"
+
+    def _remove(self, rest: bytes) -> bytes:
+        address, _ = _parts(rest, b",", 2)
+        if self._execution is not None:
+            self._execution.remove(_hex(address))
+        return b"OK"
+
+    def _act(self, rest: bytes) -> bytes | None:
+        """One thread steps, or all run: the others stand still during a step."""
+        actions = rest.split(b";")
+        if len(actions) > _MOST_ACTIONS or any(action[:1] not in b"cCsS" for action in actions):
+            return _refused(f"the debugger sent unknown actions: {rest!r}")
+        for action in actions:
+            if action[:1] in b"sS":
+                _, _, thread = action.partition(b":")
+                return self._run_on(_hex(thread) if thread and thread != b"-1" else self._thread)
+        return self._go_on(b"")
 
     def _go_on(self, rest: bytes) -> bytes | None:
-        if self._found_paused:
+        if self._execution is None and self._found_paused:
             return self._unmoved("the domain was paused before: let it run with pyxc unpause")
+        return self._run_on(None)
+
+    def _run_on(self, step: int | None) -> bytes | None:
+        """Let the domain run, or one thread make a step."""
+        if step is not None and step not in self._numbers():
+            return _refused(f"there is no thread {step}")
+        if step is not None and self._execution is None:
+            return self._unmoved(_NO_STEP)
         self._forget()
+        try:
+            if self._execution:
+                self._execution.go(None if step is None else step - 1)
+        except ValueError as error:
+            return self._unmoved(str(error))
         self._pause.close()
         return None
 

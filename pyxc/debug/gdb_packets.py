@@ -25,6 +25,18 @@ def escaped(data: bytes) -> bytes:
     return b"".join(bytes((_ESCAPE, byte ^ 0x20)) if byte in _SPECIAL else bytes((byte,)) for byte in data)
 
 
+def unescaped(data: bytes) -> bytes:
+    """The binary data of a packet."""
+    found, escape = bytearray(), False
+    for byte in data:
+        if byte == _ESCAPE and not escape:
+            escape = True
+        else:
+            found.append(byte ^ 0x20 if escape else byte)
+            escape = False
+    return bytes(found)
+
+
 class Packets:
     """What a debugger sent: the contents of its packets, INTERRUPT for Ctrl-C, NACK for a damaged packet.
 

@@ -23,6 +23,7 @@ _GENERAL_64 = (
     "rip",
 )
 _GENERAL_32 = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip")
+_WRITABLE = frozenset((*_GENERAL_64, *_GENERAL_32, "eflags"))
 _POINTERS = {"rsp": "data_ptr", "rbp": "data_ptr", "esp": "data_ptr", "ebp": "data_ptr"}
 _FXSAVE_CONTROL, _FXSAVE_STATUS, _FXSAVE_STACK = 0, 2, 32
 _ST_BYTES, _ST_STRIDE = 10, 16
@@ -61,6 +62,20 @@ class Registers(NamedTuple):
         fpu = context.block("fpu_ctxt")
         for register in self.all:
             yield _value(register, context, fpu)
+
+    def changed(self, context: VcpuContext, number: int, data: bytes) -> dict[str, int]:
+        """The register of a context to change, and its value, for GDB's number and bytes of one.
+
+        ValueError for those that GDB cannot change here.
+        """
+        if number >= len(self.all) or self.all[number].name not in _WRITABLE:
+            raise ValueError(
+                "only the general registers, the instruction pointer and the flags can be written"
+            )
+        register = self.all[number]
+        if len(data) != register.bits // 8:
+            raise ValueError(f"{register.name} has {register.bits // 8} bytes, not {len(data)}")
+        return {_place(register.name, context): int.from_bytes(data, "little")}
 
     def packed(self, context: VcpuContext) -> bytes:
         """The content of a reply to `g`, in hexadecimal digits."""
@@ -106,11 +121,15 @@ def _value(register: Register, context: Mapping[str, int], fpu: bytes) -> bytes 
     return (number & (1 << register.bits) - 1).to_bytes(register.bits // 8, "little")
 
 
+def _place(name: str, context: Mapping[str, int]) -> str:
+    """The name in a context, also in a 64-bit one of a guest that runs in 32 bits."""
+    found = next((found for found in (name, "r" + name[1:]) if found in context), None)
+    if found is None:
+        raise KeyError(name)
+    return found
+
+
 def _number(name: str, context: Mapping[str, int]) -> int:
-    """The register of a context, also of a 64-bit one for a guest that runs in 32 bits."""
     if name == "gs_base":
         return gs_base(context)
-    for found in (name, "r" + name[1:]):
-        if found in context:
-            return context[found]
-    raise KeyError(name)
+    return context[_place(name, context)]

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from pyxc import errors
 from pyxc.abi import domctl_paging, hvm
+from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.hvm import MemType
 from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl_scheduler import TSLICE_MAX
@@ -24,8 +25,8 @@ from pyxc.host.trace_buffers import TraceBuffers
 from pyxc.store.names import readable
 
 Kind = Literal[
-    "paused", "suspended", "orphan", "dying", "log-dirty", "tracing", "pool", "node", "transaction", "file",
-    "unknown",
+    "paused", "suspended", "orphan", "dying", "debugged", "log-dirty", "tracing", "pool", "node",
+    "transaction", "file", "unknown",
 ]  # fmt: skip
 """The kind of a leftover; "unknown" is something that could not be checked."""
 
@@ -104,6 +105,10 @@ def _domain(xen: Host, info: DomainInfo, homes: set[int] | None) -> Iterator[Lef
     if info.shutdown_reason == ShutdownReason.SUSPEND:
         text = "it has suspended, for a program that may have ended"
         yield Leftover("suspended", subject, text, f"pyxc resume {info.domid}", info.domid)
+    if DomainFlag.DEBUGGED in info.flags:
+        text = "it is debugged, by a program that may have ended and left breakpoints in its memory"
+        remedy = f"pyxc gdb --writable {info.domid} and detach; breakpoints remain until it restarts"
+        yield Leftover("debugged", subject, text, remedy, info.domid)
     if info.tot_pages and _is_logged(Identity(xen, info.domid, info.uuid), info):
         text = "it is in log-dirty mode, for a program that may have ended"
         remedy = f"xen.domains[{info.domid}].log_dirty.disable(), unless it is being saved or migrated"

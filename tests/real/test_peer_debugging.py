@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from builds import PATTERN, PATTERN_AT
 from ground_truth import CONSOLES, Guests, Peer
+from rsp import RemoteDebugger
 
 import pyxc
 from pyxc import NotMapped
+from pyxc.abi.domctl import DomainFlag
 from pyxc.debug import DomainMemory, GdbSession
 
 BASE = {"pv": 0xFFFF_FFFF_8000_0000, "pvh": 0}
@@ -63,3 +66,43 @@ def test_registers_as_a_debugger_sees_them(xen: pyxc.Xen, guests: Guests, peer: 
     assert registers is not None
     rip = int.from_bytes(bytes.fromhex(registers[256:272].decode()), "little")
     assert rip == peer.registers(domid)["rip"]
+
+
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_breakpoints_and_steps_in_linux(xen: pyxc.Xen, peer: Peer, kind: str) -> None:
+    """Where its idle loop switches to a process; the guest is none the worse for it."""
+    name = f"debugged-{kind}"
+    peer.create("linux", f'name="{name}"', f'type="{kind}"', "vcpus=2")
+    peer.wait_for(name, "guest is up")
+    said = (CONSOLES / f"guest-{name}.log").read_text(errors="replace")
+    address = next(int(at, 16) for at, symbol in SYMBOL.findall(said) if symbol == "schedule_idle")
+    linux = xen.domains[peer.domid(name)]
+    with linux.memory.virtual(linux.vcpu(0)) as space:
+        code = space.read(address, 16)
+    with RemoteDebugger(linux) as gdb:
+        assert b"swbreak+" in gdb.ask(b"qSupported:swbreak+")
+        for _ in range(3):
+            assert gdb.ask(b"Z0,%x,1" % address) == b"OK"
+            stopped = gdb.ask(b"vCont;c")
+            assert stopped.startswith(b"T05swbreak:;thread:"), stopped
+            thread = stopped[len(b"T05swbreak:;thread:") : -1]
+            assert gdb.ask(b"Hg" + thread) == b"OK"
+            assert gdb.rip() == address
+            assert gdb.ask(b"m%x,10" % address) == code.hex().encode()
+            assert gdb.ask(b"z0,%x,1" % address) == b"OK"
+            for _ in range(3):
+                before = gdb.rip()
+                assert gdb.ask(b"vCont;s:" + thread) == b"T05thread:" + thread + b";"
+                assert gdb.rip() != before
+        assert gdb.ask(b"Z0,%x,1" % address) == b"OK"
+    info = linux.info()
+    assert not info.paused
+    assert DomainFlag.DEBUGGED not in info.flags
+    with linux.memory.virtual(linux.vcpu(0)) as space:
+        assert space.read(address, 16) == code
+    before, seen = linux.info().cpu_time_ns, time.monotonic()
+    while linux.info().cpu_time_ns == before:
+        assert time.monotonic() < seen + 60, "it does not run any more"
+        time.sleep(0.5)
+    assert not linux.info().shut_down
+    linux.destroy()

@@ -59,6 +59,9 @@ CR4_LA57: Final = 1 << 12
 EFER_LMA: Final = 1 << 10
 EFER_NXE: Final = 1 << 11
 
+EFLAGS_TF: Final = 1 << 8
+"""The processor raises #DB after each instruction."""
+
 
 def frame_of_cr3_32(cr3: int) -> int:
     """The frame of the top page table of a 32-bit guest: its upper bits are the lowest of cr3."""

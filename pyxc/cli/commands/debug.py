@@ -30,6 +30,9 @@ Peer = Any
 def add(program: Program) -> None:
     gdb = program.add("gdb", serve_gdb, "inspect a guest with GDB, which pauses it")
     gdb.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
+    gdb.add_argument(
+        "--writable", action="store_true", help="GDB may set breakpoints, step, write to the guest"
+    )
     _add_places(gdb)
     server = program.add("memory-server", serve_memory, "serve a guest's memory to pyxc on another machine")
     server.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
@@ -59,12 +62,12 @@ def serve_gdb(args: argparse.Namespace) -> int:
             threads = [info.vcpu for info in domain.vcpus.infos() if info.online]
             output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), vcpus=threads)
         elif args.stdio:
-            debug.GdbSession(domain).serve(debug.StandardEnds())
+            debug.GdbSession(domain, writable=args.writable).serve(debug.StandardEnds())
         else:
             with _listening(args, "target remote {}") as listening:
                 connection, _ = listening.accept()
                 with connection:
-                    debug.GdbSession(domain).serve(connection)
+                    debug.GdbSession(domain, writable=args.writable).serve(connection)
     return 0
 
 

@@ -25,7 +25,8 @@ class RunState(IntEnum):
 class Vcpu:
     """One vcpu. `hard` and `soft` are sets of pcpus as bit masks, at first all of `everywhere`; `context` is
     None until it has one; `reservation` is what rtds keeps of it. `extended`, `xstate` and `msrs` are what
-    it has besides: fields, and bytes as Xen hands them out."""
+    it has besides: fields, and bytes as Xen hands them out. A debugger holds it `held` times; `stepped`: it
+    stops after each instruction; `event` is the exception that it met, 0 for none."""
 
     def __init__(self, domain: Domain, index: int, pcpus: int, everywhere: int, now: int) -> None:
         self.domain = domain
@@ -38,6 +39,9 @@ class Vcpu:
         self.extended: dict[str, int] = {}
         self.xstate = bytes(16)
         self.msrs = b""
+        self.held = 0
+        self.stepped = False
+        self.event = 0
         self.state = RunState.OFFLINE
         self.times_ns = [0, 0, 0, 0]
         self.reservation = vcpu_reservation()
@@ -45,7 +49,7 @@ class Vcpu:
 
     @property
     def runnable(self) -> bool:
-        return not (self.down or self.blocked or self.domain.stopped)
+        return not (self.down or self.blocked or self.held or self.domain.stopped)
 
     @property
     def running(self) -> bool:

@@ -37,6 +37,8 @@ class Host:
     cpu_khz = 2_400_000
     gsis = 24
     irqs = 256
+    monitor_trap = False
+    """Whether processors can stop a translated vcpu after an instruction."""
     event_ring = 1024
     """How many ports that fired dom0's kernel keeps for one event channel device."""
 

@@ -9,7 +9,7 @@ from pyxc.abi.domctl_create import CreateFlag
 from pyxc.abi.domid import DOMID_FIRST_RESERVED, DOMID_SELF
 from pyxc.abi.errno import XenErrno
 from pyxc.abi.page import PAGE_KB
-from pyxc.sim.model import creation, domids, lifecycle
+from pyxc.sim.model import creation, debugging, domids, lifecycle
 from pyxc.sim.model.access import Refusal
 from pyxc.sim.model.domain import Domain
 from pyxc.sim.model.info import domain_info
@@ -54,6 +54,7 @@ def unpausedomain(call: Call) -> None:
         raise Refusal(XenErrno.EINVAL)
     call.domain.pauses = max(0, call.domain.pauses - 1)
     call.domain.started = True
+    debugging.run(call.xen, call.domain)
     call.xen.schedule()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pyxc.abi import cpu_policy, domctl, domctl_hvm, domctl_paging, domctl_tsc
+from pyxc.abi import cpu_policy, domctl, domctl_debug, domctl_hvm, domctl_paging, domctl_tsc
 from pyxc.abi.operation import Operation
 
 GUARDS: Final[dict[Operation, tuple[str, str]]] = {
@@ -31,6 +31,10 @@ GUARDS: Final[dict[Operation, tuple[str, str]]] = {
     domctl.HYPERCALL_INIT: ("domain", "hypercall"),
     domctl.GETPAGEFRAMEINFO3: ("mmu", "pageinfo"),
     domctl.SETDEBUGGING: ("domain", "setdebugging"),
+    domctl_debug.DEBUG_OP: ("domain", "setdebugging"),
+    domctl_debug.GDBSX_PAUSEVCPU: ("domain", "setdebugging"),
+    domctl_debug.GDBSX_UNPAUSEVCPU: ("domain", "setdebugging"),
+    domctl_debug.GDBSX_DOMSTATUS: ("domain", "setdebugging"),
     domctl.SETTIMEOFFSET: ("domain", "settime"),
     domctl.SENDTRIGGER: ("domain", "trigger"),
     domctl_hvm.GETHVMCONTEXT: ("hvm", "gethvmc"),

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hosts import Boot, Host
 
-from pyxc import DecodeError, DomainGone, sim
+from pyxc import DecodeError, DomainGone, Unsupported, sim
+from pyxc.abi.arch.x86 import ContextFlag
+from pyxc.abi.domctl import DomainFlag
 from pyxc.debug import GdbSession
 from pyxc.debug.gdb_packets import INTERRUPT, NACK, Packets, escaped, packet
 
@@ -25,7 +26,7 @@ TEXT = 0xFFFF_FFFF_8010_0000
 class Debugger:
     """A debugger's end of a session that runs in a thread."""
 
-    def __init__(self, host: Host, name: str) -> None:
+    def __init__(self, host: Host, name: str, writable: bool = False) -> None:
         self.end, other = socket.socketpair()
         self.end.settimeout(120)
         self._packets = Packets()
@@ -35,7 +36,7 @@ class Debugger:
         def serve() -> None:
             with other:
                 try:
-                    GdbSession(host.xen.domains[name]).serve(other)
+                    GdbSession(host.xen.domains[name], writable=writable).serve(other)
                 except BaseException as error:
                     self.failed.append(error)
 
@@ -52,6 +53,10 @@ class Debugger:
             assert data, "the session ended"
             self._got += self._packets.feed(data)
         return self._got.pop(0)
+
+    def register(self, number: int) -> int:
+        digits = self.ask(b"g")[16 * number : 16 * number + 16]
+        return int.from_bytes(bytes.fromhex(digits.decode()), "little")
 
     def leave(self) -> None:
         self.end.close()
@@ -166,37 +171,206 @@ def test_packets_in_pieces_and_damaged() -> None:
         list(Packets().feed(b"$" + b"x" * 20000))
 
 
+class Gdb:
+    """GDB itself, with a session on one domain."""
+
+    def __init__(self, host: Host, name: str, writable: bool = False) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+
+        def serve() -> None:
+            connection, _ = self._listening.accept()
+            with connection:
+                GdbSession(host.xen.domains[name], writable=writable).serve(connection)
+
+        self._thread = threading.Thread(target=serve)
+        self._thread.start()
+
+    def run(self, *commands: str) -> str:
+        """What it says to some commands."""
+        place = f"target remote 127.0.0.1:{self._listening.getsockname()[1]}"
+        all_commands = ("set confirm off", "set pagination off", place, *commands)
+        words = [word for command in all_commands for word in ("-ex", command)]
+        done = subprocess.run(["gdb", "-nx", "-batch", *words], capture_output=True, text=True, timeout=120)
+        self._thread.join(120)
+        self._listening.close()
+        return done.stdout + done.stderr
+
+
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
-def test_gdb_itself(boot: Boot, tmp_path: Path) -> None:
-    """Threads, registers of both widths, memory, a refused breakpoint, and a detach."""
+def test_gdb_itself(boot: Boot) -> None:
+    """Threads, registers of both widths, memory, a refused step, and a detach."""
     host = boot()
     for name, address in (("web1", "0xffffc90000001000"), ("db1", f"{TEXT:#x}")):
-        listening = socket.create_server(("127.0.0.1", 0))
         domain = host.xen.domains[name]
-
-        def serve(listening: socket.socket = listening, name: str = name) -> None:
-            connection, _ = listening.accept()
-            with connection:
-                GdbSession(host.xen.domains[name]).serve(connection)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        commands = [
-            "set confirm off", "set pagination off",
-            f"target remote 127.0.0.1:{listening.getsockname()[1]}",
-            "info threads", "p/x $rip", "p/x $cs", f"x/2xg {address}", "stepi", "detach",
-        ]  # fmt: skip
-        words = [word for command in commands for word in ("-ex", command)]
-        done = subprocess.run(["gdb", "-nx", "-batch", *words], capture_output=True, text=True, timeout=120)
-        thread.join(120)
-        listening.close()
-        said = done.stdout + done.stderr
+        gdb = Gdb(host, name)
+        said = gdb.run("info threads", "p/x $rip", "p/x $cs", f"x/2xg {address}", "stepi", "detach")
         assert f"{domain.vcpu(0).context()['rip']:#x}" in said, said
         assert f"vcpu {len(domain.vcpus) - 1}" in said, said
         with domain.memory.virtual() as space:
             assert f"0x{space.u64(int(address, 16)):016x}" in said, said
-        assert "cannot single-step" in said, said
+        assert "--writable" in said, said
         assert not domain.info().paused
+
+
+RIP = 16
+SWBREAK = b"qSupported:swbreak+"
+
+
+def is_as_before(host: Host, name: str, text: bytes, address: int) -> bool:
+    """Running, without a debugger, and with its own code."""
+    domain = host.xen.domains[name]
+    info = domain.info()
+    with domain.memory.virtual() as space:
+        code = space.read(address, len(text))
+    held = [vcpu.held for vcpu in host.truth.domains[domain.domid].live_vcpus]
+    return (info.paused, DomainFlag.DEBUGGED in info.flags, any(held), code) == (False, False, False, text)
+
+
+def test_a_breakpoint_and_a_step(host: Host) -> None:
+    db1 = host.xen.domains["db1"]
+    start = db1.vcpu(0).context()["rip"]
+    gdb = Debugger(host, "db1", writable=True)
+    assert b"swbreak+" in gdb.ask(SWBREAK)
+    assert gdb.ask(b"vCont?") == b"vCont;c;C;s;S"
+    assert gdb.ask(b"Z0,%x,1" % (start + 5)) == b"OK"
+    assert gdb.ask(b"m%x,2" % (start + 5)) == b"0000"
+    assert db1.memory.virtual(0).u8(start + 5) == 0xCC
+    assert gdb.ask(b"M%x,1:00" % (start + 5)).startswith(b"E.there is a breakpoint")
+    for _ in range(2):  # the loop comes back to it
+        assert gdb.ask(b"vCont;c") == b"T05swbreak:;thread:1;"
+        assert gdb.register(RIP) == start + 5
+        assert gdb.ask(b"z0,%x,1" % (start + 5)) == b"OK"
+        assert gdb.ask(b"vCont;s:1") == b"T05thread:1;"
+        assert gdb.register(RIP) == start + 6
+        assert not db1.vcpu(0).context()["rflags"] & 0x100
+        assert gdb.ask(b"Z0,%x,1" % (start + 5)) == b"OK"
+    gdb.leave()
+    assert is_as_before(host, "db1", bytes(16), start)
+
+
+def test_a_processor_that_stops_by_itself(host: Host) -> None:
+    host.truth.monitor_trap = True
+    gdb = Debugger(host, "db1", writable=True)
+    start = gdb.register(RIP)
+    assert (gdb.ask(b"s"), gdb.register(RIP)) == (b"T05thread:1;", start + 1)
+    gdb.leave()
+    assert is_as_before(host, "db1", bytes(16), start)
+    assert not host.truth.domains[2].live_vcpus[0].stepped
+
+
+P2M_TEXT = 0xFFFF_C900_0000_1000
+
+
+def test_two_vcpus_at_one_breakpoint(host: Host) -> None:
+    """Of the other one GDB hears nothing, and it must not go on behind the int3."""
+    web1 = host.xen.domains["web1"]
+    with web1.memory.virtual() as space:
+        text = space.read(P2M_TEXT, 64)
+    at = P2M_TEXT + text.index(0)
+    gdb = Debugger(host, "web1", writable=True)
+    gdb.ask(SWBREAK)
+    for thread in (b"1", b"2"):
+        assert gdb.ask(b"Hg" + thread) == b"OK"
+        assert gdb.ask(b"P10=" + P2M_TEXT.to_bytes(8, "little").hex().encode()) == b"OK"
+    assert gdb.ask(b"Z0,%x,1" % at) == b"OK"
+    assert gdb.ask(b"c") == b"T05swbreak:;thread:1;"
+    assert [vcpu.context()["rip"] for vcpu in web1.vcpus] == [at, at]
+    assert gdb.ask(b"vCont;s:2") == b"T05swbreak:;thread:2;"
+    assert gdb.ask(b"z0,%x,1" % at) == b"OK"
+    assert gdb.ask(b"vCont;s:2;c") == b"T05thread:2;"
+    assert [vcpu.context()["rip"] for vcpu in web1.vcpus] == [at, at + 1]
+    gdb.leave()
+    assert is_as_before(host, "web1", text, P2M_TEXT)
+
+
+@pytest.mark.parametrize("ending", ["running", "stopped"])
+def test_a_debugger_that_disappears_leaves_no_breakpoint(host: Host, ending: str) -> None:
+    db1 = host.xen.domains["db1"]
+    start = db1.vcpu(0).context()["rip"]
+    gdb = Debugger(host, "db1", writable=True)
+    elsewhere = start + 0x1000
+    assert gdb.ask(b"Z0,%x,1" % elsewhere) == b"OK"
+    if ending == "running":
+        gdb.end.sendall(packet(b"c"))
+        until(lambda: not db1.info().paused)
+    gdb.leave()
+    assert is_as_before(host, "db1", bytes(16), elsewhere)
+
+
+def test_an_int3_of_the_guest(host: Host) -> None:
+    """Linux has them for a moment; one that stays stops the guest there, as it is."""
+    db1 = host.xen.domains["db1"]
+    start = db1.vcpu(0).context()["rip"]
+    with db1.memory.virtual(0, writable=True) as space:
+        space.write(start + 3, b"\xcc")
+    gdb = Debugger(host, "db1", writable=True)
+    assert gdb.ask(b"Z0,%x,1" % (start + 3)).startswith(b"E.the guest itself")
+    assert f"int3 of the guest's own, {start + 3:#x}" in bytes.fromhex(gdb.ask(b"c")[1:].decode()).decode()
+    assert gdb.reply() == b"T05thread:1;"
+    assert gdb.register(RIP) == start + 3
+    gdb.leave()
+    assert db1.vcpu(0).context()["rip"] == start + 3
+
+
+def test_what_a_debugger_writes(host: Host) -> None:
+    db1 = host.xen.domains["db1"]
+    gdb = Debugger(host, "db1", writable=True)
+    assert gdb.ask(b"M%x,3:646232" % TEXT) == b"OK"
+    assert gdb.ask(b"X%x,2:" % (TEXT + 3) + escaped(b"}#")) == b"OK"
+    assert db1.memory.virtual(0).read(TEXT, 5) == b"db2}#"
+    assert gdb.ask(b"P0=0700000000000000") == b"OK"
+    assert db1.vcpu(0).context()["rax"] == 7
+    for refused in (
+        b"P0=07", b"P12=00000000", b"P1000=00", b"M%x,2:00" % TEXT, b"M%x,1:0" % TEXT, b"Z2,%x,8" % TEXT,
+        b"Z0,1000,1", b"vCont;t:1", b"vCont;s:9", b"G00",
+    ):  # fmt: skip
+        assert gdb.ask(refused)[:1] == b"E", refused
+    gdb.leave()
+
+
+def test_where_xen_leaves_breakpoints_to_the_guest(host: Host) -> None:
+    gdb, web1 = Debugger(host, "web1", writable=True), host.xen.domains["web1"]
+    assert gdb.ask(b"Z0,400000,1") == b"E.Xen stops a PV guest at breakpoints in its kernel only"
+    context = web1.vcpu(0).context()
+    web1.vcpu(0).set_context(context.replace(flags=context["flags"] & ~ContextFlag.IN_KERNEL))
+    assert b"in its kernel only" in bytes.fromhex(gdb.ask(b"s")[1:].decode())
+    assert gdb.reply() == b"T05thread:1;"
+    gdb.leave()
+
+
+def test_a_xen_whose_pauses_do_not_count(boot: Boot) -> None:
+    host = boot("4.4")
+    near, far = socket.socketpair()
+    with near, far, pytest.raises(Unsupported, match="4.5 or newer"):
+        GdbSession(host.xen.domains["web1"], writable=True).serve(far)
+    assert not host.xen.domains["web1"].info().paused
+
+
+def test_after_a_debugger_that_was_killed(host: Host) -> None:
+    """Its successor lets go what it held."""
+    web1 = host.truth.domains[1]
+    web1.debugged, web1.vcpus[1].held = True, 2
+    gdb = Debugger(host, "web1", writable=True)
+    assert gdb.ask(b"?") == b"T05thread:1;"
+    gdb.leave()
+    assert is_as_before(host, "web1", b"", P2M_TEXT)
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+def test_gdb_stops_at_a_breakpoint(boot: Boot) -> None:
+    host = boot()
+    db1 = host.xen.domains["db1"]
+    start = db1.vcpu(0).context()["rip"]
+    gdb = Gdb(host, "db1", writable=True)
+    said = gdb.run(
+        f"break *{start + 9:#x}", "continue", "p/x $rip", "stepi", "p/x $rip", "continue", "set $rax = 0x77",
+        "p/x $rax", f"set var *(char *) {TEXT:#x} = 'D'", f"x/s {TEXT:#x}", "detach",
+    )  # fmt: skip
+    assert said.count("Breakpoint 1, ") == 2, said
+    assert f"= {start + 9:#x}" in said and f"= {start + 10:#x}" in said, said
+    assert "= 0x77" in said and "Db1: simulated" in said, said
+    assert is_as_before(host, "db1", bytes(16), start)
+    assert db1.vcpu(0).context()["rax"] == 0x77
 
 
 KILLED = """

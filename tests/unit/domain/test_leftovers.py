@@ -51,6 +51,16 @@ def test_a_domain_that_does_not_end_is_dying(host: Host) -> None:
     assert of_kind(host, "dying") == []
 
 
+def test_a_debugged_guest(host: Host) -> None:
+    web1 = host.xen.domains["web1"]
+    assert of_kind(host, "debugged") == []
+    web1.set_debugging(True)
+    (left,) = of_kind(host, "debugged")
+    assert (left.domid, "breakpoints" in left.found) == (1, True)
+    web1.set_debugging(False)
+    assert of_kind(host, "debugged") == []
+
+
 @pytest.mark.parametrize("name", ["db1", "web1"])
 def test_log_dirty_mode_shows_while_no_page_is_dirty(host: Host, name: str) -> None:
     assert of_kind(host, "log-dirty") == []
