@@ -62,8 +62,8 @@ class Outbox:
         the channel.
         """
         if self._takes_several and len(messages) > 1:
-            items, data = zip(*messages)
-            messages = [(_Several(items), b"".join(data))]
+            items = _Several([item for item, _ in messages])
+            messages = [(items, b"".join([data for _, data in messages]))]
         try:
             if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 raise Busy
