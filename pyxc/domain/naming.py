@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl
@@ -31,7 +32,16 @@ def check_free(xen: Host, store: Nodes, name: str, domid: int | None = None) -> 
     Nodes that a domain left behind do not count.
     """
     homes = store.list("/local/domain") or []
-    names = store.read_many(f"/local/domain/{home}/name" for home in homes)
+    _check_free(xen, homes, store.read_many(map(_name_of, homes)), name, domid)
+
+
+def _name_of(home: str) -> str:
+    return f"/local/domain/{home}/name"
+
+
+def _check_free(
+    xen: Host, homes: Sequence[str], names: Sequence[object], name: str, domid: int | None
+) -> None:
     for home, found in zip(homes, names):
         taken = found == name.encode()
         if taken and home != str(domid) and home.isdigit() and _lives(xen, int(home)):
@@ -51,11 +61,15 @@ def write(domain: Identity, name: str) -> None:
     domain.info()
 
     def change(transaction: Transaction) -> None:
-        check_free(domain.xen, transaction, name, domain.domid)
-        transaction.write(f"/local/domain/{domain.domid}/name", name)
+        """With few round trips: a guest that moves is down meanwhile."""
         vm = f"/vm/{domain.uuid}"
-        if transaction.read(vm) is not None:
-            transaction.write(f"{vm}/name", name)
+        homes = transaction.list("/local/domain") or []
+        *names, of_vm = transaction.read_many([*map(_name_of, homes), vm])
+        _check_free(domain.xen, homes, names, name, domain.domid)
+        with transaction.together() as changes:
+            changes.write(_name_of(str(domain.domid)), name)
+            if of_vm is not None:
+                changes.write(f"{vm}/name", name)
 
     domain.xen.store.transact(change)
 

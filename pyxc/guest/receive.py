@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import suppress
 
 from pyxc import errors, undoing
-from pyxc.errors import StoreError
 from pyxc.guest import restore, stream
 from pyxc.guest.built import BuiltDomain, Making
 from pyxc.guest.connection import Connection, Ends
@@ -38,23 +36,11 @@ def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
 
 
 def _run(domain: BuiltDomain, paused: bool) -> None:
-    name = _incoming(domain)
-    if name:
-        domain.set_name(name)
+    name = domain._name
+    if name is not None:
+        domain.set_name(name.removesuffix(_INCOMING))
     if not paused:
         domain.unpause()
-
-
-def _incoming(domain: BuiltDomain) -> str:
-    """Its name without the temporary end, "" without one. StoreError if it cannot be read: it would stay."""
-    try:
-        name = domain.xen.store.read(f"/local/domain/{domain.domid}/name") or b""
-    except StoreError as error:
-        if error.errno != errno.ENODEV:
-            raise
-        return ""
-    end = _INCOMING.encode()
-    return name.removesuffix(end).decode() if name.endswith(end) else ""
 
 
 def _refuse(domain: BuiltDomain, line: Connection) -> None:

@@ -131,6 +131,7 @@ def made(
         built = BuiltDomain(xen, domain.domid, domain.uuid, guest.kind, rings)
         if plan.name:
             nodes.complete(built)
+            built._name = plan.name
         if not wanted.paused:
             built.unpause()
         return built
