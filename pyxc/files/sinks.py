@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -50,8 +51,10 @@ class Writable(Protocol):
 class Sink:
     """Takes all bytes of a stream, in order. `sent_bytes` counts them as they leave, compressed.
 
-    `file` is any object with write(), buffered or not, or a connected socket. MissingLibrary if a
-    compression's package is not installed. Threads: one at a time.
+    `file` is any object with write(), buffered or not, or a connected socket. `reads_once`: every byte goes
+    to the system and nowhere else, so that it may be memory which another program writes meanwhile;
+    compression, a digest and unknown objects may read twice. MissingLibrary if a compression's package is not
+    installed. Threads: one at a time.
     """
 
     def __init__(self, file: Writable | socket.socket, compression: Compression | None = None) -> None:
@@ -62,16 +65,15 @@ class Sink:
         if hasattr(file, "fileno"):
             with suppress(OSError):  # a file in memory has none
                 widen(file.fileno())
+        plain = type(file) is io.FileIO or not hasattr(file, "write")
+        self.reads_once = compression is None and (plain or bool(getattr(file, "reads_once", False)))
         self._compressor = None if compression is None else _COMPRESSORS[compression]()
         self.sent_bytes = 0
 
     def write(self, pieces: Iterable[Piece]) -> None:
-        """Write all pieces. OSError if this fails; BlockingIOError if it would block.
-
-        They may be memory that a guest writes meanwhile, so that compression needs a copy.
-        """
+        """Write all pieces. OSError if this fails; BlockingIOError if it would block."""
         for piece in pieces:
-            self._send(piece if self._compressor is None else self._compressor.compress(bytes(piece)))
+            self._send(piece if self._compressor is None else self._compressor.compress(piece))
 
     def finish(self) -> None:
         """Write buffered data."""

@@ -20,6 +20,8 @@ Ends = socket.socket | tuple[int, int]
 class Connection:
     """Bytes to and from the other side, silent for up to `timeout` seconds. Threads: one at a time."""
 
+    reads_once = True
+
     def __init__(self, ends: Ends) -> None:
         if isinstance(ends, socket.socket):
             ends = ends.fileno(), ends.fileno()

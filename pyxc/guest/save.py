@@ -194,6 +194,7 @@ class _Saver:
         self._live = Live() if wanted.live is True else wanted.live or None
         self._writer = stream.Writer()
         self._guest = self._of_its_kind()
+        self._guest.pages.copies = not sink.reads_once
         self._began = time.monotonic()
         self._sent_pages = 0
         self._round = 0

@@ -36,7 +36,7 @@ class GuestPages:
     """The pages of one guest, by the numbers that it has for them. Threads: one at a time.
 
     A running guest may give up pages while they are sent: these are `late`, and are checked again once it has
-    stopped.
+    stopped. `copies`: what they are sent to may read them twice, and must find the same.
     """
 
     def __init__(self, domain: Identity, send: Send) -> None:
@@ -44,6 +44,7 @@ class GuestPages:
         self.mapping = Mapping(domain)
         self._send = send
         self._late = array("Q")
+        self.copies = True
 
     @cached_property
     def _buffer(self) -> memoryview:
@@ -92,7 +93,7 @@ class GuestPages:
             numbers = _without(there.pfns, self._late[-len(refused) :])
 
     def _send_pages(self, there: PageData, wanted: PageData, frames: array[int]) -> list[int]:
-        """Send pages, `wanted` with their contents, straight from where they are if nothing is to finish.
+        """Send pages, `wanted` with their contents, straight from where they are if that is possible.
 
         If some of them cannot be sent, none are sent: returns their places.
         """
@@ -103,7 +104,7 @@ class GuestPages:
                 if mapped.errors:
                     return [place for place, number in enumerate(mapped.errors) if number]
                 with lent(mapped) as view:
-                    if not self._is_to_finish(wanted.types):
+                    if not self.copies and not self._is_to_finish(wanted.types):
                         self._send(there)
                         self._send(Pages(*wanted, view))
                         return []
