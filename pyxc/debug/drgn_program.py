@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pyxc import errors
 from pyxc.debug.guest_memory import PHYSICAL, DomainMemory, GuestMemory
+from pyxc.debug.live import LiveVirtual
 from pyxc.domain.domain import Domain
 from pyxc.domain.windows import WINDOW_BITS
 from pyxc.guest import vmcoreinfo as texts
@@ -38,14 +40,15 @@ def drgn_program(guest: Domain | GuestMemory, *, vmcoreinfo: bytes | None = None
     if memory.facts.physical_bytes:
         program.add_memory_segment(0, memory.facts.physical_bytes, _physical_reader(drgn, memory), True)
     if not memory.facts.is_hvm:
-        program.add_memory_segment(_KERNEL_HALF, _KERNEL_HALF, _reader(drgn, memory, 0), False)
+        kernel = _reader(drgn, LiveVirtual(memory, 0).read)
+        program.add_memory_segment(_KERNEL_HALF, _KERNEL_HALF, kernel, False)
     return program
 
 
-def _reader(drgn: Any, memory: GuestMemory, vcpu: int) -> Reader:
+def _reader(drgn: Any, read_at: Callable[[int, int], bytes]) -> Reader:
     def read(address: int, count: int, offset: int, physical: bool) -> bytes:
         try:
-            return memory.read(vcpu, address, count)
+            return read_at(address, count)
         except (errors.NotMapped, errors.DecodeError, ValueError) as error:
             raise drgn.FaultError(str(error), address) from error
 
@@ -54,7 +57,7 @@ def _reader(drgn: Any, memory: GuestMemory, vcpu: int) -> Reader:
 
 def _physical_reader(drgn: Any, memory: GuestMemory) -> Reader:
     """Without a copy where the memory is mapped: drgn makes some such reads for one of a virtual address."""
-    slowly = _reader(drgn, memory, PHYSICAL)
+    slowly = _reader(drgn, partial(memory.read, PHYSICAL))
     if not isinstance(memory, DomainMemory):
         return slowly
     windows = memory.open_windows()

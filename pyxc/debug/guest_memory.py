@@ -40,6 +40,9 @@ class GuestMemory(Protocol):
 
     def registers(self, vcpu: int) -> dict[str, int]: ...
 
+    def refresh(self) -> None:
+        """Look again which memory is where."""
+
     def vmcoreinfo(self) -> bytes:
         """LookupError if the guest has none."""
 
