@@ -56,40 +56,54 @@ class Execution:
         self.domain = domain
         self._breakpoints: dict[int, _Breakpoint] = {}
         self._held: list[int] = []
+        self._refusal = ""
+        self._found_paused = False
         self._step: int | None = None
         self._by_flag = True
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """The domain is paused and debugged during the block. In the end no breakpoint is left, and it runs,
-        unless it was found paused.
-
-        Unsupported before Xen 4.5, whose pauses do not count, and where Xen has no support for debuggers.
-        """
+        """The domain is paused, and debugged if Xen can, during the block. In the end no breakpoint is left,
+        and it runs, unless it was found paused."""
         domain = self.domain
-        if domain.xen.interface.xen < _OLDEST:
-            raise _unsupported(domain, "breakpoints need Xen 4.5 or newer")
         info = domain.info()
+        self._found_paused = info.paused
+        self._refusal = self._why_not()
 
         def detach() -> None:
             with suppress(errors.DomainNotFound, errors.DomainGone):
-                self._detach(info.paused)
+                self._detach()
 
         left = f"domain {domain.domid} is left paused, perhaps with breakpoints in its memory"
         with undoing.always(detach, left):
-            domain.change(domctl.PAUSEDOMAIN)
-            domain.change(domctl.SETDEBUGGING, enable=True)
-            if DomainFlag.DEBUGGED in info.flags:
-                self._release_all()
+            if not self._refusal:
+                domain.change(domctl.PAUSEDOMAIN)
+                domain.change(domctl.SETDEBUGGING, enable=True)
+                if DomainFlag.DEBUGGED in info.flags:
+                    self._release_all()
             self._settle()
             yield
 
-    def _detach(self, paused: bool) -> None:
+    def _why_not(self) -> str:
+        """Why there are no breakpoints and steps, if so. Without its support Xen would swallow an int3."""
+        if self.domain.xen.interface.xen < _OLDEST:
+            return "breakpoints and steps need Xen 4.5 or newer"
+        try:
+            self.domain.change(domctl_debug.GDBSX_UNPAUSEVCPU, vcpu=domctl_debug.NO_VCPU)
+        except errors.Unsupported:
+            return "this Xen has no breakpoints and steps: it was built without CONFIG_GDBSX, as releases are"
+        except errors.HypercallError as error:
+            if error.errno not in (errno.EBUSY, errno.EINVAL):
+                raise
+        return ""
+
+    def _detach(self) -> None:
         self._settle()
         for address in list(self._breakpoints):
             self.remove(address)
-        self.domain.undo(domctl.SETDEBUGGING, enable=False)
-        if not paused:
+        if not self._refusal:
+            self.domain.undo(domctl.SETDEBUGGING, enable=False)
+        if not self._found_paused:
             self.domain.undo(domctl.UNPAUSEDOMAIN)
 
     # Breakpoints.
@@ -99,6 +113,7 @@ class Execution:
 
         NotMapped; ValueError where Xen would leave the int3 to the guest.
         """
+        self._check_able()
         if address in self._breakpoints:
             return
         if len(self._breakpoints) >= _MOST_BREAKPOINTS:
@@ -142,7 +157,10 @@ class Execution:
 
     def go(self, step: int | None = None) -> None:
         """Let the domain run, or one vcpu execute one instruction."""
+        if self._refusal and self._found_paused:
+            raise ValueError("the domain was paused before: let it run with pyxc unpause")
         if step is not None:
+            self._check_able()
             self._check_step(step)
             self._hold(step)
             self._set_step(step)
@@ -200,6 +218,10 @@ class Execution:
         While Xen's pauses are taken away all vcpus are held, so that none of them runs.
         """
         domain = self.domain
+        if self._refusal:
+            if not domain.info().paused:
+                domain.change(domctl.PAUSEDOMAIN)
+            return {}
         domain.change(domctl.PAUSEDOMAIN)
         self._hold(None)
         met = dict(self._met())
@@ -289,10 +311,10 @@ class Execution:
         if not self.domain.vcpu(vcpu).context()["flags"] & ContextFlag.IN_KERNEL:
             raise ValueError(f"vcpu {vcpu} runs a program: Xen steps a PV guest in its kernel only")
 
+    def _check_able(self) -> None:
+        if self._refusal:
+            raise ValueError(self._refusal)
+
     def _check_pv(self) -> None:
         if self.domain.guest_bits() == 32:
             raise ValueError("breakpoints and steps of 32-bit PV guests are not supported")
-
-
-def _unsupported(domain: Domain, why: str) -> errors.Unsupported:
-    return errors.Unsupported(errno.EOPNOTSUPP, "debug", domain.domid, hint=why)

@@ -55,4 +55,4 @@ class RemoteDebugger:
     ) -> None:
         self._end.close()
         self._thread.join(PATIENCE_S)
-        assert self._errors == []
+        assert self._errors == [], self._errors

@@ -37,6 +37,8 @@ class Host:
     cpu_khz = 2_400_000
     gsis = 24
     irqs = 256
+    gdbsx = True
+    """Whether it was built with CONFIG_GDBSX, as only builds for developers and experts are."""
     monitor_trap = False
     """Whether processors can stop a translated vcpu after an instruction."""
     event_ring = 1024

@@ -47,6 +47,7 @@ def gdbsx_unpausevcpu(call: Call) -> None:
 @handles(domctl_debug.GDBSX_DOMSTATUS)
 def gdbsx_domstatus(call: Call) -> None:
     """One vcpu that met a breakpoint; the next call names the next one."""
+    _check_built(call)
     paused = call.domain.pauses > 0
     found = next((vcpu for vcpu in call.domain.live_vcpus if vcpu.event), None) if paused else None
     if found is None:
@@ -54,6 +55,11 @@ def gdbsx_domstatus(call: Call) -> None:
         return
     call.answer(paused=paused, vcpu_id=found.index, vcpu_ev=found.event)
     found.event = 0
+
+
+def _check_built(call: Call) -> None:
+    if not call.xen.gdbsx:
+        raise Refusal(XenErrno.ENOSYS)
 
 
 def _vcpu(call: Call) -> Vcpu:
@@ -64,6 +70,7 @@ def _vcpu(call: Call) -> Vcpu:
 
 
 def _vcpu_of_paused(call: Call) -> Vcpu:
+    _check_built(call)
     if not call.domain.pauses:
         raise Refusal(XenErrno.EBUSY)
     return _vcpu(call)
