@@ -318,11 +318,12 @@ class PreparedCall:
 class SharedMemory:
     """Sparse memory of a simulated machine, from which frames are mapped just as foreign frames are.
 
-    `frames` is the number of its pages of 4096 bytes; beyond them is a ValueError. Threads: safe to share; in
-    a child after fork it refuses.
+    `frames` is the number of its pages of 4096 bytes; beyond them is a ValueError. `fd` is a descriptor of
+    the memory of another process, which this object then owns; ValueError if its size is another one.
+    Threads: safe to share; in a child after fork it refuses.
     """
 
-    def __new__(cls, frames: int) -> Self: ...
+    def __new__(cls, frames: int, fd: int = -1) -> Self: ...
     @property
     def frames(self) -> int: ...
     @property

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def open_xen(
 ) -> Xen:
     """Open a hypervisor: the real one, or with "sim:PROFILE" a simulated one ("sim:" for the default
     profile), or with "replay:FILE" a recorded one. "sim:PROFILE@FILE" is a simulated one that a file keeps
-    from one program to the next.
+    from one program to the next, "sim:@SOCKET" one that `pyxc sim` serves to several programs.
 
     `target` None takes the environment variable PYXC_TARGET, else the real hypervisor. `readonly` refuses
     every operation that makes changes, before the hypercall. `gate` "never" forbids a 32-bit process to enter
@@ -92,7 +93,8 @@ def open_store(target: str | None = None, *, readonly: bool = False) -> StoreCli
     b'web1'
     """
     wanted = chosen(target)
-    if wanted is not None and wanted.startswith(SIMULATED) and "@" in wanted:
+    path = wanted.partition("@")[2] if wanted is not None and wanted.startswith(SIMULATED) else ""
+    if path and not _is_socket(path):
         raise ValueError(f"{wanted} is written when a hypervisor closes: use open()")
     connect = connect_store if wanted is None else open_link(wanted).connect_store
     return StoreClient(connect, readonly=readonly)
@@ -101,6 +103,14 @@ def open_store(target: str | None = None, *, readonly: bool = False) -> StoreCli
 def chosen(target: str | None) -> str | None:
     """A target, or the one in the environment variable PYXC_TARGET; None for the real hypervisor."""
     return target or environment("PYXC_TARGET") or None
+
+
+def _is_socket(path: str) -> bool:
+    """Whether another process serves the host; other files keep one."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _meant(target: str) -> str:
@@ -112,6 +122,11 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
     if target is None:
         return _privcmd_link()(gate)
     if target.startswith(SIMULATED):
+        path = target.partition("@")[2]
+        if path and _is_socket(path):
+            from pyxc.link.served import ServedLink
+
+            return ServedLink(path, target)
         from pyxc import sim
 
         return sim.connect(target)

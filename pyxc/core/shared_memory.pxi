@@ -15,14 +15,20 @@ cdef class SharedMemory:
     cdef _MapRing ring
     cdef readonly uint64_t frames
 
-    def __cinit__(self, uint64_t frames):
+    def __cinit__(self, uint64_t frames, int fd=-1):
         self.born = forks
         self.ring = _MapRing.__new__(_MapRing)
         if not 0 < frames <= MOST_FRAMES:
             raise ValueError(f"a memory cannot have {frames} frames")
         self.frames = frames
-        self.memory = owner_of(os.memfd_create("pyxc-sim", os.MFD_CLOEXEC))
-        os.ftruncate(self.memory.number, frames * FRAME_SIZE)
+        if fd < 0:
+            fd = os.memfd_create("pyxc-sim", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            self.memory = owner_of(fd)
+            os.ftruncate(fd, frames * FRAME_SIZE)
+        elif os.fstat(fd).st_size != frames * FRAME_SIZE:
+            raise ValueError(f"descriptor {fd} is not a memory of {frames} frames")
+        else:
+            self.memory = owner_of(fd)
 
     cdef _Descriptor opened(self):
         if self.memory is None:

@@ -42,15 +42,15 @@ def on_loopback(address: str, port: int) -> socket.socket:
     return listening
 
 
-def on_path(path: str) -> socket.socket:
-    """Listen on a Unix socket for its owner and group. A socket without a listener is replaced.
+def on_path(path: str, mode: int = _MODE) -> socket.socket:
+    """Listen on a Unix socket, by default for its owner and group. A socket without a listener is replaced.
 
     FileExistsError if it is in use, or is not a socket; OSError.
     """
     _remove_dead(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        before = os.umask(0o777 & ~_MODE)
+        before = os.umask(0o777 & ~mode)
         try:
             listening.bind(path)
         finally:

@@ -21,7 +21,7 @@ from pyxc.sim.event_device import SimEvtchn
 from pyxc.sim.model import grant_tables, grants, lifecycle
 from pyxc.sim.model.access import ClientMemory, Refusal
 from pyxc.sim.model.domain import Domain
-from pyxc.sim.model.holdings import Holding
+from pyxc.sim.model.holdings import Holding, Lease
 from pyxc.sim.model.host import Host
 from pyxc.sim.xenstored import Xenstored
 from pyxc.sim.xenstored.channel import SimChannel
@@ -66,7 +66,7 @@ class SimLink:
 
     @property
     def maps(self) -> list[ForeignMap]:
-        return self.hypervisor.holdings.of_client(self)
+        return [one for one in self.hypervisor.holdings.of_client(self) if not isinstance(one, Lease)]
 
     def hypercall(self, op: int, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         """The result travels through an int, as it does through the kernel's ioctl."""
@@ -75,8 +75,18 @@ class SimLink:
             return -errno.EPERM
         return self._hypercall(op, a1, a2, a3, a4, a5)
 
+    def hypercall_on(self, memory: ClientMemory, op: int, arguments: Sequence[int]) -> int:
+        """A hypercall of a client whose memory is not this link's."""
+        self._check()
+        if self._doors.only is not None:
+            return -errno.EPERM
+        return self._issued(memory, op, *arguments)
+
     def _hypercall(self, op: int, *arguments: int) -> int:
-        result = self._issue(ClientMemory(self.pool.live()), op, arguments)
+        return self._issued(ClientMemory(self.pool.live()), op, *arguments)
+
+    def _issued(self, memory: ClientMemory, op: int, *arguments: int) -> int:
+        result = self._issue(memory, op, arguments)
         return (result + _INT_RANGE // 2) % _INT_RANGE - _INT_RANGE // 2
 
     def dm_op(self, domid: int, buffers: Sequence[bytes]) -> tuple[int, list[bytes]]:

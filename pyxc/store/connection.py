@@ -24,7 +24,7 @@ from pyxc._core import fork_count
 from pyxc.errors import StoreError
 from pyxc.store.channel import Channel
 from pyxc.store.outbox import Busy, Outbox
-from pyxc.store.wire import Kind, Message, Parser, encoded, split
+from pyxc.store.wire import PAYLOAD_MOST, Kind, Message, Parser, encoded, split
 
 _NUMBER_MASK = 2**32 - 1
 _HALF = 2**31
@@ -105,14 +105,14 @@ class Connection:
     code does: that raises Reentered.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, payload_most: int = PAYLOAD_MOST) -> None:
         self.channel = channel
         self.answered = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._guard = _Guard()
         self._when_left: deque[Callable[[], None]] = deque()
-        self._parser = Parser()
+        self._parser = Parser(payload_most)
         self._outbox = Outbox(channel)
         self._waiting: dict[int, Request] = {}
         self._leftovers: deque[Callable[[], Request | None]] = deque()

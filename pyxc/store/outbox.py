@@ -18,6 +18,9 @@ from pyxc.store.channel import Channel
 _ENDS = (errno.ENOTCONN, errno.ESHUTDOWN, errno.EBADF, errno.ENODEV, errno.ENXIO)
 """Errors that end a channel, besides ConnectionError. Linux's device has other errors for one request."""
 
+_CHUNK = 1 << 18
+"""How much is given to the kernel at once. No message to xenstore is as long."""
+
 
 class Busy(Exception):
     """There was no time to send."""
@@ -105,7 +108,7 @@ class Outbox:
         while self._rest:
             try:
                 # One step of C, as in Parser.read(): the result is not lost even if a handler raises here.
-                self._taken.extend(map(self._channel.send, (bytes(self._rest),)))
+                self._taken.extend(map(self._channel.send, (bytes(self._rest[:_CHUNK]),)))
             except BlockingIOError:
                 self._wait(deadline)
             self._settle()

@@ -98,9 +98,10 @@ def encoded(kind: int, request: int, transaction: int, payload: bytes) -> bytes:
 
 
 class Parser:
-    """Cuts a stream of bytes into messages."""
+    """Cuts a stream of bytes into messages, whose payload has `most` bytes at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = PAYLOAD_MOST) -> None:
+        self._most = most
         self._pieces: deque[bytes] = deque()
         self._data = bytearray()
 
@@ -133,7 +134,7 @@ class Parser:
         data = self._data
         while len(data) >= HEADER_SIZE:
             kind, request, transaction, size = _HEADER.unpack_from(data)
-            if size > PAYLOAD_MOST:
+            if size > self._most:
                 raise StoreError(
                     errno.EPROTO, f"a message announces {size} bytes, more than the protocol allows"
                 )

@@ -129,6 +129,7 @@ EVERY_COMMAND = {
     "store top": ["store", "top", "--target", "sim:"],
     "store watch": ["store", "watch", "-n", "1", "/local", "--target", "sim:"],
     "demo": ["demo", "--target", "sim:"],
+    "sim": ["sim", "--list"],
     "label get": ["label", "get", "CORE"],
     "label set": ["label", "set", "--no-validate", "tenant1:vm_r:web_t:s0", "CORE"],
     "label rm": ["label", "rm", "CORE"],

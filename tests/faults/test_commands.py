@@ -64,6 +64,7 @@ COMMANDS: dict[str, str] = {
     "label rm": "label rm {file}", "label check": "label check --domain web1 {file}",
     "inspect": "inspect {file}", "verify": "verify {file}", "stream inspect": "stream inspect {file}",
     "stream verify": "stream verify {file}", "doctor": "doctor {directory}", "demo": "demo",
+    "sim": "sim --list",
     "core info": "core info {file}", "core extract": "core extract {file} 0 {out}",
     "core convert": "core convert {file} {out}",
     "domid": "domid web1", "domname": "domname 1",

@@ -46,7 +46,7 @@ SECTIONS = {
     "security": {"policy": "getenforce setenforce loadpolicy get-bool set-bool", "label": "label"},
     "xenstore": {"store": "store"},
     "files": {"file": "inspect verify", "stream": "stream", "core": "core"},
-    "to begin with": {"demo": "demo", "shell": "shell"},
+    "to begin with": {"demo": "demo", "shell": "shell", "simulate": "sim"},
 }
 """The headings of the help, the modules under them, and the first words of the commands that each adds."""
 

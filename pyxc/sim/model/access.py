@@ -49,7 +49,7 @@ class ClientMemory:
             view = self.view(address, reached)
             head = data[:reached]
             view[: len(head)] = head
-            ctypes.memset(address + len(head), 0, reached - len(head))
+            view[len(head) :] = bytes(reached - len(head))
         if reached < size:
             raise Refusal(XenErrno.EFAULT)
 
@@ -59,3 +59,18 @@ class ClientMemory:
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         if data:
             self.view(address, len(data))[:] = data
+
+
+class CopiedMemory(ClientMemory):
+    """The same for a client that sent a copy of one region, and gets it back changed."""
+
+    def __init__(self, start: int, content: bytes) -> None:
+        self.content = bytearray(content)
+        self._start = start
+        super().__init__([(start, len(content))] if content else [])
+
+    def view(self, address: int, size: int) -> memoryview:
+        if self.room(address) < size:
+            raise Refusal(XenErrno.EFAULT)
+        offset = address - self._start
+        return memoryview(self.content)[offset : offset + size] if size else memoryview(bytearray())
