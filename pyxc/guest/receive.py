@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from pyxc import errors, undoing
+from pyxc.domain.domains import Domains
 from pyxc.guest import restore, stream
 from pyxc.guest.built import BuiltDomain, Making
 from pyxc.guest.connection import Connection, Ends
@@ -26,21 +27,31 @@ def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
         line.push_back(reader.unused)
         side.has_guest()
         line.say(READY)
+        from_here = _comes_from_here(domain)
+        if not from_here:  # now, while the source prepares: the guest is down until it has its name
+            _name(domain)
         line.hear(GRANT)
         side.hear()
     with undoing.on_failure(lambda: _refuse(domain, line), f"domain {domain.domid} is left"):
-        _run(domain, wanted.paused)
+        if from_here:
+            _name(domain)
+        if not wanted.paused:
+            domain.unpause()
     with suppress(OSError):  # the guest runs, whether or not the report reaches the source
         line.say(REPORT + RUNS)
     return domain
 
 
-def _run(domain: BuiltDomain, paused: bool) -> None:
+def _comes_from_here(domain: BuiltDomain) -> bool:
+    """Whether the guest moves within this host, where its source has its name until GRANT."""
+    infos = Domains(domain.xen).infos()
+    return any(info.uuid == domain.uuid and info.domid != domain.domid for info in infos)
+
+
+def _name(domain: BuiltDomain) -> None:
     name = domain._name
     if name is not None:
         domain.set_name(name.removesuffix(_INCOMING))
-    if not paused:
-        domain.unpause()
 
 
 def _refuse(domain: BuiltDomain, line: Connection) -> None:

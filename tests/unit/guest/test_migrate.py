@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -275,6 +277,30 @@ def test_another_program_answers(move: Move, words: bytes) -> None:
         if words.startswith(BANNER):
             reader.join()
     assert move.runs_here()
+
+
+def test_it_has_its_name_before_it_may_run(move: Move) -> None:
+    """From another host: it is down while it is renamed."""
+    file = io.BytesIO()
+    move.guest.save(file)
+    near, far = socket.socketpair()
+    received: list[object] = []
+    target = threading.Thread(target=caught(lambda: receive(move, far), received))
+    with near, far, pyxc.connect(move.there.truth.connect()) as looking:
+        near.settimeout(60)
+        target.start()
+        near.sendall(file.getvalue())
+        heard = b""
+        while heard != BANNER + READY:
+            heard += near.recv(len(BANNER + READY) - len(heard))
+        deadline = time.monotonic() + 60
+        while "db1" not in looking.domains:
+            assert time.monotonic() < deadline
+        assert looking.domains["db1"].info().paused
+        near.sendall(GRANT)
+        target.join(60)
+    assert isinstance(received[0], pyxc.Domain), received
+    assert not received[0].info().paused
 
 
 def test_as_xl_says_it() -> None:
