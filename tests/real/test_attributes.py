@@ -189,6 +189,15 @@ def test_pages_at_guest_frames(pvh: pyxc.Domain) -> None:
         pvh.memory.remove_from_physmap(20)
 
 
+def test_the_runs_of_an_address_space_are_its_frames(pvh: pyxc.Domain) -> None:
+    pvh.memory.populate(range(512))
+    pvh.memory.populate(range(0x1000, 0x1010))
+    runs = list(pvh.memory.runs())
+    assert [(run.first, run.nr_frames) for run in runs if run.kind == "memory"] == [(0, 512), (0x1000, 16)]
+    assert [run.nr_2m for run in runs] == [1, 0, 0]
+    assert sum(run.nr_frames for run in runs if run.kind != "hole") == len(pvh.memory.frames())
+
+
 def test_log_dirty_mode_goes_on_and_off(pvh: pyxc.Domain) -> None:
     pvh.memory.populate(range(16, 32))
     with pvh.log_dirty as log:
