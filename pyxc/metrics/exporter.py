@@ -6,7 +6,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
+from uuid import UUID
 
 import pyxc
 from pyxc import errors
@@ -17,6 +19,8 @@ from pyxc.metrics.host_families import HOST
 from pyxc.metrics.steal import StealMeter
 from pyxc.store.names import readable
 from pyxc.xen import Xen
+
+_DOMAINS_MOST = 4096
 
 
 class Own(NamedTuple):
@@ -111,6 +115,11 @@ def _domain_labels(sample: Sample) -> dict[int, str]:
     assert sample.details is not None, "a scrape takes full samples"
     found: dict[str, int] = {}
     for info in sorted(sample.domains, key=lambda info: (not info.dying, info.domid)):
-        name = readable(sample.details.domains[info.domid].name) or ""
-        found[labels(domain=name, uuid=info.uuid)] = info.domid
+        found[_identity(sample.details.domains[info.domid].name, info.handle)] = info.domid
     return {domid: text for text, domid in found.items()}
+
+
+@lru_cache(_DOMAINS_MOST)
+def _identity(name: str | None, handle: bytes) -> str:
+    """They stay the same from scrape to scrape."""
+    return labels(domain=readable(name) or "", uuid=UUID(bytes=handle))
