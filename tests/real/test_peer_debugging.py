@@ -95,6 +95,7 @@ def stop_and_step(gdb: RemoteDebugger, address: int, code: bytes) -> None:
     assert gdb.ask(b"Z0,%x,1" % address) == b"OK"
 
 
+@pytest.mark.usefixtures("unguarded")
 @pytest.mark.parametrize("kind", ["pv", "pvh"])
 def test_breakpoints_and_steps_in_linux(xen: pyxc.Xen, peer: Peer, kind: str) -> None:
     """Where its idle loop switches to a process; the guest is none the worse for it."""
