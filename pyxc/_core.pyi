@@ -60,6 +60,12 @@ def device_ioctl(fd: int, request: int, argument: Buffer, gate: bool = False) ->
 def byteswap64(words: Buffer) -> None:
     """Swap the bytes of every u64 of a writable buffer, of any alignment, in place."""
 
+def consecutive_words(first: int, count: int) -> bytes:
+    """`count` consecutive numbers as a list of u64 (native order), for array.frombytes().
+
+    ValueError: not all of them are u64.
+    """
+
 def select_frames(entries: Buffer, frames: Buffer, at: int) -> tuple[int, int, int, int]:
     """Copy the plain frame numbers of a piece of p2m (u64, native order) to `frames[at:]`.
 

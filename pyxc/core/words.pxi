@@ -34,6 +34,23 @@ def byteswap64(words):
         PyBuffer_Release(&buffer)
 
 
+def consecutive_words(uint64_t first, Py_ssize_t count):
+    cdef Py_ssize_t i
+    cdef uint64_t word
+    cdef char *start
+    if count < 0 or (count and <uint64_t> (count - 1) > ~<uint64_t> 0 - first):
+        raise ValueError(f"{count} numbers from {first:#x} on are no u64")
+    if count > PY_SSIZE_T_MAX // 8:
+        raise MemoryError
+    words = PyBytes_FromStringAndSize(NULL, 8 * count)
+    start = words
+    with nogil:
+        for i in range(count):
+            word = first + <uint64_t> i
+            memcpy(start + 8 * i, &word, 8)
+    return words
+
+
 cdef uint64_t ABSENT_ENTRY = <uint64_t> -1
 cdef uint64_t FOREIGN_BIT = <uint64_t> 1 << 63
 cdef uint64_t IDENTITY_BIT = <uint64_t> 1 << 62

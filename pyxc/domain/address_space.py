@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self, overload
 
 from pyxc import arguments, errors
-from pyxc._core import PAGE_SIZE
+from pyxc._core import PAGE_SIZE, consecutive_words
 from pyxc.abi import memory
 from pyxc.domain import bounds, paging
 from pyxc.domain.mapping import Mapping
@@ -416,7 +416,7 @@ class Virtual(AddressSpace):
 
 
 def _by_number(first: int, count: int) -> array[int]:
-    return array("Q", range(first, first + count))
+    return array("Q", consecutive_words(first, count))
 
 
 def refuse_on_demand(mapping: Mapping) -> None:

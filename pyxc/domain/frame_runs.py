@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from pyxc import errors
+from pyxc._core import consecutive_words
 from pyxc.abi.domctl import PAGE_PINNED, PageType
 from pyxc.domain import bounds
 from pyxc.domain.frame_types import TYPES_AT_ONCE, refuse_on_demand, type_words
@@ -204,6 +205,6 @@ def _contiguous(entries: array[int], start: int, stop: int) -> int:
     count = 0
     for first in range(-(-start // _NR_2M) * _NR_2M, stop - _NR_2M + 1, _NR_2M):
         frame = entries[first]
-        expected = array("Q", range(frame, frame + _NR_2M))
-        count += frame % _NR_2M == 0 and entries[first : first + _NR_2M] == expected
+        if frame % _NR_2M == 0:
+            count += entries[first : first + _NR_2M].tobytes() == consecutive_words(frame, _NR_2M)
     return count

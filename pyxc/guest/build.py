@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import answers, arguments, errors, undoing
-from pyxc._core import PAGE_SIZE
+from pyxc._core import PAGE_SIZE, consecutive_words
 from pyxc.abi import domctl, memory
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.memory import MemFlag
@@ -324,7 +324,7 @@ def _give_pv(domain: Domain, plan: PvPlan, vnuma: Vnuma | None, progress: Progre
     with _claimed(domain, plan.pages):
         for part, flags in parts:
             for run, first in guest_memory.populate(domain.memory, part, ORDERS[1:], flags):
-                frames.extend(range(first, first + (run.extents << run.order)))
+                frames.frombytes(consecutive_words(first, run.extents << run.order))
                 if progress:
                     progress(len(frames), plan.pages)
     return frames

@@ -10,6 +10,7 @@ import pytest
 
 from pyxc._core import (
     byteswap64,
+    consecutive_words,
     number_frames,
     pick_words,
     renumber_entries,
@@ -18,6 +19,7 @@ from pyxc._core import (
     take_tops,
 )
 
+MOST = 2**64 - 1
 ABSENT, FOREIGN, IDENTITY = 2**64 - 1, 1 << 63, 1 << 62
 
 
@@ -54,6 +56,18 @@ def test_selection_takes_any_alignment() -> None:
     target = bytearray(1 + 16)
     assert select_frames(entries, memoryview(target)[1:], 0) == (2, 1, 0, 0)
     assert array("Q", bytes(target[1:])).tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("first", [0, 1, 2**40, MOST - 512])
+@pytest.mark.parametrize("count", [0, 1, 513])
+def test_consecutive_numbers_are_those_of_a_range(first: int, count: int) -> None:
+    assert array("Q", consecutive_words(first, count)).tolist() == list(range(first, first + count))
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, -1), (MOST, 2), (MOST - 5, 7), (1, 2**63 - 1)])
+def test_numbers_that_cannot_be_in_a_list(first: int, count: int) -> None:
+    with pytest.raises((ValueError, MemoryError)):
+        consecutive_words(first, count)
 
 
 @pytest.mark.parametrize("length", [0, 1, 513])
