@@ -19,7 +19,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) fish gdb git mandoc python3-hypothesis python3
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
 
-.PHONY: help demo test fuzz lab foreign fresh docs bench deb test-trixie clean
+.PHONY: help demo test fuzz lab hosts foreign fresh docs bench deb test-trixie clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +41,9 @@ fuzz:  ## Look for bytes that do harm to a decoder, and for faults that do; e.g.
 
 lab:  ## Real Xen in QEMU: tests/real in every dom0
 	$(PYTHON) -m lab $(ARGS)
+
+hosts:  ## Real Xens side by side: guests that move by ssh, Ansible, Prometheus; each takes 3 GiB
+	$(PYTHON) -m lab.hosts $(ARGS)
 
 foreign:  ## Real 32-bit Pythons, PowerPC's too: all that needs no Xen, and the bytes that they send
 	$(PYTHON) -m lab.foreign $(ARGS)

@@ -129,9 +129,11 @@ class Python(NamedTuple):
 # foreign Pythons need is FOREIGN_NEEDS.
 ROOT_NEEDS = ("arch-test", "debian-archive-keyring", "git", "mmdebstrap")
 LAB_NEEDS = (*ROOT_NEEDS, "gcc", "python3-pip", "python3-setuptools", "python3-wheel", "qemu-system-x86")
+# For hosts side by side: what reaches them, and what manages them from outside.
+HOSTS_NEEDS = (*LAB_NEEDS, "ansible-core", "openssh-client", "prometheus", "python3-pytest")
 KERNEL_SUITE = "bookworm"
 KERNEL_METAPACKAGE = "linux-image-amd64"
-# In the order in which they are loaded: Xen's devices, the disk for results, disks and networks of guests.
+# In the order in which they are loaded: Xen's devices, the disk for results, the network, what guests need.
 KERNEL_MODULES = (
     "xen-privcmd",
     "xenfs",
@@ -144,6 +146,9 @@ KERNEL_MODULES = (
     "virtio_pci_modern_dev",
     "virtio_pci",
     "virtio_blk",
+    "failover",
+    "net_failover",
+    "virtio_net",
     "loop",
     "llc",
     "stp",
@@ -183,6 +188,7 @@ PYTHON = ("python3", "python3-pyxattr", "python3-pytest", "python3-coverage")
 PEERS = ("xen-utils-4.17", "xenstore-utils", "libgcc-s1")
 
 I386 = Root("dom0-i386", "i386", "essential", PYTHON)
+I386_WITH_SSH = Root("dom0-ssh-i386", "i386", "essential", (*PYTHON, "openssh-client", "openssh-server"))
 AMD64 = Root("dom0-amd64", "amd64", "essential", PYTHON + PEERS)
 PEER = Root("peer-amd64", "amd64", "extract", PEERS + ("dash", "coreutils"))
 
@@ -285,6 +291,9 @@ LANES = (
         rare=True,
     ),
 )
+
+# One of several hosts.
+HOST = Lane(XEN_4_17, I386_WITH_SSH, peer=PEER, memory_mb=3072, dom0_memory_mb=1900, timeout_s=ALL_TIMEOUT_S)
 
 SUITE = Suite(
     "tests/real",

@@ -24,11 +24,12 @@ from lab import artifacts, config, host, layers
 # with XSAVE, processes in dom0 crash now and then while guests run on a busy machine.
 BROKEN = ("smap", "smep", "rdtscp")
 XSAVE = "xsave"
-MACHINE = ("-accel", "tcg,thread=multi", "-smp", "2", "-no-reboot", "-nic", "none")
+MACHINE = ("-accel", "tcg,thread=multi", "-smp", "2", "-no-reboot")
 XEN_COMMAND_LINE = "com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=all"
 # No comma in here: QEMU's multiboot loader splits modules at commas.
 KERNEL_COMMAND_LINE = "console=hvc0 quiet panic=1"
 DISK = "virtio-blk-pci,drive=results,disable-legacy=on,iommu_platform=on"
+NETWORK = "virtio-net-pci,netdev=outside,romfile=,disable-legacy=on,iommu_platform=on"
 DISK_BYTES = 256 << 20
 # The path in dom0 of the security policy that is built into the hypervisor.
 POLICY = "/lab/policy"
@@ -67,12 +68,16 @@ class Result(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """What a boot is made of: a lane, archives (cpio) and files to add, and variables for the job."""
+    """What a boot is made of: a lane, archives (cpio) and files to add, and variables for the job.
+
+    `ssh_port` is the port of 127.0.0.1 that leads to the dom0's port 22; without one, it has no network.
+    """
 
     lane: config.Lane
     archives: Sequence[Path] = ()
     files: layers.Files = NOTHING
     environment: Mapping[str, str] = NOTHING
+    ssh_port: int | None = None
 
 
 def run(boot: Boot, command: str) -> Result:
@@ -132,6 +137,8 @@ def _command(boot: Boot, image: Path, disk: Path | None) -> list[str]:
     lane = boot.lane
     xen = artifacts.hypervisor(lane.hypervisor)
     drive = ["-drive", f"id=results,if=none,format=raw,file={disk}", "-device", DISK] if disk else []
+    forward = f"user,id=outside,hostfwd=tcp:127.0.0.1:{boot.ssh_port}-:22"
+    network = ["-netdev", forward, "-device", NETWORK] if boot.ssh_port else ["-nic", "none"]
     # setpriv: QEMU must not outlive the lab, however that ends.
     return [
         "setpriv",
@@ -151,6 +158,7 @@ def _command(boot: Boot, image: Path, disk: Path | None) -> list[str]:
         "-initrd",
         f"{artifacts.kernel() / 'vmlinux'} {KERNEL_COMMAND_LINE},{image}",
         *drive,
+        *network,
     ]
 
 

@@ -1,8 +1,9 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
-# PID 1 of the Linux guest: say where the kernel is and what it is, say so, and wait for ever. With "devices" on the
-# kernel's command line it also uses what it is given: of a disk that is writable it copies the first sector to the
-# second, a network interface ethN gets the address 10.N.0.2, and a cpu that is plugged in is brought online.
+# PID 1 of the Linux guest: say where the kernel is and what it is, say so, and wait for ever. With "ticks" on the
+# kernel's command line it counts the seconds. With "devices" it also uses what it is given: of a disk that is
+# writable it copies the first sector to the second, a network interface ethN gets the address 10.N.0.2, and a cpu
+# that is plugged in is brought online.
 export PATH=/lab
 /bin/busybox mkdir -p /lab /proc /sys /dev
 /bin/busybox --install -s /lab
@@ -10,6 +11,12 @@ mount -t proc proc /proc
 grep -E ' (_stext|linux_banner|schedule_idle)$' /proc/kallsyms
 cat /proc/version
 echo "guest is up"
+tick=0
+while [ "$1" = ticks ]; do
+    sleep 1
+    tick=$((tick + 1))
+    echo "tick $tick"
+done
 while [ "$1" != devices ]; do
     sleep 3600
 done

@@ -25,6 +25,11 @@ options:
     description: The pyxc command of a dom0.
     type: str
     default: pyxc
+  ssh_arguments:
+    description: More arguments of ssh, such as C(-F) and a configuration file.
+    type: list
+    elements: str
+    default: []
   ssh_timeout:
     description: Seconds that a dom0 may take to answer.
     type: int
@@ -93,7 +98,8 @@ class InventoryModule(BaseInventoryPlugin):
         """An object that the pyxc command of a dom0 prints."""
         command = [self.get_option("executable"), "--json"] + list(words)
         if host != "localhost":
-            command = ["ssh", "-o", "BatchMode=yes", host, "--"] + command
+            ssh = ["ssh", "-o", "BatchMode=yes"] + self.get_option("ssh_arguments")
+            command = ssh + [host, "--"] + command
         timeout = self.get_option("ssh_timeout")
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
         return json.loads(done.stdout)
