@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-PATIENCE_S = 300
+PATIENCE_S = 900
 LINUX = "/guests/linux.cfg"
 
 
