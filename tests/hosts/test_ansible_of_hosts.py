@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import LINUX, PATIENCE_S, Host, remove_guests
+from managed import LINUX, PATIENCE_S, Host, remove_guests
 
 COLLECTION = Path(__file__).parents[2] / "contrib/ansible"
 PLAY = f"""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import LINUX, Host, remove_guests, wait_until
+from managed import LINUX, Host, remove_guests, wait_until
 
 EXPORTER_PORT = 9779
 GUEST = "wanderer"

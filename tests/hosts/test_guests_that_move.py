@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from conftest import LINUX, Host, remove_guests, wait_until
+from managed import LINUX, Host, remove_guests, wait_until
 
 ROUNDS = int(os.environ.get("PYXC_ROUNDS", "10"))
 GUEST = "ticker"
