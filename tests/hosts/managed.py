@@ -37,13 +37,13 @@ class Host(NamedTuple):
         """The domains of the host."""
         return [domain["name"] for domain in self.json("list")["domains"]]
 
-    def console(self, guest: str) -> str:
-        """All that a guest of this name has printed on this host."""
-        return self.run(f"cat /run/xen/console/guest-{guest}.log 2>/dev/null || true")
-
     def ticks(self, guest: str) -> list[int]:
-        """The seconds that a ticking guest has counted on this host."""
-        return [int(number) for number in re.findall(r"tick (\d+)\r?\n", self.console(guest))]
+        """The seconds that a ticking guest has counted on this host.
+
+        xenconsoled names the file by the name that the domain had at first, NAME--incoming after it moved.
+        """
+        printed = self.run(f"cat /run/xen/console/guest-{guest}*.log 2>/dev/null || true")
+        return sorted(int(number) for number in re.findall(r"tick (\d+)\r?\n", printed))
 
     def wait_for_ticks(self, guest: str, after: int) -> list[int]:
         """At least two seconds that a guest has counted here after the first `after`."""

@@ -22,7 +22,7 @@ def pair(request: pytest.FixtureRequest, hosts: list[Host]) -> Iterator[tuple[Ho
     yield first, second
     remove_guests(hosts)
     for host in (first, second):
-        host.run(f"rm -f /run/xen/console/guest-{GUEST}.log")
+        host.run(f"rm -f /run/xen/console/guest-{GUEST}*.log")
 
 
 def test_there_and_back(pair: tuple[Host, Host]) -> None:
