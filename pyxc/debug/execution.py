@@ -60,6 +60,7 @@ class Execution:
         self._found_paused = False
         self._step: int | None = None
         self._by_flag = True
+        self._flag_was_set = False
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -175,7 +176,7 @@ class Execution:
                 return None
             step = self._step
             met = self._settle()
-            stop = self._reason(met, step, left)
+            stop = None if left and not met and self._take_stray_flags() else self._reason(met, step, left)
             if stop is not None:
                 return stop
             self.go(step)
@@ -295,10 +296,26 @@ class Execution:
         self._step = None
 
     def _set_trap_flag(self, vcpu: int, flag: int) -> None:
+        self._flag_was_set = True
+        self._change_trap_flag(vcpu, flag)
+
+    def _take_stray_flags(self) -> bool:
+        """Whether a vcpu that is not stepped has the trap flag; it is taken away.
+
+        If an interrupt comes before a step ends, what it returns to has the flag once more, some time later.
+        """
+        if not self._flag_was_set:
+            return False
+        return any(self._change_trap_flag(vcpu, 0) for vcpu in range(len(self.domain.vcpus)))
+
+    def _change_trap_flag(self, vcpu: int, flag: int) -> bool:
+        """Whether it was otherwise."""
         name = self._names()[1]
         flags = self.domain.vcpu(vcpu).context()[name]
-        if flags & EFLAGS_TF != flag:
-            self.set_registers(vcpu, **{name: flags & ~EFLAGS_TF | flag})
+        if flags & EFLAGS_TF == flag:
+            return False
+        self.set_registers(vcpu, **{name: flags & ~EFLAGS_TF | flag})
+        return True
 
     def _names(self) -> tuple[str, str]:
         """The instruction pointer and the flags."""

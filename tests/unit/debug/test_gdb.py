@@ -248,6 +248,22 @@ def test_a_breakpoint_and_a_step(host: Host) -> None:
     assert is_as_before(host, "db1", bytes(16), start)
 
 
+def test_a_trap_flag_that_an_interrupt_brings_back(host: Host) -> None:
+    """If it comes before a step ends, it returns to the flags of the step: that is no reason to stop."""
+    db1 = host.xen.domains["db1"]
+    start = db1.vcpu(0).context()["rip"]
+    gdb = Debugger(host, "db1", writable=True)
+    gdb.ask(SWBREAK)
+    assert gdb.ask(b"vCont;s:1") == b"T05thread:1;"
+    context = db1.vcpu(0).context()
+    db1.vcpu(0).set_context(context.replace(rflags=context["rflags"] | 0x100))
+    assert gdb.ask(b"Z0,%x,1" % (start + 5)) == b"OK"
+    assert gdb.ask(b"vCont;c") == b"T05swbreak:;thread:1;"
+    assert gdb.register(RIP) == start + 5
+    assert not db1.vcpu(0).context()["rflags"] & 0x100
+    gdb.leave()
+
+
 def test_a_processor_that_stops_by_itself(host: Host) -> None:
     host.truth.monitor_trap = True
     gdb = Debugger(host, "db1", writable=True)
