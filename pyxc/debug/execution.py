@@ -19,7 +19,9 @@ from pyxc.abi import domctl, domctl_debug
 from pyxc.abi.arch.x86 import EFLAGS_TF, ContextFlag
 from pyxc.abi.domctl import DomainFlag
 from pyxc.abi.domctl_debug import DebugOp
+from pyxc.abi.sched import ShutdownReason
 from pyxc.domain.domain import Domain
+from pyxc.domain.info import DomainInfo
 from pyxc.domain.vcpu_state import read_xstate, write_xstate
 
 _INT3 = b"\xcc"
@@ -47,6 +49,12 @@ class _Breakpoint(NamedTuple):
     frame: int
     offset: int
     before: bytes
+
+
+def how_it_ended(info: DomainInfo) -> str:
+    """What to say of a domain that has shut down."""
+    reason = info.shutdown_reason
+    return f"the guest has shut down: {reason.name.lower() if isinstance(reason, ShutdownReason) else reason}"
 
 
 class Execution:
@@ -176,6 +184,8 @@ class Execution:
                 return None
             step = self._step
             met = self._settle()
+            if info.shut_down:
+                return Stop(0, remark=how_it_ended(info))
             stop = None if left and not met and self._take_stray_flags() else self._reason(met, step, left)
             if stop is not None:
                 return stop

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from pyxc import errors
-from pyxc.debug.execution import Execution, Stop
+from pyxc.debug.execution import Execution, Stop, how_it_ended
 from pyxc.debug.gdb_packets import INTERRUPT, MOST, NACK, Packets, escaped, packet, unescaped
 from pyxc.debug.gdb_registers import Registers
 from pyxc.domain import paging
@@ -169,10 +169,11 @@ class GdbSession:
     def _by_itself(self) -> Stop | None:
         if self._execution is not None:
             return self._execution.stopped()
-        if not self.domain.info().shut_down:
+        info = self.domain.info()
+        if not info.shut_down:
             return None
         self._pause.enter_context(paused(self.domain))
-        return Stop(self._thread - 1)
+        return Stop(self._thread - 1, remark=how_it_ended(info))
 
     def _reported(self, stop: Stop) -> bytes:
         self._thread = stop.vcpu + 1

@@ -131,6 +131,18 @@ def test_a_domain_that_ends_while_it_runs(host: Host) -> None:
     gdb.leave()
 
 
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_guest_that_crashes_while_it_runs(host: Host, writable: bool) -> None:
+    db1 = host.xen.domains["db1"]
+    gdb = Debugger(host, "db1", writable=writable)
+    gdb.end.sendall(packet(b"c"))
+    until(lambda: not db1.info().paused)
+    db1.shutdown("crash")
+    assert bytes.fromhex(gdb.reply()[1:].decode()) == b"the guest has shut down: crash\n"
+    assert gdb.reply() == b"T05thread:1;"
+    gdb.leave()
+
+
 def test_a_paused_guest_stays_paused(host: Host) -> None:
     gdb = Debugger(host, "build")
     assert b"pyxc unpause" in bytes.fromhex(gdb.ask(b"c")[1:].decode())
