@@ -26,7 +26,7 @@ from lab import artifacts, config, host, packages, vm
 
 TESTS = "tests/hosts"
 OUTPUT = host.CHECKOUT / "build" / "hosts"
-PATIENCE_S = 400
+PATIENCE_S = 900
 POLL_S = 2
 # What the network of QEMU calls this machine and each dom0.
 OUTSIDE, INSIDE = "10.0.2.2", "10.0.2.15"
