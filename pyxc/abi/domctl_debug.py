@@ -40,7 +40,7 @@ NO_VCPU = 2**32 - 1
 
 _HELD: dict[int, str] = {
     XenErrno.EBUSY: "no toolstack has paused the domain",
-    XenErrno.EINVAL: "the domain has no such vcpu, or nobody holds it",
+    XenErrno.EINVAL: "the domain has no such vcpu, or no debugger holds it",
     XenErrno.ENOSYS: "this Xen was built without CONFIG_GDBSX",
 }
 

@@ -71,7 +71,7 @@ class ServedLink:
         self.pool = Pool(locked=False)
 
     def _read(self, hello: dict[str, Any], descriptor: int) -> None:
-        """What the host says of itself. The descriptor is that of its memory, which nobody can shorten."""
+        """What the host says of itself. The descriptor is that of its memory, which cannot be shortened."""
         order, files = hello["byteorder"], hello["kernel_files"]
         if order not in ("little", "big") or not isinstance(files, str | None):
             raise ValueError("a host of an unknown kind")

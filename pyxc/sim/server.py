@@ -300,7 +300,7 @@ class Server:
         self, connection: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         line = await asyncio.wait_for(reader.readline(), _GREETING_S)
-        if not line:  # somebody looked whether the socket is in use
+        if not line:  # only whether the socket is in use was of interest
             return
         purpose, *words = line.decode("ascii").split()
         if purpose == wire.LINK and not words:

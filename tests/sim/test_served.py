@@ -45,7 +45,7 @@ class Served:
         return self.process.returncode, err
 
     def connected(self, first: bytes = b"") -> socket.socket:
-        """A client that is no pyxc, as far as its greeting."""
+        """A client other than pyxc, as far as its greeting."""
         found = socket.socket(socket.AF_UNIX)
         found.settimeout(PERSON_S)
         found.connect(str(self.path))

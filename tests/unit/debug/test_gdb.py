@@ -261,7 +261,7 @@ def test_a_breakpoint_and_a_step(host: Host) -> None:
 
 
 def test_a_trap_flag_that_an_interrupt_brings_back(host: Host) -> None:
-    """If it comes before a step ends, it returns to the flags of the step: that is no reason to stop."""
+    """If it comes before a step ends, it returns to the flags of the step: that is not a reason to stop."""
     db1 = host.xen.domains["db1"]
     start = db1.vcpu(0).context()["rip"]
     gdb = Debugger(host, "db1", writable=True)
