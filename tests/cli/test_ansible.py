@@ -79,10 +79,19 @@ def test_one_that_has_shut_down_is_built_anew(host, ask):
     assert now == "stopped"
     assert collection.domain_steps(now, "present", "web1") == ([], "stopped")
     steps, after = collection.domain_steps(now, "paused", "web1", "/etc/xen/web1.cfg")
-    assert steps == [["destroy", "web1"], ["create", "--quiet", "--paused", "/etc/xen/web1.cfg"]]
+    assert steps == [
+        ["destroy", "web1"],
+        ["create", "--quiet", "--paused", "/etc/xen/web1.cfg", 'name="web1"'],
+    ]
     assert after == "paused"
     with pytest.raises(ValueError, match="config is needed"):
         collection.domain_steps(now, "running", "web1")
+
+
+@pytest.mark.parametrize("name", ["managed", 'a "b"', "back\\slash"])
+def test_a_domain_has_the_name_that_is_asked_for_whatever_the_file_says(pyxc, guest_config, name):
+    (build,), _ = collection.domain_steps("absent", "running", name, guest_config)
+    assert f"name                : {name}\n" in pyxc(*SIM, *build, "--dry-run").out
 
 
 def make(ask: Ask, name: str, **wanted: Any) -> list[list[str]]:

@@ -74,7 +74,9 @@ def domain_steps(now, wanted, name, config=None, force=False, timeout=60, file=N
             return [], now
         if not config:
             raise ValueError("domain %s is %s: config is needed to build it" % (name, now))
-        build = ["create", "--quiet"] + (["--paused"] if wanted == "paused" else []) + [config]
+        # The file may have another name; with that the domain would never be found.
+        named = 'name="%s"' % name.replace("\\", "\\\\").replace('"', '\\"')
+        build = ["create", "--quiet"] + (["--paused"] if wanted == "paused" else []) + [config, named]
         before = [["destroy", name]] if now == "stopped" else []
         return before + [build], "paused" if wanted == "paused" else "running"
     steps = {("running", "paused"): [["unpause", name]], ("paused", "running"): [["pause", name]]}
