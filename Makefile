@@ -32,7 +32,7 @@ demo:  ## A tour on simulated hypervisors
 test:  ## All that needs no Xen: tests with old and current tools, coverage, lint, types
 	@tools/need $(TEST_PACKAGES)
 	@mkdir -p $(TOX_DIRECTORY)
-	flock $(TOX_DIRECTORY) $(TOX) --workdir $(TOX_DIRECTORY) $(ARGS)
+	flock $(TOX_DIRECTORY) $(PYTHON) -m lab.programs $(TOX) --workdir $(TOX_DIRECTORY) $(ARGS)
 
 fuzz:  ## Look for bytes that do harm to a decoder, and for faults that do; e.g. ARGS='--seconds 60 xenstored'
 	@tools/need $(TEST_PACKAGES)

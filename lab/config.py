@@ -130,7 +130,9 @@ class Python(NamedTuple):
 ROOT_NEEDS = ("arch-test", "debian-archive-keyring", "git", "mmdebstrap")
 LAB_NEEDS = (*ROOT_NEEDS, "gcc", "python3-pip", "python3-setuptools", "python3-wheel", "qemu-system-x86")
 # For hosts side by side: what reaches them, and what manages them from outside.
-HOSTS_NEEDS = (*LAB_NEEDS, "ansible-core", "openssh-client", "prometheus", "python3-pytest")
+HOSTS_NEEDS = (*LAB_NEEDS, "ansible-core", "openssh-client", "python3-pytest")
+# Suite, architecture and package.
+PROMETHEUS = ("bookworm", "amd64", "prometheus")
 KERNEL_SUITE = "bookworm"
 KERNEL_METAPACKAGE = "linux-image-amd64"
 # In the order in which they are loaded: Xen's devices, the disk for results, the network, what guests need.
@@ -336,7 +338,6 @@ OPTIONAL = (
     Skip("tests.unit.files.test_compressed::*", "neither zstandard nor lz4 is there"),
     Skip("tests.unit.guest.test_images::*", "neither zstandard nor lz4 is there"),
     Skip("tests.unit.guest.test_save::*", "neither zstandard nor lz4 is there"),
-    Skip("tests.unit.metrics.*", "promtool is not there"),
     Skip("tests.unit.debug.test_drgn*", "drgn is not there"),
     Skip("tests.unit.debug.test_volatility*", "volatility3 is not there"),
     Skip("tests.sim.test_kept::*", "a large host is like the others"),

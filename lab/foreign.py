@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lab import config, host, pythons, report, suite
+from lab import config, host, programs, pythons, report, suite
 from lab.config import Python
 from lab.suite import Test
 
@@ -210,6 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         selected = select(chosen.python, chosen.all)
         host.need(config.FOREIGN_NEEDS)
+        programs.add_prometheus()
         if chosen.run is not None:
             words, environment = command(selected[0], chosen.run)
             return subprocess.run(words, env=environment, check=False).returncode

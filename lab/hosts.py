@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lab import artifacts, config, host, packages, vm
+from lab import artifacts, config, host, packages, programs, vm
 
 TESTS = "tests/hosts"
 OUTPUT = host.CHECKOUT / "build" / "hosts"
@@ -171,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tests = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", TESTS, *matching]
     try:
         host.need(config.HOSTS_NEEDS)
+        programs.add_prometheus()
         with running(chosen.hosts) as configuration:
             environment = {**os.environ, "PYXC_SSH": str(configuration)}
             command = chosen.run or shlex.join(tests)

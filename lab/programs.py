@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Programs that others wrote for Xen's own Python modules, downloaded and unchanged."""
+"""Programs of others that are downloaded and used unchanged, without being installed.
+
+python3 -m lab.programs COMMAND... runs a command with Prometheus' programs in its PATH.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
-from lab import cache, host
+from lab import apt, cache, config, host
 
 WANTED = "Python-Xen==0.0.3 --hash=sha256:483d624dc8de5de9a72324274ae31f44623bc5306e2e71f0cc076dd1fc08514d\n"
 
 
 def directory() -> Path:
-    """A directory with the Python package pyxen."""
+    """A directory with the Python package pyxen, programs for Xen's own Python modules."""
 
     def make(into: Path) -> None:
         wanted = into / "requirements"
@@ -25,3 +30,31 @@ def directory() -> Path:
         wanted.unlink()
 
     return cache.entry("programs", WANTED, make)
+
+
+def add_prometheus() -> None:
+    """Put Debian's prometheus and promtool into this process's PATH, if they are not there.
+
+    They are not installed: the package starts a server. Where there is no apt, PATH stays as it is.
+    """
+    if shutil.which("promtool") or not shutil.which("apt-get"):
+        return
+
+    def make(into: Path) -> None:
+        apt.fetch(*config.PROMETHEUS, into)
+
+    unpacked = cache.entry("prometheus", (config.PROMETHEUS, apt.mirror()), make)
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:{unpacked}/usr/bin"
+
+
+def main() -> None:
+    """Become the command in the arguments."""
+    try:
+        add_prometheus()
+    except host.LabError as error:
+        sys.exit(f"lab: {error}")
+    os.execvp(sys.argv[1], sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
