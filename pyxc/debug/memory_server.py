@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from typing import Protocol
 
 from pyxc import errors
@@ -18,33 +20,43 @@ class Peer(Protocol):
 
 
 class MemorySession:
-    """One client of a domain's memory, which it may change only if that was opened with `writable`.
+    """Clients of a domain's memory, which they may change only if that was opened with `writable`.
 
-    Whoever can connect can read all memory of the guest: there is no password. Threads: one at a time.
+    Whoever can connect can read all memory of the guest: there is no password. Threads: one for each
+    client.
     """
 
     def __init__(self, memory: DomainMemory) -> None:
         self._memory = memory
+        self._lock = threading.Lock()
+        self._closed = False
 
     def serve(self, peer: Peer) -> None:
         """Answer a client until it ends the connection. DecodeError for a malformed request."""
-        peer.sendall(GREETING)
-        while True:
-            try:
+        with suppress(EOFError, ConnectionError):
+            peer.sendall(GREETING)
+            while True:
                 request = Request.decode(lambda size: receive(peer, size))
-            except (EOFError, ConnectionError):
-                return
-            peer.sendall(self.answer(request))
+                peer.sendall(self.answer(request))
+
+    def close(self) -> None:
+        """Close the memory, once no client is being answered; later requests fail."""
+        with self._lock:
+            self._memory.close()
+            self._closed = True
 
     def answer(self, request: Request) -> bytes:
         try:
-            return reply(Status.OK, self._result(request))
+            with self._lock:
+                return reply(Status.OK, self._result(request))
         except errors.NotMapped as error:
             return reply(Status.NOT_MAPPED, f"{error.address} {error.why}".encode())
         except (errors.Error, OSError, LookupError, ValueError) as error:
             return reply(Status.FAILED, str(error).encode()[:MOST])
 
     def _result(self, request: Request) -> bytes:
+        if self._closed:
+            raise ValueError("the server is about to end")
         memory = self._memory
         if request.op is Op.READ:
             return memory.read(request.vcpu, request.address, request.size)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyxc import PAGE_SIZE
+from pyxc.debug import connect_memory
 
 TARGET = [sys.executable, "-m", "pyxc", "--target", "sim:xen-4.17"]
 INFO = (
@@ -26,10 +27,12 @@ def test_a_memory_server_and_its_client(pyxc, start, plain_directory):
     path = plain_directory / "memory"
     server = start(*TARGET, "memory-server", "--unix", str(path), "db1", stdout=subprocess.PIPE)
     assert server.stdout.readline() == f"listening: pyxc drgn unix:{path}\n"
-    for _ in range(2):
-        told = pyxc("drgn", "--json", f"unix:{path}").json
-        assert (told["domid"], told["is_hvm"], told["nr_vcpus"], told["vmcoreinfo"]) == (2, True, 1, None)
-        assert told["physical_bytes"] % PAGE_SIZE == 0
+    with connect_memory(f"unix:{path}") as another:
+        for _ in range(2):
+            told = pyxc("drgn", "--json", f"unix:{path}").json
+            assert (told["domid"], told["is_hvm"], told["nr_vcpus"], told["vmcoreinfo"]) == (2, True, 1, None)
+            assert told["physical_bytes"] % PAGE_SIZE == 0
+        assert another.read(0, 0xFFFF_FFFF_8010_0000, 3) == b"db1"
     server.send_signal(signal.SIGTERM)
     assert server.wait(20) == 143
     assert pyxc("drgn", "--json", f"unix:{path}").status == 1

@@ -7,7 +7,7 @@ import argparse
 import runpy
 import socket
 import sys
-from collections.abc import Callable
+import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,7 @@ from pyxc.cli.status import UsageError
 
 _LOOPBACK = ("127.0.0.1", 0)
 _REMOTE = ("unix:", "tcp:")
-
-Peer = Any
-"""A connected socket, or debug.StandardEnds."""
+_CLIENTS_MOST = 16
 
 
 def add(program: Program) -> None:
@@ -81,18 +79,30 @@ def serve_memory(args: argparse.Namespace) -> int:
             session.serve(debug.StandardEnds())
         else:
             with _listening(args, "pyxc drgn {}") as listening:
-                while True:
-                    _serve_one(listening, session.serve)
+                _serve_all(listening, session)
     return 0
 
 
-def _serve_one(listening: socket.socket, serve: Callable[[Peer], object]) -> None:
-    connection, _ = listening.accept()
-    with connection:
-        try:
-            serve(connection)
-        except pyxc.DecodeError as error:
-            output.complain(str(error))
+def _serve_all(listening: socket.socket, session: debug.MemorySession) -> None:
+    """Serve clients side by side until an exception, as of Ctrl-C; more than the most have to wait."""
+    free = threading.Semaphore(_CLIENTS_MOST)
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            try:
+                session.serve(connection)
+            except pyxc.DecodeError as error:
+                output.complain(str(error))
+            finally:
+                free.release()
+
+    try:
+        while True:
+            free.acquire()
+            connection, _ = listening.accept()
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+    finally:
+        session.close()
 
 
 def _listening(args: argparse.Namespace, use: str) -> socket.socket:

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,11 @@ class Served:
     def __init__(self, host: Host, name: str, writable: bool = False) -> None:
         near, far = socket.socketpair()
 
+        self.session = MemorySession(DomainMemory(host.xen.domains[name], writable=writable))
+
         def serve() -> None:
-            with far, DomainMemory(host.xen.domains[name], writable=writable) as memory:
-                MemorySession(memory).serve(far)
+            with far, closing(self.session):
+                self.session.serve(far)
 
         self.thread = threading.Thread(target=serve)
         self.thread.start()
@@ -81,6 +84,23 @@ def test_what_is_no_request(host: Host, data: bytes) -> None:
         with pytest.raises(DecodeError, match="the client sent"):
             MemorySession(memory).serve(far)
         assert near.recv(8) == GREETING
+
+
+def test_a_client_that_does_not_wait_for_the_answer(host: Host) -> None:
+    near, far = socket.socketpair()
+    with far, DomainMemory(host.xen.domains["db1"]) as memory:
+        for _ in range(4):
+            near.sendall(Request(Op.READ, PHYSICAL, 0x2000, 1 << 20).encode())
+        near.close()
+        MemorySession(memory).serve(far)
+
+
+def test_clients_of_a_server_that_ends(host: Host) -> None:
+    served = Served(host, "db1")
+    served.session.close()
+    with pytest.raises(OSError, match="about to end"):
+        served.client.read(PHYSICAL, 0x2000, 8)
+    served.close()
 
 
 FACTS = b'{"domid": 1, "uuid": "x", "is_hvm": true, "physical_bytes": 4096, "nr_vcpus": 1}'
