@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """volatility3 on running HVM and PVH guests: vol -p contrib/volatility3 -f xen://DOMAIN linux.pslist
 
-DOMAIN is an id, a name or a UUID. The guest continues to run and is only read; pause it for a consistent
-view.
+DOMAIN is an id, a name or a UUID, or unix:PATH or tcp:HOST:PORT, where pyxc memory-server listens. The guest
+continues to run and is only read; pause it for a consistent view.
 Page tables of PV guests name machine frames, which volatility3 cannot follow: they are refused.
 """
 
@@ -12,28 +12,29 @@ import io
 import os
 import urllib.parse
 import urllib.request
+from contextlib import ExitStack
 
 from volatility3.framework.layers import resources
 
 import pyxc
-from pyxc.domain.address_space import AddressSpace
+from pyxc import debug
+from pyxc.debug import DomainMemory, RemoteMemory
+from pyxc.debug.guest_memory import PHYSICAL
 
 _SCHEME = "xen"
+_SERVED = ("unix:", "tcp:")
 
 
 class GuestFile(io.RawIOBase):
-    """The physical memory of a domain as a file; what is not there reads as zeros. Threads: one at a time."""
+    """The physical memory of a guest as a file; what is not there reads as zeros. Threads: one at a time."""
 
-    def __init__(self, domain: str) -> None:
-        self._xen = pyxc.open(readonly=True)
-        try:
-            found = self._xen.domains[domain]
-            if not found.info().is_hvm:
-                raise pyxc.GuestUnable(f"{domain} is a PV domain: volatility3 cannot follow its page tables")
-            self._memory: AddressSpace = found.memory.physical
-        except BaseException:
-            self._xen.close()
-            raise
+    def __init__(self, place: str) -> None:
+        with ExitStack() as stack:
+            self._memory = stack.enter_context(_memory(place, stack))
+            if not self._memory.facts.is_hvm:
+                raise pyxc.GuestUnable(f"{place} is a PV domain: volatility3 cannot follow its page tables")
+            self._opened = stack.pop_all()
+        self._size = self._memory.facts.physical_bytes
         self._place = 0
 
     def readable(self) -> bool:
@@ -46,19 +47,19 @@ class GuestFile(io.RawIOBase):
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._memory.size}[whence]
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         self._place = max(0, start + offset)
         return self._place
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
-        size = max(0, min(len(buffer), self._memory.size - self._place))
+        size = max(0, min(len(buffer), self._size - self._place))
         buffer[:size] = self._bytes(self._place, size)
         self._place += size
         return size
 
     def _bytes(self, address: int, size: int) -> bytes:
         try:
-            return self._memory.read(address, size)
+            return self._memory.read(PHYSICAL, address, size)
         except pyxc.NotMapped:
             return b"".join(
                 self._page(start, min(address + size, (start // 4096 + 1) * 4096) - start)
@@ -67,19 +68,25 @@ class GuestFile(io.RawIOBase):
 
     def _page(self, address: int, size: int) -> bytes:
         try:
-            return self._memory.read(address, size)
+            return self._memory.read(PHYSICAL, address, size)
         except pyxc.NotMapped:
             return bytes(size)
 
     def close(self) -> None:
         if not self.closed:
-            self._memory.close()
-            self._xen.close()
+            self._opened.close()
         super().close()
 
 
+def _memory(place: str, stack: ExitStack) -> DomainMemory | RemoteMemory:
+    if place.startswith(_SERVED):
+        return debug.connect_memory(place)
+    xen = stack.enter_context(pyxc.open(readonly=True))
+    return DomainMemory(xen.domains[place])
+
+
 class XenHandler(resources.VolatilityHandler):
-    """Opens xen://DOMAIN."""
+    """Opens xen://DOMAIN and xen://unix:PATH."""
 
     @classmethod
     def non_cached_schemes(cls) -> list[str]:
@@ -89,4 +96,4 @@ class XenHandler(resources.VolatilityHandler):
     def default_open(request: urllib.request.Request) -> GuestFile | None:
         if request.type != _SCHEME:
             return None
-        return GuestFile(urllib.parse.unquote(request.full_url.partition("://")[2].strip("/")))
+        return GuestFile(urllib.parse.unquote(request.full_url.partition("://")[2].rstrip("/")))

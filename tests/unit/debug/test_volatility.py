@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +41,21 @@ def test_a_running_guest_is_a_file(accessor: Any) -> None:
 def test_a_pv_guest_is_refused(accessor: Any) -> None:
     with pytest.raises(pyxc.GuestUnable, match="PV domain"):
         accessor.open("xen://web1")
+
+
+@pytest.mark.parametrize("name", ["db1", "web1"])
+def test_a_guest_that_a_memory_server_serves(accessor: Any, tmp_path: Path, name: str) -> None:
+    words = ["--target", "sim:xen-4.17", "memory-server", "--unix", str(tmp_path / "memory"), name]
+    with subprocess.Popen([sys.executable, "-m", "pyxc", *words], stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout and server.stdout.readline().startswith(b"listening: ")
+            location = f"xen://unix:{tmp_path}/memory"
+            if name == "web1":
+                with pytest.raises(pyxc.GuestUnable, match="PV domain"):
+                    accessor.open(location)
+            else:
+                with accessor.open(location) as file:
+                    file.seek(0x100000)
+                    assert file.read(25) == b"db1: simulated PVH kernel"
+        finally:
+            server.terminate()
