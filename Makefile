@@ -42,7 +42,7 @@ fuzz:  ## Look for bytes that do harm to a decoder, and for faults that do; e.g.
 lab:  ## Real Xen in QEMU: tests/real in every dom0
 	$(PYTHON) -m lab $(ARGS)
 
-hosts:  ## Real Xens side by side: guests that move by ssh, Ansible, Prometheus; each takes 3 GiB
+hosts:  ## Real Xens side by side: guests that move by ssh, Ansible, Prometheus, drgn; each takes 3 GiB
 	$(PYTHON) -m lab.hosts $(ARGS)
 
 foreign:  ## Real 32-bit Pythons, PowerPC's too: all that needs no Xen, and the bytes that they send

@@ -88,6 +88,22 @@ def kernel() -> Path:
     return cache.entry("kernel", (modules, "vmlinux", apt.mirror()), make)
 
 
+def symbols() -> Path:
+    """The debugging symbols of the kernel, for which close to a gigabyte is downloaded."""
+
+    def make(into: Path) -> None:
+        unpacked = into / "package"
+        unpacked.mkdir()
+        package = apt.first_dependency(config.KERNEL_SUITE, "amd64", config.KERNEL_METAPACKAGE)
+        apt.fetch(config.KERNEL_SUITE, "amd64", f"{package}-dbg", unpacked)
+        whole = next((unpacked / "usr/lib/debug/boot").glob("vmlinux-*"))
+        # The relocations are a half of the file, and no debugger needs them.
+        host.call(["objcopy", "--only-keep-debug", "-R", ".rela.*", whole, into / "vmlinux"])
+        host.call(["rm", "-r", unpacked])
+
+    return cache.entry("symbols", (kernel().name, apt.mirror()), make) / "vmlinux"
+
+
 def _unpack_kernel(packed: bytes) -> bytes:
     """The ELF file in a bzImage (The Linux/x86 Boot Protocol). Old releases of Xen cannot unpack it."""
     sectors, start, size = packed[SETUP_SECTORS], *struct.unpack_from("<II", packed, PAYLOAD)

@@ -14,6 +14,7 @@ from pathlib import Path
 from lab import apt, cache, config, host
 
 WANTED = "Python-Xen==0.0.3 --hash=sha256:483d624dc8de5de9a72324274ae31f44623bc5306e2e71f0cc076dd1fc08514d\n"
+DRGN = "drgn==0.3.0"
 
 
 def directory() -> Path:
@@ -30,6 +31,16 @@ def directory() -> Path:
         wanted.unlink()
 
     return cache.entry("programs", WANTED, make)
+
+
+def drgn() -> Path:
+    """A directory with drgn for this machine's Python."""
+
+    def make(into: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        host.call([*pip, "--target", into, DRGN])
+
+    return cache.entry("drgn", (DRGN, sys.version_info[:2]), make)
 
 
 def add_prometheus() -> None:

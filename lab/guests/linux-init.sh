@@ -1,9 +1,9 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
 # PID 1 of the Linux guest: say where the kernel is and what it is, say so, and wait for ever. With "ticks" on the
-# kernel's command line it counts the seconds. With "devices" it also uses what it is given: of a disk that is
-# writable it copies the first sector to the second, a network interface ethN gets the address 10.N.0.2, and a cpu
-# that is plugged in is brought online.
+# kernel's command line it counts the seconds, with "describe" it lists its tasks and mounts. With "devices" it also
+# uses what it is given: of a disk that is writable it copies the first sector to the second, a network interface
+# ethN gets the address 10.N.0.2, and a cpu that is plugged in is brought online.
 export PATH=/lab
 /bin/busybox mkdir -p /lab /proc /sys /dev
 /bin/busybox --install -s /lab
@@ -17,6 +17,14 @@ while [ "$1" = ticks ]; do
     tick=$((tick + 1))
     echo "tick $tick"
 done
+if [ "$1" = describe ]; then
+    mount -t tmpfs described /sys
+    for process in /proc/[0-9]*; do
+        echo "task ${process#/proc/} $(cat "$process/comm")"
+    done
+    cat /proc/mounts
+    echo "all is described"
+fi
 while [ "$1" != devices ]; do
     sleep 3600
 done

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""drgn on this machine, with the kernel's symbols, reads a guest of a host whose Python has 32 bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from managed import LINUX, PATIENCE_S, Host, remove_guests, wait_until
+
+from lab import artifacts, programs
+
+GUEST = "described"
+SOCKET = "/run/described.memory"
+SCRIPT = """
+import json
+from drgn.helpers.linux.fs import for_each_mount, mount_dst, mount_fstype
+from drgn.helpers.linux.pid import find_task, for_each_task
+from drgn.helpers.linux.printk import get_dmesg
+mounts = for_each_mount(find_task(prog, 1).nsproxy.mnt_ns)
+print(json.dumps({
+    "release": prog["init_uts_ns"].name.release.string_().decode(),
+    "tasks": sorted([task.pid.value_(), task.comm.string_().decode()] for task in for_each_task(prog)),
+    "mounts": [[mount_dst(mount).decode(), mount_fstype(mount).decode()] for mount in mounts],
+    "messages": get_dmesg(prog).decode().splitlines(),
+}))
+"""
+
+
+@pytest.fixture(params=["pv", "pvh"])
+def said(request: pytest.FixtureRequest, hosts: list[Host]) -> Iterator[str]:
+    """What a guest of the first host prints of itself."""
+    words = f"name={GUEST} type={request.param} 'cmdline=\"console=hvc0 describe\"'"
+    hosts[0].run(f"pyxc create {LINUX} {words}")
+    log = f"/run/xen/console/guest-{GUEST}.log"
+    wait_until(lambda: "all is described" in hosts[0].run(f"cat {log} || true"), "the guest describes itself")
+    yield hosts[0].run(f"cat {log}").replace("\r\n", "\n")
+    remove_guests(hosts)
+    hosts[0].run(f"rm -f {log}")
+
+
+@pytest.fixture
+def memory(said: str, hosts: list[Host], tmp_path: Path) -> Iterator[Path]:
+    """A socket on this machine that leads to the guest's memory."""
+    here = tmp_path / "memory"
+    # With a terminal, the server ends with the connection.
+    words = ["ssh", "-tt", "-F", str(hosts[0].ssh), "-L", f"{here}:{SOCKET}", hosts[0].name]
+    serve = f"exec pyxc memory-server --unix {SOCKET} {GUEST}"
+    server = subprocess.Popen([*words, serve], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout
+        assert server.stdout.readline().decode().strip() == f"listening: pyxc drgn unix:{SOCKET}"
+        yield here
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_what_drgn_finds_is_what_the_guest_says(said: str, memory: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    words = ["-m", "pyxc", "drgn", "--vmlinux", str(artifacts.symbols()), f"unix:{memory}", str(script)]
+    environment = {**os.environ, "PYTHONPATH": f"{programs.drgn()}:{Path.cwd()}"}
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, env=environment, timeout=PATIENCE_S
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    version = re.search(r"^Linux version (\S+) ", said, re.MULTILINE)
+    assert version
+    assert found["release"] == version[1]
+    tasks = [[int(pid), name] for pid, name in re.findall(r"^task (\d+) (.*)$", said, re.MULTILINE)]
+    # Kernel threads come and go, and cat has ended; what is always there is what matters.
+    assert [1, "init"] in tasks
+    assert len(tasks) > 20
+    lasting = [task for task in tasks if not task[1].startswith(("kworker", "cat"))]
+    assert [task for task in lasting if task not in found["tasks"]] == []
+    mounts = re.findall(r"^\S+ (/\S*) (proc|tmpfs) ", said, re.MULTILINE)
+    assert len(mounts) == 2
+    assert [mount for mount in mounts if list(mount) not in found["mounts"]] == []
+    printed = re.findall(r"^\[ *\d+\.\d+\] (.*\S)$", said, re.MULTILINE)
+    messages = [line.partition("] ")[2].rstrip() for line in found["messages"]]
+    assert len(printed) > 50
+    assert [line for line in printed if line not in messages] == []
