@@ -26,6 +26,8 @@ _LOOK_S = 0.05
 """How often to check a ring without an event channel."""
 _ALIVE_S = 0.5
 """How often to check whether the domain still runs."""
+_NAMED_S = 5.0
+"""How long xenconsoled may take from serving a new guest to naming its terminal in xenstore."""
 _UNREAD_MOST = 1 << 16
 _SHOWN = 200
 
@@ -98,7 +100,7 @@ class Console:
     def open(self) -> Console:
         """Open it now, for example before the guest starts, so that no output is missed.
 
-        OSError EBUSY if another process serves it without a terminal in xenstore.
+        OSError EBUSY if another process serves it, and names no terminal in xenstore within 5 seconds.
         """
         self._opened()
         return self
@@ -115,16 +117,21 @@ class Console:
                 return Terminal(path)
         if self._way == "pty":
             raise errors.GuestUnable(f"xenconsoled does not serve domain {self._domain.domid}")
-        place = self.place
-        if self._way is None and self._served(place.port):
+        if self._way is None and self._served(self.place.port):
             hint = 'another process serves this console; way="ring" reads what it leaves'
             operation = event_channel.STATUS.full_name
             raise errors.from_errno(errno.EBUSY, operation, self._domain.domid, hint=hint)
-        return Ring(self._domain, *place)
+        return Ring(self._domain, *self.place)
 
     def _terminal_path(self) -> str:
         """xenconsoled's terminal; if xenconsoled has ended, that may now belong to another program."""
-        return self._node("tty") if self._served(self.place.port) else ""
+        deadline = time.monotonic() + _NAMED_S
+        while self._served(self.place.port):
+            path = self._node("tty")
+            if path or time.monotonic() > deadline:
+                return path
+            time.sleep(_LOOK_S)
+        return ""
 
     def _served(self, port: int) -> bool:
         """Whether a program in dom0 has bound the guest's port."""

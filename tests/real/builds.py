@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import time
 from array import array
@@ -62,10 +63,14 @@ def launcher(xen: pyxc.Xen) -> Iterator[Launch]:
     assert sorted(xen.domains) == domids
 
 
-def in_use() -> tuple[int, int]:
-    """Descriptors of this process, and its mappings of grants."""
+def in_use() -> tuple[list[str], int]:
+    """What this process has open, and its mappings of grants."""
+    links = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the directory itself
+            links.append(re.sub(r"\[\d+\]", "", os.readlink(f"/proc/self/fd/{number}")))
     with open("/proc/self/maps", encoding="ascii") as maps:
-        return len(os.listdir("/proc/self/fd")), sum("/dev/xen/gnt" in line for line in maps)
+        return sorted(links), sum("/dev/xen/gnt" in line for line in maps)
 
 
 def image(name: str) -> Path:

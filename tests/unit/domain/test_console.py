@@ -7,6 +7,7 @@ import asyncio
 import errno
 import os
 import struct
+import threading
 from contextlib import suppress
 
 import pytest
@@ -197,7 +198,8 @@ def test_closing_leaves_the_port_for_the_next(host: Host) -> None:
         assert host.truth.domains[1].ports[2].status is Status.UNBOUND
 
 
-def test_a_console_that_another_process_serves(host: Host) -> None:
+def test_a_console_that_another_process_serves(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyxc.domain.console._NAMED_S", 0.1)
     host.truth.script(1)
     with host.xen.domains["web1"].console:
         other = Console(host.xen.domains["web1"])
@@ -270,6 +272,25 @@ def test_the_terminal_of_xenconsoled(host: Host) -> None:
         os.close(theirs)
         os.close(ours)
         assert console.read(timeout=0.1) == b""
+
+
+def test_a_terminal_that_xenconsoled_has_not_named_yet(host: Host) -> None:
+    """It serves a new guest before it writes to xenstore."""
+    host.truth.script(1)
+    ours, theirs = os.openpty()
+
+    def name() -> None:
+        host.xen.store.write("/local/domain/1/console/tty", os.ttyname(theirs))
+
+    with host.xen.domains["web1"].console:
+        late = threading.Timer(0.2, name)
+        late.start()
+        with Console(host.xen.domains["web1"]) as console:
+            os.write(ours, b"login: ")
+            assert console.expect("login: ", timeout=10)
+        late.join()
+    os.close(theirs)
+    os.close(ours)
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/etc/passwd", "/dev/pts/../../etc/passwd", "pts/1"])
