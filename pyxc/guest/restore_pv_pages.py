@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import compress, count
 
 from pyxc import errors
-from pyxc._core import PAGE_SIZE, pick_words
+from pyxc._core import PAGE_SIZE, consecutive_words, pick_words
 from pyxc.abi import memory, mmuext
 from pyxc.abi.page import PAGE_KB
 from pyxc.domain import bounds
@@ -78,8 +78,8 @@ class PvMemory:
                 for done, frame in guest_memory.populate(self.domain.memory, pages, (_LARGE, 0)):
                     count = done.extents << done.order
                     place = slice(done.first, done.first + count)
-                    self.frames[place] = array("Q", range(frame, frame + count))
-                    self.numbers[place] = array("Q", range(frame + 1, frame + 1 + count))
+                    self.frames[place] = array("Q", consecutive_words(frame, count))
+                    self.numbers[place] = array("Q", consecutive_words(frame + 1, count))
         if small:
             extents = Extents(self.domain.memory, 0, _AT_ONCE)
             extents.reserve(memory.POPULATE_PHYSMAP, small)
