@@ -31,13 +31,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Function) -> Iterator[None]:
-    """Say of a test that failed beside guests of xl whether the kernel saw a process crash.
+    """Print at once why a test failed; say of one beside guests of xl whether the kernel saw a process crash.
 
     An emulated machine corrupts processes now and then while guests run; the lab counts these tests apart.
     """
     outcome = yield
+    report = outcome.get_result()
     seen = " ".join(ground_truth.crashes()) if "peer" in item.fixturenames else ""
-    if seen and outcome.get_result().failed:
+    if report.failed:
+        item.config.get_terminal_writer().line(f"\n{report.longreprtext.strip()}")
+    if seen and report.failed:
         item.user_properties.append(("crash", seen))
 
 
