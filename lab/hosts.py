@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lab import artifacts, config, host, packages, programs, vm
+from lab import artifacts, cache, config, host, packages, programs, vm
 
 TESTS = "tests/hosts"
 OUTPUT = host.CHECKOUT / "build" / "hosts"
@@ -173,7 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.need(config.HOSTS_NEEDS)
         programs.add_prometheus()
         with running(chosen.hosts) as configuration:
-            environment = {**os.environ, "PYXC_SSH": str(configuration)}
+            # Tests have a HOME of their own.
+            places = {"PYXC_SSH": str(configuration), "PYXC_CACHE": str(cache.directory())}
+            environment = {**os.environ, **places}
             command = chosen.run or shlex.join(tests)
             return subprocess.run(command, shell=True, cwd=host.CHECKOUT, env=environment).returncode
     except host.LabError as error:
