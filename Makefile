@@ -43,6 +43,8 @@ lab:  ## Real Xen in QEMU: tests/real in every dom0
 	$(PYTHON) -m lab $(ARGS)
 
 hosts:  ## Real Xens side by side: guests that move by ssh, Ansible, Prometheus, drgn; each takes 3 GiB
+	@tools/need $(BUILD_PACKAGES)
+	@$(PYTHON) -W ignore setup.py --quiet build_ext --inplace
 	$(PYTHON) -m lab.hosts $(ARGS)
 
 foreign:  ## Real 32-bit Pythons, PowerPC's too: all that needs no Xen, and the bytes that they send

@@ -52,14 +52,13 @@ def memory(said: str, hosts: list[Host], tmp_path: Path) -> Iterator[Path]:
     # With a terminal, the server ends with the connection.
     words = ["ssh", "-tt", "-F", str(hosts[0].ssh), "-L", f"{here}:{SOCKET}", hosts[0].name]
     serve = f"exec pyxc memory-server --unix {SOCKET} {GUEST}"
-    server = subprocess.Popen([*words, serve], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    try:
-        assert server.stdout
-        assert server.stdout.readline().decode().strip() == f"listening: pyxc drgn unix:{SOCKET}"
-        yield here
-    finally:
-        server.kill()
-        server.wait()
+    with subprocess.Popen([*words, serve], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout
+            assert server.stdout.readline().decode().strip() == f"listening: pyxc drgn unix:{SOCKET}"
+            yield here
+        finally:
+            server.kill()
 
 
 def test_what_drgn_finds_is_what_the_guest_says(said: str, memory: Path, tmp_path: Path) -> None:
