@@ -24,6 +24,8 @@ Progress = Callable[[int, int], object]
 
 ACKNOWLEDGED_S = 10.0
 """How long a guest may take to accept a request before the fallback is used."""
+_REPEATED_S = 5.0
+"""How long after a request it is made again: Linux ignores one while it still resumes from the last."""
 _SLACK_KB = 1 << 10
 """What a domain may own above its target, as with libxl, and how close to a target is close enough."""
 _PORT_DIGITS = 10
@@ -210,10 +212,14 @@ class Ask:
     def _wait_taken(self, what: Request, timeout: float) -> None:
         """Wait until the guest empties or removes the node; GuestSilent if it does not in time."""
         path = f"{self._home}/control/shutdown"
-        deadline = time.monotonic() + timeout
+        now = time.monotonic()
+        deadline, again = now + timeout, now + _REPEATED_S
         with self._xen.store.watch(path) as watch:
             while self._xen.store.read(path) == what.encode():
                 left = deadline - time.monotonic()
+                if left > 0 and time.monotonic() > again:
+                    self._replace(what, what)
+                    again += _REPEATED_S
                 if left <= 0:
                     raise errors.GuestSilent(
                         f"the guest of domain {self._domain.domid} has not accepted the request to {what}"
@@ -225,16 +231,20 @@ class Ask:
 
     def _withdraw(self, what: Request) -> bool:
         """Whether the request was still there."""
+        self._xen.store.renew()  # the step may have failed because the connection ended
+        return self._replace(what, "")
+
+    def _replace(self, what: Request, text: str) -> bool:
+        """Write to the node of a request, if that is still there."""
         path = f"{self._home}/control/shutdown"
 
-        def clear(transaction: Transaction) -> bool:
+        def replace(transaction: Transaction) -> bool:
             if transaction.read(path) != what.encode():
                 return False
-            transaction.write(path, "")
+            transaction.write(path, text)
             return True
 
-        self._xen.store.renew()  # the step may have failed because the connection ended
-        return self._xen.store.transact(clear)
+        return self._xen.store.transact(replace)
 
     def set_memory(self, kb: int, *, timeout: float | None = None, progress: Progress | None = None) -> None:
         """Ask its balloon driver to change its memory (memory/target), and adjust Xen's limit.

@@ -53,6 +53,27 @@ def test_a_silent_guest_is_reported_and_the_request_withdrawn(host: Host) -> Non
         web1.wait_shut_down(timeout=0.05)
 
 
+@pytest.mark.parametrize("what", ["poweroff", "suspend"])
+def test_a_request_that_a_guest_ignores_is_repeated(
+    host: Host, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Linux ignores what it is asked while it still resumes."""
+    monkeypatch.setattr(ask, "_REPEATED_S", 0.05)
+    guest, asked = host.truth.script(1), []
+
+    def obey_the_second(request: str | None) -> None:
+        if request != what:
+            return
+        asked.append(request)
+        if len(asked) == 2:
+            guest.write("control/shutdown", "")
+            guest.stop(ShutdownReason.SUSPEND if what == "suspend" else ShutdownReason.POWEROFF)
+
+    guest.when("control/shutdown", obey_the_second)
+    getattr(host.xen.domains[1].ask, what)(timeout=10)
+    assert asked == [what, what]
+
+
 def test_without_a_timeout_the_request_stays(host: Host) -> None:
     host.xen.domains["web1"].ask.reboot()
     assert host.xen.store.read("/local/domain/1/control/shutdown") == b"reboot"
