@@ -20,9 +20,9 @@ import pyxc
 from pyxc import debug
 from pyxc.debug import DomainMemory, RemoteMemory
 from pyxc.debug.guest_memory import PHYSICAL
+from pyxc.debug.memory_client import SERVED
 
 _SCHEME = "xen"
-_SERVED = ("unix:", "tcp:")
 
 
 class GuestFile(io.RawIOBase):
@@ -79,7 +79,7 @@ class GuestFile(io.RawIOBase):
 
 
 def _memory(place: str, stack: ExitStack) -> DomainMemory | RemoteMemory:
-    if place.startswith(_SERVED):
+    if place.startswith(SERVED):
         return debug.connect_memory(place)
     xen = stack.enter_context(pyxc.open(readonly=True))
     return DomainMemory(xen.domains[place])

@@ -12,6 +12,8 @@ from pyxc.debug.guest_memory import GuestFacts
 from pyxc.debug.memory_server import receive
 from pyxc.debug.memory_wire import GREETING, MOST, Op, Request, Status, from_json, taken
 
+SERVED = ("unix:", "tcp:")
+"""How the place of a memory server begins, where a guest of this host would have its name."""
 _KINDS = {"domid": int, "uuid": str, "is_hvm": bool, "physical_bytes": int, "nr_vcpus": int}
 
 

@@ -29,9 +29,9 @@ def test_a_memory_server_and_its_client(pyxc, start, plain_directory):
     assert server.stdout.readline() == f"listening: pyxc drgn unix:{path}\n"
     with connect_memory(f"unix:{path}") as another:
         for _ in range(2):
-            told = pyxc("drgn", "--json", f"unix:{path}").json
-            assert (told["domid"], told["is_hvm"], told["nr_vcpus"], told["vmcoreinfo"]) == (2, True, 1, None)
-            assert told["physical_bytes"] % PAGE_SIZE == 0
+            said = pyxc("drgn", "--json", f"unix:{path}").json
+            assert (said["domid"], said["is_hvm"], said["nr_vcpus"], said["vmcoreinfo"]) == (2, True, 1, None)
+            assert said["physical_bytes"] % PAGE_SIZE == 0
         assert another.read(0, 0xFFFF_FFFF_8010_0000, 3) == b"db1"
     server.send_signal(signal.SIGTERM)
     assert server.wait(20) == 143

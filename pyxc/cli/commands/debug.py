@@ -19,9 +19,9 @@ from pyxc.cli.dumps import add_vmcoreinfo, described
 from pyxc.cli.parser import Parser, Program
 from pyxc.cli.session import find, opened
 from pyxc.cli.status import UsageError
+from pyxc.debug.memory_client import SERVED
 
 _LOOPBACK = ("127.0.0.1", 0)
-_REMOTE = ("unix:", "tcp:")
 _CLIENTS_MOST = 16
 
 
@@ -123,7 +123,7 @@ def run_drgn(args: argparse.Namespace) -> int:
     text = described(args)
     with ExitStack() as stack:
         guest: Any
-        if args.domain.startswith(_REMOTE):
+        if args.domain.startswith(SERVED):
             guest = stack.enter_context(debug.connect_memory(args.domain))
         else:
             args.read_only = True
