@@ -104,8 +104,17 @@ def connect_memory(where: str, *, timeout: float = 30) -> RemoteMemory:
         address = (host.strip("[]"), int(port))
     try:
         connection.settimeout(timeout)
-        connection.connect(address)
+        _connect(connection, address, where)
         return RemoteMemory(connection)
     except BaseException:
         connection.close()
+        raise
+
+
+def _connect(connection: socket.socket, address: str | tuple[str, int], where: str) -> None:
+    try:
+        connection.connect(address)
+    except OSError as error:
+        # The error of a socket does not say whom it was to reach.
+        error.filename = where
         raise

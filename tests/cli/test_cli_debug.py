@@ -78,6 +78,8 @@ def test_a_script_of_drgn(pyxc, host, tmp_path):
 def test_what_is_not_there(pyxc, host: object, tmp_path: Path) -> None:
     assert pyxc("gdb", "nobody").status == 5
     assert pyxc("memory-server", "nobody").status == 5
-    assert pyxc("drgn", "unix:" + str(tmp_path / "none")).status == 1
+    nowhere = pyxc("drgn", f"unix:{tmp_path}/none")
+    assert nowhere.status == 1
+    assert f"unix:{tmp_path}/none" in nowhere.err
     assert pyxc("drgn", "tcp:nowhere").status == 2
     assert pyxc("drgn", "--vmcoreinfo", str(tmp_path / "none"), "db1").status == 1
