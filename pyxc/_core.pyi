@@ -66,6 +66,12 @@ def consecutive_words(first: int, count: int) -> bytes:
     ValueError: not all of them are u64.
     """
 
+def extent_words(firsts: Buffer, order: int) -> bytes:
+    """The numbers of all frames of extents of 2**order frames, a list of u64; `firsts`: their first frames.
+
+    ValueError: order is not 0 to 18. Numbers beyond u64 wrap around.
+    """
+
 def select_frames(entries: Buffer, frames: Buffer, at: int) -> tuple[int, int, int, int]:
     """Copy the plain frame numbers of a piece of p2m (u64, native order) to `frames[at:]`.
 

@@ -51,6 +51,32 @@ def consecutive_words(uint64_t first, Py_ssize_t count):
     return words
 
 
+def extent_words(firsts, int order):
+    cdef Py_buffer buffer
+    cdef Py_ssize_t i, j, size
+    cdef uint64_t word
+    cdef char *start
+    if not 0 <= order <= 18:
+        raise ValueError(f"there are no extents of order {order}")
+    size = <Py_ssize_t> 1 << order
+    get_words(firsts, &buffer, PyBUF_SIMPLE)
+    try:
+        if buffer.len > PY_SSIZE_T_MAX >> order:
+            raise MemoryError
+        words = PyBytes_FromStringAndSize(NULL, buffer.len << order)
+        start = words
+        with nogil:
+            for i in range(buffer.len // 8):
+                word = word_at(<char *> buffer.buf, i)
+                for j in range(size):
+                    memcpy(start, &word, 8)
+                    start += 8
+                    word += 1
+    finally:
+        PyBuffer_Release(&buffer)
+    return words
+
+
 cdef uint64_t ABSENT_ENTRY = <uint64_t> -1
 cdef uint64_t FOREIGN_BIT = <uint64_t> 1 << 63
 cdef uint64_t IDENTITY_BIT = <uint64_t> 1 << 62

@@ -156,8 +156,9 @@ class HvmContexts:
         Afterwards only vcpus with a CPU record are online. If Xen refuses a record (EINVAL, ENODATA), earlier
         records may remain loaded before Xen 4.20.
         """
+        if not isinstance(context, HvmContext):
+            context = HvmContext(context, self._domain.xen.interface)
         data = bytes(context)
-        HvmContext(data, self._domain.xen.interface)
         self._domain.change(domctl_hvm.SETHVMCONTEXT, size=len(data), buffer=data)
 
     def record(self, type: HvmRecordType | int, instance: int = 0) -> bytes:

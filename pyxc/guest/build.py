@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import answers, arguments, errors, undoing
-from pyxc._core import PAGE_SIZE, consecutive_words
+from pyxc._core import PAGE_SIZE, extent_words
 from pyxc.abi import domctl, memory
 from pyxc.abi.hvm import HvmParam
 from pyxc.abi.memory import MemFlag
@@ -323,8 +323,8 @@ def _give_pv(domain: Domain, plan: PvPlan, vnuma: Vnuma | None, progress: Progre
     frames = array("Q")
     with _claimed(domain, plan.pages):
         for part, flags in parts:
-            for run, first in guest_memory.populate(domain.memory, part, ORDERS[1:], flags):
-                frames.frombytes(consecutive_words(first, run.extents << run.order))
+            for run, given in guest_memory.populate(domain.memory, part, ORDERS[1:], flags):
+                frames.frombytes(extent_words(given, run.order))
                 if progress:
                     progress(len(frames), plan.pages)
     return frames

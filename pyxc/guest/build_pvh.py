@@ -120,10 +120,11 @@ def context(saved: HvmContext, interface: Interface, plan: PvhPlan, vcpus: int) 
 
     vcpu 0 is about to run the kernel's first instruction, in flat 32-bit mode; the others are down.
     """
-    parts = [_record(interface, HvmRecordType.HEADER, 0, bytes(saved.record(HvmRecordType.HEADER)))]
+    found = {(record.type, record.instance): record.data for record in saved}
+    parts = [_record(interface, HvmRecordType.HEADER, 0, bytes(found[HvmRecordType.HEADER, 0]))]
     layout = hvm_save.MTRR_STRUCT.at(interface)
     for vcpu in range(vcpus):
-        fields = layout.unpack(saved.record(HvmRecordType.MTRR, vcpu))
+        fields = layout.unpack(found[HvmRecordType.MTRR, vcpu])
         data = layout.pack({**fields, "msr_mtrr_def_type": _WRITE_BACK})
         parts.append(_record(interface, HvmRecordType.MTRR, vcpu, data))
     registers = hvm_save.CPU_STRUCT.at(interface).pack(_registers(plan))

@@ -30,11 +30,11 @@ Progress = Callable[[int, int], object]
 
 def populate(
     mapping: Mapping, frames: range, orders: Sequence[int] = ORDERS, flags: int = 0
-) -> Iterator[tuple[Run, int]]:
+) -> Iterator[tuple[Run, array[int]]]:
     """Allocate memory of a domain at consecutive frames, in extents as large as Xen has them.
 
-    Yields each run of extents when it is allocated, with the frame that Xen returns for its first extent: a
-    machine frame of a PV domain. HypercallError ENOMEM: the domain may not own as much, or the host does not
+    Yields each run of extents when it is allocated, with the frames that Xen returns, one for each extent:
+    machine frames of a PV domain. HypercallError ENOMEM: the domain may not own as much, or the host does not
     have it.
     """
     for run in runs(frames, orders):
@@ -56,7 +56,9 @@ def by_node(parts: Iterable[range], vnuma: Vnuma | None) -> Iterator[tuple[range
         yield range(at, part.stop), 0
 
 
-def _given(mapping: Mapping, run: Run, orders: Sequence[int], flags: int) -> Iterator[tuple[Run, int]]:
+def _given(
+    mapping: Mapping, run: Run, orders: Sequence[int], flags: int
+) -> Iterator[tuple[Run, array[int]]]:
     size = 1 << run.order
     at_once = min(_EXTENTS_AT_ONCE, PAGES_AT_ONCE >> run.order)
     stop = run.first + run.extents * size
@@ -64,7 +66,8 @@ def _given(mapping: Mapping, run: Run, orders: Sequence[int], flags: int) -> Ite
         given = Extents(mapping, run.order, at_once, flags)
         wanted = array("Q", range(first, min(stop, first + at_once * size), size))
         short = _give(given, wanted, run.order)
-        yield from _together(given.done, first, run.order)
+        if given.done:
+            yield Run(first, run.order, len(given.done)), given.done
         if short:
             rest = range(first + len(given.done) * size, stop)
             yield from populate(mapping, rest, orders[orders.index(run.order) + 1 :], flags)
@@ -80,15 +83,6 @@ def _give(given: Extents, wanted: array[int], order: int) -> bool:
             raise
         return True
     return False
-
-
-def _together(done: array[int], first: int, order: int) -> Iterator[tuple[Run, int]]:
-    """Allocated extents, joined where their frames are consecutive."""
-    size, start = 1 << order, 0
-    for place in range(1, len(done) + 1):
-        if place == len(done) or done[place] != done[place - 1] + size:
-            yield Run(first + start * size, order, place - start), done[start]
-            start = place
 
 
 @contextmanager
@@ -110,12 +104,31 @@ def write(mapping: Mapping, pieces: Iterable[Piece], frames: Sequence[int]) -> N
 
     range(2**52) for a domain whose frames are named by that, the p2m for a PV domain.
     """
+    for parts in _together(pieces):
+        wanted = array("Q")
+        for _, pages in parts:
+            wanted.extend(frames[pages.start : pages.stop])
+        with mapping.map(wanted, writable=True) as mapped, memoryview(mapped) as view:
+            start = 0
+            for piece, pages in parts:
+                with view[start : start + len(pages) * PAGE_SIZE] as place:
+                    _fill(place, piece, pages.start * PAGE_SIZE)
+                start += len(pages) * PAGE_SIZE
+
+
+def _together(pieces: Iterable[Piece]) -> Iterator[list[tuple[Piece, range]]]:
+    """The pages of each piece, in parts that are mapped at once."""
+    parts, space = [], _MAPPED_AT_ONCE
     for piece in pieces:
-        for first in range(piece.frames.start, piece.frames.stop, _MAPPED_AT_ONCE):
-            part = piece.frames[first - piece.frames.start :][:_MAPPED_AT_ONCE]
-            wanted = array("Q", frames[part.start : part.stop])
-            with mapping.map(wanted, writable=True) as mapped, memoryview(mapped) as view:
-                _fill(view, piece, part.start * PAGE_SIZE)
+        left = piece.frames
+        while left:
+            parts.append((piece, left[:space]))
+            left, space = left[space:], space - len(parts[-1][1])
+            if not space:
+                yield parts
+                parts, space = [], _MAPPED_AT_ONCE
+    if parts:
+        yield parts
 
 
 def _fill(view: memoryview, piece: Piece, address: int) -> None:

@@ -73,19 +73,23 @@ def _pages(index: int, spans: Sequence[Span], tables: frozenset[int], frames: Se
     first = index * _ENTRIES
     for span in spans:
         start = _plain(span.start) >> _PAGE_BITS
-        for page in range(max(first, start), min(first + _ENTRIES, start + span.pages)):
-            pfn = span.pfn + page - start
-            entries[page - first] = frames[pfn] << _PAGE_BITS | (_READ_ONLY if pfn in tables else _PAGE)
+        here = range(max(first, start), min(first + _ENTRIES, start + span.pages))
+        if here:
+            pfns = range(here.start + span.pfn - start, here.stop + span.pfn - start)
+            found = [frame << _PAGE_BITS | _PAGE for frame in frames[pfns.start : pfns.stop]]
+            for pfn in tables.intersection(pfns):
+                found[pfn - pfns.start] &= ~PTE_WRITABLE
+            entries[here.start - first : here.stop - first] = found
     return entries
 
 
 def _tables(table: Table, flags: int, pfns: dict[Table, int], frames: Sequence[int]) -> list[int]:
     """Entries of a table of tables. The top table of three levels has four, in a page of its own."""
     entries = [0] * _ENTRIES
-    for place in range(_ENTRIES):
-        below = pfns.get(Table(table.level - 1, table.number * _ENTRIES + place))
-        if below is not None:
-            entries[place] = frames[below] << _PAGE_BITS | flags
+    for below, pfn in pfns.items():
+        upper, place = divmod(below.number, _ENTRIES)
+        if below.level + 1 == table.level and upper == table.number:
+            entries[place] = frames[pfn] << _PAGE_BITS | flags
     return entries
 
 

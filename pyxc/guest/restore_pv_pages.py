@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import compress, count
 
 from pyxc import errors
-from pyxc._core import PAGE_SIZE, consecutive_words, pick_words
+from pyxc._core import PAGE_SIZE, extent_words, pick_words
 from pyxc.abi import memory, mmuext
 from pyxc.abi.page import PAGE_KB
 from pyxc.domain import bounds
@@ -75,11 +75,11 @@ class PvMemory:
                 if not run.order:
                     small.extend(pages)
                     continue
-                for done, frame in guest_memory.populate(self.domain.memory, pages, (_LARGE, 0)):
-                    count = done.extents << done.order
-                    place = slice(done.first, done.first + count)
-                    self.frames[place] = array("Q", consecutive_words(frame, count))
-                    self.numbers[place] = array("Q", consecutive_words(frame + 1, count))
+                for done, firsts in guest_memory.populate(self.domain.memory, pages, (_LARGE, 0)):
+                    place = slice(done.first, done.first + (done.extents << done.order))
+                    self.frames[place] = array("Q", extent_words(firsts, done.order))
+                    firsts = array("Q", [frame + 1 for frame in firsts])
+                    self.numbers[place] = array("Q", extent_words(firsts, done.order))
         if small:
             extents = Extents(self.domain.memory, 0, _AT_ONCE)
             extents.reserve(memory.POPULATE_PHYSMAP, small)

@@ -12,6 +12,7 @@ import pytest
 from pyxc._core import (
     byteswap64,
     consecutive_words,
+    extent_words,
     number_frames,
     pick_words,
     renumber_entries,
@@ -69,6 +70,20 @@ def test_consecutive_numbers_are_those_of_a_range(first: int, count: int) -> Non
 def test_numbers_that_cannot_be_in_a_list(first: int, count: int) -> None:
     with pytest.raises((ValueError, MemoryError)):
         consecutive_words(first, count)
+
+
+@pytest.mark.parametrize("firsts", [[], [5], [1024, 0, 512]])
+@pytest.mark.parametrize("order", [0, 9])
+def test_frames_of_extents(firsts: list[int], order: int) -> None:
+    size = 1 << order
+    expected = [frame for first in firsts for frame in range(first, first + size)]
+    assert array("Q", extent_words(array("Q", firsts), order)).tolist() == expected
+
+
+@pytest.mark.parametrize("order", [-1, 19, 64])
+def test_extents_that_xen_does_not_have(order: int) -> None:
+    with pytest.raises(ValueError, match="order"):
+        extent_words(array("Q", [0]), order)
 
 
 @pytest.mark.parametrize("length", [0, 1, 513])

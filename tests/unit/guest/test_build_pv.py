@@ -39,7 +39,11 @@ def frames_of(plan: PvPlan) -> array[int]:
 def translate(plan: PvPlan, address: int) -> tuple[int, bool]:
     """What a processor makes of a virtual address: the pfn, and whether it may be written."""
     frames = frames_of(plan)
-    memory = {frames[piece.address // PAGE_SIZE]: piece.data for piece in build_pv.tables(plan, frames)}
+    memory = {
+        frames[pfn]: piece.data[at * PAGE_SIZE :]
+        for piece in build_pv.tables(plan, frames)
+        for at, pfn in enumerate(piece.frames)
+    }
     mfn, levels = frames[plan.root], 4 if plan.bits == 64 else 3
     for level in range(levels, 0, -1):
         index = address >> (3 + 9 * level) & 511
