@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""volatility3 on running HVM and PVH guests: vol -p contrib/volatility3 -f xen://DOMAIN linux.pslist
+"""volatility3 on running guests: vol -p contrib/volatility3 -f xen://DOMAIN linux.pslist
 
 DOMAIN is an id, a name or a UUID, or unix:PATH or tcp:HOST:PORT, where pyxc memory-server listens. The guest
-continues to run and is only read; pause it for a consistent view.
-Page tables of PV guests name machine frames, which volatility3 cannot follow: they are refused.
+continues to run and is only read; pause it for a consistent view. Page tables of a 64-bit PV guest, which
+name machine frames, appear with guest frames; 32-bit PV guests are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from volatility3.framework.layers import resources
 import pyxc
 from pyxc import debug
 from pyxc.debug import DomainMemory, RemoteMemory
-from pyxc.debug.guest_memory import PHYSICAL
+from pyxc.debug.guest_memory import WITHOUT_XEN
 from pyxc.debug.memory_client import SERVED
 
 _SCHEME = "xen"
@@ -31,10 +31,11 @@ class GuestFile(io.RawIOBase):
     def __init__(self, place: str) -> None:
         with ExitStack() as stack:
             self._memory = stack.enter_context(_memory(place, stack))
-            if not self._memory.facts.is_hvm:
-                raise pyxc.GuestUnable(f"{place} is a PV domain: volatility3 cannot follow its page tables")
+            self._size = self._memory.facts.physical_bytes
+            if not self._size:
+                text = f"{place} is a 32-bit PV domain"
+                raise pyxc.GuestUnable(f"{text}: volatility3 cannot follow its page tables")
             self._opened = stack.pop_all()
-        self._size = self._memory.facts.physical_bytes
         self._place = 0
 
     def readable(self) -> bool:
@@ -59,7 +60,7 @@ class GuestFile(io.RawIOBase):
 
     def _bytes(self, address: int, size: int) -> bytes:
         try:
-            return self._memory.read(PHYSICAL, address, size)
+            return self._memory.read(WITHOUT_XEN, address, size)
         except pyxc.NotMapped:
             return b"".join(
                 self._page(start, min(address + size, (start // 4096 + 1) * 4096) - start)
@@ -68,7 +69,7 @@ class GuestFile(io.RawIOBase):
 
     def _page(self, address: int, size: int) -> bytes:
         try:
-            return self._memory.read(PHYSICAL, address, size)
+            return self._memory.read(WITHOUT_XEN, address, size)
         except pyxc.NotMapped:
             return bytes(size)
 

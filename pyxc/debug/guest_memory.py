@@ -5,15 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from pyxc import errors
 from pyxc.domain.address_space import Physical, Virtual
 from pyxc.domain.domain import Domain
 from pyxc.guest import vmcoreinfo
 
+if TYPE_CHECKING:  # for those who ask for it
+    from pyxc.debug.plain_memory import PlainMemory
+
 PHYSICAL = -1
 """In place of a vcpu: an address of physical memory."""
+WITHOUT_XEN = -2
+"""The same, with page tables as if the guest ran without Xen: those of a PV guest name guest frames."""
 
 
 class GuestFacts(NamedTuple):
@@ -36,7 +41,7 @@ class GuestMemory(Protocol):
     def facts(self) -> GuestFacts: ...
 
     def read(self, vcpu: int, address: int, size: int) -> bytes:
-        """Bytes at a virtual address of a vcpu, or PHYSICAL. NotMapped."""
+        """Bytes at a virtual address of a vcpu, or PHYSICAL, or WITHOUT_XEN. NotMapped."""
 
     def registers(self, vcpu: int) -> dict[str, int]: ...
 
@@ -61,6 +66,7 @@ class DomainMemory:
         self.domain = domain
         self._writable = writable
         self._spaces: dict[int, Physical | Virtual] = {}
+        self._plain: PlainMemory | None = None
         info = domain.info()
         try:
             size = self._space(PHYSICAL).size
@@ -80,19 +86,36 @@ class DomainMemory:
         return found
 
     def read(self, vcpu: int, address: int, size: int) -> bytes:
+        if vcpu == WITHOUT_XEN:
+            return self._without_xen().read(address, size)
         return self._space(vcpu).read(address, size)
+
+    def _without_xen(self) -> Physical | PlainMemory:
+        physical = self._physical()
+        if self.facts.is_hvm:
+            return physical
+        if self._plain is None:
+            from pyxc.debug.plain_memory import PlainMemory
+
+            self._plain = PlainMemory(self.domain, physical)
+        return self._plain
+
+    def _physical(self) -> Physical:
+        space = self._space(PHYSICAL)
+        assert isinstance(space, Physical)
+        return space
 
     def open_windows(self) -> Mapping[int, memoryview]:
         """The physical memory that is mapped now, by address >> WINDOW_BITS; for those who read very often.
 
         A window is closed while others are read, if there are too many: release views of it before that.
         """
-        space = self._space(PHYSICAL)
-        assert isinstance(space, Physical)
-        return space.open_windows
+        return self._physical().open_windows
 
     def write(self, vcpu: int, address: int, data: bytes) -> None:
-        """ReadOnlyError unless it was opened with `writable`."""
+        """ReadOnlyError unless it was opened with `writable`; ValueError for WITHOUT_XEN."""
+        if vcpu == WITHOUT_XEN:
+            raise ValueError("page tables of guest frames can only be read")
         self._space(vcpu).write(address, data)
 
     def registers(self, vcpu: int) -> dict[str, int]:
@@ -107,6 +130,7 @@ class DomainMemory:
         for space in self._spaces.values():
             space.close()
         self._spaces.clear()
+        self._plain = None
         if physical is not None:
             self._spaces[PHYSICAL] = physical
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The protocol of pyxc memory-server: requests of fixed size and their replies. No I/O.
 
-All numbers are little-endian. A request: operation u8, 0, vcpu s16 (-1: physical memory), size u32, address
-u64; a WRITE is followed by `size` bytes. A reply: status u8, three 0, size u32, and as many bytes: what was
-asked for, or a message. The server begins with GREETING.
+All numbers are little-endian. A request: operation u8, 0, vcpu s16 (-1: physical memory, -2: the same with
+page tables of guest frames), size u32, address u64; a WRITE is followed by `size` bytes. A reply: status u8,
+three 0, size u32, and as many bytes: what was asked for, or a message. The server begins with GREETING.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from pyxc import errors
+from pyxc.debug.guest_memory import WITHOUT_XEN
 
 GREETING = b"pyxcmem1"
 MOST = 1 << 20
@@ -61,7 +62,7 @@ class Request(NamedTuple):
     def decode(cls, receive: Receive) -> Request:
         """The next request of a client. DecodeError: it is not one."""
         op, vcpu, size, address = _REQUEST.unpack(receive(_REQUEST.size))
-        if op not in list(Op) or size > MOST or vcpu < -1:
+        if op not in list(Op) or size > MOST or vcpu < WITHOUT_XEN:
             raise errors.DecodeError(f"the client sent operation {op} for vcpu {vcpu} and {size} bytes")
         return cls(Op(op), vcpu, address, size, receive(size) if op == Op.WRITE else b"")
 
