@@ -23,6 +23,8 @@ from pyxc.debug.guest_memory import WITHOUT_XEN
 from pyxc.debug.memory_client import SERVED
 
 _SCHEME = "xen"
+_PATIENCE_S = 300
+"""For one reply: the server looks for the page tables of a PV guest first."""
 
 
 class GuestFile(io.RawIOBase):
@@ -81,7 +83,7 @@ class GuestFile(io.RawIOBase):
 
 def _memory(place: str, stack: ExitStack) -> DomainMemory | RemoteMemory:
     if place.startswith(SERVED):
-        return debug.connect_memory(place)
+        return debug.connect_memory(place, timeout=_PATIENCE_S)
     xen = stack.enter_context(pyxc.open(readonly=True))
     return DomainMemory(xen.domains[place])
 

@@ -45,7 +45,7 @@ class PlainMemory:
         changed = bytearray(found)
         for gfn in tables:
             start = gfn * PAGE_SIZE
-            page = self._tables.rewritten(self._places[gfn], self._physical.read(start, PAGE_SIZE))
+            page = self._tables.table(self._places[gfn], self._physical.read(start, PAGE_SIZE))
             here = range(max(start, address), min(start + PAGE_SIZE, address + size))
             changed[here.start - address : here.stop - address] = page[here.start - start : here.stop - start]
         return bytes(changed)

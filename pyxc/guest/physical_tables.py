@@ -13,6 +13,7 @@ import re
 import sys
 from array import array
 from collections.abc import Iterator
+from functools import cached_property
 
 from pyxc._core import PAGE_SIZE
 from pyxc.abi.arch.x86 import PTE_FRAME_MASK, PTE_PRESENT, PTE_PSE
@@ -66,9 +67,9 @@ class PhysicalTables:
         self.tables: set[int] = set()
         """Places in the dump of the pages that are tables."""
         roots = self._roots()
-        kernels = {self._translated(root, swapper) for root in roots} if swapper is not None else set()
-        self._mark(roots | {place for place in kernels if place is not None})
-        self._pointer = self._start_info_pointer(kernels)
+        found = {self._translated(root, swapper) for root in roots} if swapper is not None else set()
+        self._kernels = {place for place in found if place is not None}
+        self._mark(roots | self._kernels)
 
     def _roots(self) -> set[int]:
         roots = set()
@@ -118,9 +119,10 @@ class PhysicalTables:
             entries[_XENS_SLOTS] = array("Q", bytes(8 * (_XENS_SLOTS.stop - _XENS_SLOTS.start)))
         return entries
 
-    def _start_info_pointer(self, kernels: set[int | None]) -> int | None:
-        """Where in the dump's pages the pointer is: the only one in the data of the kernel."""
-        found = {at for kernel in kernels if kernel is not None for at in self._start_info_pointers(kernel)}
+    @cached_property
+    def _pointer(self) -> int | None:
+        """Where in the dump's pages the pointer to start_info is: the only one in the data of the kernel."""
+        found = {at for kernel in self._kernels for at in self._start_info_pointers(kernel)}
         return found.pop() if len(found) == 1 else None
 
     def _start_info_pointers(self, kernel: int) -> Iterator[int]:
@@ -148,11 +150,11 @@ class PhysicalTables:
             changed[at : at + 8] = bytes(8)
         for place in places:
             start = (place - first) * PAGE_SIZE
-            changed[start : start + PAGE_SIZE] = self._physical(place, pages[start : start + PAGE_SIZE])
+            changed[start : start + PAGE_SIZE] = self.table(place, pages[start : start + PAGE_SIZE])
         return bytes(changed)
 
-    def _physical(self, place: int, page: bytes) -> bytes:
-        """A table with guest frames. Entries for memory that is not the guest's are no longer present."""
+    def table(self, place: int, page: bytes) -> bytes:
+        """One table with guest frames. Entries for memory that is not the guest's are no longer present."""
         entries = self._entries(place, page)
         gfns = self._source.gfns
         for index, entry in enumerate(entries):
