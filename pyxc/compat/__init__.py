@@ -41,9 +41,8 @@ def install() -> None:
     Other modules of a package xen that is on sys.path, now or later, stay importable.
     """
     package, lowlevel = ModuleType("xen"), ModuleType("xen.lowlevel")
-    setattr(package, "__path__", _Elsewhere())  # noqa: B010
     lowlevel.__path__ = []
-    setattr(package, "lowlevel", lowlevel)  # noqa: B010
+    vars(package).update(__path__=_Elsewhere(), lowlevel=lowlevel)
     sys.modules.update({"xen": package, "xen.lowlevel": lowlevel})
     for name in _MODULES:
         if importlib.util.find_spec(f"{__name__}.{name}"):

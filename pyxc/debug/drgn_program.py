@@ -75,7 +75,7 @@ def _physical_reader(drgn: Any, memory: GuestMemory) -> Reader:
 
 def _library() -> Any:
     try:
-        import drgn  # type: ignore[import-not-found,unused-ignore]
+        import drgn
     except ModuleNotFoundError as error:
         raise errors.MissingLibrary("drgn is not installed: pip install drgn", name="drgn") from error
     except ImportError as error:

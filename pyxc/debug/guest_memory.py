@@ -13,7 +13,7 @@ from pyxc.domain.domain import Domain
 from pyxc.guest import vmcoreinfo
 
 if TYPE_CHECKING:  # for those who ask for it
-    from pyxc.debug.plain_memory import PlainMemory
+    from pyxc.debug.memory_without_xen import MemoryWithoutXen
 
 PHYSICAL = -1
 """In place of a vcpu: an address of physical memory."""
@@ -66,7 +66,7 @@ class DomainMemory:
         self.domain = domain
         self._writable = writable
         self._spaces: dict[int, Physical | Virtual] = {}
-        self._plain: PlainMemory | None = None
+        self._tabled: MemoryWithoutXen | None = None
         info = domain.info()
         try:
             size = self._space(PHYSICAL).size
@@ -90,15 +90,15 @@ class DomainMemory:
             return self._without_xen().read(address, size)
         return self._space(vcpu).read(address, size)
 
-    def _without_xen(self) -> Physical | PlainMemory:
+    def _without_xen(self) -> Physical | MemoryWithoutXen:
         physical = self._physical()
         if self.facts.is_hvm:
             return physical
-        if self._plain is None:
-            from pyxc.debug.plain_memory import PlainMemory
+        if self._tabled is None:
+            from pyxc.debug.memory_without_xen import MemoryWithoutXen
 
-            self._plain = PlainMemory(self.domain, physical)
-        return self._plain
+            self._tabled = MemoryWithoutXen(self.domain, physical)
+        return self._tabled
 
     def _physical(self) -> Physical:
         space = self._space(PHYSICAL)
@@ -130,7 +130,7 @@ class DomainMemory:
         for space in self._spaces.values():
             space.close()
         self._spaces.clear()
-        self._plain = None
+        self._tabled = None
         if physical is not None:
             self._spaces[PHYSICAL] = physical
 

@@ -94,9 +94,12 @@ class Sink:
 
 def check_compression(name: str | None) -> Compression | None:
     """ValueError for an unknown one."""
-    if name is not None and name not in _COMPRESSORS:
-        raise ValueError(f"compress is {name!r}: expected one of {', '.join(_COMPRESSORS)}, or None")
-    return name  # type: ignore[return-value]
+    if name is None:
+        return None
+    for known in _COMPRESSORS:
+        if name == known:
+            return known
+    raise ValueError(f"compress is {name!r}: expected one of {', '.join(_COMPRESSORS)}, or None")
 
 
 def _gzip() -> Compressor:
@@ -124,4 +127,4 @@ class _Lz4:
         return self.compress(b"") + bytes(self._frame.flush())
 
 
-_COMPRESSORS: dict[str, Callable[[], Compressor]] = {"gzip": _gzip, "zstd": _zstd, "lz4": _Lz4}
+_COMPRESSORS: dict[Compression, Callable[[], Compressor]] = {"gzip": _gzip, "zstd": _zstd, "lz4": _Lz4}

@@ -257,20 +257,13 @@ def p2m(plan: PvPlan, frames: array[int]) -> Piece:
 
 
 def tables(plan: PvPlan, frames: array[int]) -> Iterator[Piece]:
-    """Its page tables: one piece for those that are side by side."""
-    first, words = plan.root, array("Q")
-    for pfn, entries in page_tables.contents(_WIDTHS[plan.bits].levels, plan.spans, plan.tables, frames):
-        if pfn * PAGE_SIZE != first * PAGE_SIZE + len(words) * words.itemsize:
-            yield _of_tables(first, words)
-            first, words = pfn, array("Q")
-        words.extend(entries)
-    yield _of_tables(first, words)
-
-
-def _of_tables(pfn: int, words: array[int]) -> Piece:
-    if sys.byteorder == "big":
-        words.byteswap()
-    return Piece(pfn * PAGE_SIZE, words.tobytes())
+    """Its page tables, one by one."""
+    levels = _WIDTHS[plan.bits].levels
+    for pfn, entries in page_tables.contents(levels, plan.spans, plan.tables, frames):
+        words = array("Q", entries)
+        if sys.byteorder == "big":
+            words.byteswap()
+        yield Piece(pfn * PAGE_SIZE, words.tobytes())
 
 
 def start_info(interface: Interface, plan: PvPlan, rings: Rings, shared_info: int) -> Piece:

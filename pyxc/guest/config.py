@@ -123,10 +123,11 @@ def _tsc_mode(setting: Setting) -> TscMode:
 
 def _action(setting: Setting) -> Action:
     wanted = string(setting)
-    for action in get_args(Action):
+    actions: tuple[Action, ...] = get_args(Action)
+    for action in actions:
         if action == wanted:
-            return action  # type: ignore[no-any-return]
-    raise ValueError(f"{wanted!r} is not supported: expected one of {', '.join(get_args(Action))}")
+            return action
+    raise ValueError(f"{wanted!r} is not supported: expected one of {', '.join(actions)}")
 
 
 def _kind(setting: Setting) -> Kind:

@@ -27,7 +27,7 @@ from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import core_format
 from pyxc.guest.core_convert import FORMATS, chosen
 from pyxc.guest.core_format import INVALID, Progress, Section
-from pyxc.guest.vmcore import check_convertible
+from pyxc.guest.live_pages import LivePages
 from pyxc.store.names import readable
 
 KIND = "core"
@@ -94,14 +94,14 @@ def dump_core(
                 if form == XEN:
                     dump = writer.write(file.stream, progress or _quietly)
                 else:
-                    dump = _write_for_linux(_Live(writer), file, form, vmcoreinfo, progress)
+                    dump = _write_for_linux(writer.live(), file, form, vmcoreinfo, progress)
             domain.look()  # a dump is complete only if all of it is of one domain
             file.complete()
     return dump
 
 
 def _write_for_linux(
-    live: _Live, file: ProvenanceFile, form: str, text: bytes | None, progress: Progress | None
+    live: LivePages, file: ProvenanceFile, form: str, text: bytes | None, progress: Progress | None
 ) -> CoreDump:
     made = chosen(form).write(live, file, text, progress)
     return CoreDump(made.nr_pages, len(live.missing), made.nr_vcpus, made.kernel)
@@ -125,39 +125,6 @@ def _another(domain: Identity) -> DomainInfo:
 
 def _quietly(done: int, total: int) -> None:
     pass
-
-
-class _Live:
-    """The pages of a domain, for a vmcore. `missing` are the places of those that could not be read: zeros.
-
-    Threads: one at a time.
-    """
-
-    def __init__(self, writer: _Writer) -> None:
-        self._domain = writer.domain
-        self.is_hvm = writer.info.is_hvm
-        self.bits = 64 if self.is_hvm else self._domain.guest_bits()
-        self.gfns, self.frames = array("Q"), array("Q")
-        for pages in writer.pages:
-            self.gfns.extend(pages.pfns)
-            self.frames.extend(pages.frames)
-        self.missing: set[int] = set()
-        check_convertible(self)
-        interface = self._domain.xen.interface
-        self.contexts = [VcpuContext.decode(one, 64, interface) for one in writer.contexts]
-
-    def pages(self, first: int, count: int) -> bytes:
-        """Whose pages they are is asked while they are mapped, as in _Writer."""
-        wanted = self.frames[first : first + count]
-        with self._domain.xen.link.map_frames(self._domain.domid, wanted) as mapped:
-            self._domain.look()
-            refused = mapped.errors
-            if not any(refused):
-                return bytes(mapped)
-        if count == 1:
-            self.missing.add(first)
-            return bytes(PAGE_SIZE)
-        return b"".join(self.pages(first + place, 1) for place in range(count))
 
 
 class _Writer:
@@ -195,6 +162,11 @@ class _Writer:
                 continue
             found.append(reply.buffers["ctxt"])
         return found
+
+    def live(self) -> LivePages:
+        """The same pages, for a vmcore."""
+        contexts = [VcpuContext.decode(one, 64, self._xen.interface) for one in self.contexts]
+        return LivePages(self.domain, self.info.is_hvm, self.pages, contexts)
 
     def write(self, stream: BinaryIO, progress: Progress) -> CoreDump:
         sections = self._sections()

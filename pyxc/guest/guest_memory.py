@@ -56,9 +56,7 @@ def by_node(parts: Iterable[range], vnuma: Vnuma | None) -> Iterator[tuple[range
         yield range(at, part.stop), 0
 
 
-def _given(
-    mapping: Mapping, run: Run, orders: Sequence[int], flags: int
-) -> Iterator[tuple[Run, array[int]]]:
+def _given(mapping: Mapping, run: Run, orders: Sequence[int], flags: int) -> Iterator[tuple[Run, array[int]]]:
     size = 1 << run.order
     at_once = min(_EXTENTS_AT_ONCE, PAGES_AT_ONCE >> run.order)
     stop = run.first + run.extents * size

@@ -78,7 +78,7 @@ def _pages(index: int, spans: Sequence[Span], tables: frozenset[int], frames: Se
             pfns = range(here.start + span.pfn - start, here.stop + span.pfn - start)
             found = [frame << _PAGE_BITS | _PAGE for frame in frames[pfns.start : pfns.stop]]
             for pfn in tables.intersection(pfns):
-                found[pfn - pfns.start] &= ~PTE_WRITABLE
+                found[pfn - pfns.start] = frames[pfn] << _PAGE_BITS | _READ_ONLY
             entries[here.start - first : here.stop - first] = found
     return entries
 

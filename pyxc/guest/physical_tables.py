@@ -20,6 +20,7 @@ from pyxc.abi.arch.x86 import PTE_FRAME_MASK, PTE_PRESENT, PTE_PSE
 from pyxc.domain import paging
 from pyxc.domain.paging import Hole, Paging
 from pyxc.errors import DecodeError
+from pyxc.guest import vmcoreinfo
 from pyxc.guest.pages_source import AT_ONCE, PagesSource
 
 _LEVELS = 4
@@ -57,16 +58,17 @@ class _Places:
 class PhysicalTables:
     """Rewrites the page tables of a 64-bit PV guest. Threads: one at a time.
 
-    `swapper` is the virtual address of the kernel's own top table, which VMCOREINFO names.
+    `text` is the VMCOREINFO of the guest, which names the kernel's own top table.
     """
 
-    def __init__(self, source: PagesSource, swapper: int | None) -> None:
+    def __init__(self, source: PagesSource, text: bytes | None) -> None:
         self._source = source
         self._places = _Places(source.frames)
         self._tops: set[int] = set()
         self.tables: set[int] = set()
         """Places in the dump of the pages that are tables."""
         roots = self._roots()
+        swapper = None if text is None else vmcoreinfo.symbol(text, "swapper_pg_dir")
         found = {self._translated(root, swapper) for root in roots} if swapper is not None else set()
         self._kernels = {place for place in found if place is not None}
         self._mark(roots | self._kernels)
@@ -154,7 +156,7 @@ class PhysicalTables:
         return bytes(changed)
 
     def table(self, place: int, page: bytes) -> bytes:
-        """One table with guest frames. Entries for memory that is not the guest's are no longer present."""
+        """A table with guest frames, without the entries for memory of others."""
         entries = self._entries(place, page)
         gfns = self._source.gfns
         for index, entry in enumerate(entries):

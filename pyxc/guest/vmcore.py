@@ -40,7 +40,7 @@ class Vmcore(NamedTuple):
 def check_convertible(source: PagesSource) -> None:
     if source.bits != 64:
         hint = "the page tables of 32-bit PV guests cannot be made physical"
-        raise errors.Unsupported(errno.EOPNOTSUPP, "vmcore", hint=hint)
+        raise errors.Unsupported(errno.EOPNOTSUPP, "reading page tables", hint=hint)
 
 
 def write(source: PagesSource, file: ProvenanceFile, text: bytes | None, progress: Progress | None) -> Vmcore:
@@ -57,8 +57,7 @@ def prepare(source: PagesSource, text: bytes | None) -> tuple[bytes | None, Phys
     text = vmcoreinfo.find_in(pieces(source)) if text is None else vmcoreinfo.check(text)
     if source.is_hvm:
         return text, None
-    swapper = None if text is None else vmcoreinfo.symbol(text, "swapper_pg_dir")
-    return text, PhysicalTables(source, swapper)
+    return text, PhysicalTables(source, text)
 
 
 def summary(

@@ -147,7 +147,7 @@ def _known(guest: Any, text: bytes | None) -> str | None:
 
 def _load_symbols(program: Any, files: list[str] | None) -> None:
     """The given files, or what this machine has for the kernel's build id; it is fine to have none."""
-    import drgn  # type: ignore[import-not-found,unused-ignore]
+    import drgn
 
     try:
         if files:
@@ -162,7 +162,7 @@ def _run(program: Any, script: str | None, arguments: list[str]) -> None:
     import drgn
 
     if script is None:
-        from drgn.cli import run_interactive  # type: ignore[import-not-found,unused-ignore]
+        from drgn.cli import run_interactive
 
         run_interactive(program)
         return

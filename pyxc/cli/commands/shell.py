@@ -53,7 +53,7 @@ def _is_free(name: str) -> bool:
 def _prompt(names: dict[str, Any], banner: str) -> None:
     """IPython if it is installed, otherwise Python's own prompt with completion."""
     try:
-        from IPython.terminal.embed import InteractiveShellEmbed  # type: ignore[import-not-found,unused-ignore]
+        from IPython.terminal.embed import InteractiveShellEmbed
     except ImportError:
         _plain_prompt(names, banner)
     else:

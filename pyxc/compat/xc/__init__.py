@@ -27,7 +27,7 @@ XEN_SCHEDULER_CREDIT = int(Scheduler.CREDIT)
 XEN_SCHEDULER_CREDIT2 = int(Scheduler.CREDIT2)
 
 
-class xc(Domains, Building, Memory, Host, Devices, Scheduling, Flask, Gone):  # noqa: N801
+class xc(Domains, Building, Memory, Host, Devices, Scheduling, Flask, Gone):
     """An open hypervisor: this host's, or the one that PYXC_TARGET names. Threads: safe to share.
 
     Every method raises Error when it fails, TypeError and OverflowError for arguments that C would not take.

@@ -79,7 +79,7 @@ class Building(Handle):
             "native_protocol": _PROTOCOLS[kernel.bits],
         }
 
-    def getBitSize(self, image: str, cmdline: str = "", features: str | None = None) -> dict[str, str]:  # noqa: N802
+    def getBitSize(self, image: str, cmdline: str = "", features: str | None = None) -> dict[str, str]:
         """Tell which kind of PV guest a kernel is.
 
          image    [str]: the path of the kernel

@@ -15,7 +15,7 @@ from hosts import Boot, Host
 
 from pyxc import DecodeError, NotMapped, errors
 from pyxc.debug import DomainMemory, MemorySession, RemoteMemory, StandardEnds, connect_memory
-from pyxc.debug.guest_memory import PHYSICAL
+from pyxc.debug.guest_memory import PHYSICAL, WITHOUT_XEN
 from pyxc.debug.memory_wire import GREETING, Op, Request, Status, reply
 
 TEXT = 0xFFFF_FFFF_8010_0000
@@ -186,6 +186,7 @@ def test_memory_of_a_32_bit_pv_guest_is_virtual_only(boot: Boot) -> None:
     with DomainMemory(web) as memory:
         assert memory.facts.physical_bytes == 0
         assert len(memory.read(0, web.vcpu(0).context()["eip"], 16)) == 16
-        with pytest.raises(errors.Unsupported):
-            memory.read(PHYSICAL, 0, 1)
+        for place in (PHYSICAL, WITHOUT_XEN):
+            with pytest.raises(errors.Unsupported):
+                memory.read(place, 0, 1)
     web.destroy()

@@ -39,11 +39,7 @@ def frames_of(plan: PvPlan) -> array[int]:
 def translate(plan: PvPlan, address: int) -> tuple[int, bool]:
     """What a processor makes of a virtual address: the pfn, and whether it may be written."""
     frames = frames_of(plan)
-    memory = {
-        frames[pfn]: piece.data[at * PAGE_SIZE :]
-        for piece in build_pv.tables(plan, frames)
-        for at, pfn in enumerate(piece.frames)
-    }
+    memory = {frames[piece.address // PAGE_SIZE]: piece.data for piece in build_pv.tables(plan, frames)}
     mfn, levels = frames[plan.root], 4 if plan.bits == 64 else 3
     for level in range(levels, 0, -1):
         index = address >> (3 + 9 * level) & 511
@@ -151,6 +147,9 @@ def test_as_linux_wants_it() -> None:
     assert info["nr_pt_frames"] == len(plan.tables) - 3
     for page in range(48):
         assert translate(plan, LINUX_P2M + page * PAGE_SIZE) == (mapped + 2 + page, True)
+    contents = b"".join(bytes(piece.data) for piece in build_pv.tables(plan, frames_of(plan)))
+    named = [entry for (entry,) in struct.iter_unpack("<Q", contents) if entry]
+    assert len(named) == sum(span.pages for span in plan.spans) + len(plan.tables) - 1, "each of them once"
 
 
 def test_a_hypercall_page() -> None:
