@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ground_truth import CONSOLES, Peer
+from ground_truth import Peer
 
 import pyxc
 
@@ -25,7 +25,6 @@ NAME = "moved"
 @pytest.fixture
 def guest(peer: Peer) -> Iterator[str]:
     """The name of a Linux guest that has booted."""
-    (CONSOLES / f"guest-{NAME}.log").unlink(missing_ok=True)
     peer.create("linux", f'name="{NAME}"')
     peer.wait_for(NAME, "guest is up", PATIENCE_S)
     yield NAME

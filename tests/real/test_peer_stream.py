@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from ground_truth import CONSOLES, Command, Peer
+from ground_truth import Command, Peer
 
 import pyxc
 from pyxc.guest import stream
@@ -39,7 +39,6 @@ def name(peer: Peer, request: pytest.FixtureRequest) -> Iterator[str]:
     """A guest of a kind, ready to be saved under that name: the small ones know nothing of xenstore."""
     kind: str = request.param
     name = f"saved-{kind}"
-    (CONSOLES / f"guest-{name}.log").unlink(missing_ok=True)
     program = {"pv": 'cmdline="mfpspw"', "pvh": 'cmdline="pw"', "linux": ""}[kind]
     peer.create(kind, f'name="{name}"', *filter(None, [program]))
     peer.wait_for(name, "guest is up" if kind == "linux" else "line 1", BOOT_PATIENCE_S)
