@@ -67,11 +67,18 @@ class HeldChannel(WrappedChannel):
 
 
 class DeviceLike(WrappedChannel):
-    """Linux's xenbus device: a message has at most 4096 bytes, and write() raises the error of a request."""
+    """Linux's xenbus device: a message has at most 4096 bytes, and write() raises the error of a request.
+
+    A request that is written before the last one has its reply is spoiled.
+    """
+
+    one_request = True
 
     def __init__(self, inner: Channel, watches: int = 2) -> None:
         super().__init__(inner)
         self._watches = watches
+        self._parser = Parser()
+        self._unanswered = 0
 
     def send(self, data: bytes) -> int:
         if len(data) > _MESSAGE_MOST:
@@ -80,7 +87,15 @@ class DeviceLike(WrappedChannel):
             self._watches -= 1
             if self._watches < 0:
                 raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        if self._unanswered:
+            data = data[: _HEADER.size] + b"?" * (len(data) - _HEADER.size)
+        self._unanswered += 1
         return super().send(data)
+
+    def receive(self) -> bytes:
+        messages = list(self._parser.feed(super().receive()))
+        self._unanswered -= sum(message.kind != Kind.WATCH_EVENT for message in messages)
+        return b"".join(message.encode() for message in messages)
 
 
 class Renumbering(WrappedChannel):

@@ -48,6 +48,8 @@ class FileChannel:
     """The most bytes of a payload."""
     takes_several = True
     """Whether data that is sent may be several messages."""
+    one_request = False
+    """Whether the reply to a request must come before the next request is sent."""
 
     def __init__(self, file: socket.socket | io.FileIO) -> None:
         self._file = file
@@ -74,10 +76,15 @@ class FileChannel:
 
 
 class DeviceChannel(FileChannel):
-    """Linux's xenbus device: a message has at most 4096 bytes, and write() fails for a refused request."""
+    """Linux's xenbus device: a message has at most 4096 bytes, and write() fails for a refused request.
+
+    It keeps the payload of a request in the buffer of the next write(), and sends that to xenstored if it was
+    slow (drivers/xen/xenbus/xenbus_dev_frontend.c): the reply must come first.
+    """
 
     payload_most = PAYLOAD_MOST - HEADER_SIZE
     takes_several = False
+    one_request = True
 
 
 def connect() -> FileChannel:

@@ -33,7 +33,8 @@ class StoreClient(Session):
     `with StoreClient() as store:` is the xenstore of this host; a Xen handle has a client in `xen.store`.
     Each request ends within `timeout` seconds, because in a dom0 without xenstored the kernel's device
     accepts requests and never replies. A failed connection does not recover: open another client. Requests of
-    several threads do not wait for each other. Threads: safe to share; in a child after fork it refuses.
+    several threads do not wait for each other, unless they use that device. Threads: safe to share; in a
+    child after fork it refuses.
 
     Example:
 

@@ -30,7 +30,7 @@ _NUMBER_MASK = 2**32 - 1
 _HALF = 2**31
 _POLL_MOST_S = 86_400.0
 _UNANSWERED_MOST = 1024
-"""The most requests without a reply; more are not sent."""
+"""The most requests without a reply; more are not sent. Over Linux's device one, see DeviceChannel."""
 _TOGETHER = 32
 """The most requests that are sent before their replies are read. All of them fit in the buffer of a socket:
 a xenstored that does nothing until its replies are read does not block their sender."""
@@ -114,6 +114,9 @@ class Connection:
         self._when_left: deque[Callable[[], None]] = deque()
         self._parser = Parser(payload_most)
         self._outbox = Outbox(channel)
+        alone: bool = getattr(channel, "one_request", False)
+        self._unanswered_most = 1 if alone else _UNANSWERED_MOST
+        self._together = 1 if alone else _TOGETHER
         self._waiting: dict[int, Request] = {}
         self._leftovers: deque[Callable[[], Request | None]] = deque()
         self._sinks: dict[str, weakref.ref[Sink]] = {}
@@ -190,8 +193,8 @@ class Connection:
 
     def ask_all(self, requests: Sequence[Request], timeout: float) -> list[Message]:
         """The same for many requests: a few are sent, then their replies are read, within `timeout`."""
-        for first in range(0, len(requests), _TOGETHER):
-            self._exchange(requests[first : first + _TOGETHER], timeout)
+        for first in range(0, len(requests), self._together):
+            self._exchange(requests[first : first + self._together], timeout)
         return [request.answer for request in requests if request.answer is not None]
 
     def _exchange(self, requests: Sequence[Request], timeout: float) -> None:
@@ -230,13 +233,18 @@ class Connection:
 
     def _enlist(self, requests: Sequence[Request], deadline: float) -> None:
         """Give them numbers. Busy if too many requests have no reply yet."""
-        if not self._until(lambda: len(self._waiting) + len(requests) <= _UNANSWERED_MOST, deadline):
-            raise Busy
-        with self._lock:
-            self.check()
-            self._send_leftovers()
-            for request in requests:
-                self._number(request)
+        while self._until(lambda: self._may_send(len(requests)), deadline):
+            with self._lock:
+                self.check()
+                self._send_leftovers()
+                if self._may_send(len(requests)):
+                    for request in requests:
+                        self._number(request)
+                    return
+        raise Busy
+
+    def _may_send(self, count: int) -> bool:
+        return len(self._waiting) + count <= self._unanswered_most
 
     def _number(self, request: Request) -> None:
         request.number = self._last_number = (self._last_number + 1) & _NUMBER_MASK or 1
@@ -272,6 +280,8 @@ class Connection:
 
     def _send_at_once(self, request: Request) -> bool:
         """Send a request without waiting for its reply; False if that is impossible now."""
+        if not self._may_send(1):
+            return False
         request.abandoned = True
         self._number(request)
         try:

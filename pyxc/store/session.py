@@ -23,9 +23,9 @@ _SPECIAL = (Kind.WATCH, Kind.UNWATCH, Kind.SET_PERMS)
 class Session(Nodes):
     """The nodes of xenstore, through a connection that is opened on first use.
 
-    Requests of several threads do not wait for each other. A signal handler may use it, whatever it
-    interrupts: if that is a use of the connection, the handler gets another connection. Threads: safe to
-    share; in a child after fork it refuses.
+    Requests of several threads do not wait for each other, unless they use Linux's device. A signal handler
+    may use it, whatever it interrupts: if that is a use of the connection, the handler gets another
+    connection. Threads: safe to share; in a child after fork it refuses.
     """
 
     def __init__(

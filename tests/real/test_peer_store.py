@@ -20,7 +20,7 @@ from pyxc.abi import event_channel
 from pyxc.cli import main
 from pyxc.compat import xs
 from pyxc.sim.xenstored.listener import Listener
-from pyxc.store import StoreClient, channel
+from pyxc.store import StoreClient, Transaction, channel
 
 pytestmark = pytest.mark.usefixtures("peer")
 
@@ -70,6 +70,24 @@ def test_every_request_has_the_outcome_that_was_recorded(xen: pyxc.Xen) -> None:
 def test_the_module_for_old_programs_has_the_outcomes_that_were_recorded() -> None:
     different = differences(recorded("compat"), compat.run(xs))
     assert not different, pformat(different)
+
+
+def test_many_requests_at_a_time(store: StoreClient) -> None:
+    """Linux's device spoils a request if the next one comes before the reply."""
+
+    def fill(transaction: Transaction) -> None:
+        with transaction.together() as changes:
+            for index in range(100):
+                path = f"{TOP}/many/{index}"
+                changes.mkdir(path)
+                changes.set_permissions(path, ("n0", "r1"))
+                changes.write(f"{path}/value", str(index))
+
+    for _ in range(5):
+        store.transact(fill)
+        paths = [f"{TOP}/many/{index}/value" for index in range(100)]
+        assert store.read_many(paths) == [b"%d" % index for index in range(100)]
+        store.remove(TOP)
 
 
 def test_what_is_written_is_what_xens_programs_read(store: StoreClient, peer: Peer) -> None:

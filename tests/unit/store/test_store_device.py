@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from channels import DeviceLike, HeldChannel, Renumbering
 from hosts import Host
 
 from pyxc.errors import StoreError
-from pyxc.store import Channel, StoreClient, channel
+from pyxc.store import Channel, StoreClient, Transaction, channel
 
 LONG_S = 10.0
 
@@ -53,6 +54,25 @@ def test_what_the_device_cannot_take_is_refused_before_it_is_sent(
         with pytest.raises(StoreError, match="closed the connection"):
             store.write("/a", bytes(4077))
     assert device.stat().st_size == 4096
+
+
+def test_a_request_waits_for_the_reply_to_the_last_one(host: Host) -> None:
+    """Of one thread, of several, and what an abandoned transaction leaves to be sent."""
+    with client(host, DeviceLike) as store:
+
+        def fill(transaction: Transaction) -> None:
+            with transaction.together() as changes:
+                for index in range(100):
+                    changes.write(f"/tool/many/{index}", str(index))
+
+        store.transact(fill)
+        paths = [f"/tool/many/{index}" for index in range(100)]
+        assert store.read_many(paths) == [b"%d" % index for index in range(100)]
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(50):
+                store.begin().abandon()
+                assert list(pool.map(store.read, paths[:16])) == [b"%d" % index for index in range(16)]
+        assert store.usage(0).transactions == 0
 
 
 def test_the_end_of_the_channel_is_the_end_for_all(host: Host) -> None:
