@@ -187,12 +187,18 @@ XEN_4_17_XSM = Hypervisor(
 )
 
 PYTHON = ("python3", "python3-pyxattr", "python3-pytest", "python3-coverage")
+EXTRACTED = ("xenstore-utils", "libgcc-s1", "dash", "coreutils")
 PEERS = ("xen-utils-4.17", "xenstore-utils", "libgcc-s1")
 
 I386 = Root("dom0-i386", "i386", "essential", PYTHON)
 I386_WITH_SSH = Root("dom0-ssh-i386", "i386", "essential", (*PYTHON, "openssh-client", "openssh-server"))
 AMD64 = Root("dom0-amd64", "amd64", "essential", PYTHON + PEERS)
-PEER = Root("peer-amd64", "amd64", "extract", PEERS + ("dash", "coreutils"))
+PEER_4_14 = Root("peer-4.14-amd64", "amd64", "extract", ("xen-utils-4.14", *EXTRACTED), "bullseye")
+PEER = Root("peer-amd64", "amd64", "extract", ("xen-utils-4.17", *EXTRACTED))
+# Since trixie, /lib64 is a link of base-files.
+PEER_4_20 = Root(
+    "peer-4.20-amd64", "amd64", "extract", ("xen-utils-4.20", "base-files", *EXTRACTED), "trixie"
+)
 
 # What building the hypervisor needs, without Xen's tools.
 XEN_BUILD = Root(
@@ -200,7 +206,10 @@ XEN_BUILD = Root(
 )
 
 # The search path of programs in dom0, Xen's tools first. chroot(1) keeps it, so it serves /peer as well.
-PATH = "/usr/lib/xen-4.17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/lab/bin"
+PATH = (
+    "/usr/lib/xen-4.14/bin:/usr/lib/xen-4.17/bin:/usr/lib/xen-4.20/bin:"
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/lab/bin"
+)
 
 # What a hypervisor from elsewhere can do is not known beforehand.
 ANY_SKIP = (Skip("*", "depends on the hypervisor"),)
@@ -208,11 +217,7 @@ WITHOUT_XSM = (
     Skip("tests.real.test_xsm_*", "Debian's hypervisors have no security policy and no counters"),
     Skip("tests.real.test_build_pv32::*", "Debian's hypervisors have no 32-bit PV guests"),
 )
-WITHOUT_PEER = (
-    Skip("tests.real.test_peer_*", "no xl: Debian 12 has only the tools of Xen 4.17"),
-    Skip("tests.real.test_devices::*", "no xenstored: Debian 12 has only that of Xen 4.17"),
-    Skip("tests.real.test_guest_life::*", "no xenstored: Debian 12 has only that of Xen 4.17"),
-)
+OTHER_PEER = (Skip("tests.real.test_peer_*", "they compare with the tools of Xen 4.17"),)
 # Under a security policy only these scripts were recorded; others run there, but are not compared.
 NOT_RECORDED = tuple(
     Skip(f"tests.real.test_callscripts::*{script}*", "not recorded under a security policy")
@@ -254,7 +259,15 @@ XEN_4_17_AMD64 = Lane(
 )
 
 LANES = (
-    Lane(XEN_4_14, I386, skips=WITHOUT_PEER + WITHOUT_XSM, particular=OF_A_RELEASE),
+    Lane(
+        XEN_4_14,
+        I386,
+        peer=PEER_4_14,
+        memory_mb=4096,
+        dom0_memory_mb=2400,
+        skips=OTHER_PEER + WITHOUT_XSM,
+        particular=OF_A_RELEASE,
+    ),
     Lane(
         XEN_4_17,
         I386,
@@ -267,8 +280,11 @@ LANES = (
     Lane(
         XEN_4_20,
         I386,
+        peer=PEER_4_20,
+        memory_mb=4096,
+        dom0_memory_mb=2400,
         all_operations=200_000,
-        skips=WITHOUT_PEER + WITHOUT_XSM,
+        skips=OTHER_PEER + WITHOUT_XSM,
         particular=f"{OF_A_RELEASE} or test_endurance",
         xsave=True,
     ),
