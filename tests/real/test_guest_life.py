@@ -62,7 +62,7 @@ def test_xl_destroys_it_without_a_trace(peer: Peer, launched: Launch, named: pyx
     guest = launched(kind, f"name=theirs-{kind}", f"cmdline={PROGRAM[kind]}w")
     guest.unpause()
     peer.xl("destroy", f"theirs-{kind}")
-    assert not guest.exists()
+    assert guest.wait(lambda info: False, timeout=PATIENCE_S) is None, "xl returns before Xen has freed it"
     for path in (f"/local/domain/{guest.domid}", f"/libxl/{guest.domid}", f"/vm/{guest.uuid}"):
         assert named.store.read(path) is None, path
 
