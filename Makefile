@@ -19,7 +19,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) fish gdb git mandoc python3-hypothesis python3
 # tox itself notices changed requirements; other checkouts of the same recipe use what is installed already.
 TOX_DIRECTORY = $(PYXC_CACHE)/tox-$(shell cat tox.ini pyproject.toml | sha256sum | cut -c1-12)
 
-.PHONY: help demo test fuzz lab hosts foreign fresh docs bench deb test-trixie clean
+.PHONY: help demo test fuzz lab hosts foreign fresh docs bench deb wheels test-trixie clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,6 +67,13 @@ bench:  ## processes, calls in instructions, pyxc beside its peers on one real X
 deb:  ## Debian packages for i386 and amd64, each built and tested in a root of its own
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm i386 build/deb
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm amd64 build/deb
+
+wheels:  ## Wheels for x86_64 and i686, each built and run in a bare root; only root can
+	$(PYTHON) -m lab.fresh --userland amd64 'tools/build_wheel build'
+	mkdir -p build/wheels
+	mv build/fresh/*.whl build/wheels
+	$(PYTHON) -m lab.fresh --userland i386 'tools/build_wheel build'
+	mv build/fresh/*.whl build/wheels
 
 test-trixie:  ## The same in a Debian 13 root: Python 3.13, Cython 3
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py trixie amd64 build/deb-trixie

@@ -405,8 +405,12 @@ REFERENCE = AMD64_PYTHON
 TARGETS = ("sim:ppc64", "sim:xen-3.0", "sim:xen-4.14", "sim:xen-4.17")
 COMMANDS = ("list", "frames 1", "context 1 0 --json")
 
-# A Debian 12 on which nothing was done yet, and the commands that the README promises to work on it.
-FRESH = Root("fresh", "amd64", "minbase", ("ca-certificates", "git", "make", "python3"))
+# A Debian 12 on which nothing was done yet, by architecture, and the commands that README promises to work
+# on it.
+FRESH = {
+    name: Root(f"fresh-{name}", name, "minbase", ("ca-certificates", "git", "make", "python3"))
+    for name in ("amd64", "i386")
+}
 FRESH_COMMANDS = (
     "make demo",
     "make test ARGS='-e debian'",

@@ -86,8 +86,9 @@ class Mount(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """A root, what is mounted into it, and the environment of its commands."""
+    """A root for an architecture, what is mounted into it, and the environment of its commands."""
 
+    arch: str
     root: Path
     mounts: Sequence[Mount]
     variables: Mapping[str, str]
@@ -97,26 +98,26 @@ class Machine(NamedTuple):
         mounts = [str(word) for mount in self.mounts for word in mount]
         variables = [f"{name}={value}" for name, value in self.variables.items()]
         return host.watch(
-            [*NAMESPACE, "sh", "-c", ENTER, "sh", self.root, *mounts, "--", *variables,
-             "sh", "-c", f"cd {CLONE} && {command}"],
+            [*roots.personality(self.arch), *NAMESPACE, "sh", "-c", ENTER, "sh", self.root, *mounts,
+             "--", *variables, "sh", "-c", f"cd {CLONE} && {command}"],
             sys.stdout.buffer,
             LIMIT_S,
         )  # fmt: skip
 
 
 @contextlib.contextmanager
-def machine() -> Iterator[Machine]:
+def machine(arch: str) -> Iterator[Machine]:
     """A fresh machine with a clone of the checkout. It is removed at the end, whatever happens."""
     top = cache.directory() / "fresh"
     with cache.locked("fresh"):
-        packed = roots.tar(config.FRESH)
+        packed = roots.tar(config.FRESH[arch])
         # A run that was killed leaves a root behind.
         shutil.rmtree(top, ignore_errors=True)
         try:
             with host.step("unpacking a bare Debian"):
                 roots.extract(packed, top)
                 _clone(Path(f"{top}{CLONE}"))
-            yield _furnish(top)
+            yield _furnish(arch, top)
         finally:
             # What the last process was about to write may still come; the next run removes it.
             shutil.rmtree(top, ignore_errors=True)
@@ -128,7 +129,7 @@ def _clone(into: Path) -> None:
     host.call(["git", "clone", "--quiet", "--no-local", host.CHECKOUT, into])
 
 
-def _furnish(root: Path) -> Machine:
+def _furnish(arch: str, root: Path) -> Machine:
     """Make the places for the mounts."""
     shutil.rmtree(OUTPUT, ignore_errors=True)
     downloads = cache.directory() / "downloads"
@@ -140,7 +141,7 @@ def _furnish(root: Path) -> Machine:
     for mount in mounts:
         _make_place(mount.source, Path(f"{root}{mount.place}"))
     Path(f"{root}{APT_CONFIGURATION_FILE}").write_text(APT_CONFIGURATION)
-    return Machine(root, mounts, _variables())
+    return Machine(arch, root, mounts, _variables())
 
 
 def _make_place(source: Path, place: Path) -> None:
@@ -163,10 +164,10 @@ def _variables() -> dict[str, str]:
     return {**passed, "PATH": PATH, "HOME": str(HOME), "APT_CONFIG": str(APT_CONFIGURATION_FILE)}
 
 
-def run_all(commands: Sequence[str]) -> bool:
+def run_all(arch: str, commands: Sequence[str]) -> bool:
     """Run commands on a fresh machine and print a table of them; return whether all succeeded."""
     rows = []
-    with machine() as made:
+    with machine(arch) as made:
         for command in commands:
             host.say(f"lab: fresh: {command}")
             start = time.monotonic()
@@ -184,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Run the commands of the README in a bare Debian 12 root, which has nothing installed.",
         epilog="Exit code 0 only if all commands succeed. What they build is in build/fresh/.",
     )
+    options.add_argument("--userland", choices=config.FRESH, default="amd64", help="what the root is (amd64)")
     options.add_argument(
         "command",
         nargs="*",
@@ -196,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.geteuid() != 0:
             raise host.LabError("a fresh machine needs mounts and chroot: run this as root (sudo make fresh)")
         host.need(config.ROOT_NEEDS)
-        return 0 if run_all(chosen.command) else 1
+        return 0 if run_all(chosen.userland, chosen.command) else 1
     except host.LabError as error:
         host.say(f"lab: {error}")
         return 2

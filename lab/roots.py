@@ -65,7 +65,7 @@ def extract(packed: Path, into: Path) -> None:
 
 def enter(root: Root, build: Path, command: Sequence[str]) -> str:
     """Run a command in a root, with the directory `build` as its /build and HOME; return its output."""
-    shell = [*_namespace(), *_personality(root.arch), "sh", "-c", ENTER, "sh"]
+    shell = [*_namespace(), *personality(root.arch), "sh", "-c", ENTER, "sh"]
     return host.call([*shell, str(tree(root)), str(build), *command])
 
 
@@ -91,6 +91,6 @@ def _namespace() -> list[str]:
     return NAMESPACE if os.geteuid() == 0 else USER_NAMESPACE
 
 
-def _personality(arch: str) -> list[str]:
+def personality(arch: str) -> list[str]:
     """A prefix that makes uname report the machine of `arch`, for build tools that ask the kernel."""
     return ["setarch", "i686"] if arch == "i386" and platform.machine() == "x86_64" else []
