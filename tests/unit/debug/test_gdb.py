@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hosts import Boot, Host
@@ -21,6 +22,7 @@ from pyxc.debug import GdbSession
 from pyxc.debug.gdb_packets import INTERRUPT, NACK, Packets, escaped, packet
 
 TEXT = 0xFFFF_FFFF_8010_0000
+UNWINDER = Path(__file__).parents[3] / "contrib/gdb/xen_hypercalls.py"
 
 
 class Debugger:
@@ -222,6 +224,25 @@ def test_gdb_itself(boot: Boot) -> None:
             assert f"0x{space.u64(int(address, 16)):016x}" in said, said
         assert "--writable" in said, said
         assert not domain.info().paused
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+@pytest.mark.parametrize(
+    ("code", "rest", "pushed"),
+    [(b"\x0f\x05", b"\x41\x5b\x59\xc3", 16), (b"\x0f\x01\xc1", b"\xc3", 0), (b"\x0f\x01\xd9", b"\xc3", 0)],
+)
+def test_gdb_finds_the_caller_of_a_hypercall(boot: Boot, code: bytes, rest: bytes, pushed: int) -> None:
+    host = boot()
+    db1 = host.xen.domains["db1"]
+    caller, stack = TEXT + 0x900, TEXT + 0x1000
+    with db1.memory.virtual(writable=True) as space:
+        space.write(TEXT + 0x800, code + rest)
+        space.write(stack + pushed, caller.to_bytes(8, "little"))
+    context = db1.vcpu(0).context()
+    db1.vcpu(0).set_context(context.replace(rip=TEXT + 0x800 + len(code), rsp=stack))
+    said = Gdb(host, "db1").run(f"source {UNWINDER}", "backtrace", "up", "p/x $rsp", "detach")
+    assert f"#1  {caller:#x} in" in said, said
+    assert f"$1 = {stack + pushed + 8:#x}" in said, said
 
 
 RIP = 16
