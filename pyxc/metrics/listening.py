@@ -31,15 +31,7 @@ def on_loopback(address: str, port: int) -> socket.socket:
     if not parsed.is_loopback:
         raise Refused(f"{address} is not of the loopback interface: let a proxy with TLS stand before it")
     family = socket.AF_INET6 if parsed.version == 6 else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((address, port))
-        listening.listen(_BACKLOG)
-    except BaseException:
-        listening.close()
-        raise
-    return listening
+    return _listening(family, (address, port), f"{address}:{port}")
 
 
 def on_path(path: str, mode: int = _MODE) -> socket.socket:
@@ -48,16 +40,24 @@ def on_path(path: str, mode: int = _MODE) -> socket.socket:
     FileExistsError if it is in use, or is not a socket; OSError.
     """
     _remove_dead(path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o777 & ~mode)
     try:
-        before = os.umask(0o777 & ~mode)
-        try:
-            listening.bind(path)
-        finally:
-            os.umask(before)
+        return _listening(socket.AF_UNIX, path, path)
+    finally:
+        os.umask(before)
+
+
+def _listening(family: socket.AddressFamily, address: str | tuple[str, int], where: str) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
         listening.listen(_BACKLOG)
-    except BaseException:
+    except BaseException as error:
         listening.close()
+        if isinstance(error, OSError):
+            # The error of a socket does not say where it was to be.
+            error.filename = where
         raise
     return listening
 

@@ -100,6 +100,16 @@ def test_a_file_is_not_replaced_by_a_socket(plain_directory: Path) -> None:
     assert path.read_text() == "precious"
 
 
+def test_a_place_that_cannot_be_had_is_named(plain_directory: Path) -> None:
+    with on_loopback("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"in use: '127.0.0.1:{port}'"):
+            on_loopback("127.0.0.1", port)
+    path = f"{plain_directory}/missing/metrics.sock"
+    with pytest.raises(FileNotFoundError, match=path):
+        on_path(path)
+
+
 SERVICE = """
 import os, sys
 from pyxc.metrics import activated, Refused
