@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
-# PID 1 of the Linux guest: say where the kernel is and what it is, say so, and wait for ever. With "ticks" on the
+# PID 1 of the Linux guest: say where the kernel is and what it is, and wait. With "ticks" on the
 # kernel's command line it counts the seconds, with "describe" it lists its tasks and mounts. With "devices" it also
 # uses what it is given: of a disk that is writable it copies the first sector to the second, a network interface
 # ethN gets the address 10.N.0.2, and a cpu that is plugged in is brought online.
@@ -49,7 +49,7 @@ use() {
     esac
 }
 while :; do
-    found=$(ls /sys/block /sys/class/net | grep -E "^(xvd|eth)")
+    found=$(echo $(ls /sys/block /sys/class/net | grep -E "^(xvd|eth)"))
     for name in $found; do
         case " $seen " in
             *" $name "*) ;;
@@ -62,7 +62,7 @@ while :; do
             *) echo "$name has gone" ;;
         esac
     done
-    seen=$(echo $found)
+    seen=$found
     for cpu in /sys/devices/system/cpu/cpu[1-9]/online; do
         [ "$(cat "$cpu" 2> /dev/null)" = 0 ] && echo 1 > "$cpu" && echo "$cpu is online"
     done
