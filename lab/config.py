@@ -130,7 +130,7 @@ class Python(NamedTuple):
 ROOT_NEEDS = ("arch-test", "debian-archive-keyring", "git", "mmdebstrap")
 LAB_NEEDS = (*ROOT_NEEDS, "gcc", "python3-pip", "python3-setuptools", "python3-wheel", "qemu-system-x86")
 # For hosts side by side: what reaches them, and what manages them from outside.
-HOSTS_NEEDS = (*LAB_NEEDS, "ansible-core", "openssh-client", "python3-pytest")
+HOSTS_NEEDS = (*LAB_NEEDS, "ansible-core", "gdb", "openssh-client", "python3-pytest")
 # Suite, architecture and package.
 PROMETHEUS = ("bookworm", "amd64", "prometheus")
 KERNEL_SUITE = "bookworm"
@@ -191,8 +191,10 @@ EXTRACTED = ("xenstore-utils", "libgcc-s1", "dash", "coreutils")
 PEERS = ("xen-utils-4.17", "xenstore-utils", "libgcc-s1")
 
 I386 = Root("dom0-i386", "i386", "essential", PYTHON)
-I386_WITH_SSH = Root("dom0-ssh-i386", "i386", "essential", (*PYTHON, "openssh-client", "openssh-server"))
+SSH = ("openssh-client", "openssh-server")
+I386_WITH_SSH = Root("dom0-ssh-i386", "i386", "essential", PYTHON + SSH)
 AMD64 = Root("dom0-amd64", "amd64", "essential", PYTHON + PEERS)
+AMD64_WITH_SSH = Root("dom0-ssh-amd64", "amd64", "essential", PYTHON + PEERS + SSH)
 PEER_4_14 = Root("peer-4.14-amd64", "amd64", "extract", ("xen-utils-4.14", *EXTRACTED), "bullseye")
 PEER = Root("peer-amd64", "amd64", "extract", ("xen-utils-4.17", *EXTRACTED))
 # Since trixie, /lib64 is a link of base-files.
@@ -310,8 +312,11 @@ LANES = (
     ),
 )
 
-# One of several hosts.
-HOST = Lane(XEN_4_17, I386_WITH_SSH, peer=PEER, memory_mb=3072, dom0_memory_mb=1900, timeout_s=ALL_TIMEOUT_S)
+# One of several hosts, by the architecture of its dom0.
+HOSTS = {
+    root.arch: Lane(XEN_4_17, root, peer, memory_mb=3072, dom0_memory_mb=1900, timeout_s=ALL_TIMEOUT_S)
+    for root, peer in ((I386_WITH_SSH, PEER), (AMD64_WITH_SSH, AMD64_WITH_SSH))
+}
 
 SUITE = Suite(
     "tests/real",

@@ -64,13 +64,14 @@ def parser() -> argparse.ArgumentParser:
     """The options of python3 -m lab.hosts."""
     options = argparse.ArgumentParser(
         prog="python3 -m lab.hosts",
-        description=f"Boot several hosts of Xen {config.HOST.hypervisor.version} side by side, in QEMU, and "
-        f"run {TESTS} on this machine, which manage them. Each takes {config.HOST.memory_mb} MiB of memory.",
+        description=f"Boot several hosts of Xen side by side, in QEMU, and run {TESTS} on this machine, "
+        f"which manage them. Each takes {config.HOSTS['i386'].memory_mb} MiB of memory.",
         epilog="PYXC_SSH names a configuration file for ssh -F in which the hosts are host1, host2, ... "
         "Exit code: that of the tests or of the command; 128 if a host did not start. Console logs are in "
         "build/lab, what the hosts leave in build/hosts.",
     )
     options.add_argument("--hosts", type=int, default=3, metavar="N", help="how many (3)")
+    options.add_argument("--userland", choices=config.HOSTS, default="i386", help="their dom0s (i386)")
     action = options.add_mutually_exclusive_group()
     action.add_argument("-k", dest="expression", metavar="EXPR", help="run matching tests, as pytest -k")
     action.add_argument("--run", metavar="CMD", help="run a shell command on this machine beside the hosts")
@@ -78,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @contextlib.contextmanager
-def running(count: int) -> Iterator[Path]:
+def running(count: int, lane: config.Lane) -> Iterator[Path]:
     """Hosts that have booted; yields the configuration file for ssh. They end with the block."""
     with tempfile.TemporaryDirectory(prefix="pyxc-hosts-") as name:
         keys = Path(name)
@@ -87,7 +88,7 @@ def running(count: int) -> Iterator[Path]:
         here = _write_configuration(keys / "here", machines, "127.0.0.1", keys)
         there = _write_configuration(keys / "there", machines, OUTSIDE, Path("/root/.ssh"))
         with concurrent.futures.ThreadPoolExecutor(count) as pool:
-            boots = [pool.submit(vm.run, _boot(machine, keys, there), JOB) for machine in machines]
+            boots = [pool.submit(vm.run, _boot(machine, lane, keys, there), JOB) for machine in machines]
             try:
                 with host.step(f"{count} hosts: booting"):
                     _wait_for(machines, boots, here)
@@ -121,9 +122,8 @@ def _write_configuration(file: Path, machines: Sequence[Machine], address: str, 
     return file
 
 
-def _boot(machine: Machine, keys: Path, configuration: Path) -> vm.Boot:
-    hypervisor = config.HOST.hypervisor
-    named = hypervisor._replace(file=artifacts.hypervisor(hypervisor), label=machine.name)
+def _boot(machine: Machine, lane: config.Lane, keys: Path, configuration: Path) -> vm.Boot:
+    named = lane.hypervisor._replace(file=artifacts.hypervisor(lane.hypervisor), label=machine.name)
     files = {
         configuration: "/root/.ssh/config",
         keys / "id_ed25519": "/root/.ssh/id_ed25519",
@@ -132,8 +132,8 @@ def _boot(machine: Machine, keys: Path, configuration: Path) -> vm.Boot:
         keys / "ssh_host_ed25519_key": "/etc/ssh/ssh_host_ed25519_key",
     }
     return vm.Boot(
-        config.HOST._replace(hypervisor=named),
-        packages.archives(config.HOST.root.arch),
+        lane._replace(hypervisor=named),
+        packages.archives(lane.root.arch),
         files,
         {"PYXC_HOST": machine.name},
         machine.port,
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         host.need(config.HOSTS_NEEDS)
         programs.add_prometheus()
-        with running(chosen.hosts) as configuration:
+        with running(chosen.hosts, config.HOSTS[chosen.userland]) as configuration:
             # Tests have a HOME of their own.
             places = {"PYXC_SSH": str(configuration), "PYXC_CACHE": str(cache.directory())}
             environment = {**os.environ, **places}

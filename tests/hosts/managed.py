@@ -51,6 +51,22 @@ class Host(NamedTuple):
         return self.ticks(guest)[after:]
 
 
+def start_linux(host: Host, name: str, words: str, ready: Callable[[], bool], what: str) -> None:
+    """Create a Linux guest and wait until it is ready.
+
+    An emulated machine sometimes breaks a kernel while it starts: then another one is started.
+    """
+    create = f"pyxc create {LINUX} name={name} {words}"
+    host.run(create)
+
+    def is_ready() -> bool:
+        if host.json("list", name)["domains"][0]["state"] == "shutdown":
+            host.run(f"pyxc destroy -f {name} && {create}")
+        return ready()
+
+    wait_until(is_ready, what)
+
+
 def wait_until(true: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not true():

@@ -47,7 +47,7 @@ def workplace(tmp_path: Path, hosts: list[Host]) -> Path:
 def ansible(workplace: Path, ssh: Path, *words: str) -> str:
     environment = {
         **os.environ,
-        "ANSIBLE_COLLECTIONS_PATHS": str(workplace / "collections"),
+        "ANSIBLE_COLLECTIONS_PATH": str(workplace / "collections"),
         "ANSIBLE_SSH_ARGS": f"-F {ssh} -o ControlMaster=auto -o ControlPersist=60",
         "ANSIBLE_PIPELINING": "1",
         "ANSIBLE_TIMEOUT": "60",

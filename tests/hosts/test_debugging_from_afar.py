@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""drgn on this machine, with the kernel's symbols, reads a guest of a host whose Python has 32 bits."""
+"""drgn and GDB on this machine, with the kernel's symbols, look into a guest of another host."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from managed import LINUX, PATIENCE_S, Host, remove_guests, wait_until
+from managed import PATIENCE_S, Host, remove_guests, start_linux
 
 from lab import artifacts, programs
 
+UNWINDER = Path(__file__).parents[2] / "contrib/gdb/xen_hypercalls.py"
 GUEST = "described"
 SOCKET = "/run/described.memory"
 SCRIPT = """
@@ -36,11 +38,14 @@ print(json.dumps({
 @pytest.fixture(params=["pv", "pvh"])
 def said(request: pytest.FixtureRequest, hosts: list[Host]) -> Iterator[str]:
     """What a guest of the first host prints of itself."""
-    words = f"name={GUEST} type={request.param} 'cmdline=\"console=hvc0 describe\"'"
-    hosts[0].run(f"pyxc create {LINUX} {words}")
+    words = f"type={request.param} 'cmdline=\"console=hvc0 describe\"'"
     log = f"/run/xen/console/guest-{GUEST}.log"
-    wait_until(lambda: "all is described" in hosts[0].run(f"cat {log} || true"), "the guest describes itself")
-    yield hosts[0].run(f"cat {log}").replace("\r\n", "\n")
+
+    def printed() -> str:
+        return hosts[0].run(f"cat {log} || true").replace("\r\n", "\n")
+
+    start_linux(hosts[0], GUEST, words, lambda: "all is described" in printed(), "the guest describes itself")
+    yield printed()
     remove_guests(hosts)
     hosts[0].run(f"rm -f {log}")
 
@@ -88,3 +93,19 @@ def test_what_drgn_finds_is_what_the_guest_says(said: str, memory: Path, tmp_pat
     messages = [line.partition("] ")[2].rstrip() for line in found["messages"]]
     assert len(printed) > 50
     assert [line for line in printed if line not in messages] == []
+
+
+def test_gdb_shows_what_an_idle_vcpu_does(said: str, hosts: list[Host]) -> None:
+    """GDB ends, and the guest runs."""
+    remote = shlex.join(["ssh", "-F", str(hosts[0].ssh), hosts[0].name, f"pyxc gdb --stdio {GUEST}"])
+    start = (f"source {UNWINDER}", f"set remotetimeout {PATIENCE_S}", f"target remote | {remote}")
+    words = ["gdb", "-nx", "-batch"]
+    for command in (*start, "backtrace", "detach"):
+        words += ["-ex", command]
+    words.append(str(artifacts.symbols()))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    frames = re.findall(r"^#\d+ +(?:0x[0-9a-f]+ in )?(\w+) \(", done.stdout, re.MULTILINE)
+    called = ["do_idle", "cpu_startup_entry", "rest_init", "start_kernel"]
+    assert [name for name in frames if name in called] == called, done.stdout
+    assert hosts[0].json("list", GUEST)["domains"][0]["state"] in ("blocked", "runnable", "running")

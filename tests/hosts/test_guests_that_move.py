@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from managed import LINUX, Host, remove_guests, wait_until
+from managed import Host, remove_guests, start_linux, wait_until
 
 ROUNDS = int(os.environ.get("PYXC_ROUNDS", "10"))
 GUEST = "ticker"
@@ -17,16 +17,8 @@ GUEST = "ticker"
 def pair(request: pytest.FixtureRequest, hosts: list[Host]) -> Iterator[tuple[Host, Host]]:
     """Two hosts; on the first a guest counts."""
     first, second = hosts[:2]
-    create = f"pyxc create {LINUX} type={request.param} name={GUEST} 'cmdline=\"console=hvc0 quiet ticks\"'"
-    first.run(create)
-
-    def counts() -> bool:
-        """An emulated machine sometimes breaks a kernel while it starts: then another one is started."""
-        if first.json("list", GUEST)["domains"][0]["state"] == "shutdown":
-            first.run(f"pyxc destroy -f {GUEST} && {create}")
-        return bool(first.ticks(GUEST))
-
-    wait_until(counts, "the guest counts")
+    words = f"type={request.param} 'cmdline=\"console=hvc0 quiet ticks\"'"
+    start_linux(first, GUEST, words, lambda: bool(first.ticks(GUEST)), "the guest counts")
     yield first, second
     remove_guests(hosts)
     for host in (first, second):
