@@ -121,8 +121,12 @@ enum {
 /* Bytes of the structure of an ioctl as its number tells; 0 for those that are older than this rule. */
 static inline long ioctl_size(uint32_t request)
 {
-    /* musl has no _IOC_SIZE. Where the size has fewest bits, on PowerPC, these are 13. */
+#ifdef _IOC_SIZE
+    return _IOC_SIZE(request);
+#else
+    /* musl. Where the size has fewest bits, on PowerPC, these are 13; no request here needs more. */
     return request / _IOC(0u, 0u, 0u, 1u) & 0x1FFF;
+#endif
 }
 
 /* How a kernel takes hypercalls from this process. */
