@@ -17,7 +17,7 @@ import pytest
 from managed import LINUX, Host, remove_guests, wait_until
 
 DASHBOARD = Path(__file__).parents[2] / "contrib/grafana/xen.json"
-VARIABLES = {"$instance": ".*", "$domain": ".*", "$__rate_interval": "1m"}
+VARIABLES = {"$instance": ".*", "$domain": ".*", "$__rate_interval": "1m", "$__range": "1m"}
 EXPORTER_PORT = 9779
 GUEST = "wanderer"
 BRIDGE = "pyxcbr0"

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import exposition
 import pytest
@@ -21,9 +22,13 @@ ALERTS = TOP / "contrib/prometheus/xen-alerts.yml"
 KNOWN = {family.name: family for family in FAMILIES}
 
 
+def panels() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    return found
+
+
 def expressions() -> list[str]:
-    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    shown = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    shown = [target["expr"] for panel in panels() for target in panel.get("targets", ())]
     return shown + re.findall(r"^ +expr: (.*)$", ALERTS.read_text(encoding="utf-8"), re.MULTILINE)
 
 
@@ -46,11 +51,46 @@ def test_pages_use_metrics_that_there_are() -> None:
 
 def test_panels_do_not_overlap() -> None:
     places = set()
-    for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
+    for panel in panels():
         grid = panel["gridPos"]
         mine = {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
         assert not places & mine, panel["title"]
         places |= mine
+
+
+def test_domains_of_two_hosts_are_kept_apart() -> None:
+    """Each host has a Domain-0: it is neither added to another's nor has the same legend."""
+    for panel in panels():
+        for target in panel.get("targets", ()):
+            assert "by (domain)" not in target["expr"], panel["title"]
+            if "{{domain}}" in target["legendFormat"]:
+                assert target["legendFormat"].startswith("{{instance}} "), panel["title"]
+
+
+def test_what_can_be_negative_is_shown() -> None:
+    limited = [
+        panel["title"]
+        for panel in panels()
+        if panel.get("fieldConfig", {}).get("defaults", {}).get("min") == 0
+    ]
+    assert "Memory" in limited
+    assert "Memory away from its target" not in limited
+
+
+def test_numbers_that_are_neither_good_nor_bad_are_not_red() -> None:
+    """Grafana's own thresholds make all from 80 on red, free memory too."""
+    for panel in panels():
+        if panel["type"] == "stat":
+            (step,) = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+            assert step == {"color": "text", "value": None}, panel["title"]
+
+
+def test_domains_without_a_name_are_among_all() -> None:
+    variables = json.loads(DASHBOARD.read_text(encoding="utf-8"))["templating"]["list"]
+    assert {variable["name"]: variable["allValue"] for variable in variables if "allValue" in variable} == {
+        "instance": ".*",
+        "domain": ".*",
+    }
 
 
 def test_alert_rules_do_what_their_test_says() -> None:
