@@ -154,10 +154,8 @@ def migrate(xen: pyxc.Xen, file: Path, *words: str) -> Took:
 
 def guest(xen: pyxc.Xen, kind: str, mib: int) -> Iterator[Row]:
     """Everything with one guest."""
-    title, file = (
-        f"{kind.upper()}, {mib} MiB",
-        Path("/run/moving.save"),
-    )  # larger than what a boot brings back
+    title = f"{kind.upper()}, {mib} MiB"
+    file = Path("/run/moving.save")
     domain = start(xen, kind, mib)
     with open("/dev/null", "wb", buffering=0) as null:
         yield measure(
