@@ -42,7 +42,7 @@ fuzz:  ## Look for bytes that do harm to a decoder, and for faults that do; e.g.
 lab:  ## Real Xen in QEMU: tests/real in every dom0
 	$(PYTHON) -m lab $(ARGS)
 
-hosts:  ## Real Xens side by side: guests that move by ssh, Ansible, Prometheus, drgn, GDB; each takes 3 GiB
+hosts:  ## Real Xens side by side: guests that move by ssh, Ansible, Prometheus, debuggers; each takes 3 GiB
 	@tools/need $(BUILD_PACKAGES)
 	@$(PYTHON) -W ignore setup.py --quiet build_ext --inplace
 	$(PYTHON) -m lab.hosts $(ARGS)

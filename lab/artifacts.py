@@ -8,10 +8,11 @@ import gzip
 import lzma
 import shutil
 import struct
+import sys
 import tempfile
 from pathlib import Path
 
-from lab import apt, cache, config, host, roots
+from lab import apt, cache, config, host, programs, roots
 
 # Offsets in a bzImage: of the number of setup sectors, and of the payload's offset (after those) and size.
 SETUP_SECTORS, PAYLOAD = 0x1F1, 0x248
@@ -102,6 +103,20 @@ def symbols() -> Path:
         host.call(["rm", "-r", unpacked])
 
     return cache.entry("symbols", (kernel().name, apt.mirror()), make) / "vmlinux"
+
+
+def volatility_symbols() -> Path:
+    """A directory in which volatility3 finds what it needs to know of the kernel."""
+
+    def make(into: Path) -> None:
+        files = (symbols(), kernel() / "vmlinux", into / "linux.json")
+        host.call(
+            [sys.executable, "-m", "lab.isf", *files],
+            environment={"PYTHONPATH": f"{programs.drgn()}:{host.CHECKOUT}"},
+        )
+
+    recipe = (host.CHECKOUT / "lab/isf.py").read_text()
+    return cache.entry("volatility-symbols", (symbols().parent.name, programs.DRGN, recipe), make)
 
 
 def _unpack_kernel(packed: bytes) -> bytes:

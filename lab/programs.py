@@ -14,7 +14,8 @@ from pathlib import Path
 from lab import apt, cache, config, host
 
 WANTED = "Python-Xen==0.0.3 --hash=sha256:483d624dc8de5de9a72324274ae31f44623bc5306e2e71f0cc076dd1fc08514d\n"
-DRGN = "drgn==0.3.0"
+DRGN = ("drgn==0.3.0",)
+VOLATILITY = ("volatility3==2.28.2", "pefile==2024.8.26")
 
 
 def directory() -> Path:
@@ -35,12 +36,22 @@ def directory() -> Path:
 
 def drgn() -> Path:
     """A directory with drgn for this machine's Python."""
+    return _packages("drgn", DRGN)
+
+
+def volatility() -> Path:
+    """A directory with volatility3 for this machine's Python; its program is bin/vol."""
+    return _packages("volatility", VOLATILITY)
+
+
+def _packages(name: str, wanted: tuple[str, ...]) -> Path:
+    """A directory with packages of PyPI that are in no environment."""
 
     def make(into: Path) -> None:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        host.call([*pip, "--target", into, DRGN])
+        host.call([*pip, "--target", into, *wanted])
 
-    return cache.entry("drgn", (DRGN, sys.version_info[:2]), make)
+    return cache.entry(name, (wanted, sys.version_info[:2]), make)
 
 
 def add_prometheus() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""drgn and GDB on this machine, with the kernel's symbols, look into a guest of another host."""
+"""drgn, volatility3 and GDB on this machine, with the kernel's symbols, look into a guest of another host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from managed import PATIENCE_S, Host, remove_guests, start_linux
 
 from lab import artifacts, programs
 
-UNWINDER = Path(__file__).parents[2] / "contrib/gdb/xen_hypercalls.py"
+CONTRIB = Path(__file__).parents[2] / "contrib"
+UNWINDER = CONTRIB / "gdb/xen_hypercalls.py"
 GUEST = "described"
 SOCKET = "/run/described.memory"
 SCRIPT = """
@@ -66,6 +67,17 @@ def memory(said: str, hosts: list[Host], tmp_path: Path) -> Iterator[Path]:
             server.kill()
 
 
+def lasting_tasks(said: str) -> list[list[int | str]]:
+    """The tasks that the guest printed, without those that come and go.
+
+    /proc has the whole name of a kernel thread, its task_struct 15 characters.
+    """
+    tasks = [[int(pid), name[:15]] for pid, name in re.findall(r"^task (\d+) (.*)$", said, re.MULTILINE)]
+    assert [1, "init"] in tasks
+    assert len(tasks) > 20
+    return [task for task in tasks if not str(task[1]).startswith(("kworker", "cat"))]
+
+
 def test_what_drgn_finds_is_what_the_guest_says(said: str, memory: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -79,13 +91,7 @@ def test_what_drgn_finds_is_what_the_guest_says(said: str, memory: Path, tmp_pat
     version = re.search(r"^Linux version (\S+) ", said, re.MULTILINE)
     assert version
     assert found["release"] == version[1]
-    # /proc has the whole name of a kernel thread, its task_struct 15 characters.
-    tasks = [[int(pid), name[:15]] for pid, name in re.findall(r"^task (\d+) (.*)$", said, re.MULTILINE)]
-    # Kernel threads come and go, and cat has ended; what is always there is what matters.
-    assert [1, "init"] in tasks
-    assert len(tasks) > 20
-    lasting = [task for task in tasks if not task[1].startswith(("kworker", "cat"))]
-    assert [task for task in lasting if task not in found["tasks"]] == []
+    assert [task for task in lasting_tasks(said) if task not in found["tasks"]] == []
     mounts = re.findall(r"^\S+ (/\S*) (proc|tmpfs) ", said, re.MULTILINE)
     assert len(mounts) == 2
     assert [mount for mount in mounts if list(mount) not in found["mounts"]] == []
@@ -93,6 +99,44 @@ def test_what_drgn_finds_is_what_the_guest_says(said: str, memory: Path, tmp_pat
     messages = [line.partition("] ")[2].rstrip() for line in found["messages"]]
     assert len(printed) > 50
     assert [line for line in printed if line not in messages] == []
+
+
+def check_volatility(said: str, place: str, scratch: Path) -> None:
+    """That volatility3 finds the tasks that the guest printed."""
+    volatility = programs.volatility()
+    words = [
+        volatility / "bin/vol",
+        "-q",
+        "-r",
+        "json",
+        "-p",
+        CONTRIB / "volatility3",
+        "--cache-path",
+        scratch,
+    ]
+    words += ["-s", artifacts.volatility_symbols(), "-f", place, "linux.pslist"]
+    environment = {**os.environ, "PYTHONPATH": f"{volatility}:{Path.cwd()}"}
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, env=environment, timeout=PATIENCE_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [[task["PID"], task["COMM"]] for task in json.loads(done.stdout)]
+    assert [task for task in lasting_tasks(said) if task not in found] == []
+
+
+def test_volatility_lists_the_tasks_of_a_running_guest(said: str, memory: Path, tmp_path: Path) -> None:
+    check_volatility(said, f"xen://unix:{memory}", tmp_path)
+
+
+def test_volatility_lists_the_tasks_in_a_dump(said: str, hosts: list[Host], tmp_path: Path) -> None:
+    make = f"pyxc dump-core --format vmcore {GUEST} /run/described.core && gzip -1 /run/described.core"
+    hosts[0].run(make)
+    with open(tmp_path / "core.gz", "wb") as packed:
+        words = ["ssh", "-F", str(hosts[0].ssh), hosts[0].name, "cat /run/described.core.gz"]
+        subprocess.run(words, stdout=packed, check=True, timeout=PATIENCE_S)
+    hosts[0].run("rm /run/described.core.gz")
+    subprocess.run(["gunzip", str(tmp_path / "core.gz")], check=True)
+    check_volatility(said, str(tmp_path / "core"), tmp_path)
 
 
 def test_gdb_shows_what_an_idle_vcpu_does(said: str, hosts: list[Host]) -> None:
