@@ -68,12 +68,13 @@ deb:  ## Debian packages for i386 and amd64, each built and tested in a root of 
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm i386 build/deb
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm amd64 build/deb
 
-wheels:  ## Wheels for x86_64 and i686, each built and run in a bare root; only root can
+wheels:  ## Wheels for x86_64 and i686, and for musl on x86_64, each run where nothing else is; only root can
 	$(PYTHON) -m lab.fresh --userland amd64 'tools/build_wheel build'
 	mkdir -p build/wheels
 	mv build/fresh/*.whl build/wheels
 	$(PYTHON) -m lab.fresh --userland i386 'tools/build_wheel build'
 	mv build/fresh/*.whl build/wheels
+	tools/build_musl_wheel build/wheels
 
 test-trixie:  ## The same in a Debian 13 root: Python 3.13, Cython 3
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py trixie amd64 build/deb-trixie

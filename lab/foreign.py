@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""python3 -m lab.foreign: run the tests in real Pythons of other widths and byte orders.
+"""python3 -m lab.foreign: run the tests in real Pythons of other widths, byte orders and C libraries.
 
 Each Python also runs commands on simulated hypervisors. They must print what the reference Python prints, and
 the same bytes must leave the process.

@@ -39,8 +39,11 @@ def home(kind: Python) -> Path:
         host.call([extensions.BUILD_PYTHON, "-m", "compileall", "-q", *usr.glob("lib/python3*")])
         program = into / "bin" / "python3"
         program.parent.mkdir()
-        program.write_text(_wrapper(kind))
-        program.chmod(0o755)
+        if kind.loader:
+            program.write_text(_wrapper(kind))
+            program.chmod(0o755)
+        else:
+            program.symlink_to("../root/bin/python3")
 
     built = kind._replace(tests=(), skips=())
     recipe = (built, config.PURE_MODULES, WRAPPER, extensions.RECIPE, apt.mirror())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attributes import removexattr, setxattr
 
 from pyxc.files import labels
 
@@ -99,8 +100,8 @@ def start() -> Iterator[Start]:
 
 def _keeps_attributes(directory: Path) -> bool:
     try:
-        os.setxattr(directory, "user.pyxc.probe", b"")
-        os.removexattr(directory, "user.pyxc.probe")
+        setxattr(directory, "user.pyxc.probe", b"")
+        removexattr(directory, "user.pyxc.probe")
     except OSError:
         return False
     return True
@@ -123,8 +124,8 @@ def image(attributes_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = attributes_directory / "disk.img"
     file.touch()
     try:
-        os.setxattr(file, labels.ATTRIBUTE, b"")
-        os.removexattr(file, labels.ATTRIBUTE)
+        setxattr(file, labels.ATTRIBUTE, b"")
+        removexattr(file, labels.ATTRIBUTE)
     except OSError:
         monkeypatch.setattr(labels, "ATTRIBUTE", "user.pyxc.seclabel")
     return file

@@ -24,7 +24,9 @@ class Cost:
 def measured() -> Iterator[Cost]:
     """What the block takes in addition to what the process has; free memory of its heap does not count."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:  # musl keeps little free memory, and has no such function
+        trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what it is now
     before, started, cost = _status("VmRSS"), time.monotonic(), Cost()
     try:

@@ -3,7 +3,7 @@
 
 Another package also has a module xattr (python3-xattr in Debian, "xattr" on the package index), with other
 functions. If that one is installed it is recognised, a warning says so, and Python's own calls are used; they
-are also used if neither is installed.
+are also used if neither is installed. CPython 3.11 for musl has no such calls, and needs pyxattr.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
-from pyxc.errors import AttributeForbidden, AttributeUnsupported
+from pyxc.errors import AttributeForbidden, AttributeUnsupported, MissingLibrary
 from pyxc.files.opened import open_checked
 
-CREATE, REPLACE = os.XATTR_CREATE, os.XATTR_REPLACE
-"""Flags of set(): the attribute must not exist; it must exist."""
+CREATE, REPLACE = 1, 2
+"""Flags of set(): the attribute must not exist; it must exist. Linux's numbers: not every os has names."""
 
 OWN = ("user.pyxc.", "trusted.pyxc.")
 """The prefixes of pyxc's own attributes."""
@@ -44,26 +44,35 @@ class Calls(NamedTuple):
 
 @cache
 def calls() -> Calls:
-    """pyxattr's functions, or Python's own if pyxattr is not installed."""
+    """pyxattr's functions, or Python's own if pyxattr is not installed; MissingLibrary without both."""
     try:
         module: Any = importlib.import_module("xattr")
     except ImportError:
-        return _PYTHONS_OWN
+        return _pythons_own()
     if not hasattr(module, "get_all"):
+        own = _pythons_own()
         text = (
             "the installed module xattr is not pyxattr, so Python's own calls are used: "
             "install python3-pyxattr, which takes the place of python3-xattr"
         )
         warnings.warn(text, RuntimeWarning, stacklevel=4)
-        return _PYTHONS_OWN
+        return own
     return Calls(module.get, module.set, module.remove, module.get_all)
+
+
+def _pythons_own() -> Calls:
+    try:
+        return Calls(os.getxattr, os.setxattr, os.removexattr, _get_all)
+    except AttributeError as error:
+        raise MissingLibrary(
+            "extended attributes need the Python package pyxattr (on Debian: python3-pyxattr): "
+            "this Python has no calls of its own",
+            name="pyxattr",
+        ) from error
 
 
 def _get_all(fd: int) -> list[tuple[bytes, bytes]]:
     return [(os.fsencode(name), os.getxattr(fd, name)) for name in os.listxattr(fd)]
-
-
-_PYTHONS_OWN = Calls(os.getxattr, os.setxattr, os.removexattr, _get_all)
 
 
 class Attributes:

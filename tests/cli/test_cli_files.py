@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from attributes import removexattr, setxattr
 
 from pyxc import errors, opening
 from pyxc.files import labels, provenance, writer
@@ -181,14 +182,14 @@ def test_inspect(pyxc, core):
 
 def test_inspect_of_the_last_second_that_there_is(pyxc, core):
     said = '{"v":1,"kind":"core","state":"complete","tool":"x","t0":253402300799}'
-    os.setxattr(core, provenance.ORIGIN, said.encode())
+    setxattr(core, provenance.ORIGIN, said.encode())
     assert "started                : 9999-12-31T23:59:59Z\n" in pyxc("inspect", core).out
 
 
 def test_inspect_of_a_stranger(pyxc, core):
-    os.setxattr(core, provenance.ORIGIN, b"\x1b[2J")
-    os.setxattr(core, labels.ATTRIBUTE, b"\x1b[2J")
-    os.removexattr(core, provenance.DIGEST)
+    setxattr(core, provenance.ORIGIN, b"\x1b[2J")
+    setxattr(core, labels.ATTRIBUTE, b"\x1b[2J")
+    removexattr(core, provenance.DIGEST)
     outcome = pyxc("inspect", core)
     assert outcome.out.split() == ["label", ":", "-", "provenance", ":", "attributes"]
     assert "\x1b" not in outcome.err

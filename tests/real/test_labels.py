@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from attributes import getxattr, listxattr
 from ground_truth import Command
 
 import pyxc
@@ -31,12 +32,12 @@ def image(tmp_path: Path) -> Path:
 
 def test_a_label_is_a_trusted_attribute(image: Path, pyxc_command: Command) -> None:
     pyxc_command("label", "set", "--no-validate", "--new", WEB, str(image))
-    assert os.getxattr(image, "trusted.pyxc.seclabel") == WEB.encode()
+    assert getxattr(image, "trusted.pyxc.seclabel") == WEB.encode()
     assert pyxc_command("label", "get", str(image)).stdout == f"{WEB} {image}\n"
     with pytest.raises(errors.LabelConflict):
         labels.put(image, DB, expect=DB)
     assert labels.remove(image, expect=WEB)
-    assert os.listxattr(image) == []
+    assert listxattr(image) == []
 
 
 def test_the_node_of_a_block_device_can_have_a_label() -> None:

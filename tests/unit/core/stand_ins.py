@@ -18,10 +18,19 @@ HEADER = r"""
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
+/* Whatever the type of its second argument is there. */
+#define ioctl ioctl_of_the_library
 #include <sys/ioctl.h>
+#undef ioctl
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef _IOC_TYPE /* musl has none of these */
+#define _IOC_TYPE(request) ((request) >> 8 & 0xFF)
+#define _IOC_NR(request) ((request) & 0xFF)
+#define _IOC_SIZE(request) ((request) >> 16 & 0x3FFF)
+#endif
 
 #define PASS_ON 12345
 static int answer(unsigned long request, void *structure);

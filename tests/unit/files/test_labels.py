@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attributes import getxattr, setxattr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ WEB, DB = "tenant1:vm_r:web_t:s0", "tenant2:vm_r:db_t:s0"
 def test_a_label_is_on_the_file_and_goes_where_it_goes(image: Path) -> None:
     assert labels.get(image) is None
     labels.put(image, WEB)
-    assert os.getxattr(image, labels.ATTRIBUTE) == WEB.encode()
+    assert getxattr(image, labels.ATTRIBUTE) == WEB.encode()
     moved = image.rename(image.with_name("moved.img"))
     assert labels.get(moved) == WEB
     assert labels.remove(moved)
@@ -37,7 +38,7 @@ def test_labels_are_trusted_attributes(image: Path) -> None:
     if labels.ATTRIBUTE != "trusted.pyxc.seclabel":
         pytest.skip("root may not set trusted attributes here")
     labels.put(image, WEB)
-    assert os.getxattr(image, "trusted.pyxc.seclabel") == WEB.encode()
+    assert getxattr(image, "trusted.pyxc.seclabel") == WEB.encode()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_a_label_that_the_policy_does_not_know_is_not_set(image: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_what_others_put_there_is_a_label_or_reported(image: Path, value: bytes) -> None:
-    os.setxattr(image, labels.ATTRIBUTE, value)
+    setxattr(image, labels.ATTRIBUTE, value)
     try:
         label = labels.get(image)
     except errors.DecodeError as error:

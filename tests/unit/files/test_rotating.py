@@ -33,7 +33,7 @@ def test_a_log_goes_on(tmp_path: Path) -> None:
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to("/etc/passwd")
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(OSError, match="(?i)symbolic"):
         RotatingLog(tmp_path / "log")
     with pytest.raises(ValueError, match="keep"):
         RotatingLog(tmp_path / "other", keep=0)

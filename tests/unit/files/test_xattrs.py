@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attributes import getxattr, listxattr, setxattr
 
 from pyxc import errors
 from pyxc.files import xattrs
@@ -22,7 +23,10 @@ KERNEL_FILE = "/proc/version"
 """On a file system that keeps no attributes, on every machine."""
 
 
-@pytest.fixture(params=["pyxattr", "os"])
+needs_calls = pytest.mark.skipif(not hasattr(os, "getxattr"), reason="this Python has no calls of its own")
+
+
+@pytest.fixture(params=["pyxattr", pytest.param("os", marks=needs_calls)])
 def file(
     request: pytest.FixtureRequest, attributes_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
@@ -40,11 +44,11 @@ def test_what_is_set_is_read_by_others_and_goes_away(file: Path) -> None:
     with xattrs.opened(file) as attributes:
         assert attributes.get(USER) is None
         attributes.set(USER, b"\0any bytes\xff")
-        assert os.getxattr(file, USER) == b"\0any bytes\xff"
+        assert getxattr(file, USER) == b"\0any bytes\xff"
         assert attributes.get(USER) == b"\0any bytes\xff"
         assert attributes.remove(USER)
         assert not attributes.remove(USER)
-    assert os.listxattr(file) == []
+    assert listxattr(file) == []
 
 
 def test_flags_say_what_must_be_there(file: Path) -> None:
@@ -60,9 +64,9 @@ def test_flags_say_what_must_be_there(file: Path) -> None:
 
 
 def test_only_pyxcs_own_are_listed(file: Path) -> None:
-    os.setxattr(file, "user.other", b"1")
-    os.setxattr(file, "user.pyxc.", b"3")
-    os.setxattr(file, "user.pyxc.caf\N{LATIN SMALL LETTER E WITH ACUTE}", b"4")
+    setxattr(file, "user.other", b"1")
+    setxattr(file, "user.pyxc.", b"3")
+    setxattr(file, "user.pyxc.caf\N{LATIN SMALL LETTER E WITH ACUTE}", b"4")
     with xattrs.opened(file) as attributes:
         attributes.set(USER, b"2")
         assert attributes.own() == {USER: b"2", "user.pyxc.": b"3", "user.pyxc.caf\\xc3\\xa9": b"4"}
@@ -90,7 +94,7 @@ def test_a_link_is_followed_and_what_is_no_file_is_not_opened(file: Path) -> Non
     link.symlink_to(file.name)
     with xattrs.opened(link) as attributes:
         attributes.set(USER, b"1")
-    assert os.getxattr(file, USER) == b"1"
+    assert getxattr(file, USER) == b"1"
     fifo = file.with_name("fifo")
     os.mkfifo(fifo)
     for path in (fifo, file.parent, Path("/dev/null")):
@@ -100,6 +104,7 @@ def test_a_link_is_followed_and_what_is_no_file_is_not_opened(file: Path) -> Non
         pass
 
 
+@needs_calls
 def test_the_other_module_of_the_same_name_is_told_apart(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = types.ModuleType("xattr")
     other.getxattr = other.setxattr = other.xattr = None  # type: ignore[attr-defined]
@@ -109,7 +114,21 @@ def test_the_other_module_of_the_same_name_is_told_apart(file: Path, monkeypatch
         with pytest.warns(RuntimeWarning, match="not pyxattr.*install python3-pyxattr"):
             attributes.set(USER, b"1")
         attributes.set(USER, b"2")
-    assert os.getxattr(file, USER) == b"2"
+    assert getxattr(file, USER) == b"2"
+
+
+@pytest.mark.parametrize("module", [None, types.ModuleType("xattr")])
+def test_without_pyxattr_and_calls_of_python(
+    attributes_directory: Path, monkeypatch: pytest.MonkeyPatch, module: types.ModuleType | None
+) -> None:
+    """As on CPython 3.11 for musl."""
+    monkeypatch.setitem(sys.modules, "xattr", module)
+    monkeypatch.delattr(os, "getxattr", raising=False)
+    xattrs.calls.cache_clear()
+    file = attributes_directory / "file"
+    file.touch()
+    with xattrs.opened(file) as attributes, pytest.raises(errors.MissingLibrary, match="pyxattr"):
+        attributes.get(USER)
 
 
 def test_pyxattr_is_what_is_used() -> None:
