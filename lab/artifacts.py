@@ -90,7 +90,7 @@ def kernel() -> Path:
 
 
 def symbols() -> Path:
-    """The debugging symbols of the kernel, for which close to a gigabyte is downloaded."""
+    """The kernel with its debugging symbols, for which close to a gigabyte is downloaded."""
 
     def make(into: Path) -> None:
         unpacked = into / "package"
@@ -99,23 +99,20 @@ def symbols() -> Path:
         apt.fetch(config.KERNEL_SUITE, "amd64", f"{package}-dbg", unpacked)
         whole = next((unpacked / "usr/lib/debug/boot").glob("vmlinux-*"))
         # The relocations are a half of the file, and no debugger needs them.
-        host.call(["objcopy", "--only-keep-debug", "-R", ".rela.*", whole, into / "vmlinux"])
+        host.call(["objcopy", "-R", ".rela.*", whole, into / "vmlinux"])
         host.call(["rm", "-r", unpacked])
 
-    return cache.entry("symbols", (kernel().name, apt.mirror()), make) / "vmlinux"
+    return cache.entry("symbols", (kernel().name, "with its code", apt.mirror()), make) / "vmlinux"
 
 
 def volatility_symbols() -> Path:
     """A directory in which volatility3 finds what it needs to know of the kernel."""
 
     def make(into: Path) -> None:
-        files = (symbols(), kernel() / "vmlinux", into / "linux.json")
-        host.call(
-            [sys.executable, "-m", "lab.isf", *files],
-            environment={"PYTHONPATH": f"{programs.drgn()}:{host.CHECKOUT}"},
-        )
+        words = [sys.executable, "-m", "lab.volatility_symbols", str(symbols()), str(into / "linux.json")]
+        host.call(words, environment={"PYTHONPATH": f"{programs.drgn()}:{host.CHECKOUT}"})
 
-    recipe = (host.CHECKOUT / "lab/isf.py").read_text()
+    recipe = (host.CHECKOUT / "lab/volatility_symbols.py").read_text()
     return cache.entry("volatility-symbols", (symbols().parent.name, programs.DRGN, recipe), make)
 
 

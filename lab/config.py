@@ -131,7 +131,9 @@ class Python(NamedTuple):
 ROOT_NEEDS = ("arch-test", "debian-archive-keyring", "git", "mmdebstrap")
 LAB_NEEDS = (*ROOT_NEEDS, "gcc", "python3-pip", "python3-setuptools", "python3-wheel", "qemu-system-x86")
 # For hosts side by side: what reaches them, and what manages them from outside.
-HOSTS_NEEDS = (*LAB_NEEDS, "ansible-core", "gdb", "openssh-client", "python3-pytest")
+HOSTS_NEEDS = (
+    *LAB_NEEDS, "ansible-core", "crash", "gdb", "makedumpfile", "openssh-client", "python3-pytest",
+)  # fmt: skip
 # Suite, architecture and package.
 PROMETHEUS = ("bookworm", "amd64", "prometheus")
 KERNEL_SUITE = "bookworm"

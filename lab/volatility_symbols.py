@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""python3 -m lab.isf VMLINUX KERNEL FILE: a kernel's types and symbols as volatility3 reads them.
+"""python3 -m lab.volatility_symbols VMLINUX FILE: a kernel's types and symbols as volatility3 reads them.
 
 Debian does not have dwarf2json, which volatility3's manual names; drgn, which must be importable, reads the
-same debugging symbols. VMLINUX has them, KERNEL has the contents. FILE is JSON in volatility3's Intermediate
-Symbol Format, with the types to which a task leads.
+same debugging symbols. FILE is JSON in volatility3's Intermediate Symbol Format, with the types to which a
+task leads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VERSION = "6.2.0"
 SEEDS = """
 in_device inet_sock kernfs_node module mount net_device task_struct unix_sock vm_area_struct xa_node
 """.split()
-TYPED = ("init_task", "init_mm", "init_files", "init_pid_ns", "modules")
+TYPED = ("init_task", "init_mm", "init_files", "init_pid_ns", "linux_banner", "modules")
 BANNER = re.compile(rb"Linux version [^\0]+\n\0")
 KINDS = {
     drgn.TypeKind.INT: "int",
@@ -54,14 +54,14 @@ class Types:
             fields = dict(self._field(member) for member in type_.members)
             self.user[name] = {"kind": KINDS[type_.kind], "size": type_.size, "fields": fields}
 
-    def name(self, type_: drgn.Type) -> dict[str, Any]:
+    def reference(self, type_: drgn.Type) -> dict[str, Any]:
         """What a field or a symbol says of its type."""
         while type_.kind == drgn.TypeKind.TYPEDEF:
             type_ = type_.type
         if type_.kind == drgn.TypeKind.POINTER:
-            return {"kind": "pointer", "subtype": self.name(type_.type)}
+            return {"kind": "pointer", "subtype": self.reference(type_.type)}
         if type_.kind == drgn.TypeKind.ARRAY:
-            return {"kind": "array", "count": type_.length or 0, "subtype": self.name(type_.type)}
+            return {"kind": "array", "count": type_.length or 0, "subtype": self.reference(type_.type)}
         if type_.kind == drgn.TypeKind.FUNCTION:
             return {"kind": "function"}
         if not type_.is_complete():
@@ -75,7 +75,7 @@ class Types:
     def _field(self, member: drgn.TypeMember) -> tuple[str, dict[str, Any]]:
         name = member.name or f"unnamed_field_{next(self._numbers)}"
         of_name = {} if member.name else {"anonymous": True}
-        type_ = self.name(member.type)
+        type_ = self.reference(member.type)
         if not member.bit_field_size:
             return name, {"offset": member.offset, "type": type_, **of_name}
         # A bit field is counted from the start of the integer that holds it.
@@ -103,22 +103,21 @@ class Types:
         return str(type_.name)
 
 
-def tables(vmlinux: Path, kernel: Path) -> dict[str, Any]:
+def tables(vmlinux: Path) -> dict[str, Any]:
     """The contents of the file."""
     program = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     program.extra_module("vmlinux", create=True).try_file(vmlinux, force=True)
     types = Types()
     for seed in SEEDS:
-        types.name(program.type(f"struct {seed}"))
+        types.reference(program.type(f"struct {seed}"))
     symbols: dict[str, Any] = {symbol.name: {"address": symbol.address} for symbol in program.symbols()}
     for typed in TYPED:
-        symbols[typed]["type"] = types.name(program[typed].type_)
+        symbols[typed]["type"] = types.reference(program[typed].type_)
     types.describe_waiting()
-    banner = BANNER.search(kernel.read_bytes())
-    assert banner, f"no Linux in {kernel}"
+    banner = BANNER.search(vmlinux.read_bytes())
+    assert banner, f"no Linux in {vmlinux}"
     symbols["linux_banner"]["constant_data"] = base64.b64encode(banner[0]).decode()
-    symbols["linux_banner"]["type"] = types.name(program["linux_banner"].type_)
-    producer = {"name": "pyxc lab.isf", "version": "1.0.0"}
+    producer = {"name": "pyxc lab.volatility_symbols", "version": "1.0.0"}
     return {
         "metadata": {"linux": {"symbols": [], "types": []}, "producer": producer, "format": VERSION},
         "base_types": types.base,
@@ -129,4 +128,4 @@ def tables(vmlinux: Path, kernel: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[3]).write_text(json.dumps(tables(Path(sys.argv[1]), Path(sys.argv[2]))))
+    Path(sys.argv[2]).write_text(json.dumps(tables(Path(sys.argv[1]))))
