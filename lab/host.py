@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -67,12 +67,14 @@ def watch(
     output: BinaryIO,
     limit_s: float,
     *,
+    alive: Callable[[], bool] = lambda: True,
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> int | None:
     """Run a command until it ends, the time is up or interrupt() is called. It never outlives the call.
 
-    All that it prints goes to `output`. Returns its exit code, or None if it was killed.
+    It is also ended once it is not `alive`. All that it prints goes to `output`. Returns its exit code, or
+    None if it was killed.
     """
     process = subprocess.Popen(
         [str(word) for word in command],
@@ -84,7 +86,7 @@ def watch(
     )
     deadline = time.monotonic() + limit_s
     try:
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline and alive():
             if _interrupted.wait(POLL_S):
                 break
         return process.returncode

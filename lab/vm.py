@@ -2,7 +2,7 @@
 """One boot: QEMU, Xen, a Debian kernel as dom0, a job in dom0, and what the job leaves in /results.
 
 Results come back in a tar file on a disk, not through the console. A boot without results is lost, which is
-neither passed nor failed: Xen or dom0 crashed, or the time was up.
+neither passed nor failed: Xen or dom0 crashed or hangs, or the time was up.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ RESULTS = "results/"
 EXIT_CODE = "lab/exit-code"
 # How long to wait after the time limit of the job, so that a job that hangs still brings back its results.
 GRACE_S = 120
+# A dom0 that writes nothing to the disk for so long hangs: init.sh, once it runs, writes every few seconds.
+SILENCE_S = 300
 
 NOTHING: Mapping[Any, str] = types.MappingProxyType({})
 
@@ -80,6 +82,23 @@ class Boot(NamedTuple):
     ssh_port: int | None = None
 
 
+class Pulse:
+    """Whether dom0 still writes to the disk."""
+
+    def __init__(self, disk: Path) -> None:
+        self._disk = disk
+        self._written = 0
+        self._seen = time.monotonic()
+
+    def beats(self) -> bool:
+        """False once nothing was written for SILENCE_S."""
+        # The clock of the files is that of day, which may jump.
+        written, now = self._disk.stat().st_mtime_ns, time.monotonic()
+        if written != self._written:
+            self._written, self._seen = written, now
+        return now - self._seen < SILENCE_S
+
+
 def run(boot: Boot, command: str) -> Result:
     """Boot, run a shell script in dom0 (as root, in /root), and bring back what it leaves in /results.
 
@@ -119,6 +138,7 @@ def _run_once(boot: Boot, command: str) -> Result:
             [*qemu, "-display", "none", "-monitor", "none", "-serial", "stdio"],
             console,
             boot.lane.timeout_s + GRACE_S,
+            alive=Pulse(disk).beats,
         )
         return _result(_read_disk(disk), time.monotonic() - start)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How the lab takes hypervisor files that do not come from Debian's packages."""
+"""How the lab takes hypervisor files that do not come from Debian's packages, and that no dom0 keeps it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import importlib
 import importlib.util
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,21 @@ def test_scripts_run_on_a_release_of_which_there_is_no_recording() -> None:
         with pytest.raises(pytest.skip.Exception, match="ran to its end; there is no recording on xen-4.10"):
             module.same_outcomes(xen, "vnuma")
         assert list(xen.domains) == [0, 1, 2, 3]
+
+
+def test_a_dom0_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(CHECKOUT))
+    host, vm = importlib.import_module("lab.host"), importlib.import_module("lab.vm")
+    monkeypatch.setattr(vm, "SILENCE_S", 0.01)
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"")
+    pulse = vm.Pulse(disk)
+    assert pulse.beats()
+    time.sleep(0.02)
+    disk.write_bytes(b"\n")
+    assert pulse.beats()
+    with (tmp_path / "console").open("wb") as console:
+        assert host.watch(["sleep", "3600"], console, 3600, alive=pulse.beats) is None
 
 
 def test_the_benchmarks_start_the_script_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
