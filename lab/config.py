@@ -357,7 +357,9 @@ EMULATED_TESTS = ("tests/unit", "tests/abi", "tests/sim")
 OF_BYTES = (
     "tests/abi/test_abi_dom0_ops.py", "tests/abi/test_abi_roundtrip.py", "tests/abi/test_abi_tables.py",
     "tests/unit/core", "tests/unit/link/test_record.py", "tests/unit/link/test_replay.py",
-    "tests/unit/link/test_wire.py", "tests/unit/guest/test_stream.py", "tests/sim/test_recordings.py",
+    "tests/unit/link/test_wire.py", "tests/unit/guest/test_stream.py",
+    "tests/unit/guest/test_stream_refused.py", "tests/unit/guest/test_stream_written.py",
+    "tests/sim/test_recordings.py",
 )  # fmt: skip
 OPTIONAL = (
     Skip("tests.unit.files.test_compressed::*", "neither zstandard nor lz4 is there"),

@@ -9,6 +9,7 @@ bytes, since most of it is a list of a million pages that do not exist.
 from __future__ import annotations
 
 import gzip
+import struct
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -215,3 +216,29 @@ def units(data: bytes) -> list[Unit]:
     reader = s.Reader()
     places = [reader.place for event in reader.feed(data) if not isinstance(event, s.Pages | s.EmulatorData)]
     return [Unit(place, data[place.offset : place.offset + place.size]) for place in places]
+
+
+# As the specification lays them out.
+
+END, PAGE_DATA = 0, 1
+
+
+def record(kind: int, body: bytes = b"", order: str = "<", length: int | None = None) -> bytes:
+    claimed = len(body) if length is None else length
+    return struct.pack(f"{order}II", kind, claimed) + body + bytes(-len(body) % 8)
+
+
+def image(kind: int, order: str = "<", version: int = 3, major: int = 4, minor: int = 17) -> bytes:
+    header = struct.pack(">QIIHHI", 2**64 - 1, 0x58454E46, version, order == ">", 0, 0)
+    return header + struct.pack(f"{order}IHHII", kind, 12, 0, major, minor)
+
+
+PV_START = image(1) + record(2, bytes([8, 4, 0, 0, 0, 0, 0, 0])) + record(0x10)
+PV_P2M = record(3, struct.pack("<IIQ", 0, 511, 3))
+HVM_START = image(2) + record(0x10)
+ONE_PAGE = record(PAGE_DATA, struct.pack("<IIQ", 1, 0, 5) + bytes(4096))
+
+
+def page_list(*words: int, count: int | None = None, length: int | None = None, data: bytes = b"") -> bytes:
+    body = struct.pack(f"<II{len(words)}Q", len(words) if count is None else count, 0, *words) + data
+    return record(PAGE_DATA, body, length=length)
