@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 from emulation import needs_the_kernel
+from operations import OPERATIONS, Trial
 from steps import INTERRUPT_BEFORE, WHOLE, differences, state
-from test_all_or_nothing import OPERATIONS, Trial, kernel
 
 import pyxc
 from pyxc import opening, sim
@@ -39,7 +39,6 @@ PARTLY_DONE = (
 )  # fmt: skip
 """What cannot be done again: some of it, or all but its tidying up, is done, so that a name is taken, or
 log-dirty mode is on, which has to be disabled first."""
-__all__ = ["kernel"]  # a fixture, for this module too
 STAYS_UNSEEN = {
     "memory.populate": "memory of a domain that is listed as an orphan already",
     "memory.populate, pv": "the same",
