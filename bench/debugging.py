@@ -2,14 +2,14 @@
 """Reads of a simulated guest's memory by address: python3 -m bench.debugging.
 
 By pyxc, by drgn through pyxc, and by C. The hypervisor is in this process: no machine is booted. C is a
-loop over memory that is mapped already, as a program on libxenforeignmemory has it. The rows of drgn are left
-out where drgn 0.3 is not installed.
+loop over memory that is mapped already, as a program on libxenforeignmemory has it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import random
+import sys
 import tempfile
 import time
 from array import array
@@ -19,7 +19,7 @@ from typing import Any
 
 import pyxc
 from bench.report import Lines, aligned
-from lab import host
+from lab import host, programs
 from pyxc.debug import drgn_program
 
 MEMORY = 128 << 20
@@ -110,11 +110,8 @@ def _with_c(library: Any, domain: pyxc.Domain, places: list[int]) -> tuple[str, 
 def _with_drgn(
     pvh: pyxc.Domain, pv: pyxc.Domain, places: list[int], direct: list[int], in_p2m: list[int]
 ) -> Iterator[tuple[str, ...]]:
-    try:
-        of_pvh, of_pv = (drgn_program(domain, vmcoreinfo=VMCOREINFO) for domain in (pvh, pv))
-    except pyxc.MissingLibrary as error:
-        host.say(f"bench: {error}")
-        return
+    sys.path.append(str(programs.drgn()))
+    of_pvh, of_pv = (drgn_program(domain, vmcoreinfo=VMCOREINFO) for domain in (pvh, pv))
     for name, read, where in (
         ("drgn, physical", lambda place: of_pvh.read_u64(place, True), places),
         ("drgn, virtual, PVH", of_pvh.read_u64, direct),
