@@ -78,6 +78,7 @@ class _Plan(NamedTuple):
     name: str | None
     uuid: uuids.UUID
     vcpus: int
+    online_vcpus: int
     memory_kb: int
     claimed_kb: int
     paging_kb: int
@@ -138,7 +139,7 @@ def made(
 
 
 def _facts(plan: _Plan, name: str) -> nodes.Facts:
-    return nodes.Facts(name, plan.claimed_kb, plan.memory_kb, plan.vcpus, plan.vcpus)
+    return nodes.Facts(name, plan.claimed_kb, plan.memory_kb, plan.online_vcpus, plan.vcpus)
 
 
 def read_head(incoming: Iterator[Event]) -> Head:
@@ -188,6 +189,7 @@ def _planned(xen: Host, head: Head, wanted: Wanted) -> _Plan:
         name,
         handle or uuids.uuid4(),
         vcpus,
+        min(vcpus, (head.settings.online_vcpus if wanted.vcpus is None else None) or vcpus),
         memory_kb,
         min(memory_kb, head.settings.target_kb or memory_kb),
         default_paging_kb(vcpus, memory_kb) if wanted.paging_kb is None else wanted.paging_kb,

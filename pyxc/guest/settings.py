@@ -23,6 +23,8 @@ _MEMORY_MOST_KB = 1 << 40
 _DEFAULT_VCPUS = 1
 """libxl leaves out what has its default value."""
 _UNLIMITED_PAGES = 1 << 30
+_NODE_MOST = 16
+"""Characters of a number or a word in xenstore."""
 _SLACK_KB = 1024
 """What a domain may own beyond its memory: libxl's value."""
 
@@ -30,7 +32,8 @@ _SLACK_KB = 1024
 class Settings(NamedTuple):
     """What a restorer needs to know about a guest before its pages arrive. None: unknown.
 
-    `memory_kb` is the most that it may own, `target_kb` the target of its balloon driver.
+    `memory_kb` is the most that it may own, `target_kb` the target of its balloon driver. Of its `vcpus` it
+    uses `online_vcpus`.
     """
 
     kind: str | None = None
@@ -39,32 +42,66 @@ class Settings(NamedTuple):
     vcpus: int | None = None
     memory_kb: int | None = None
     target_kb: int | None = None
+    online_vcpus: int | None = None
 
 
 def encode(domain: Identity, info: DomainInfo, name: str | None) -> bytes:
-    """The configuration of a domain, with a NUL at its end: libxl's own if it created the domain.
+    """The configuration of a domain as it is now, with a NUL at its end: libxl's own if that created it.
 
     Otherwise it has only what `xl restore` requires, and no devices.
     """
-    kept = _kept_by_libxl(domain)
-    if kept is None:
-        owned_kb = info.tot_pages * PAGE_KB
-        most_kb = 0 if info.max_pages >= _UNLIMITED_PAGES else info.max_pages * PAGE_KB - _SLACK_KB
-        kind = "pvh" if info.is_hvm else "pv"
-        vcpus = info.max_vcpu_id + 1
-        kept = {
-            "c_info": {"type": kind, "name": name or "", "uuid": str(domain.uuid)},
-            "b_info": {
-                "max_vcpus": vcpus,
-                "avail_vcpus": list(range(vcpus)),
-                "max_memkb": max(owned_kb, most_kb),
-                "target_memkb": owned_kb,
-                f"type.{kind}": {},
-            },
-        }
-        if info.is_hvm:
-            kept["b_info"]["shadow_memkb"] = Memory(domain).paging_pool_kb()
+    kept = _kept_by_libxl(domain) or _derived(domain, info, name)
+    build = kept.setdefault("b_info", {})
+    if isinstance(build, dict):
+        build |= _changed(domain, info)
     return json.dumps(kept, indent=4, ensure_ascii=False).encode(errors="surrogateescape") + b"\0"
+
+
+def _derived(domain: Identity, info: DomainInfo, name: str | None) -> dict[str, Any]:
+    """What Xen knows of it."""
+    owned_kb = info.tot_pages * PAGE_KB
+    most_kb = 0 if info.max_pages >= _UNLIMITED_PAGES else info.max_pages * PAGE_KB - _SLACK_KB
+    kind = "pvh" if info.is_hvm else "pv"
+    vcpus = info.max_vcpu_id + 1
+    build = {
+        "max_vcpus": vcpus,
+        "avail_vcpus": list(range(vcpus)),
+        "max_memkb": max(owned_kb, most_kb),
+        "target_memkb": owned_kb,
+        f"type.{kind}": {},
+    }
+    if info.is_hvm:
+        build["shadow_memkb"] = Memory(domain).paging_pool_kb()
+    return {"c_info": {"type": kind, "name": name or "", "uuid": str(domain.uuid)}, "b_info": build}
+
+
+def _changed(domain: Identity, info: DomainInfo) -> dict[str, Any]:
+    """What its toolstack may have changed since its creation: memory and vcpus that it is to use."""
+    paths = ["memory/static-max", "memory/target"]
+    paths += [f"cpu/{index}/availability" for index in range(info.max_vcpu_id + 1)]
+    most, target, *offered = [_text_of(value) for value in _read(domain, paths)]
+    found: dict[str, Any] = {}
+    online = [index for index, word in enumerate(offered) if word == "online"]
+    if online:
+        found["avail_vcpus"] = online
+    owned_kb = info.tot_pages * PAGE_KB
+    if most.isdigit() and owned_kb <= int(most) <= _MEMORY_MOST_KB:
+        found["max_memkb"] = int(most)
+    # A guest that has more than it should cannot be restored with less.
+    if target.isdigit() and owned_kb - _SLACK_KB <= int(target) <= _MEMORY_MOST_KB:
+        found["target_memkb"] = int(target)
+    return found
+
+
+def _read(domain: Identity, paths: list[str]) -> list[bytes | errors.StoreError | None]:
+    """Values of nodes below a domain's home; none without a xenstore."""
+    with suppress(errors.StoreError):
+        return domain.xen.store.read_many(f"/local/domain/{domain.domid}/{path}" for path in paths)
+    return [None] * len(paths)
+
+
+def _text_of(value: bytes | errors.StoreError | None) -> str:
+    return value.decode("ascii", "replace")[:_NODE_MOST] if isinstance(value, bytes) else ""
 
 
 def _kept_by_libxl(domain: Identity) -> dict[str, Any] | None:
@@ -90,6 +127,7 @@ def decode(settings: Mapping[str, Any] | None) -> Settings:
             _number(build, "max_vcpus", MOST_VCPUS) or _DEFAULT_VCPUS,
             _number(build, "max_memkb", _MEMORY_MOST_KB),
             _number(build, "target_memkb", _MEMORY_MOST_KB),
+            _online(build),
         )
     except ValueError as error:
         raise errors.DecodeError(f"the guest's configuration: {error}") from error
@@ -116,3 +154,15 @@ def _number(part: Mapping[str, Any], key: str, most: int) -> int | None:
     if type(found) is not int or not 0 < found <= most:
         raise errors.DecodeError(f"{key} of the guest's configuration is {found!r:.40}: expected 1 to {most}")
     return found
+
+
+def _online(part: Mapping[str, Any]) -> int | None:
+    """How many vcpus are listed; guests are offered the first ones."""
+    found = part.get("avail_vcpus")
+    if found is None:
+        return None
+    if not isinstance(found, list) or any(
+        type(index) is not int or not 0 <= index < MOST_VCPUS for index in found
+    ):
+        raise errors.DecodeError(f"avail_vcpus of the guest's configuration is {found!r:.40}")
+    return len(set(found)) or None

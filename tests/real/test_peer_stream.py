@@ -188,6 +188,31 @@ def test_xl_restores_what_pyxc_saved(named: pyxc.Xen, peer: Peer, name: str, spo
     wait_until_it_runs(peer, again, name)
 
 
+def test_a_vcpu_that_was_taken_away_stays_away(named: pyxc.Xen, peer: Peer, spool: Path) -> None:
+    """From xl to pyxc and back."""
+    name, file, again = "saved-pvh", spool / "file", spool / "again"
+    peer.create("pvh", f'name="{name}"', 'cmdline="pw"', "vcpus=2")
+    try:
+        peer.wait_for(name, "line 1")
+        peer.xl("vcpu-set", name, "1")
+        save(named, peer, name, file)
+        restored = named.restore(file)
+        assert offered(restored) == ["online", "offline"]
+        restored.save(again, suspend="force", provenance="none")
+        restored.destroy()
+        peer.xl("restore", str(again))
+        assert offered(named.domains[peer.domid(name)]) == ["online", "offline"]
+    finally:
+        if name in named.domains:
+            named.domains[name].destroy()
+
+
+def offered(domain: pyxc.Domain) -> list[str]:
+    """The vcpus that its toolstack lets it use."""
+    paths = (f"/local/domain/{domain.domid}/cpu/{index}/availability" for index in range(2))
+    return [value.decode() for value in domain.xen.store.read_many(paths) if isinstance(value, bytes)]
+
+
 def wait_for_its_suspend(domain: pyxc.Domain) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while domain.info().shutdown_reason is not pyxc.ShutdownReason.SUSPEND:

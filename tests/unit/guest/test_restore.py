@@ -13,11 +13,13 @@ import pytest
 from hosts import Host
 from saves import DB1, OTHER_UUID, events, obedient, running, saved, small
 
-from pyxc import DecodeError
+from pyxc import DecodeError, sim
 from pyxc.abi import cpu_policy
 from pyxc.abi.errno import XenErrno
 from pyxc.errors import HypercallError, Unsupported
 from pyxc.guest import stream
+from pyxc.guest.config import GuestConfig
+from pyxc.guest.launch import launch
 
 
 def unexpected(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -52,6 +54,8 @@ CONFIGS = [
     (b'{"c_info": {"uuid": "x"}}', "'x' is not a UUID"),
     (b'{"c_info": {"name": "17"}}', "cannot be a name"),
     (b'{"b_info": {"max_vcpus": 0}}', "max_vcpus of the guest's configuration is 0"),
+    (b'{"b_info": {"avail_vcpus": 3}}', "avail_vcpus of the guest's configuration is 3"),
+    (b'{"b_info": {"avail_vcpus": [0, -1]}}', r"avail_vcpus of the guest's configuration is \[0, -1\]"),
     (b'{"b_info": {"max_memkb": true}}', "max_memkb of the guest's configuration is True"),
     (b'{"b_info": {"max_memkb": 99999999999999999999}}', "expected 1 to 1099511627776"),
 ]
@@ -96,6 +100,29 @@ def test_it_has_its_name_again(host: Host) -> None:
     assert host.xen.domains["db1"] == again
     again.save(io.BytesIO(), resume=True)
     assert running(host, again)
+
+
+def test_what_was_asked_of_it_since_its_creation_is_kept(host: Host) -> None:
+    """Its memory and vcpus, and how much it may have again."""
+    config = GuestConfig(
+        "shop", sim.kernel("pvh"), vcpus=3, max_vcpus=3, memory_kb=16384, max_memory_kb=16384
+    )
+    shop = launch(host.xen, config)
+    guest = host.truth.script(shop.domid)
+    guest.obey()
+    guest.balloon()
+    shop.unpause()
+    shop.ask.set_vcpus(2)
+    shop.ask.set_memory(8192, timeout=60)
+    data = saved(shop, suspend="ask")
+    shop.destroy()
+    again = host.xen.restore(io.BytesIO(data))
+    read = host.xen.store.read
+    home = f"/local/domain/{again.domid}"
+    offered = [read(f"{home}/cpu/{index}/availability") for index in range(3)]
+    assert offered == [b"online", b"online", b"offline"]
+    assert (read(f"{home}/memory/target"), read(f"{home}/memory/static-max")) == (b"8192", b"16384")
+    again.ask.set_memory(16384)
 
 
 def test_xl_leaves_out_what_is_the_default(host: Host) -> None:
