@@ -136,7 +136,7 @@ def open_link(target: str | None, gate: Gate = "auto") -> Link:
         return replayed(target.removeprefix(REPLAYED), target)
     if target.startswith(("xen-", "ppc64")) or target in ("sim", "replay"):
         raise ValueError(f"unknown target {target!r}: did you mean {_meant(target)!r}?")
-    known = f'expected None (the real hypervisor), "{SIMULATED}PROFILE" or "{REPLAYED}FILE"'
+    known = f'expected "{SIMULATED}PROFILE", "{REPLAYED}FILE", or none for the host on which this runs'
     raise ValueError(f"unknown target {target!r}: {known}")
 
 

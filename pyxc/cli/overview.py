@@ -25,7 +25,7 @@ END = """units: sizes of memory are MiB unless b, k, m, g or t follows the numbe
 A DOMAIN is an id, a name or a UUID.
 
 simulated hosts, for --target sim:NAME:{targets}
-With @FILE behind the name the host is kept in the file from one command to the next.
+With @FILE after the name, the host is kept in the file from one command to the next.
 Without --target, the environment's PYXC_TARGET, else this host's hypervisor.
 
 examples:
@@ -70,6 +70,10 @@ def unknown(prog: str, word: str, known: Iterable[str]) -> str:
     names = list(known)
     if prog == "pyxc" and word in _XL.split():
         return f"pyxc has no command {word!r}: use xl {word} (pyxc help lists what there is)"
-    near = difflib.get_close_matches(word, names, 1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    return f"no command {word!r}{meant} ({prog} --help lists all)"
+    return f"no command {word!r}{meant(word, names)} ({prog} --help lists all)"
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The known word that comes nearest, as the end of a message; "" if none does."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

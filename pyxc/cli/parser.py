@@ -39,6 +39,12 @@ class Parser(argparse.ArgumentParser):
         self.ending: Callable[[], str] | None = None
         """Makes the end of its help."""
 
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """As argparse's, but what may be left out is never said to be required."""
+        if settings.get("nargs") == "*":
+            settings.setdefault("default", [])
+        return super().add_argument(*names, **settings)
+
     def format_help(self) -> str:
         self.formatter_class = argparse.RawDescriptionHelpFormatter
         self.epilog = self.ending() if self.ending else None
@@ -138,7 +144,9 @@ class Program:
             known = tuple(parser.commands)
         found, rest = self.parser.parse_known_args(words, argparse.Namespace(**_DEFAULTS))
         if rest:
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+            from pyxc.cli import overview
+
+            parser.error(f"unrecognized arguments: {' '.join(rest)}{overview.meant(rest[0], parser.options)}")
         return found
 
 
@@ -168,6 +176,6 @@ def _add_global_options(parser: Parser) -> None:
     group.add_argument(
         "--gate", choices=("auto", "never"), help="whether a 32-bit process may use 64-bit calls"
     )
-    group.add_argument("--assume", metavar="RELEASE", help="use the structures of this release, as 4.22")
+    group.add_argument("--assume", metavar="RELEASE", help="use the structures of this release, such as 4.22")
     group.add_argument("--record", metavar="FILE", help="record all hypercalls and replies")
     group.add_argument("--provenance", choices=_PROVENANCE, help="how to record the provenance of files")

@@ -133,8 +133,8 @@ class Attempt(Generic[K, T]):
         if status is None:
             raise error
         name = str(thing.domid) if isinstance(thing, pyxc.Domain) else str(thing)
-        text = describe(error).removesuffix(f" ({name})")
-        output.complain(text if text.startswith(f"{name}: ") else f"{name}: {text}")
+        text = describe(error).removeprefix(f"{name}: ")
+        output.complain(f"{name}: {text}")
         self.failures.append({"argument": name, "status": int(status), "error": text})
 
     @property

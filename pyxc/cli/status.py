@@ -74,5 +74,5 @@ def describe(error: Exception) -> str:
     text = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
     named = isinstance(error, errors.HypercallError | errors.StoreError)
     if isinstance(error, OSError) and not named and error.strerror:
-        text = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(text.split())

@@ -257,7 +257,9 @@ class Ask:
         info = self._domain.info()
         most = self._number("memory/static-max")
         if most is not None and kb > most:
-            raise ValueError(f"kb is {kb}: domain {info.domid} was built with at most {most}")
+            most_kb = f"{most} ({most >> 10} MiB)"
+            text = f"kb is {kb} ({kb >> 10} MiB): domain {info.domid} was built with at most {most_kb}"
+            raise ValueError(text)
         self._write_target(info, kb)
         if timeout is not None:
             self._wait_memory(kb, timeout, progress)

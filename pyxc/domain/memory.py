@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyxc import arguments, undoing
+from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl_paging, memory
+from pyxc.abi.errno import XenErrno
 from pyxc.abi.memory import MapSpace, MemoryType
 from pyxc.abi.operation import Operation
 from pyxc.abi.page import PAGE_KB
@@ -145,7 +147,20 @@ class Memory(Mapping):
         ENOMEM: the host has not enough free memory. Unsupported before Xen 4.3.
         """
         arguments.natural("kb", kb, 2**54)
-        self.domain.change(memory.CLAIM_PAGES, nr_extents=-(-kb // PAGE_KB))
+        try:
+            self.domain.change(memory.CLAIM_PAGES, nr_extents=-(-kb // PAGE_KB))
+        except errors.HypercallError as error:
+            if error.errno == XenErrno.ENOMEM:
+                error.hint = f"{kb >> 10} MiB are claimed{self._free()}"
+            raise
+
+    def _free(self) -> str:
+        """How much the host has, as the end of a message; "" if this handle may not ask."""
+        with suppress(errors.Error):
+            host = self.domain.xen.physinfo()
+            unclaimed = host.free_pages - (host.outstanding_pages or 0)
+            return f", and the host has {unclaimed * PAGE_KB >> 10} MiB that are free"
+        return ""
 
     def pod_target(self) -> PodTarget:
         """The populate-on-demand memory of an HVM domain (memory_op get_pod_target)."""

@@ -121,6 +121,14 @@ def _tsc_mode(setting: Setting) -> TscMode:
     return TscMode(_TSC_MODES[text] if text in _TSC_MODES else number(setting, 2))
 
 
+def _meant(key: str) -> str:
+    """The key that comes nearest to one that is unknown."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(key, _READERS, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def _action(setting: Setting) -> Action:
     wanted = string(setting)
     actions: tuple[Action, ...] = get_args(Action)
@@ -223,7 +231,7 @@ class _Reader:
 
     def _read(self, key: str, setting: Setting) -> None:
         if key not in _READERS:
-            hint = f": {_HINTS[key]}" if key in _HINTS else ""
+            hint = f": {_HINTS[key]}" if key in _HINTS else _meant(key)
             raise errors.ConfigError(f"{setting.where}: {key} is not supported{hint}")
         field, read = _READERS[key]
         try:

@@ -29,6 +29,11 @@ _EXTENDED_DISKS = 1 << 20
 _MAC = r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 _IFNAME = r"[^\s/:]{1,15}"
 _BRIDGE = _IFNAME
+_VIF_FORMS = {
+    "mac": "a unicast address such as 00:16:3e:01:02:03",
+    "bridge": "the name of a bridge",
+    "vifname": "a name of at most 15 characters",
+}
 
 
 class Disk(NamedTuple):
@@ -145,7 +150,7 @@ class Vif(NamedTuple):
             elif key == "vifname" and re.fullmatch(_IFNAME, value):
                 vifname = value
             elif (key, value) not in (("type", "vif"), ("backend", "0"), ("backend", "Domain-0")):
-                why = "is malformed" if key in ("mac", "bridge", "vifname") and equals else _UNSUPPORTED
+                why = f"is not {_VIF_FORMS[key]}" if key in _VIF_FORMS and equals else _UNSUPPORTED
                 raise _wrong("vif", text, f"{word} {why}")
         return cls(mac, bridge, vifname)
 

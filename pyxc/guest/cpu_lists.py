@@ -22,15 +22,25 @@ def cpu_set(text: str, topology: Sequence[CpuTopology]) -> frozenset[int]:
         match = _CPUS.fullmatch(part.strip())
         if match is None or (match[1] and match[3]):
             raise ValueError(f"{text!r} is not a list of cpus like 0-3,5,^2 or all")
+        if match[5] and int(match[5]) < int(match[4]):
+            raise ValueError(f"{part!r} is not a range: {match[4]} comes after {match[5]}")
         cpus = _part(match, topology)
         if not cpus:
-            nodes = len({cpu.node for cpu in topology})
-            host = f"this host has {len(topology)} cpus and {nodes} {'node' if nodes == 1 else 'nodes'}"
-            raise ValueError(f"{part.lstrip('^')} in {text!r}: {host}")
+            raise ValueError(f"{part.lstrip('^')}: this host has only {_extent(topology)}")
         chosen = chosen - cpus if match[1] else chosen | cpus
     if not chosen:
         raise ValueError(f"{text!r} selects no cpu")
     return frozenset(chosen)
+
+
+def _extent(topology: Sequence[CpuTopology]) -> str:
+    """The cpus and nodes that there are."""
+    cpus = {place.cpu for place in topology}
+    nodes = {place.node for place in topology if place.node is not None} or {0}
+    return " and ".join(
+        f"{what}s {min(found)} to {max(found)}" if len(found) > 1 else f"{what} {max(found)}"
+        for what, found in (("cpu", cpus), ("node", nodes))
+    )
 
 
 def _part(match: re.Match[str], topology: Sequence[CpuTopology]) -> set[int]:

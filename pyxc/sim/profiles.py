@@ -155,5 +155,9 @@ def named(target: str) -> Profile:
     """The profile of a target; "sim:" is the default one. ValueError lists the known ones."""
     found = _ALL.get(DEFAULT if target == "sim:" else target)
     if found is None:
-        raise ValueError(f"{target!r} is not a simulated hypervisor: expected one of {', '.join(PROFILES)}")
+        from difflib import get_close_matches
+
+        near = "".join(f"did you mean {one!r}; " for one in get_close_matches(target, PROFILES, 1))
+        text = f"{target!r} is not a simulated hypervisor: {near}there are {', '.join(PROFILES)}"
+        raise ValueError(text)
     return found

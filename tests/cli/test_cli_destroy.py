@@ -45,6 +45,13 @@ def test_it_asks_on_a_terminal(terminal, answer, status):
     assert terminal.run(b"", "domid", "build")[0] == (0 if status else 5)
 
 
+def test_it_does_not_ask_for_what_is_refused(terminal):
+    outcome, shown = terminal.run(b"", "--read-only", "destroy", "build")
+    assert outcome == 4
+    assert "this handle is read-only" in shown
+    assert "?" not in shown
+
+
 @pytest.mark.parametrize("option", ["-f", "--json"])
 def test_it_need_not_ask(terminal, option):
     outcome, shown = terminal.run(b"", "destroy", option, "build")

@@ -79,7 +79,12 @@ def test_the_command_alone_says_how_to_begin(pyxc):
         (["--target", "sim:", "nonsense"], "no command 'nonsense' (pyxc --help lists all)"),
         (["store", "lss"], "no command 'lss'; did you mean 'ls'? (pyxc store --help lists all)"),
         (["vncviewer"], "pyxc has no command 'vncviewer': use xl vncviewer (pyxc help lists what there is)"),
-        (["list", "--nope"], "unrecognized arguments: --nope (see pyxc list --help)"),
+        (["list", "--xyz"], "unrecognized arguments: --xyz (see pyxc list --help)"),
+        (
+            ["list", "--jsno"],
+            "unrecognized arguments: --jsno; did you mean '--json'? (see pyxc list --help)",
+        ),
+        (["create"], "the following arguments are required: FILE (see pyxc create --help)"),
     ],
 )
 def test_a_mistyped_command_is_answered_with_what_may_be_meant(pyxc, words, text):

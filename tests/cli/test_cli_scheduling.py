@@ -68,15 +68,15 @@ def test_what_a_scheduler_does_in_a_pool(pyxc, host):
 @pytest.mark.parametrize(
     ("words", "status", "complaint"),
     [
-        (("sched-credit2", "-w", "5"), Status.USAGE, "--domain is missing"),
-        (("sched-credit2", "-r", "5"), Status.USAGE, "--schedparam is missing"),
+        (("sched-credit2", "-w", "5"), Status.USAGE, "-d DOMAIN is missing"),
+        (("sched-credit2", "-r", "5"), Status.USAGE, "-s (--schedparam) is missing"),
         (("sched-credit2", "-s", "-d", "web1"), Status.USAGE, "cannot be used with options of domains"),
         (("sched-credit2", "-d", "web1", "-c", "201"), Status.USAGE, "from 0 to 200"),
         (("sched-credit2", "-d", "nobody"), Status.NO_DOMAIN, "nobody"),
         (("sched-credit", "-d", "web1"), Status.FAILED, "domain 1 is not under credit"),
         (("sched-credit2", "-p", "nowhere"), Status.FAILED, "no cpu pool has the name nowhere"),
         (("sched-rtds", "-d", "web1", "-v", "0"), Status.FAILED, "domain 1 is not under rtds"),
-        (("sched-rtds", "-v", "0"), Status.USAGE, "--domain is missing"),
+        (("sched-rtds", "-v", "0"), Status.USAGE, "-d DOMAIN is missing"),
         (("sched-rtds", "-d", "web1", "-v", "x"), Status.USAGE, "'x' is not a number"),
         (("sched-rtds", "-d", "web1", "-v", "9"), Status.FAILED, "has no vcpu 9; it has 2"),
         (("cpupool-list", "7"), Status.FAILED, "no cpu pool has the id 7"),

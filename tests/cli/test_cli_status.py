@@ -131,7 +131,7 @@ def test_without_xen_one_line_says_what_is_missing(pyxc, monkeypatch):
         raise errors.NotXenError(errno.ENOENT, "no privcmd device", "/dev/xen/privcmd")
 
     monkeypatch.setattr(opening, "open_link", no_device)
-    assert pyxc("list") == (3, "", "pyxc: no privcmd device (/dev/xen/privcmd)\n")
+    assert pyxc("list") == (3, "", "pyxc: /dev/xen/privcmd: no privcmd device\n")
 
 
 def test_a_warning_is_one_line(pyxc, host, monkeypatch):
@@ -199,8 +199,8 @@ def test_a_closed_pipe_is_no_noise(process):
 
 
 OUTPUTS = {
-    ">&-": "pyxc: Bad file descriptor (standard output)\n",
-    ">/dev/full": "pyxc: No space left on device (standard output)\n",
+    ">&-": "pyxc: standard output: Bad file descriptor\n",
+    ">/dev/full": "pyxc: standard output: No space left on device\n",
     ">&- 2>&-": "",
     "2>/dev/full >/dev/full": "",
 }
@@ -321,7 +321,25 @@ def test_another_architecture_is_unsupported(pyxc, monkeypatch):
         ("sim:xen-4.17", ["create-empty", "--seclabel", "x"], "this hypervisor has no security policy"),
         ("sim:xen-4.17-xsm", ["loadpolicy", "/etc/passwd"], "does not take the file for a policy"),
         ("sim:xen-4.17", ["sched-credit", "-d", "web1"], "but under credit2: see pyxc sched-credit2"),
-        ("sim:xen-4.17", ["vcpu-pin", "web1", "0", "nodes:7"], "this host has 2 cpus and 1 node"),
+        (
+            "sim:xen-4.17",
+            ["vcpu-pin", "web1", "0", "nodes:7"],
+            "nodes:7: this host has only cpus 0 to 1 and",
+        ),
+        ("sim:xen-4.17", ["vcpu-pin", "web1", "0", "1-0"], "'1-0' is not a range: 1 comes after 0"),
+        ("sim:xen-4.17", ["vcpu-set", "web1", "0"], "domain 1 can use 1 to 2 vcpus, not 0"),
+        ("sim:xen4.17", ["list"], "did you mean 'sim:xen-4.17'; there are "),
+        (
+            "sim:xen-4.17",
+            ["mem-set", "web1", "99999"],
+            "(99999 MiB): domain 1 was built with at most 65536",
+        ),
+        ("sim:xen-4.17", ["block-detach", "web1", "xvdz"], "domain 1 has no disk xvdz"),
+        (
+            "sim:xen-4.17",
+            ["network-attach", "web1", "mac=zz"],
+            "mac=zz is not a unicast address such as",
+        ),
         ("sim:xen-4.17", ["frames", "web1", "--count", "-1"], "'-1' is negative"),
         ("sim:xen-4.17", ["mem-max", "web1", "9" * 20], "is more memory than any host has"),
         ("sim:xen-4.17", ["destroy", "0"], "domain 0 runs this host and this program"),

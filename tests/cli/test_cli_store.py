@@ -95,7 +95,7 @@ def test_read(pyxc):
     assert outcome.json == {
         "schema": 1,
         "nodes": [{"path": "/x/a/b", "value": "two\n"}],
-        "failed": [{"argument": "/nothing", "status": 1, "error": "/nothing: no such node"}],
+        "failed": [{"argument": "/nothing", "status": 1, "error": "no such node"}],
     }
 
 

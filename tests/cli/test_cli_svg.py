@@ -38,7 +38,7 @@ def test_files_of_others_are_not_replaced(pyxc, host, tmp_path):
     file.write_text("mine")
     refused = pyxc("memory", "--svg", str(file))
     assert (refused.status, refused.out, file.read_text()) == (1, "", "mine")
-    assert refused.err == f"pyxc: exists and is not a picture file ({file})\n"
+    assert refused.err == f"pyxc: {file}: exists and is not a picture file\n"
     assert pyxc("memory", "--svg", str(file), "--force").status == 0
     assert texts(file.read_text())
 

@@ -53,5 +53,6 @@ def show(args: argparse.Namespace) -> int:
     if args.json:
         output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), text=text)
     else:
-        output.write(text)
+        # The prompt that comes next is to have a line of its own.
+        output.write(f"{text}\n" if output.is_terminal() and text and not text.endswith("\n") else text)
     return Status.OK

@@ -22,14 +22,14 @@ def add(program: Program) -> None:
     add_config(parser)
     parser.add_argument("-p", "--paused", action="store_true", help="leave it paused")
     parser.add_argument("-c", "--console", action="store_true", help="connect with its console")
-    parser.add_argument("-n", "--dry-run", "--dryrun", action="store_true", help="show what it would be")
+    parser.add_argument("-n", "--dry-run", "--dryrun", action="store_true", help="show what would be built")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no remarks and no progress")
 
 
 def add_config(parser: Parser) -> None:
     """The file, and settings that count more."""
     parser.add_argument("file", metavar="FILE", help="its configuration, as in xl.cfg(5)")
-    parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="counts more than the file")
+    parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="overrides the file")
 
 
 def create(args: argparse.Namespace) -> int:

@@ -40,8 +40,7 @@ def _interface(xen: pyxc.Xen) -> Any:
 
 def _domains(xen: pyxc.Xen) -> Any:
     """The domains: id, name, KiB of memory, state."""
-    infos = xen.domains.infos()
-    return [(d.domid, xen.names.domain_name(d.domid, d.uuid), d.memory_kb, d.flags.name) for d in infos]
+    return [(d.domid, d.name, d.info().memory_kb, d.info().flags.name) for d in xen.domains.values()]
 
 
 def _pause(xen: pyxc.Xen) -> Any:
@@ -140,7 +139,7 @@ def _of_a_guest(xen: pyxc.Xen) -> tuple[Callable[[pyxc.Xen], Any], ...]:
 def _next(program: str) -> list[str]:
     """What to try after the tour."""
     return [
-        "# Next, on a simulated host and without root; docs/README.md has a page for each topic.",
+        "# Next, on a simulated host and without root; docs/tutorial.md has 15 tasks for half an hour.",
         f"$ {program} --target sim:xen-4.17 list",
         f"$ {program} help",
         f"$ {sys.executable} -i -c 'import pyxc; xen = pyxc.open(\"sim:xen-4.17\")'",

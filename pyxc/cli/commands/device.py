@@ -103,7 +103,8 @@ def _detach(args: argparse.Namespace, kind: Kind, number_of: Callable[[Devices],
         try:
             devices.detach(kind, number, timeout=args.timeout, force=args.force)
         except KeyError as error:
-            raise Failed(str(error.args[0])) from error
+            what = "disk" if kind == "vbd" else "network interface"
+            raise Failed(f"domain {domain.domid} has no {what} {args.device}") from error
     if args.json:
         output.report(args.json, domid=domain.domid, kind=kind, number=number)
     return 0

@@ -121,7 +121,8 @@ def _called(domain: pyxc.Domain) -> str:
 
 def _destroy(domain: pyxc.Domain, args: argparse.Namespace) -> None:
     """Remark that another toolstack must remove its own nodes."""
-    if not (args.force or args.json or agrees(f"Destroy {_called(domain)}?")):
+    asked = not (args.force or args.json or args.read_only)
+    if asked and not agrees(f"Destroy {_called(domain)}?"):
         raise Failed("was not destroyed")
     from pyxc.guest import remains
 

@@ -94,7 +94,7 @@ def _shares(args: argparse.Namespace, table: _Table, of_pool: Mapping[str, int |
     if (args.cpupool or args.schedparam) and (args.domain or _any(of_domain)):
         raise UsageError("--cpupool and --schedparam cannot be used with options of domains")
     if _any(of_pool) and not args.schedparam:
-        raise UsageError("--schedparam is missing")
+        raise UsageError("-s (--schedparam) is missing")
     with opened(args) as xen:
         if not args.schedparam:
             return _domains(args, xen, table, of_domain)
@@ -113,7 +113,7 @@ def _domains(args: argparse.Namespace, xen: pyxc.Xen, table: _Table, wanted: Map
     """Set what is given; else show a domain, or every pool under this scheduler with its domains."""
     if args.domain is None:
         if _any(wanted):
-            raise UsageError("--domain is missing")
+            raise UsageError("-d DOMAIN is missing")
         return _list(args, xen, table)
     domain = find(xen, args.domain)
     if domain.scheduler() is not table.scheduler:
@@ -208,7 +208,7 @@ def sched_rtds(args: argparse.Namespace) -> int:
         if not args.vcpuid:
             return _domains(args, xen, _RTDS, wanted)
         if args.domain is None:
-            raise UsageError("--domain is missing")
+            raise UsageError("-d DOMAIN is missing")
         return _vcpus(args, find(xen, args.domain), wanted)
 
 

@@ -37,7 +37,7 @@ def add(program: Program) -> None:
         "soft", metavar="SOFT", nargs="?", default=_KEEP, help="where it prefers to run, likewise"
     )
     pin.add_argument(
-        "-f", "--force", action="store_true", help="also if the guest's kernel pinned it for a moment"
+        "-f", "--force", action="store_true", help="also if the guest's kernel has pinned it temporarily"
     )
     context = program.add("context", show_contexts, "show the registers of vcpus")
     context.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")

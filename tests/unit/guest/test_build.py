@@ -283,6 +283,7 @@ def test_nothing_is_left_where_the_host_has_too_little_memory(host: Host) -> Non
     with pytest.raises(HypercallError) as caught:
         build(host, memory_kb=4 * free + 4)
     assert caught.value.errno == XenErrno.ENOMEM
+    assert f"the host has {free * 4 >> 10} MiB that are free" in str(caught.value)
     assert len(host.xen.domains) == 4
     assert host.xen.physinfo().free_pages == free
     assert host.xen.physinfo().outstanding_pages in (0, None)

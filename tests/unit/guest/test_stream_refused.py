@@ -126,7 +126,7 @@ def test_a_stream_that_ends_between_two_records() -> None:
 def test_a_reader_that_failed_says_so_again() -> None:
     reader = s.Reader()
     for call in (lambda: list(reader.feed(b"not a stream")), lambda: list(reader.feed(b"x")), reader.close):
-        with pytest.raises(DecodeError, match="xl header at byte 0: it begins with 6e6f"):
+        with pytest.raises(DecodeError, match="xl header at byte 0: .* it begins with 6e6f"):
             call()
 
 
