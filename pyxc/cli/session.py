@@ -63,12 +63,11 @@ def find(xen: pyxc.Xen, text: str) -> pyxc.Domain:
 
 def _meant(xen: pyxc.Xen, text: str) -> str:
     """The name that comes nearest to one that no domain has."""
-    from difflib import get_close_matches
+    from pyxc.cli import overview
 
     with suppress(errors.Error):
         names = (xen.names.domain_name(info.domid, info.uuid) for info in xen.domains.infos())
-        for near in get_close_matches(text, [name for name in names if name], 1):
-            return f"; did you mean {near!r}?"
+        return overview.meant(text, filter(None, names))
     return ""
 
 

@@ -126,7 +126,7 @@ def _meant(key: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(key, _READERS, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _action(setting: Setting) -> Action:

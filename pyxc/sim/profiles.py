@@ -157,7 +157,7 @@ def named(target: str) -> Profile:
     if found is None:
         from difflib import get_close_matches
 
-        near = "".join(f"did you mean {one!r}; " for one in get_close_matches(target, PROFILES, 1))
-        text = f"{target!r} is not a simulated hypervisor: {near}there are {', '.join(PROFILES)}"
-        raise ValueError(text)
+        near = "".join(f"; did you mean {one!r}?" for one in get_close_matches(target, PROFILES, 1))
+        known = f"expected one of {', '.join(PROFILES)}{near}"
+        raise ValueError(f"{target!r} is not a simulated hypervisor: {known}")
     return found

@@ -127,6 +127,7 @@ def test_what_cannot_be_read_is_named_with_its_line(text: str, message: str) -> 
     ("more", "message"),
     [
         ("vnc = 1", "test.cfg:3: vnc is not supported"),
+        ("memroy = 1", "test.cfg:3: memroy is not supported; did you mean 'memory'?"),
         ("bootloader='pygrub'", "test.cfg:3: bootloader is not supported: name the kernel itself"),
         ("type='hvm'", "test.cfg:3: type: 'hvm' guests are not supported"),
         ("builder='hvm'", "test.cfg:3: builder: 'hvm'"),
