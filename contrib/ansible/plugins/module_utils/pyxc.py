@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What the modules have in common: asking a host by its pyxc command, and what has to be done there.
 
 Nothing here imports pyxc: the command is a process of its own, with JSON between.
