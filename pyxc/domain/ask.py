@@ -316,7 +316,7 @@ class Ask:
         ValueError for more than the domain has. GuestUnable for an HVM guest, whose device model plugs vcpus.
         """
         info = self._domain.info()
-        arguments.natural("count", count, max(1, info.nr_vcpus), 1)
+        arguments.natural(f"count of vcpus of domain {info.domid}", count, max(1, info.nr_vcpus), 1)
         if info.is_hvm and (info.emulation_flags or 0) & ~_LOCAL_APIC_ONLY:
             raise errors.GuestUnable(f"domain {info.domid} is HVM: only its device model can plug vcpus")
 

@@ -46,9 +46,9 @@ class Settings(NamedTuple):
 
 
 def encode(domain: Identity, info: DomainInfo, name: str | None) -> bytes:
-    """The configuration of a domain as it is now, with a NUL at its end: libxl's own if that created it.
+    """The present configuration of a domain, ended by a NUL: libxl's own where libxl created the domain.
 
-    Otherwise it has only what `xl restore` requires, and no devices.
+    Elsewhere it has only what `xl restore` requires, and no devices.
     """
     kept = _kept_by_libxl(domain) or _derived(domain, info, name)
     build = kept.setdefault("b_info", {})

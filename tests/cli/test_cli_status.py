@@ -327,7 +327,7 @@ def test_another_architecture_is_unsupported(pyxc, monkeypatch):
             "nodes:7: this host has only cpus 0 to 1 and",
         ),
         ("sim:xen-4.17", ["vcpu-pin", "web1", "0", "1-0"], "'1-0' is not a range: 1 comes after 0"),
-        ("sim:xen-4.17", ["vcpu-set", "web1", "0"], "domain 1 can use 1 to 2 vcpus, not 0"),
+        ("sim:xen-4.17", ["vcpu-set", "web1", "0"], "vcpus of domain 1 is 0: it must be from 1 to 2"),
         ("sim:xen4.17", ["list"], "; did you mean 'sim:xen-4.17'?"),
         (
             "sim:xen-4.17",

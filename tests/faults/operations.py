@@ -101,15 +101,20 @@ def _asked_pv(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
     return made
 
 
-@cache
-def _saved_pv() -> bytes:
-    """The stream of a PV guest without a name, which would leave directories in xenstore."""
+def _stream_of(prepare: Callable[[pyxc.Xen, sim.Hypervisor], pyxc.Domain], **options: Any) -> bytes:
+    """What is saved of a guest of another host."""
     host = sim.Hypervisor(sim.named("sim:xen-4.17"))
     file = io.BytesIO()
     with pyxc.connect(host.connect()) as xen:
-        _asked_pv(xen, host).save(file)
+        prepare(xen, host).save(file, **options)
+    return file.getvalue()
+
+
+@cache
+def _saved_pv() -> bytes:
+    """The stream of a PV guest without a name, which would leave directories in xenstore."""
     outer = (stream.XlHeader, stream.LibxlHeader, stream.LibxcContext, stream.LibxlEnd)
-    events = streams.decoded(file.getvalue())
+    events = streams.decoded(_stream_of(_asked_pv))
     return streams.encoded(event for event in events if not isinstance(event, outer))
 
 
@@ -121,11 +126,7 @@ def _cancelled(before: dict[str, Any], then: dict[str, Any]) -> bool:
 @cache
 def _saved() -> bytes:
     """The stream of a guest."""
-    host = sim.Hypervisor(sim.named("sim:xen-4.17"))
-    file = io.BytesIO()
-    with pyxc.connect(host.connect()) as xen:
-        _running(xen, host).save(file, suspend="force")
-    return file.getvalue()
+    return _stream_of(_running, suspend="force")
 
 
 def _pool(xen: pyxc.Xen, scheduler: Scheduler | None = None) -> pyxc.Pool:
@@ -155,12 +156,8 @@ def _rung(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
 
 @cache
 def _sent() -> bytes:
-    """The stream of a guest with a name, from another host."""
-    host = sim.Hypervisor(sim.named("sim:xen-4.17"))
-    file = io.BytesIO()
-    with pyxc.connect(host.connect()) as xen:
-        _asked(xen, host).save(file)
-    return file.getvalue()
+    """The stream of a guest with a name."""
+    return _stream_of(_asked)
 
 
 class _Clone(NamedTuple):
@@ -253,7 +250,7 @@ def _empty_parents(before: dict[str, Any], then: dict[str, Any]) -> bool:
 
 
 def _dying(before: dict[str, Any], then: dict[str, Any]) -> bool:
-    """It ends as soon as nobody holds it, whoever asks."""
+    """It ends once no process holds it, whoever asks."""
     changed = [domain for domid, domain in then["domains"].items() if domain != before["domains"][domid]]
     return all(domain["dying"] for domain in changed)
 

@@ -237,7 +237,7 @@ class Reader:
             return (yield from self._libxl_header(head))
         if not layout.XL_MAGIC.startswith(head):
             raise Malformed(
-                f"this is no saved guest: it begins with {head.hex()}, unlike those of Xen 4.6 and later"
+                f"this is not a saved guest: it begins with {head.hex()}, unlike those of Xen 4.6 and later"
             )
         head += yield from self._take(layout.XL_HEAD_BYTES - len(head))
         size = layout.xl_size(head)
