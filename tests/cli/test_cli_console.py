@@ -28,7 +28,7 @@ def react(data):
     if b"off" in data:
         guest.stop()
 guest.typed(react)
-guest.print("\\x1b[31mred\\n")
+guest.print("\\x1b[31mred\\n" + ("login: " if "--last" in sys.argv else ""))
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -99,6 +99,12 @@ def test_the_last_of_it(pyxc, host):
     outcome = pyxc("console", "web1")
     assert outcome.status == 1
     assert "another process serves this console" in outcome.err
+
+
+def test_the_prompt_after_the_last_of_it_has_a_line_of_its_own(on_a_terminal):
+    process, terminal = on_a_terminal("console", "--last", "web1")
+    read_until(terminal, b"login: \r\n")
+    assert process.wait(30) == 0
 
 
 def test_what_is_no_escape(pyxc, host):
