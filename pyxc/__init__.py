@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         Unsupported,
         VersionMismatch,
     )
+    from pyxc.guest.save import Live, SaveProgress
     from pyxc.host.backends import DiskCounters, NetworkCounters
     from pyxc.host.cpu_policy import CpuPolicy
     from pyxc.host.events import EventChannels
@@ -172,6 +173,7 @@ __all__ = [
     "HypfsType",
     "LabelNotFound",
     "Lent",
+    "Live",
     "Livepatch",
     "Lock",
     "LockProfile",
@@ -208,6 +210,7 @@ __all__ = [
     "RunstateMeter",
     "Runstates",
     "Sample",
+    "SaveProgress",
     "Scheduler",
     "ShutdownReason",
     "StoreClient",
@@ -287,6 +290,7 @@ _MODULES = {
         "GuestUnable HypercallError LabelNotFound MigrationInDoubt MissingLibrary NotMapped NotXenError "
         "PermissionDenied ReadOnlyError StoreError Unsupported VersionMismatch"
     ),
+    "guest.save": "Live SaveProgress",
     "host.backends": "DiskCounters NetworkCounters",
     "host.cpu_policy": "CpuPolicy",
     "host.events": "EventChannels",

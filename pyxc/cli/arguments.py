@@ -13,6 +13,7 @@ from pyxc.cli.status import UsageError
 
 _SIZE = r"([0-9]+)([bkmgt]?)"
 _SECONDS_MOST = 10**6
+_RATE_LEAST = 4 << 10
 _MEMORY_MOST_KB = 1 << 54
 """Xen counts pages in 52 bits."""
 _SHIFTS = {"b": 0, "k": 10, "m": 20, "": 20, "g": 30, "t": 40}
@@ -29,6 +30,16 @@ def memory_kb(text: str) -> int:
     if kb > _MEMORY_MOST_KB:
         raise argparse.ArgumentTypeError(f"{text!r} is more memory than any host has")
     return kb
+
+
+def bytes_per_s(text: str) -> int:
+    """MiB a second unless b, k, m, g or t follows; at least what Domain.save() takes."""
+    rate = memory_kb(text) << 10
+    if rate < _RATE_LEAST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is too slow: expected at least 4k, which is 4 KiB a second"
+        )
+    return rate
 
 
 def number(text: str) -> int:

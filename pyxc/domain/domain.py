@@ -333,6 +333,7 @@ class Domain(Identity):
         replace: bool = False,
         provenance: Kept = "attributes",
         progress: SaveWatcher | None = None,
+        max_bytes_per_s: int | None = None,
     ) -> Saved:
         """Write it, with its memory and registers, as the stream that `xl restore` and Xen.restore() read.
 
@@ -341,7 +342,8 @@ class Domain(Identity):
         writes meanwhile; a Live object says when to stop the guest. Then the guest is asked to suspend
         itself, for `timeout` seconds; `suspend="force"` stops a PVH guest from outside, at any instruction.
         `compress` is "gzip", "zstd" (the package zstandard) or "lz4" (the package lz4). `progress` is called
-        with a SaveProgress.
+        with a SaveProgress. `max_bytes_per_s` limits how fast the stream leaves, but for what is sent after a
+        `live` save has stopped the guest.
 
         Afterwards the domain is suspended: destroy() it, or resume() it (with fast=True unless "force");
         `resume` does that. If anything fails, also under Ctrl-C, the domain continues to run, without
@@ -356,7 +358,9 @@ class Domain(Identity):
         """
         from pyxc.guest import save
 
-        wanted = save.Wanted(live, suspend, timeout, resume, compress, replace, provenance, progress)
+        wanted = save.Wanted(
+            live, suspend, timeout, resume, compress, replace, provenance, progress, max_bytes_per_s
+        )
         return save.save(self, target, wanted)
 
     def migrate(
@@ -367,6 +371,7 @@ class Domain(Identity):
         suspend: Suspend = "ask",
         timeout: float = 60.0,
         progress: SaveWatcher | None = None,
+        max_bytes_per_s: int | None = None,
     ) -> Migrated:
         """Move it to another host, where Xen.receive(), `pyxc migrate-receive` or `xl migrate-receive` waits.
 
@@ -382,7 +387,7 @@ class Domain(Identity):
         """
         from pyxc.guest import migrate, save
 
-        wanted = save.Wanted(live, suspend, timeout, False, None, False, "none", progress)
+        wanted = save.Wanted(live, suspend, timeout, False, None, False, "none", progress, max_bytes_per_s)
         return migrate.migrate(self, ends, wanted, timeout)
 
     def set_max_memory(self, kb: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import io
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,6 +21,9 @@ Piece = bytes | bytearray | memoryview
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 _PIPE_BYTES = 1 << 20
 """What a system allows by default."""
+_LIMITED_PARTS = 20
+_LIMITED_BYTES = 1 << 12
+"""A stream that is limited leaves in so many parts a second, each at least this large."""
 _GZIP_LEVEL = 1
 """The guest is stopped while its last pages are written."""
 
@@ -48,16 +52,34 @@ class Writable(Protocol):
     def flush(self) -> None: ...
 
 
+class Pace:
+    """Lets so many bytes pass in a second, and no more after a time without any. Threads: one at a time."""
+
+    def __init__(self, bytes_per_s: int) -> None:
+        self.at_once = max(_LIMITED_BYTES, bytes_per_s // _LIMITED_PARTS)
+        self.waited_s = 0.0
+        self._bytes_per_s = bytes_per_s
+        self._next = 0.0
+
+    def passed(self, count: int) -> None:
+        """Wait until the next bytes may leave."""
+        now = time.monotonic()
+        self._next = max(self._next, now) + count / self._bytes_per_s
+        time.sleep(self._next - now)
+        self.waited_s += self._next - now
+
+
 class Sink:
     """Takes all bytes of a stream, in order. `sent_bytes` counts them as they leave, compressed.
 
     `file` is any object with write(), buffered or not, or a connected socket. `reads_once`: every byte goes
     to the system and nowhere else, so that it may be memory which another program writes meanwhile;
     compression, a digest and unknown objects may read twice. MissingLibrary if a compression's package is not
-    installed. Threads: one at a time.
+    installed. `pace` limits how fast the bytes leave, as long as it is set. Threads: one at a time.
     """
 
     def __init__(self, file: Writable | socket.socket, compression: Compression | None = None) -> None:
+        self.pace: Pace | None = None
         self._put: Callable[[memoryview], int | None]
         # A socket is known by what it lacks: its module takes long to import.
         self._put = file.write if hasattr(file, "write") else file.send
@@ -85,11 +107,13 @@ class Sink:
     def _send(self, piece: Piece) -> None:
         left = memoryview(piece).cast("B")
         while left:
-            count = self._put(left)
+            count = self._put(left if self.pace is None else left[: self.pace.at_once])
             if count is None:
                 raise BlockingIOError(errno.EAGAIN, "the file does not accept more bytes at the moment")
             self.sent_bytes += count
             left = left[count:]
+            if self.pace is not None:
+                self.pace.passed(count)
 
 
 def check_compression(name: str | None) -> Compression | None:

@@ -17,7 +17,7 @@ from pyxc.abi.sched import ShutdownReason
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.files.provenance import DomainOrigin, XenOrigin
-from pyxc.files.sinks import Compression, Sink, Writable, check_compression
+from pyxc.files.sinks import Compression, Pace, Sink, Writable, check_compression
 from pyxc.files.writer import Keep, KeepName, ProvenanceFile
 from pyxc.guest import settings, stream
 from pyxc.guest.stream.records import ByteOrder
@@ -39,6 +39,8 @@ Compress = Compression
 
 _MAGICS = (b"Xen saved domain, xl format\n", b"LibxlFmt", b"\xff" * 8 + b"XENF")
 _LOCAL_APIC_ONLY = 1
+_LEAST_BYTES_PER_S = 1 << 12
+_MOST_BYTES_PER_S = 1 << 50
 _NONE = array("Q")
 
 
@@ -47,6 +49,12 @@ class Live(NamedTuple):
 
     `max_downtime_s`: sending the remaining pages is estimated to take no longer. `max_rounds`: the number of
     rounds that send the pages written in the round before. `max_s`: the time since the start.
+
+    Example:
+
+    >>> live = pyxc.Live(max_downtime_s=0.05)
+    >>> db1.save("live.save", live=live, suspend="force", resume=True).rounds
+    0
     """
 
     max_downtime_s: float = 0.3
@@ -58,6 +66,14 @@ class SaveProgress(NamedTuple):
     """The progress of a save: `round` 0 sends all pages, later rounds those written in the round before.
 
     `dirty_pages` and `expected_downtime_s` are known between two rounds of a live save, else None.
+
+    Example:
+
+    >>> def report(progress):
+    ...     if progress.done_pages == progress.total_pages:
+    ...         print(progress.done_pages, "pages")
+    >>> saved = db1.save("reported.save", suspend="force", resume=True, progress=report)
+    32776 pages
     """
 
     round: int
@@ -96,6 +112,7 @@ class Wanted(NamedTuple):
     replace: bool
     provenance: KeepName
     progress: Progress | None
+    max_bytes_per_s: int | None
 
 
 def save(domain: Identity, target: Target, wanted: Wanted, after: ExitStack | None = None) -> Saved:
@@ -125,12 +142,7 @@ def check(domain: Identity, wanted: Wanted) -> DomainInfo:
     xen = domain.xen
     if domain.domid == xen.own_domid:
         raise ValueError("a domain cannot save itself")
-    if wanted.suspend not in ("ask", "force"):
-        raise ValueError(f"suspend is {wanted.suspend!r}: expected ask or force")
-    if not wanted.timeout >= 0:
-        raise ValueError(f"timeout is {wanted.timeout}: it must not be negative")
-    if isinstance(wanted.live, Live):
-        arguments.natural("max_rounds", wanted.live.max_rounds, 1000)
+    _check_limits(wanted)
     xen.check_writable("saving a domain")
     info = domain.info()
     reason = info.shutdown_reason
@@ -146,6 +158,17 @@ def check(domain: Identity, wanted: Wanted) -> DomainInfo:
     if hint:
         raise errors.Unsupported(errno.EOPNOTSUPP, "saving a domain", info.domid, hint=hint)
     return info
+
+
+def _check_limits(wanted: Wanted) -> None:
+    if wanted.suspend not in ("ask", "force"):
+        raise ValueError(f"suspend is {wanted.suspend!r}: expected ask or force")
+    if not wanted.timeout >= 0:
+        raise ValueError(f"timeout is {wanted.timeout}: it must not be negative")
+    if isinstance(wanted.live, Live):
+        arguments.natural("max_rounds", wanted.live.max_rounds, 1000)
+    if wanted.max_bytes_per_s is not None:
+        arguments.natural("max_bytes_per_s", wanted.max_bytes_per_s, _MOST_BYTES_PER_S, _LEAST_BYTES_PER_S)
 
 
 @contextmanager
@@ -195,6 +218,8 @@ class _Saver:
         self._writer = stream.Writer()
         self._guest = self._of_its_kind()
         self._guest.pages.copies = not sink.reads_once
+        self._pace = Pace(wanted.max_bytes_per_s) if wanted.max_bytes_per_s else None
+        sink.pace = self._pace
         self._began = time.monotonic()
         self._sent_pages = 0
         self._round = 0
@@ -221,6 +246,7 @@ class _Saver:
 
             log = block.enter_context(LogDirty(self._domain))
             self._send_while_it_runs(log, self._live)
+            self._sink.pace = None  # the guest is down while the rest is sent
             since = self._suspend()
             self._send_dirty(log, final=True, changed=self._send_changed_layout())
         self._end()
@@ -273,7 +299,8 @@ class _Saver:
         while self._round < live.max_rounds:
             dirty = log.peek().dirty
             took = time.monotonic() - self._began
-            downtime = dirty * took / max(1, self._sent_pages)
+            sending = took - (self._pace.waited_s if self._pace else 0.0)
+            downtime = dirty * sending / max(1, self._sent_pages)
             self._tell(0, dirty, dirty, downtime)
             if downtime <= live.max_downtime_s or took >= live.max_s:
                 return

@@ -103,6 +103,30 @@ def test_a_guest_moves(pyxc, host, receiver):
     assert DB1 not in host.domains
 
 
+def test_a_guest_moves_no_faster_than_wanted(pyxc, host, receiver):
+    host.script(DB1).obey()
+    limits = ("--bandwidth", "64", "--max-downtime", "0.1")
+    outcome = pyxc("migrate", "--json", *limits, "-s", "", "db1", receiver)
+    assert outcome.status == 0
+    assert outcome.json["sent_bytes"] / outcome.json["total_s"] < 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--bandwidth", "fast"), "'fast' is not a size"),
+        (("--bandwidth", "0"), "expected at least 4k"),
+        (("--max-downtime", "0"), "not a time in seconds"),
+        (("--stopped", "--max-downtime", "1"), "--stopped stops it"),
+    ],
+)
+def test_limits_that_make_no_sense(pyxc, host, receiver, options, message):
+    outcome = pyxc("migrate", *options, "-s", "", "db1", receiver)
+    assert outcome.status != 0
+    assert message in outcome.err
+    assert not host.domains[DB1].stopped
+
+
 @pytest.mark.usefixtures("incoming")
 def test_a_guest_comes(pyxc, host):
     assert pyxc("migrate-receive") == (0, "", "")

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+import pyxc
 from pyxc.cli import output
-from pyxc.cli.arguments import seconds
+from pyxc.cli.arguments import bytes_per_s, seconds
 from pyxc.cli.parser import Program
-from pyxc.cli.progress import building
+from pyxc.cli.progress import building, moving
 from pyxc.cli.session import find, opened
-from pyxc.cli.status import Status
-
-if TYPE_CHECKING:
-    from pyxc.guest.save import SaveProgress
+from pyxc.cli.status import Status, UsageError
 
 _TIMEOUT_S = 60.0
 _REMOTE = "pyxc migrate-receive"
@@ -54,6 +52,18 @@ def add(program: Program) -> None:
         "--remote", metavar="COMMAND", default=_REMOTE, help="command to run on the other host"
     )
     migrate.add_argument("--stopped", action="store_true", help="stop it before its memory is sent")
+    migrate.add_argument(
+        "--bandwidth",
+        metavar="RATE",
+        type=bytes_per_s,
+        help="send at most so many MiB a second while it runs; also with k, m or g",
+    )
+    migrate.add_argument(
+        "--max-downtime",
+        type=seconds,
+        metavar="SECONDS",
+        help="stop it once sending the rest is expected to take no longer (default: 0.3)",
+    )
     migrate.add_argument("-F", dest="force", action="store_true", help="suspend it without its cooperation")
     migrate.add_argument(
         "--timeout",
@@ -79,7 +89,7 @@ def save_guest(args: argparse.Namespace) -> int:
             compress=args.compress,
             replace=args.replace,
             provenance=args.provenance,
-            progress=None if quiet else _tell,
+            progress=None if quiet else moving(),
         )
         if args.paused:
             domain.pause()
@@ -112,6 +122,11 @@ def migrate_guest(args: argparse.Namespace) -> int:
     import shlex
     from subprocess import PIPE, Popen
 
+    live: bool | pyxc.Live = not args.stopped
+    if args.max_downtime is not None:
+        if args.stopped:
+            raise UsageError("--max-downtime is for a guest that runs meanwhile, and --stopped stops it")
+        live = pyxc.Live(max_downtime_s=args.max_downtime)
     host = shlex.quote(args.host) if args.tunnel else args.host
     command = f"exec {args.tunnel} {host} {args.remote}"
     with opened(args) as xen:
@@ -121,17 +136,19 @@ def migrate_guest(args: argparse.Namespace) -> int:
             with there.stdin, there.stdout:
                 moved = domain.migrate(
                     (there.stdout.fileno(), there.stdin.fileno()),
-                    live=not args.stopped,
+                    live=live,
                     suspend="force" if args.force else "ask",
                     timeout=_TIMEOUT_S if args.timeout is None else args.timeout,
-                    progress=None if args.json or not sys.stderr.isatty() else _tell,
+                    progress=None if args.json else moving(),
+                    max_bytes_per_s=args.bandwidth,
                 )
         domain.destroy()
     if args.json:
         output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), **moved._asdict())
     else:
         mib, stopped, total = moved.sent_bytes >> 20, moved.downtime_s, moved.total_s
-        output.lines([f"{args.domain}: {mib} MiB in {total:.1f} s, and stopped for {stopped:.2f} s"])
+        rounds = f"{moved.rounds} round{'' if moved.rounds == 1 else 's'} of written pages"
+        output.lines([f"{args.domain}: {mib} MiB in {total:.1f} s, {rounds}, stopped for {stopped:.2f} s"])
     return Status.OK
 
 
@@ -146,8 +163,3 @@ def receive_guest(args: argparse.Namespace) -> int:
 def standard_ends() -> tuple[int, int]:
     """Standard input and output: the connection to the other side."""
     return 0, 1
-
-
-def _tell(progress: SaveProgress) -> None:
-    if progress.dirty_pages is not None:
-        output.remark(f"round {progress.round}: {progress.dirty_pages} pages were written meanwhile")

@@ -269,6 +269,7 @@ def test_a_guest_that_is_paused(host: Host) -> None:
         ({"suspend": "now"}, ValueError, "expected ask or force"),
         ({"timeout": -1.0}, ValueError, "timeout is -1.0"),
         ({"live": Live(max_rounds=-1)}, ValueError, "max_rounds is -1"),
+        ({"max_bytes_per_s": 4095}, ValueError, "max_bytes_per_s is 4095"),
     ],
 )
 def test_what_cannot_be_wanted(
