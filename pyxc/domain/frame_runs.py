@@ -185,7 +185,7 @@ def _words_of(mapping: Mapping, entries: array[int]) -> array[int]:
     if entries.count(ABSENT) == len(entries):
         return array("Q", [PageType.XTAB]) * len(entries)
     plain = array("Q", [entry for entry in entries if entry < IDENTITY_BIT])
-    types = iter(type_words(mapping, plain) if plain else ())
+    types = iter(type_words(mapping, plain))
     return array("Q", [_own(next(types)) if entry < IDENTITY_BIT else _apart(entry) for entry in entries])
 
 

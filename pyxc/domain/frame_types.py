@@ -27,10 +27,17 @@ def types_of(mapping: Mapping, frames: array[int]) -> Iterator[int]:
 
 
 def type_words(mapping: Mapping, frames: array[int]) -> array[int]:
-    """The PageType of each of at most 1024 frames, pinned or not (domctl getpageframeinfo3)."""
+    """The PageType of each frame, pinned or not."""
+    ask = _type_words if mapping.xen.caller.supports(domctl.GETPAGEFRAMEINFO3) else _former_type_words
+    words = array("Q")
+    for start in range(0, len(frames), TYPES_AT_ONCE):
+        words.extend(ask(mapping, frames[start : start + TYPES_AT_ONCE]))
+    return words
+
+
+def _type_words(mapping: Mapping, frames: array[int]) -> array[int]:
+    """Of at most TYPES_AT_ONCE frames (domctl getpageframeinfo3)."""
     xen = mapping.xen
-    if not xen.caller.supports(domctl.GETPAGEFRAMEINFO3):
-        return _former_type_words(mapping, frames)
     asked = xen.words(frames.tobytes()).tobytes()
     return xen.words(
         mapping.domain.call(domctl.GETPAGEFRAMEINFO3, num=len(frames), array=asked).buffers["array"]

@@ -13,14 +13,13 @@ from pyxc import answers, errors
 from pyxc._core import PAGE_SIZE, number_frames, pick_words
 from pyxc.abi import memory
 from pyxc.domain import tsc, vcpu_state
-from pyxc.domain.frame_types import TYPES_AT_ONCE
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.p2m import ABSENT, read_published
 from pyxc.domain.vcpus import Vcpu
 from pyxc.guest import pv_layout
 from pyxc.guest.pv_layout import WIDTHS
-from pyxc.guest.save_pages import GuestPages, Send
+from pyxc.guest.save_pages import PAGES_AT_ONCE, Finished, GuestPages, Send
 from pyxc.guest.stream.records import (
     DomainKind,
     Event,
@@ -97,8 +96,8 @@ class PvPages(GuestPages):
         return number - 1
 
     def send_all(self, running: bool) -> Iterator[int]:
-        for start in range(0, len(self._p2m), TYPES_AT_ONCE):
-            stop = min(start + TYPES_AT_ONCE, len(self._p2m))
+        for start in range(0, len(self._p2m), PAGES_AT_ONCE):
+            stop = min(start + PAGES_AT_ONCE, len(self._p2m))
             count = self._send_window(array("Q", range(start, stop)), running)
             if count:
                 yield count
@@ -114,26 +113,21 @@ class PvPages(GuestPages):
         there = [frame != ABSENT for frame in frames]
         return array("Q", compress(numbers, there)), array("Q", compress(frames, there))
 
-    def _is_to_finish(self, types: bytes) -> bool:
-        return next(pv_layout.tables(types), None) is not None
-
-    def _finished(self, pages: PageData, contents: memoryview) -> list[int]:
-        """Page tables with pfns; the places of those that name frames which are not the guest's."""
-        return [place for place in pv_layout.tables(pages.types) if self._foreign(pages, place, contents)]
-
-    def _foreign(self, pages: PageData, place: int, contents: memoryview) -> list[int]:
-        start, swapped = place * PAGE_SIZE, self._domain.xen.swapped
-        with contents[start : start + PAGE_SIZE] as page, memoryview(self._numbers) as numbers:
-            return pv_layout.renumber_table(page, pages.types[place], self._width, numbers, swapped)
-
-    def _lost(self, pages: PageData, place: int, contents: memoryview) -> errors.Error:
-        foreign = self._foreign(pages, place, contents) if pv_layout.level(pages.types[place]) else []
-        if not foreign:
-            return super()._lost(pages, place, contents)
-        text = f"a page table of domain {self._domain.domid} (pfn {pages.pfns[place]:#x}) maps frame"
-        return errors.GuestUnable(
-            f"{text} {foreign[0]:#x}, which is not its own: its guest has not prepared itself to be saved"
-        )
+    def _finished(self, pages: PageData, contents: memoryview) -> Finished:
+        """Page tables with pfns; refused are those that name frames which are not the guest's."""
+        finished = Finished({}, {})
+        swapped = self._domain.xen.swapped
+        for place in pv_layout.tables(pages.types):
+            start = place * PAGE_SIZE
+            table = memoryview(bytearray(contents[start : start + PAGE_SIZE]))
+            with memoryview(self._numbers) as numbers:
+                foreign = pv_layout.renumber_table(table, pages.types[place], self._width, numbers, swapped)
+            finished.contents[place] = table
+            if foreign:
+                named = f"a page table of domain {self._domain.domid} (pfn {pages.pfns[place]:#x}) maps frame"
+                why = "which is not its own: its guest has not prepared itself to be saved"
+                finished.refused[place] = f"{named} {foreign[0]:#x}, {why}"
+        return finished
 
 
 class PvGuest:

@@ -363,7 +363,7 @@ def test_a_page_that_vanishes(host: Host) -> None:
 
 
 @pytest.mark.parametrize("live", [False, True])
-@pytest.mark.parametrize("at", [1, 2, 20])
+@pytest.mark.parametrize("at", [1, 2, 8])
 def test_no_page_of_a_domain_that_got_the_id(host: Host, live: bool, at: int) -> None:
     db1, _ = obedient(host)
     host.link.guest_acts = swap = Swap(host.truth, DB1, at)

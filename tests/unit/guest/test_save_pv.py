@@ -398,7 +398,7 @@ def test_memory_comes_in_large_extents(host: Host) -> None:
 
     @host.truth.handles(memory.POPULATE_PHYSMAP)
     def noted(call: sim.Call) -> int:
-        orders.append(call["extent_order"])
+        orders.extend([call["extent_order"]] * call["nr_extents"])
         return int(sim.REGISTER[memory.POPULATE_PHYSMAP.full_name].handler(call) or 0)
 
     again(host, data, uuid=OTHER_UUID, name="web2")
