@@ -64,9 +64,11 @@ bench:  ## processes, calls in instructions, pyxc beside its peers on one real X
 	@$(PYTHON) -W ignore setup.py --quiet build_ext --inplace
 	$(PYTHON) -m bench $(ARGS)
 
-deb:  ## Debian packages for i386 and amd64, each built and tested in a root of its own
+deb:  ## Debian packages for i386 and amd64, tested in a root each, and by cross compilers for armhf and arm64
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm i386 build/deb
 	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm amd64 build/deb
+	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm armhf build/deb
+	PYTHONPATH=. $(PYTHON) tools/build_deb.py bookworm arm64 build/deb
 
 wheels:  ## Wheels for x86_64 and i686, and for musl on x86_64, each run where nothing else is; only root can
 	$(PYTHON) -m lab.fresh --userland amd64 'tools/build_wheel build'

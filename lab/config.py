@@ -345,6 +345,12 @@ def build_root(arch: str, build_depends: tuple[str, ...]) -> Root:
     return Root(f"build-{arch}", arch, "buildd", build_depends)
 
 
+def cross_root(arch: str, build_depends: tuple[str, ...]) -> Root:
+    """The root in which they are built for a machine of which this one runs nothing."""
+    compiled = (f"crossbuild-essential-{arch}", f"libpython3-dev:{arch}")
+    return Root(f"cross-{arch}", f"amd64,{arch}", "buildd", (*build_depends, *compiled))
+
+
 # Debian packages with Python and what the tests need, and those of a machine that Debian has no packages for.
 TESTED_PYTHON = ("python3", "libpython3-dev", "python3-pyxattr", "python3-pytest", "python3-hypothesis")
 PURE_MODULES = (
@@ -392,6 +398,10 @@ ARMHF = Python(
     "armhf", "arm-linux-gnueabihf", "arm-linux-gnueabihf", "ld-linux-armhf.so.3", "little", 32,
     Root("python-armhf", "armhf", "extract", TESTED_PYTHON), emulator="qemu-arm",
     tests=EMULATED_TESTS, skips=EMULATED,
+)  # fmt: skip
+ARM64_PYTHON = Python(
+    "arm64", "aarch64-linux-gnu", "aarch64-linux-gnu", "ld-linux-aarch64.so.1", "little", 64,
+    Root("python-arm64", "arm64", "extract", TESTED_PYTHON), emulator="qemu-aarch64",
 )  # fmt: skip
 I386_PYTHON = Python(
     "i386", "i386-linux-gnu", "i686-linux-gnu", "ld-linux.so.2", "little", 32,

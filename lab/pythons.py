@@ -83,7 +83,7 @@ def _add_modules(kind: Python, usr: Path) -> None:
 def _wrapper(kind: Python) -> str:
     if kind.root:
         places = [f'"$here"/root/{place}/{kind.triplet}' for place in ("lib", "usr/lib")]
-        loader = f'"$here"/root/{"lib64" if kind.bits == 64 else "lib"}/{kind.loader}'
+        loader = f'"$here"/root/lib/{kind.triplet}/{kind.loader}'
         program = "root/usr/bin/python3"
     else:
         places = [f"/usr/{kind.triplet}/lib"]
