@@ -14,6 +14,8 @@ import pyxc
 
 _STEPS = ("CALL", "RESUME", "JUMP_BACKWARD")
 """Instructions, by the start of their names, after which CPython looks for signals."""
+_NO_STEPS = "CALL_INTRINSIC"
+"""Those after which it does not. Some end a generator that nothing reads to its end."""
 _PACKAGE = str(Path(pyxc.__file__).parent)
 _ELSEWHERE = f"{_PACKAGE}/sim/"
 """A simulated host is another machine: no signal of this process interrupts it."""
@@ -41,7 +43,7 @@ class _Tracer:
     def _step(self, frame: FrameType) -> None:
         before = self._before.get(frame, "")
         self._before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        if before.startswith(_STEPS):
+        if before.startswith(_STEPS) and not before.startswith(_NO_STEPS):
             self.moments += 1
             if self.moments == self._wanted:
                 sys.settrace(None)
@@ -69,6 +71,8 @@ def at_every_moment(
     while True:
         moment += 1
         tracer = _Tracer(moment, handler)
+        # Python 3.12 sends these events only if any frame asks for them by now.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(tracer)
         try:
             action()

@@ -52,5 +52,6 @@ def test_a_sub_interpreter_is_refused_and_the_main_one_is_not() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     first, second, found = done.stdout.splitlines()
     assert first == second
-    assert first.startswith("refused: pyxc._core") and "in a sub-interpreter" in first
+    # The core's own words, or Python's for an interpreter that does not share the GIL.
+    assert first.startswith("refused: ") and "pyxc._core" in first and "interpreter" in first
     assert found == "1"
