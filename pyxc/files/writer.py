@@ -28,6 +28,8 @@ PART = ".part"
 """The suffix of an unfinished file's name."""
 _MODE = 0o600
 _HEAD_BYTES = 64
+_BUFFER_BYTES = 1 << 13
+"""The most that a killed process leaves unwritten. Python's own number grows with its versions."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a full file system."""
 _PAGE = 4096
@@ -94,7 +96,7 @@ class ProvenanceFile:
         except BaseException:
             os.close(self._directory)
             raise
-        self.stream = io.BufferedWriter(self._raw)
+        self.stream = io.BufferedWriter(self._raw, _BUFFER_BYTES)
 
     def _create(self) -> _HashedFile:
         if self._name in ("", ".", ".."):

@@ -22,14 +22,19 @@ status = main(sys.argv[1:])
 print(*sys.modules, file=sys.stderr)
 sys.exit(status)
 """
+PARSER = """
+import argparse, sys
+argparse.ArgumentParser().format_usage()
+print(*sys.modules, file=sys.stderr)
+"""
 
 
 SCRIPT = Path(__file__).parents[2] / "debian" / "command"
 
 
-def loaded_by(*words: str) -> set[str]:
+def loaded_by(*words: str, program: str = PROGRAM) -> set[str]:
     """Modules that are there when a command has run."""
-    command = [sys.executable, "-c", PROGRAM, *words]
+    command = [sys.executable, "-c", program, *words]
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stderr.split())
 
 
@@ -105,7 +110,9 @@ def test_a_command_loads_what_it_needs(tmp_path):
     rare = "pyxc.abi.domctl_create pyxc.abi.features pyxc.store.transaction pyxc.store.watch"
     loaded = loaded_by("--target", "sim:", "--record", recording, "--provenance", "none", "list")
     assert {name for name in loaded if name.startswith("pyxc.cli.commands.")} == {"pyxc.cli.commands.list"}
-    assert not loaded_by("--target", f"replay:{recording}", "list") & set(f"{dear} {rare}".split())
+    unavoidable = loaded_by(program=PARSER)  # since Python 3.14 dataclasses and inspect, too
+    loaded = loaded_by("--target", f"replay:{recording}", "list")
+    assert not (loaded - unavoidable) & set(f"{dear} {rare}".split())
     assert not {name for name in loaded_by("--version") if name.startswith("pyxc.cli.commands.")}
 
 
