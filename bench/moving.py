@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import pyxc
+from pyxc.guest.template import Template
 
 GUESTS = Path("/guests")
 CONSOLES = Path("/run/xen/console")
@@ -32,6 +33,8 @@ ROUNDS = 3
 """The median leaves out the first, in which a side may load what it needs."""
 BOOT_S = 240
 LOOK_S = 0.01
+RUN_S = 1
+"""How long a clone runs before it is put back."""
 
 
 class Took(NamedTuple):
@@ -123,6 +126,39 @@ def xl_restore(xen: pyxc.Xen, file: Path) -> Took:
     return took
 
 
+def start_clone(xen: pyxc.Xen, template: Template) -> Took:
+    start = time.perf_counter()
+    domain = template.start(paused=True)
+    took = Took(time.perf_counter() - start)
+    domain.destroy()
+    wait_for_memory(xen)
+    return took
+
+
+def revert(template: Template, clone: pyxc.Domain) -> Took:
+    """Put a clone back that has run for a while."""
+    clone.unpause()
+    time.sleep(RUN_S)
+    start = time.perf_counter()
+    template.revert(clone)
+    took = Took(time.perf_counter() - start)
+    clone.pause()
+    return took
+
+
+def clones(xen: pyxc.Xen, title: str, kind: str, file: Path, own: Path) -> Iterator[Row]:
+    """Many domains of one saved guest, for which xl restores it each time."""
+    template = xen.template(own)
+    yield measure(
+        title, "start from a template", lambda: start_clone(xen, template), lambda: xl_restore(xen, file)
+    )
+    if kind == "pvh":
+        clone = template.start(revertible=True, paused=True)
+        yield measure(title, "revert", lambda: revert(template, clone), lambda: xl_restore(xen, file))
+        clone.destroy()
+        wait_for_memory(xen)
+
+
 def wait_for_memory(xen: pyxc.Xen) -> None:
     """Until Xen has freed what destroyed guests had."""
     while xen.physinfo().scrub_pages or any(info.dying for info in xen.domains.infos()):
@@ -156,7 +192,7 @@ def migrate(xen: pyxc.Xen, file: Path, *words: str) -> Took:
 def guest(xen: pyxc.Xen, kind: str, mib: int) -> Iterator[Row]:
     """Everything with one guest."""
     title = f"{kind.upper()}, {mib} MiB"
-    file = Path("/run/moving.save")
+    file, own = Path("/run/moving.save"), Path("/run/moving.own")
     domain = start(xen, kind, mib)
     with open("/dev/null", "wb", buffering=0) as null:
         yield measure(
@@ -164,8 +200,12 @@ def guest(xen: pyxc.Xen, kind: str, mib: int) -> Iterator[Row]:
         )
         yield measure(title, "save, live", lambda: save(domain, null, live=True), None)
     yield measure(title, "save to a pipe", lambda: save_to_pipe(domain), xl_save_to_pipe)
+    domain.save(own, resume=True, provenance="none")
     xl("save", NAME, str(file))
     yield measure(title, "restore", lambda: restore(xen, file), lambda: xl_restore(xen, file))
+    yield measure(title, "restore, own file", lambda: restore(xen, own), lambda: xl_restore(xen, file))
+    yield from clones(xen, title, kind, file, own)
+    own.unlink()
     pyxc_words = ("pyxc", "migrate", "-s", "", "--remote", "", NAME, "pyxc migrate-receive")
     xl_words = (XL, "migrate", "-s", "", NAME, f"{XL} migrate-receive")
     yield measure(
