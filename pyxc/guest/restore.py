@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import memory
+from pyxc.abi.cpu_policy import Policy
 from pyxc.abi.page import PAGE_KB
 from pyxc.domain import naming
 from pyxc.domain.domain import Domain
@@ -26,7 +27,7 @@ from pyxc.guest.restore_pages import Read
 from pyxc.guest.settings import Settings
 from pyxc.guest.stream import DomainKind, Event, PageData, Pages
 from pyxc.guest.stream import pages as page_lists
-from pyxc.host.cpu_policy import CpuPolicy
+from pyxc.host.cpu_policy import CpuPolicy, lacking
 from pyxc.host.host import Host
 
 if TYPE_CHECKING:  # imported for the kind of guest that is restored, and for a pool that is given
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # imported for the kind of guest that is restored, and for a 
     from pyxc.guest.restore_pv import PvGuest
     from pyxc.host.pools import Pool
 
+_MOST_FEATURES = {DomainKind.PV: Policy.PV_MAX, DomainKind.HVM: Policy.HVM_MAX}
 _WRITTEN_AT_ONCE = 1 << 10
 """Pages that are mapped while their contents are read, 4 MiB."""
 _SLACK_KB = 1024
@@ -98,7 +100,9 @@ def receive(making: Making, fill: Fill, reader: stream.Reader, wanted: Wanted) -
 
 def _restored(making: Making, incoming: IncomingStream, wanted: Wanted) -> BuiltDomain:
     events = iter(incoming)
-    return made(making, read_head(events), events, wanted, incoming.read_contents)
+    head = read_head(events)
+    check_cpus(making.xen, head)
+    return made(making, head, events, wanted, incoming.read_contents)
 
 
 def made(
@@ -226,6 +230,17 @@ def _prepare(domain: Domain, plan: _Plan, wanted: Wanted) -> None:
         pool = wanted.pool if isinstance(wanted.pool, Pool) else Pool(domain.xen, wanted.pool)
         pool.add_domain(domain)
     domain.set_max_memory(plan.memory_kb + _SLACK_KB)
+
+
+def check_cpus(xen: Host, head: Head) -> None:
+    """Unsupported if the guest may use what the processors here lack: Xen itself hides it without a word."""
+    try:
+        missing = lacking(xen, head.policy, _MOST_FEATURES[head.kind])
+    except (errors.Unsupported, errors.PermissionDenied):  # an older Xen, or one whose policy forbids to ask
+        return
+    if missing:
+        hint = f"the guest has seen cpu features that this host lacks: {', '.join(missing)}"
+        raise errors.Unsupported(errno.EOPNOTSUPP, "restoring a guest", hint=hint)
 
 
 def _show_cpus(domain: Domain, policy: CpuPolicy) -> None:

@@ -48,6 +48,7 @@ class Template:
 
     def _read(self, incoming: Iterator[Event]) -> restore.Head:
         head = restore.read_head(incoming)
+        restore.check_cpus(self._making.xen, head)
         most = head.settings.memory_kb
         if most is None or head.settings.vcpus is None:
             raise ValueError("the stream does not have the size of the guest, which a template needs")

@@ -108,6 +108,8 @@ def _place_of(feature: str) -> Bit:
     return CPU_FEATURES[feature]
 
 
+_OF_THE_TOPOLOGY = ("htt", "cmp_legacy")
+"""Features that toolstacks choose, whatever the processor says."""
 _LEAVES_MOST = 1 << 12
 _MSRS_MOST = 1 << 12
 _WORDS_MOST = 1 << 8
@@ -144,6 +146,20 @@ class CpuPolicies:
 
     def __repr__(self) -> str:
         return f"<CpuPolicies of {self._xen.link.target}>"
+
+
+def lacking(xen: Host, policy: CpuPolicy, most: Policy) -> list[str]:
+    """Features in CPUID that a policy shows, but neither the host nor `most`, the policy of all features for
+    that kind of guest, some of which Xen emulates. Unsupported before Xen 4.12."""
+    here = [CpuPolicies(xen).host(one) for one in (Policy.HOST, most)]
+    return [
+        name
+        for name, (place, _) in CPU_FEATURES.items()
+        if not isinstance(place, int)
+        and name not in _OF_THE_TOPOLOGY
+        and policy.has(name)
+        and not any(one.has(name) for one in here)
+    ]
 
 
 def domain_policy(xen: Host, domid: int) -> CpuPolicy:

@@ -11,7 +11,10 @@ from builds import PATTERN, PATTERN_AT, Build, printed, wait_for_text, wait_for_
 
 import pyxc
 from pyxc import ShutdownReason
+from pyxc.abi.cpu_policy import Policy
+from pyxc.guest import stream
 from pyxc.guest.built import BuiltDomain
+from pyxc.host.cpu_policy import CpuPolicy
 
 pytestmark = pytest.mark.needs_xen(4, 10)
 PVH_HEARTBEAT = 0x102
@@ -110,3 +113,46 @@ def test_two_of_one_guest(xen: pyxc.Xen, build: Build, tmp_path: Path) -> None:
         wait_for_a_beat(guest)
     finally:
         twin.destroy()
+
+
+def test_clones_of_a_template_that_are_put_back(xen: pyxc.Xen, build: Build, tmp_path: Path) -> None:
+    """They begin where the guest was saved; a revert brings one back there, and it runs again."""
+    spinning(build).save(tmp_path / "guest.save", suspend="force", provenance="none")
+    template = xen.template(tmp_path / "guest.save")
+    first, second = template.start(revertible=True, paused=True), template.start()
+    try:
+        beats = first.memory.read(PVH_HEARTBEAT, size=4)
+        registers = first.vcpu(0).context()
+        for _ in range(3):
+            first.unpause()
+            assert wait_for_a_beat(first) > int.from_bytes(beats, "little")
+            first.pause()
+            assert 1 <= template.revert(first) < 100
+            assert first.memory.read(PVH_HEARTBEAT, size=4) == beats
+            assert first.vcpu(0).context() == registers
+        wait_for_a_beat(second)
+    finally:
+        first.destroy()
+        second.destroy()
+
+
+@pytest.mark.needs_xen(4, 13)
+def test_a_guest_of_another_processor_is_refused(xen: pyxc.Xen, build: Build, tmp_path: Path) -> None:
+    """What it has seen and this host lacks is named; no processor is AMD's and Intel's at once."""
+    spinning(build).save(tmp_path / "guest.save", suspend="force", provenance="none")
+    here = [xen.cpu_policies.host(policy) for policy in (Policy.HOST, Policy.HVM_MAX)]
+    lacking = next(name for name in ("avx512f", "sgx", "fma4") if not any(one.has(name) for one in here))
+
+    def elsewhere(event: stream.Event) -> stream.Event:
+        if not isinstance(event, stream.CpuidPolicy):
+            return event
+        return stream.CpuidPolicy(CpuPolicy(event.leaves, ()).with_({lacking: True}).leaves)
+
+    reader, writer = stream.Reader(), stream.Writer()
+    before = set(xen.domains)
+    with open(tmp_path / "other.save", "wb") as file:
+        for event in reader.feed((tmp_path / "guest.save").read_bytes()):
+            file.writelines(writer.encode(elsewhere(event)))
+    with pytest.raises(pyxc.Unsupported, match=f"that this host lacks: {lacking}$"):
+        xen.restore(tmp_path / "other.save", uuid=OTHER_UUID)
+    assert set(xen.domains) == before

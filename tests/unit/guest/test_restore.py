@@ -20,6 +20,7 @@ from pyxc.errors import HypercallError, Unsupported
 from pyxc.guest import stream
 from pyxc.guest.config import GuestConfig
 from pyxc.guest.launch import launch
+from pyxc.host.cpu_policy import CpuidLeaf
 
 
 def unexpected(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -82,6 +83,25 @@ def test_it_sees_the_cpus_that_it_saw(host: Host) -> None:
     with pytest.raises(HypercallError) as refused:
         host.xen.restore(io.BytesIO(data), uuid=OTHER_UUID.replace("1", "6"))
     assert "cannot show" in refused.value.__notes__[0]
+
+
+def test_features_that_the_host_lacks_are_named_before_anything_is_done(host: Host) -> None:
+    data = saved(small(host))
+
+    def of_a_newer_cpu(leaf: CpuidLeaf) -> CpuidLeaf:
+        return leaf._replace(b=leaf.b | 1 << 5 | 1 << 16) if leaf.leaf == 7 else leaf
+
+    def newer(event: stream.Event) -> stream.Event:
+        if isinstance(event, stream.CpuidPolicy):
+            return stream.CpuidPolicy(tuple(map(of_a_newer_cpu, event.leaves)))
+        return event
+
+    there = rewritten(data, newer)
+    before = set(host.xen.domains)
+    for restore in (host.xen.restore, host.xen.template):
+        with pytest.raises(Unsupported, match="cpu features that this host lacks: avx2, avx512f"):
+            restore(io.BytesIO(there))
+    assert set(host.xen.domains) == before
 
 
 def test_it_has_its_name_again(host: Host) -> None:
