@@ -171,7 +171,8 @@ class Xen(Host):
 
         A guest with a name gets its nodes in xenstore and is introduced there. The domain is complete, or
         nothing remains: DecodeError if the stream is damaged or truncated; HypercallError ENOMEM, before its
-        memory is read, if the host has not enough. Unsupported for a guest with a device model.
+        memory is read, if the host has not enough. Unsupported for a guest with a device model, and before
+        anything is made for one that has seen cpu features which the host lacks.
 
         Example:
 
@@ -188,7 +189,8 @@ class Xen(Host):
     def template(self, source: Opened) -> Template:
         """Read a saved guest into memory once, to start many domains of it; see restore() for `source`.
 
-        ValueError if the stream has no size of the guest; DecodeError if it is damaged.
+        ValueError if the stream has no size of the guest; DecodeError if it is damaged; Unsupported as for
+        restore().
 
         Example:
 

@@ -70,6 +70,7 @@ def test_every_simulated_hypervisor_is_named():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_is_well_formed(page):
     done = subprocess.run(
-        ["mandoc", "-T", "lint", "-W", "warning", str(page)], capture_output=True, text=True, check=False
+        ["mandoc", "-T", "lint", "-W", "style", str(page)], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    # Which other pages there are depends on what is installed.
+    assert [line for line in done.stdout.splitlines() if "referenced manual not found" not in line] == []
