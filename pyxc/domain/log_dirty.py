@@ -16,6 +16,10 @@ from pyxc.domain.identity import Identity
 from pyxc.domain.mapping import Mapping
 from pyxc.domain.numbers import Numbers
 
+_WITHOUT_SHADOWS = (
+    "this Xen has no shadow page tables, without which it cannot see what a PV guest writes: the guest must "
+    "be stopped first (pyxc save without -l, pyxc migrate --stopped)"
+)
 _PAGES_MAX = 2**40
 _BLOCK_BYTES = 128
 _BITS_IN_BYTE = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
@@ -97,7 +101,12 @@ class LogDirty:
 
     def enable(self) -> None:
         """Enable the mode (ENABLE_LOGDIRTY); no page is dirty. EINVAL if it is on, or with a PCI device."""
-        self._domain.change(operations.SHADOW_OP_ENABLE_LOGDIRTY)
+        try:
+            self._domain.change(operations.SHADOW_OP_ENABLE_LOGDIRTY)
+        except errors.Unsupported as error:
+            if self._xen.caller.supports(operations.SHADOW_OP_ENABLE_LOGDIRTY):
+                error.hint = _WITHOUT_SHADOWS
+            raise
 
     def disable(self) -> None:
         """Disable the mode (OFF)."""

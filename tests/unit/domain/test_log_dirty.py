@@ -53,7 +53,7 @@ def test_pv_domains_need_shadow_page_tables(boot: Boot) -> None:
         frame = web1.memory.p2m().entries[5]
         host.truth.write_as_guest(1, frame, 0, b"x")
         assert list(log.clean().frames()) == [5]
-    with pytest.raises(errors.Unsupported):
+    with pytest.raises(errors.Unsupported, match="has no shadow page tables.*migrate --stopped"):
         boot("4.20").xen.domains["web1"].log_dirty.enable()
 
 
