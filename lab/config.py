@@ -315,10 +315,17 @@ LANES = (
     ),
 )
 
-# One of several hosts, by the architecture of its dom0.
+# One of several hosts, by its release of Xen and the architecture of its dom0.
 HOSTS = {
-    root.arch: Lane(XEN_4_17, root, peer, memory_mb=3072, dom0_memory_mb=1900, timeout_s=ALL_TIMEOUT_S)
-    for root, peer in ((I386_WITH_SSH, PEER), (AMD64_WITH_SSH, AMD64_WITH_SSH))
+    (xen.version, root.arch): Lane(
+        xen, root, peer, memory_mb=3072, dom0_memory_mb=1900, timeout_s=ALL_TIMEOUT_S
+    )
+    for xen, root, peer in (
+        (XEN_4_14, I386_WITH_SSH, PEER_4_14),
+        (XEN_4_17, I386_WITH_SSH, PEER),
+        (XEN_4_17, AMD64_WITH_SSH, AMD64_WITH_SSH),
+        (XEN_4_20, I386_WITH_SSH, PEER_4_20),
+    )
 }
 
 SUITE = Suite(

@@ -26,6 +26,7 @@ from lab import artifacts, cache, config, host, packages, programs, vm
 
 TESTS = "tests/hosts"
 OUTPUT = host.CHECKOUT / "build" / "hosts"
+HOST = config.HOSTS["4.17", "i386"]
 PATIENCE_S = 900
 POLL_S = 2
 # What the network of QEMU calls this machine and each dom0.
@@ -65,22 +66,53 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python3 -m lab.hosts",
         description=f"Boot several hosts of Xen side by side, in QEMU, and run {TESTS} on this machine, "
-        f"which manage them. Each takes {config.HOSTS['i386'].memory_mb} MiB of memory.",
+        f"which manage them. Each takes {HOST.memory_mb} MiB of memory.",
         epilog="PYXC_SSH names a configuration file for ssh -F in which the hosts are host1, host2, ... "
         "Exit code: that of the tests or of the command; 128 if a host did not start. Console logs are in "
         "build/lab, what the hosts leave in build/hosts.",
     )
     options.add_argument("--hosts", type=int, default=3, metavar="N", help="how many (3)")
-    options.add_argument("--userland", choices=config.HOSTS, default="i386", help="their dom0s (i386)")
+    options.add_argument(
+        "--xen",
+        type=_releases,
+        default=HOST.hypervisor.version,
+        metavar="RELEASES",
+        help=f"their releases of Xen in turn, such as 4.14,4.20 ({HOST.hypervisor.version})",
+    )
+    options.add_argument(
+        "--userland",
+        choices=sorted({arch for _, arch in config.HOSTS}),
+        default="i386",
+        help="their dom0s (i386)",
+    )
     action = options.add_mutually_exclusive_group()
     action.add_argument("-k", dest="expression", metavar="EXPR", help="run matching tests, as pytest -k")
     action.add_argument("--run", metavar="CMD", help="run a shell command on this machine beside the hosts")
     return options
 
 
+def _releases(text: str) -> list[str]:
+    known = sorted({release for release, _ in config.HOSTS})
+    releases = text.split(",")
+    for release in releases:
+        if release not in known:
+            raise argparse.ArgumentTypeError(f"no Xen {release}; there are {', '.join(known)}")
+    return releases
+
+
+def lanes(count: int, releases: Sequence[str], userland: str) -> list[config.Lane]:
+    """What each host boots."""
+    chosen = [(releases[number % len(releases)], userland) for number in range(count)]
+    for release, arch in chosen:
+        if (release, arch) not in config.HOSTS:
+            raise host.LabError(f"Xen {release} is here without a dom0 for {arch}")
+    return [config.HOSTS[key] for key in chosen]
+
+
 @contextlib.contextmanager
-def running(count: int, lane: config.Lane) -> Iterator[Path]:
+def running(lanes: Sequence[config.Lane]) -> Iterator[Path]:
     """Hosts that have booted; yields the configuration file for ssh. They end with the block."""
+    count = len(lanes)
     with tempfile.TemporaryDirectory(prefix="pyxc-hosts-") as name:
         keys = Path(name)
         machines = [Machine(f"host{number + 1}", port) for number, port in enumerate(_free_ports(count))]
@@ -88,7 +120,10 @@ def running(count: int, lane: config.Lane) -> Iterator[Path]:
         here = _write_configuration(keys / "here", machines, "127.0.0.1", keys)
         there = _write_configuration(keys / "there", machines, OUTSIDE, Path("/root/.ssh"))
         with concurrent.futures.ThreadPoolExecutor(count) as pool:
-            boots = [pool.submit(vm.run, _boot(machine, lane, keys, there), JOB) for machine in machines]
+            boots = [
+                pool.submit(vm.run, _boot(machine, lane, keys, there), JOB)
+                for machine, lane in zip(machines, lanes)
+            ]
             try:
                 with host.step(f"{count} hosts: booting"):
                     _wait_for(machines, boots, here)
@@ -172,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         host.need(config.HOSTS_NEEDS)
         programs.add_prometheus()
-        with running(chosen.hosts, config.HOSTS[chosen.userland]) as configuration:
+        with running(lanes(chosen.hosts, chosen.xen, chosen.userland)) as configuration:
             # Tests have a HOME of their own.
             places = {"PYXC_SSH": str(configuration), "PYXC_CACHE": str(cache.directory())}
             environment = {**os.environ, **places}
