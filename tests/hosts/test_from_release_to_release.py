@@ -26,8 +26,9 @@ def path(request: pytest.FixtureRequest, hosts: list[Host]) -> Iterator[list[Hos
     start_linux(path[0], GUEST, words, lambda: bool(path[0].ticks(GUEST)), "the guest counts")
     yield path
     remove_guests(hosts)
+    logs = f"/run/xen/console/guest-{GUEST}*.log"
     for host in hosts:
-        host.run(f"rm -f {FILE} /run/xen/console/guest-{GUEST}*.log")
+        print(host.run(f"tail -n 60 {logs}; rm -f {FILE} {logs}"))
 
 
 def _check(host: Host) -> None:
