@@ -221,6 +221,7 @@ ANY_SKIP = (Skip("*", "depends on the hypervisor"),)
 WITHOUT_XSM = (
     Skip("tests.real.test_xsm_*", "Debian's hypervisors have no security policy and no counters"),
     Skip("tests.real.test_build_pv32::*", "Debian's hypervisors have no 32-bit PV guests"),
+    Skip("tests.real.test_moves::*[[]pv32]", "Debian's hypervisors have no 32-bit PV guests"),
 )
 OTHER_PEER = (Skip("tests.real.test_peer_*", "they compare with the tools of Xen 4.17"),)
 # Under a security policy only these scripts were recorded; others run there, but are not compared.
@@ -250,6 +251,10 @@ SLOW = tuple(
 # Where releases differ most.
 OF_A_RELEASE = (
     "callscripts or test_build or test_compat or test_domains or test_gate or test_memory or test_vcpus"
+)
+# What a security policy may forbid, and what only its hypervisor can do: 32-bit PV guests.
+OF_A_POLICY = (
+    "test_build or callscripts or labels or privileges or restored_guest or test_scheduling or test_xsm"
 )
 
 # pyxc and Xen's tools in one root.
@@ -301,7 +306,7 @@ LANES = (
         memory_mb=4096,
         dom0_memory_mb=2400,
         skips=OWN_MODULES + NOT_RECORDED + WITH_ASSERTIONS,
-        particular="test_build or callscripts or labels or privileges or test_scheduling or test_xsm",
+        particular=OF_A_POLICY,
     ),
     # Xen's own module, which is for 64 bits, under a security policy.
     Lane(

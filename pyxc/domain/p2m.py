@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pyxc import answers, errors
 from pyxc._core import PAGE_SIZE, ForeignMap, select_frames
 from pyxc.abi.arch import x86
-from pyxc.domain import bounds
+from pyxc.domain import bounds, paging
 from pyxc.domain.info import DomainInfo
 from pyxc.domain.mapping import Mapping
 from pyxc.domain.numbers import Numbers
@@ -197,12 +197,33 @@ class P2mReader:
         """Walk the page tables once for every L1 table that maps a part of the list."""
         page = self._roots["p2m_vaddr"] >> 12
         stop = page + pages
+        table = self._first_table(page)
         while page < stop:
             first = page % _WORDS
             count = min(_WORDS - first, stop - page)
-            table = self._l1_table(page << 12)
             yield array("Q", [self._target(entry) for entry in table[first : first + count]])
             page += count
+            if page < stop:
+                table = self._l1_table(page << 12)
+
+    def _first_table(self, page: int) -> array[int]:
+        """The L1 table that maps the first page of the list.
+
+        Until a restored guest runs, p2m_cr3 is what it was before the save. Any vcpu's tables map the list.
+        """
+        try:
+            table = self._l1_table(page << 12)
+            if self._target(table[page % _WORDS]) != ABSENT or not self._turn_to_vcpu():
+                return table
+        except (errors.HypercallError, errors.DecodeError):
+            if not self._turn_to_vcpu():
+                raise
+        return self._l1_table(page << 12)
+
+    def _turn_to_vcpu(self) -> bool:
+        """Whether vcpu 0 uses other tables, which are read from here on."""
+        before, self._root = self._root, paging.of_vcpu(self._mapping.domain, 0).root >> 12
+        return self._root != before
 
     def _l1_table(self, address: int) -> array[int]:
         table = self._page(self._root)

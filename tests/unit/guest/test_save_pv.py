@@ -10,6 +10,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,6 +26,7 @@ from pyxc.abi.arch import x86
 from pyxc.domain import vcpu_state
 from pyxc.errors import GuestUnable, HypercallError, Unsupported
 from pyxc.guest import stream
+from pyxc.guest.core_file import CoreFile
 from pyxc.guest.save import Live
 from pyxc.guest.stream.records import RecordType
 
@@ -152,6 +154,23 @@ def named(table: bytes, back: dict[int, int]) -> list[int]:
         for entry in entries
         if entry & PRESENT
     ]
+
+
+@pytest.mark.parametrize(("kernel", "release"), [("pv", "4.17"), ("pv32", "4.10")])
+@pytest.mark.parametrize("left", ["is another domain's", "is a page of its own"])
+def test_its_p2m_before_it_runs(boot: Boot, kernel: str, release: str, left: str, tmp_path: Path) -> None:
+    """It says itself where its p2m is only once it runs: until then, the frame that it names is any other."""
+    host = boot(release)
+    web, guest = started(host, kernel)
+    guest.write_memory(77, b"what it has in memory")
+    made = again(host, saved(web), uuid=OTHER_UUID, name="web2", paused=True)
+    if left == "is a page of its own":
+        host.publish(made.domid, p2m_cr3=made.memory.p2m()[1500] << 12)
+    p2m = made.memory.p2m()
+    assert len(p2m) == len(set(p2m)) == PAGES
+    made.dump_core(tmp_path / "dump", provenance="none")
+    with CoreFile(tmp_path / "dump") as core:
+        assert core.read(77)[:21] == b"what it has in memory"
 
 
 def test_its_rings_are_others_now(host: Host) -> None:
