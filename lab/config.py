@@ -253,9 +253,7 @@ OF_A_RELEASE = (
     "callscripts or test_build or test_compat or test_domains or test_gate or test_memory or test_vcpus"
 )
 # What a security policy may forbid, and what only its hypervisor can do: 32-bit PV guests.
-OF_A_POLICY = (
-    "test_build or callscripts or labels or privileges or restored_guest or test_scheduling or test_xsm"
-)
+OF_A_POLICY = "test_build or callscripts or labels or pv32 or privileges or test_scheduling or test_xsm"
 
 # pyxc and Xen's tools in one root.
 XEN_4_17_AMD64 = Lane(

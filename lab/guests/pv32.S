@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * A small 32-bit PV guest (PAE). Its command line is its program, a letter for each step:
- *   p  print a line on the console          f  publish the p2m as a list of lists of frames
- *   y  yield the processor once             w  spin for ever, counting in memory
- *   q  power off                            c  crash
- *   b  block for ever
+ *   p  print a line on the console          m  publish the p2m as a linear list
+ *   y  yield the processor once             f  publish the p2m as a list of lists of frames
+ *   w  spin for ever, counting in memory    b  block for ever
+ *   s  suspend                              q  power off
+ *   c  crash
  * Other letters do nothing; the end of the program powers off.
  *
  * What a test can rely on: while it spins or blocks, esi, edi and ebp hold the MAGIC values below; the page
@@ -27,6 +28,7 @@
 #define SCHEDOP_POLL    3
 #define EVTCHNOP_SEND   4
 #define SHUTDOWN_POWEROFF 0
+#define SHUTDOWN_SUSPEND 2
 #define SHUTDOWN_CRASH  3
 #define UVMF_INVLPG     2
 #define PAGE_RW         3
@@ -34,13 +36,17 @@
 /* start_info */
 #define NR_PAGES        32
 #define SHARED_INFO     36
+#define STORE_MFN       44
 #define CONSOLE_MFN     52
 #define CONSOLE_EVTCHN  56
+#define PT_BASE         60
 #define MFN_LIST        68
 #define CMD_LINE        80
 /* shared_info */
 #define MAX_PFN         2316
 #define FRAME_LIST_LIST 2320
+#define P2M_CR3         2328
+#define P2M_VADDR       2332
 #define RING_OUT        1024
 #define RING_OUT_MASK   2047
 #define RING_OUT_PROD   3084
@@ -118,28 +124,66 @@ sched_op_argument:
         int     $HYPERCALL
         ret
 
-/* The ring's frame is known by its mfn; its place in the p2m is its pfn. */
-print:  mov     info, %eax
-        mov     CONSOLE_MFN(%eax), %edx
-        mov     MFN_LIST(%eax), %edi
+/* The frames in start_info become pfns, and its own frame is passed on: who resumes the guest makes mfns of them
+ * again, or returns 1, and it is left to the guest. */
+suspend:
+        mov     info, %esi
+        lea     STORE_MFN(%esi), %edi
+        call    mfn_to_pfn
+        lea     CONSOLE_MFN(%esi), %edi
+        call    mfn_to_pfn
+        mov     %esi, %eax
+        call    mfn_of
+        mov     %eax, %edx
+        movl    $SHUTDOWN_SUSPEND, argument
+        mov     $SCHEDOP_SHUTDOWN, %ebx
+        call    sched_op_argument
+        test    %eax, %eax
+        jz      1f
+        lea     STORE_MFN(%esi), %edi
+        call    pfn_to_mfn
+        lea     CONSOLE_MFN(%esi), %edi
+        call    pfn_to_mfn
+1:      ret
+
+mfn_to_pfn:
+        mov     (%edi), %eax
+        call    pfn_of
+        mov     %ecx, (%edi)
+        ret
+pfn_to_mfn:
+        mov     (%edi), %ecx
+        mov     MFN_LIST(%esi), %edx
+        mov     (%edx, %ecx, 4), %eax
+        mov     %eax, (%edi)
+        ret
+
+/* eax: an mfn -> ecx: its place in the p2m. Changes edx. */
+pfn_of: mov     info, %edx
+        mov     MFN_LIST(%edx), %edx
         xor     %ecx, %ecx
-1:      cmp     %edx, (%edi, %ecx, 4)
+1:      cmp     %eax, (%edx, %ecx, 4)
         je      2f
         inc     %ecx
         jmp     1b
-2:      shl     $12, %ecx
+2:      ret
+
+print:  mov     info, %eax
+        mov     CONSOLE_MFN(%eax), %eax
+        call    pfn_of
+        shl     $12, %ecx
         lea     VIRT_BASE(%ecx), %edi
         mov     RING_OUT_PROD(%edi), %edx
         mov     $line, %esi
-3:      lodsb
+1:      lodsb
         test    %al, %al
-        jz      4f
+        jz      2f
         mov     %edx, %ecx
         and     $RING_OUT_MASK, %ecx
         mov     %al, RING_OUT(%edi, %ecx)
         inc     %edx
-        jmp     3b
-4:      mov     %edx, RING_OUT_PROD(%edi)
+        jmp     1b
+2:      mov     %edx, RING_OUT_PROD(%edi)
         incb    line_digit
         mov     info, %eax
         mov     CONSOLE_EVTCHN(%eax), %eax
@@ -166,6 +210,26 @@ publish_tree:
         mov     $list, %eax
         call    mfn_of
         mov     %eax, top
+        call    map_shared_info
+        mov     $top, %eax
+        call    mfn_of
+        mov     %eax, window + FRAME_LIST_LIST
+        jmp     unmap_shared_info
+
+/* Names the top page table as cr3 does: its frame can be beyond 4 GiB. */
+publish_linear:
+        call    map_shared_info
+        mov     info, %eax
+        mov     MFN_LIST(%eax), %edx
+        mov     %edx, window + P2M_VADDR
+        mov     PT_BASE(%eax), %eax
+        call    mfn_of
+        rol     $12, %eax
+        mov     %eax, window + P2M_CR3
+        jmp     unmap_shared_info
+
+/* With max_pfn filled in. It is unmapped again: a guest with a mapping of it cannot be saved. */
+map_shared_info:
         mov     info, %eax
         mov     SHARED_INFO(%eax), %ecx
         or      $PAGE_RW, %ecx
@@ -173,9 +237,8 @@ publish_tree:
         mov     info, %eax
         mov     NR_PAGES(%eax), %eax
         mov     %eax, window + MAX_PFN
-        mov     $top, %eax
-        call    mfn_of
-        mov     %eax, window + FRAME_LIST_LIST
+        ret
+unmap_shared_info:
         xor     %ecx, %ecx
 map_window:
         mov     $window, %ebx
@@ -207,7 +270,7 @@ heartbeat:
         .data
 actions:
         .long   'p', print, 'f', publish_tree, 'y', yield, 'w', spin, 'b', block, 'q', poweroff
-        .long   'c', crash, 0
+        .long   'c', crash, 's', suspend, 'm', publish_linear, 0
 line:   .ascii  "pyxc PV32 guest: line "
 line_digit:
         .asciz  "1\r\n"
