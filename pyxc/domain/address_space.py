@@ -251,7 +251,7 @@ class Physical(AddressSpace):
         info = mapping.domain.info()
         self._pfns = None if info.is_hvm else _Pfns(mapping)
         if self._pfns is None:
-            pages = min(mapping.maximum_gpfn() + 1, bounds.frame_numbers(info))
+            pages = min(mapping.maximum_gpfn() + 1, bounds.frame_numbers(info.tot_pages))
         else:
             pages = len(self._pfns.entries())
         self.size = pages * PAGE_SIZE

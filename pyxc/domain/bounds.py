@@ -21,9 +21,9 @@ _APART_PAGES = 1 << 17
 _LAST = 1 << 32
 
 
-def frame_numbers(info: DomainInfo) -> int:
-    """How many frame numbers, from 0, the address space of a well-behaved guest can have."""
-    return min(_HOLE_PAGES + _NUMBERS_PER_PAGE * info.tot_pages, _LAST)
+def frame_numbers(pages: int) -> int:
+    """How many frame numbers, from 0, the address space of a well-behaved guest of so many pages can have."""
+    return min(_HOLE_PAGES + _NUMBERS_PER_PAGE * pages, _LAST)
 
 
 def check_listed(what: str, pages: int, info: DomainInfo) -> None:

@@ -122,7 +122,7 @@ def _translated(mapping: Mapping, info: DomainInfo, force: bool, report: Progres
     start_of_top = last - last % TYPES_AT_ONCE
     top = list(_typed(mapping, range(start_of_top, last + 1)))
     found = sum(map(_present, top))
-    most = start_of_top if force else min(start_of_top, bounds.frame_numbers(info))
+    most = start_of_top if force else min(start_of_top, bounds.frame_numbers(info.tot_pages))
     start = 0
     while start < most and found < info.tot_pages:
         stop = min(start + TYPES_AT_ONCE, most)

@@ -229,7 +229,7 @@ def _search(mapping: Mapping, info: DomainInfo, everywhere: bool, which: Which) 
     last = mapping.maximum_gpfn()
     start_of_top = last - last % TYPES_AT_ONCE
     top = _scan(mapping, range(start_of_top, last + 1), info.tot_pages, which)
-    most = start_of_top if everywhere else min(start_of_top, bounds.frame_numbers(info))
+    most = start_of_top if everywhere else min(start_of_top, bounds.frame_numbers(info.tot_pages))
     found = _scan(mapping, range(most), info.tot_pages - len(top), which)
     missing = info.tot_pages - len(top) - len(found)
     if missing > 0 and most < start_of_top:

@@ -118,7 +118,7 @@ class P2mReader:
         self.pfns: int = arch["max_pfn"]
         if not self.pfns:
             raise unreadable(mapping, "the guest publishes none")
-        if self.pfns > bounds.frame_numbers(info):
+        if self.pfns > bounds.frame_numbers(info.tot_pages):
             owned = f"too many for its {info.tot_pages} pages"
             raise unreadable(mapping, f"the guest claims {self.pfns} pfns, {owned}")
         self._roots: dict[Form, int] = {

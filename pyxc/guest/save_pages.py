@@ -156,7 +156,7 @@ class GuestPages:
         return there, array("Q", compress(frames, mask))
 
     def _postpone(self, numbers: Iterable[int]) -> None:
-        self._late.extend(numbers)
+        self._late.extend(set(numbers).difference(self._late))
         bounds.check_listed("the pages given away during the save", len(self._late), self._domain.info())
 
 
@@ -169,16 +169,16 @@ class HvmPages(GuestPages):
 
     def send_all(self, running: bool) -> Iterator[int]:
         """First where builders put a guest's special pages: at the top, and for tables of ACPI (xl too) below
-        4 GiB. The search ends with the last page that it owns.
+        4 GiB. The search ends with the last page that it owns, unless it runs and may get others meanwhile.
         """
         info = self._domain.info()
         last = self.mapping.maximum_gpfn()
         top = last - last % PAGES_AT_ONCE
-        most = min(top, bounds.frame_numbers(info))
+        most = min(top, bounds.frame_numbers(info.tot_pages))
         first = (top, *(start for start in _SPECIAL if start < most))
         found = 0
         for start in (*first, *(start for start in range(0, most, PAGES_AT_ONCE) if start not in first)):
-            if found >= info.tot_pages:
+            if not running and found >= info.tot_pages:
                 return
             stop = last + 1 if start == top else min(start + PAGES_AT_ONCE, most)
             count = self._send_window(array("Q", range(start, stop)), running)

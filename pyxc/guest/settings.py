@@ -51,6 +51,9 @@ def encode(domain: Identity, info: DomainInfo, name: str | None) -> bytes:
     Elsewhere it has only what `xl restore` requires, and no devices.
     """
     kept = _kept_by_libxl(domain) or _derived(domain, info, name)
+    common = kept.setdefault("c_info", {})
+    if isinstance(common, dict):  # libxl keeps those of its creation
+        common |= {"uuid": str(domain.uuid)} | ({"name": name} if name else {})
     build = kept.setdefault("b_info", {})
     if isinstance(build, dict):
         build |= _changed(domain, info)

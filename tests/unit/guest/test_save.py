@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import socket
 import struct
@@ -24,7 +25,7 @@ from pyxc.abi.errno import XenErrno
 from pyxc.domain import ask
 from pyxc.errors import GuestSilent, GuestUnable, HypercallError, ReadOnlyError
 from pyxc.files.provenance import read
-from pyxc.guest import stream
+from pyxc.guest import settings, stream
 from pyxc.guest.save import Live, SaveProgress
 
 PAGES = 32_776
@@ -130,6 +131,39 @@ def test_what_it_writes_while_it_is_saved(host: Host) -> None:
     assert between == [(0, 1), (1, 1), (2, 0)]
     again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID, name="db2")
     assert again.memory.read(0, size=10) == b"in round 0"
+
+
+def test_memory_that_it_gets_while_it_is_saved(host: Host) -> None:
+    """Pages that it had before are found, too, although it has as many as were counted before them."""
+    web = host.xen.domains.create(hvm=True, hap=True)
+    web.set_max_memory(64 << 10)
+    web.memory.set_paging_pool(8 << 10)
+    for gfns in (range(0x3000, 0x4000), range(0x5000, 0x5100), range(0x7000, 0x7001)):
+        web.memory.populate(gfns)
+    web.memory.write(0x50FF, b"its last page")
+    web.unpause()
+
+    def grow(progress: SaveProgress) -> None:
+        if progress.done_pages == 0x1001:
+            web.memory.populate(range(0x4000, 0x4100))
+
+    file = io.BytesIO()
+    web.save(file, live=True, suspend="force", progress=grow)
+    again = host.xen.restore(io.BytesIO(file.getvalue()), uuid=OTHER_UUID, memory_kb=64 << 10, vcpus=1)
+    assert again.info().tot_pages == web.info().tot_pages == 0x1201
+    assert again.memory.read(0x50FF, size=13) == b"its last page"
+
+
+def test_the_name_that_libxl_keeps(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of the creation, as after `xl migrate-receive`; xl says the present one."""
+    db1, _ = obedient(host)
+    monkeypatch.setattr(settings, "_USERDATA", f"{tmp_path}/{{domid}}.{{uuid}}")
+    kept = {"c_info": {"type": "pvh", "name": "db1--incoming"}, "b_info": {"max_memkb": 131104}}
+    (tmp_path / f"{db1.domid}.{db1.uuid}").write_text(json.dumps(kept))
+    header = next(event for event in events(saved(db1)) if isinstance(event, stream.XlHeader))
+    found = header.settings()
+    assert found is not None
+    assert found["c_info"] == {"type": "pvh", "name": "db1", "uuid": str(db1.uuid)}
 
 
 class Broken(io.RawIOBase):
