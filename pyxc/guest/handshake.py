@@ -96,6 +96,8 @@ class Target:
 
     def __init__(self) -> None:
         self.expected: bytes | None = None
+        self.granted = False
+        """Whether the source will not run the guest, unless it hears that it does not run here."""
 
     def has_guest(self) -> Step:
         """The guest was received and restored completely, and does not run."""
@@ -105,6 +107,7 @@ class Target:
     def hear(self) -> Step:
         """GRANT has arrived."""
         self.expected = None
+        self.granted = True
         return Step.RUN
 
     def ran(self, succeeded: bool) -> Step:

@@ -40,16 +40,25 @@ def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -
     began = time.monotonic()
     name = save.name_of(domain)
 
-    def stay() -> None:
-        if side.broken() is Step.RUN:
-            if not before:  # first, because xenstored may not answer
-                continue_here(domain, True if wanted.suspend == "ask" else None)
-            if name is not None:
-                domain.xen.store.renew()  # the step may have failed because the connection ended
-                _rename(domain, name)
+    if name is not None:
+        naming.check_free(domain.xen, domain.xen.store, name + AWAY, domain.domid)
 
-    left = f"domain {domain.domid} is left suspended"
-    with undoing.on_failure(stay, left), line.patient(), ExitStack() as after:
+    def stay() -> None:
+        if side.broken() is Step.RUN and not before:
+            continue_here(domain, True if wanted.suspend == "ask" else None)
+
+    def take_back_name() -> None:
+        if side.broken() is Step.RUN and name is not None:
+            domain.xen.store.renew()  # the step may have failed because the connection ended
+            _rename(domain, name)
+
+    here = f"domain {domain.domid}"
+    with (
+        undoing.on_failure(take_back_name, f"{here} is left with the name {name}{AWAY}"),
+        undoing.on_failure(stay, f"{here} is left suspended"),  # first, because xenstored may not answer
+        line.patient(),
+        ExitStack() as after,
+    ):
         side.hear(line.hear(BANNER))
         line.timeout = timeout
         told = save.save(domain, line, wanted, after)
@@ -58,8 +67,8 @@ def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -
         if name is not None:  # while the other side finishes
             _rename(domain, name + AWAY)
         side.hear(line.hear(READY))
-        side.grant()
         with _in_doubt(domain, side):
+            side.grant()
             try:
                 line.say(GRANT)
             except OSError:
@@ -89,9 +98,10 @@ def _in_doubt(domain: Identity, side: Source) -> Iterator[None]:
             f"check there, and then resume or destroy it: {error}"
         ) from error
     except BaseException as interrupt:
-        interrupt.add_note(
-            f"domain {domain.domid} remains suspended here because it may run on the other host"
-        )
+        if side.granted:
+            interrupt.add_note(
+                f"domain {domain.domid} remains suspended here because it may run on the other host"
+            )
         raise
 
 

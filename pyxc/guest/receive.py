@@ -23,7 +23,16 @@ def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
     line.say(BANNER)
     held = wanted._replace(paused=True, twin=True, suffix=_INCOMING)
     domain = restore.receive(making, line.fill, reader, held)
-    with undoing.on_failure(lambda: _discard(domain), f"domain {domain.domid} is left, paused"):
+
+    def give_up() -> None:
+        if not side.granted:
+            _discard(domain)
+        elif _runs(domain):  # the error came after it was let run
+            _report(line)
+        else:
+            _refuse(domain, line)
+
+    with undoing.on_failure(give_up, f"domain {domain.domid} is left"):
         line.push_back(reader.unused)
         side.has_guest()
         line.say(READY)
@@ -32,14 +41,25 @@ def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
             _name(domain)
         line.hear(GRANT)
         side.hear()
-    with undoing.on_failure(lambda: _refuse(domain, line), f"domain {domain.domid} is left"):
         if from_here:
             _name(domain)
         if not wanted.paused:
             domain.unpause()
-    with suppress(OSError):  # the guest runs, whether or not the report reaches the source
-        line.say(REPORT + RUNS)
+    _report(line)
     return domain
+
+
+def _runs(domain: BuiltDomain) -> bool:
+    try:
+        return not domain.info().paused
+    except (errors.DomainNotFound, errors.DomainGone):
+        return False
+
+
+def _report(line: Connection) -> None:
+    """The guest runs, whether or not the report reaches the source."""
+    with suppress(OSError):
+        line.say(REPORT + RUNS)
 
 
 def _comes_from_here(domain: BuiltDomain) -> bool:

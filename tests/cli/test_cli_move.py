@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from pyxc import sim
+from pyxc.cli.commands import move
 
 DB1 = 2
 
@@ -132,6 +133,16 @@ def test_a_guest_comes(pyxc, host):
     assert pyxc("migrate-receive") == (0, "", "")
     assert pyxc("domid", "db2").out == f"{max(host.domains)}\n"
     assert not host.domains[max(host.domains)].stopped
+
+
+def test_another_side_that_does_not_end(pyxc, host, monkeypatch):
+    """The guest runs again: an ssh over a network that does not answer is not waited for."""
+    monkeypatch.setattr(move, "_LAST_WORDS_S", 0.01)
+    there = "-c 'echo no; exec sleep 1000'"
+    outcome = pyxc("migrate", "-F", "-s", "", "db1", "sh", "--remote", there)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "the other side sent b'no" in outcome.err
+    assert not host.domains[DB1].stopped
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import pyxc
@@ -16,6 +18,7 @@ from pyxc.cli.session import find, opened
 from pyxc.cli.status import Status, UsageError
 
 _TIMEOUT_S = 60.0
+_LAST_WORDS_S = 5.0
 _REMOTE = "pyxc migrate-receive"
 
 
@@ -120,7 +123,6 @@ def restore_guest(args: argparse.Namespace) -> int:
 
 def migrate_guest(args: argparse.Namespace) -> int:
     import shlex
-    from subprocess import PIPE, Popen
 
     live: bool | pyxc.Live = not args.stopped
     if args.max_downtime is not None:
@@ -131,18 +133,16 @@ def migrate_guest(args: argparse.Namespace) -> int:
     command = f"exec {args.tunnel} {host} {args.remote}"
     with opened(args) as xen:
         domain = find(xen, args.domain)
-        with Popen(command, shell=True, stdin=PIPE, stdout=PIPE) as there:
-            assert there.stdin and there.stdout
-            with there.stdin, there.stdout:
-                moved = domain.migrate(
-                    (there.stdout.fileno(), there.stdin.fileno()),
-                    live=live,
-                    suspend="force" if args.force else "ask",
-                    timeout=_TIMEOUT_S if args.timeout is None else args.timeout,
-                    progress=None if args.json else moving(),
-                    max_bytes_per_s=args.bandwidth,
-                )
-        domain.destroy()
+        with _connected(command) as ends:
+            moved = domain.migrate(
+                ends,
+                live=live,
+                suspend="force" if args.force else "ask",
+                timeout=_TIMEOUT_S if args.timeout is None else args.timeout,
+                progress=None if args.json else moving(),
+                max_bytes_per_s=args.bandwidth,
+            )
+            domain.destroy()
     if args.json:
         output.report(args.json, domid=domain.domid, uuid=str(domain.uuid), **moved._asdict())
     else:
@@ -150,6 +150,24 @@ def migrate_guest(args: argparse.Namespace) -> int:
         rounds = f"{moved.rounds} round{'' if moved.rounds == 1 else 's'} of written pages"
         output.lines([f"{args.domain}: {mib} MiB in {total:.1f} s, {rounds}, stopped for {stopped:.2f} s"])
     return Status.OK
+
+
+@contextmanager
+def _connected(command: str) -> Iterator[tuple[int, int]]:
+    """A connection through a command. At the end the other side may say what was wrong, but is not waited for
+    if it says nothing."""
+    from subprocess import PIPE, Popen, TimeoutExpired
+
+    there = Popen(command, shell=True, stdin=PIPE, stdout=PIPE)
+    assert there.stdin and there.stdout
+    try:
+        with there.stdin, there.stdout:
+            yield there.stdout.fileno(), there.stdin.fileno()
+        with suppress(TimeoutExpired):
+            there.wait(_LAST_WORDS_S)
+    finally:
+        there.terminate()
+        there.wait()
 
 
 def receive_guest(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
 import threading
@@ -18,6 +19,7 @@ import pyxc
 from pyxc import DecodeError, GuestUnable, MigrationInDoubt, ShutdownReason, sim
 from pyxc.abi import domctl, domctl_hvm
 from pyxc.abi.errno import XenErrno
+from pyxc.domain import naming
 from pyxc.guest.handshake import BANNER, FAILED, GRANT, READY, REPORT, RUNS
 
 PIECE = 1 << 16
@@ -226,6 +228,50 @@ def test_a_host_that_cannot_let_it_run(move: Move) -> None:
     assert move.runs_here()
     assert list(move.there.truth.domains) == [0]
     assert move.here.xen.names.domain_name(move.guest.domid) == "db1"
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_interrupt_while_it_is_let_run_there(move: Move, done: bool) -> None:
+    """The hypercall has taken effect, or not: the guest runs there or here."""
+
+    @move.there.truth.handles(domctl.UNPAUSEDOMAIN)
+    def interrupted(call: sim.Call) -> int:
+        if done:
+            sim.REGISTER[domctl.UNPAUSEDOMAIN.full_name].handler(call)
+        raise KeyboardInterrupt
+
+    outcome = run(move)
+    assert isinstance(outcome.received, KeyboardInterrupt)
+    assert isinstance(outcome.sent, GuestUnable) is not done
+    assert (move.runs_there(), move.runs_here()) == (done, not done)
+
+
+def test_a_name_that_is_taken(move: Move) -> None:
+    """By what an earlier migration left: found before anything is sent, and before the guest stops."""
+    move.here.xen.domains["web1"].set_name("db1--migratedaway")
+    near, far = socket.socketpair()
+    with near, far, pytest.raises(ValueError, match="already has the name db1--migratedaway"):
+        move.guest.migrate(near, live=False)
+    assert move.runs_here()
+
+
+def test_a_store_that_does_not_answer(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guest continues, and the error says what it is called now."""
+
+    def renamed(domain: pyxc.Domain, name: str) -> None:
+        rename(domain, name)
+        monkeypatch.setattr(naming, "write", unanswered)
+
+    def unanswered(domain: pyxc.Domain, name: str) -> None:
+        raise pyxc.StoreError(errno.ETIMEDOUT, "write")
+
+    rename = naming.write
+    monkeypatch.setattr(naming, "write", renamed)
+    outcome = run(move, back=len(BANNER) + 1)
+    assert isinstance(outcome.sent, Exception)
+    (note,) = outcome.sent.__notes__
+    assert note.startswith(f"domain {move.guest.domid} is left with the name db1--migratedaway")
+    assert move.runs_here()
 
 
 @pytest.mark.parametrize("live", [False, True])
