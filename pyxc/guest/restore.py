@@ -204,10 +204,10 @@ def _guest(domain: Domain, head: Head, plan: _Plan) -> HvmGuest | PvGuest:
     if head.kind is DomainKind.PV:
         from pyxc.guest.restore_pv import PvGuest
 
-        return PvGuest(domain, head.bits, plan.memory_kb)
+        return PvGuest(domain, head.bits, plan.memory_kb, plan.claimed_kb)
     from pyxc.guest.restore_hvm import HvmGuest
 
-    guest = HvmGuest(domain)
+    guest = HvmGuest(domain, plan.claimed_kb // PAGE_KB)
     guest.prepare(plan.paging_kb)
     return guest
 

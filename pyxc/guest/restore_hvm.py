@@ -30,9 +30,9 @@ class HvmGuest:
 
     kind: Kind = "pvh"
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, nr_pages: int) -> None:
         self._domain = domain
-        self.memory = HvmMemory(domain.memory)
+        self.memory = HvmMemory(domain.memory, nr_pages)
         self._params: dict[int, int] = {}
         self._context = b""
 

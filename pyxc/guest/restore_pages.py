@@ -7,7 +7,9 @@ from array import array
 from collections.abc import Callable, Iterator
 from itertools import compress
 
+from pyxc import errors
 from pyxc.abi import memory
+from pyxc.domain import bounds
 from pyxc.domain.extents import Extents
 from pyxc.domain.mapping import Mapping
 from pyxc.guest import guest_memory
@@ -36,17 +38,21 @@ def given(listed: PageData) -> array[int]:
 class HvmMemory:
     """The pages of one PVH guest, numbered by guest frames. Threads: one at a time."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: Mapping, nr_pages: int) -> None:
         self._mapping = mapping
+        self._most = bounds.frame_numbers(nr_pages)
         self._given = FrameSet()
 
     def give(self, listed: PageData) -> None:
         """Allocate the pages that it does not have yet, in a large extent if all pages of that are named.
 
-        HypercallError ENOMEM: this is more than the domain may own, or than the host has.
+        HypercallError ENOMEM: this is more than the domain may own, or than the host has. DecodeError for a
+        page where no guest of its size has one: what notes them takes memory too.
         """
-        small = array("Q")
-        for frames in self._given.add(given(listed)):
+        small, wanted = array("Q"), given(listed)
+        if wanted and max(wanted) >= self._most:
+            raise errors.DecodeError(f"the guest has a page at gfn {max(wanted):#x}, too high for its memory")
+        for frames in self._given.add(wanted):
             for run in runs(frames, (_LARGE, 0)):
                 part = range(run.first, run.first + (run.extents << run.order))
                 if run.order:

@@ -35,14 +35,14 @@ class PvGuest:
 
     kind: Kind = "pv"
 
-    def __init__(self, domain: Domain, bits: int, memory_kb: int) -> None:
+    def __init__(self, domain: Domain, bits: int, memory_kb: int, claimed_kb: int) -> None:
         self._domain = domain
         self._width = WIDTHS[bits]
         if bits != 64:
             domain.set_guest_bits(bits)
         domain.memory.set_e820([E820Entry(0, memory_kb * 1024)])
         self._ports = domain.channels.open(), domain.channels.open()
-        self.memory = PvMemory(domain, bits, memory_kb)
+        self.memory = PvMemory(domain, bits, claimed_kb)
         self._shared_info = b""
         self._vcpus: list[PvVcpu] = []
 

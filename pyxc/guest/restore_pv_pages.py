@@ -34,14 +34,14 @@ class PvMemory:
     `frames` has for each pfn its machine frame, or ABSENT. In `numbers` these are one more, and 0 for none.
     """
 
-    def __init__(self, domain: Domain, bits: int, memory_kb: int) -> None:
+    def __init__(self, domain: Domain, bits: int, claimed_kb: int) -> None:
         self.domain = domain
         self.frames = array("Q")
         self.numbers = array("Q")
         self.types = bytearray()
         self._given = FrameSet()
         self._width = WIDTHS[bits]
-        self._most = bounds.frame_numbers(domain.info()._replace(tot_pages=memory_kb // PAGE_KB))
+        self._most = bounds.frame_numbers(claimed_kb // PAGE_KB)
         self._p2m_frames = array("Q")
 
     def extend(self, event: PvP2mFrames) -> None:

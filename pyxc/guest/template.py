@@ -128,7 +128,7 @@ class Template:
 
     def _reset_hardware(self, clone: Domain) -> None:
         """Its channels and registers. It registers its callback for events again, as after any suspend."""
-        guest = HvmGuest(clone)
+        guest = HvmGuest(clone, self._memory.pages)
         guest.memory.adopt(self._memory.listed())
         for event in self._after:
             guest.take(event)

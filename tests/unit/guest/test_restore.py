@@ -73,6 +73,20 @@ def test_configurations_of_strangers(host: Host, config: bytes, message: str) ->
         host.xen.restore(io.BytesIO(rewritten(saved(web), change)))
 
 
+def test_pages_that_no_guest_of_its_size_has(host: Host) -> None:
+    """Each costs memory here, before Xen could refuse it."""
+    far = array("Q", [place << 12 for place in range(1 << 8, 1 << 10)])
+    found = events(saved(small(host)))
+    first = next(place for place, event in enumerate(found) if isinstance(event, stream.PageData))
+    found.insert(first, stream.PageData(far, bytes([0xE]) * len(far)))
+    writer = stream.Writer()
+    there = b"".join(bytes(piece) for event in found for piece in writer.encode(event))
+    before = set(host.xen.domains)
+    with pytest.raises(DecodeError, match="a page at gfn 0x3ff000, too high for its memory"):
+        host.xen.restore(io.BytesIO(there), uuid=OTHER_UUID.replace("1", "4"))
+    assert set(host.xen.domains) == before
+
+
 def test_it_sees_the_cpus_that_it_saw(host: Host) -> None:
     web = small(host)
     data = saved(web)

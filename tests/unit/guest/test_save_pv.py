@@ -410,6 +410,10 @@ def test_a_p2m_that_is_too_large(host: Host) -> None:
     more = {"end_pfn": lambda event: pfns, "frames": lambda event: array("Q", [3]) * (pfns // 512 + 1)}
     with pytest.raises(DecodeError, match="too many for its memory"):
         again(host, changed(data, stream.PvP2mFrames, **more), uuid=OTHER_UUID, name="web2")
+    claimed = b'{"b_info": {"max_memkb": 1099511627776, "target_memkb": 8192, "type.pv": {}}}\0'
+    data = changed(data, stream.XlHeader, config=lambda event: claimed)
+    with pytest.raises(DecodeError, match="too many for its memory"):
+        again(host, changed(data, stream.PvP2mFrames, **more), uuid=OTHER_UUID, name="web2")
 
 
 def test_memory_comes_in_large_extents(host: Host) -> None:
