@@ -95,14 +95,17 @@ class Ask:
             return self._suspend_by_event(port, timeout)
         self._check_able("suspend")
         left = f"domain {domid} is suspended, or suspends later"
-        with undoing.on_interrupt(self._keep_running, left):
-            self._xen.store.write(f"{self._home}/control/shutdown", "suspend")
-        with undoing.on_failure(self._keep_running, left):
+        with undoing.made(
+            lambda: self._xen.store.write(f"{self._home}/control/shutdown", "suspend"),
+            lambda _: self._keep_running(),
+            lambda: (None,),
+            left,
+        ):
             self._wait_taken("suspend", timeout)
             since = time.monotonic()
             if not self._stops(timeout):
                 text = f"the guest of domain {domid} took the request, and did not suspend in {timeout:g} s"
-                raise errors.GuestSilent(text)
+                raise errors.GuestSilent(f"{text}; {_later(domid)}")
         return since
 
     def _suspend_port(self) -> int | None:
@@ -120,7 +123,7 @@ class Ask:
                 channels.notify(own)
                 if not self._stops(timeout):
                     text = f"the guest of domain {domid} was notified, and did not suspend in {timeout:g} s"
-                    raise errors.GuestSilent(text)
+                    raise errors.GuestSilent(f"{text}; {_later(domid)}")
         return since
 
     def _run_on(self) -> None:
@@ -338,3 +341,7 @@ class Ask:
 
     def __repr__(self) -> str:
         return f"<Ask domain {self._domain.domid}>"
+
+
+def _later(domid: int) -> str:
+    return f"if it does later, `pyxc resume {domid}` lets it continue"

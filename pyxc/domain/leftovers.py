@@ -9,9 +9,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from pyxc import errors
-from pyxc.abi import domctl_paging, hvm
 from pyxc.abi.domctl import DomainFlag
-from pyxc.abi.hvm import MemType
 from pyxc.abi.sched import ShutdownReason
 from pyxc.abi.sysctl_scheduler import TSLICE_MAX
 from pyxc.domain.domains import Domains
@@ -31,10 +29,7 @@ Kind = Literal[
 """The kind of a leftover; "unknown" is something that could not be checked."""
 
 _HOME, _POOLS = "/local/domain", "/local/pool"
-_LOW_MEMORY = (0x1, 0x2, 0x10, 0x40, 0x80)
-"""Some gfns below 640 KiB."""
 _NO_SUCH_COMMAND = (errno.EINVAL, errno.ENOENT, errno.ENOSYS)
-_NOT_IN_THAT_MODE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESRCH)
 
 
 class Leftover(NamedTuple):
@@ -109,36 +104,10 @@ def _domain(xen: Host, info: DomainInfo, homes: set[int] | None) -> Iterator[Lef
         text = "it is debugged, by a program that may have ended and left breakpoints in its memory"
         remedy = f"pyxc gdb --writable {info.domid} and detach; breakpoints remain until it restarts"
         yield Leftover("debugged", subject, text, remedy, info.domid)
-    if info.tot_pages and _is_logged(Identity(xen, info.domid, info.uuid), info):
+    if info.tot_pages and LogDirty(Identity(xen, info.domid, info.uuid)).seems_on():
         text = "it is in log-dirty mode, for a program that may have ended"
         remedy = f"xen.domains[{info.domid}].log_dirty.disable(), unless it is being saved or migrated"
         yield Leftover("log-dirty", subject, text, remedy, info.domid)
-
-
-def _is_logged(domain: Identity, info: DomainInfo) -> bool:
-    """Whether log-dirty mode seems to be on, of which Xen reports only the effects.
-
-    A page is dirty; or a PV domain has memory for shadow page tables, which it needs for this mode; or the
-    memory of another domain is read-only. Without HAP it is not: then only dirty pages show the mode.
-    """
-    try:
-        if info.is_hvm:
-            return any(LogDirty(domain).peek().bitmap) or _is_read_only(domain)
-        if domain.call(domctl_paging.SHADOW_OP_GET_ALLOCATION).field("mb"):
-            return True
-        return any(LogDirty(domain).peek().bitmap)
-    except errors.DomainNotFound:
-        raise
-    except errors.HypercallError as error:
-        if error.errno in _NOT_IN_THAT_MODE:
-            return False
-        raise
-
-
-def _is_read_only(domain: Identity) -> bool:
-    """Whether low memory, which is RAM in any guest, is read-only, although no page is dirty."""
-    types = [domain.call(hvm.GET_MEM_TYPE, pfn=pfn).field("mem_type") for pfn in _LOW_MEMORY]
-    return MemType.RAM_RO in types and MemType.RAM_RW not in types
 
 
 def _tracing(xen: Host) -> Iterator[Leftover]:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 from array import array
 from contextlib import ExitStack
 from types import TracebackType
 
 from pyxc import arguments, errors, undoing
 from pyxc.abi import domctl_paging as operations
+from pyxc.abi import hvm
 from pyxc.abi.domctl_paging import LOGDIRTY_FINAL
+from pyxc.abi.hvm import MemType
 from pyxc.abi.operation import Operation
 from pyxc.domain import bounds
 from pyxc.domain.identity import Identity
@@ -20,6 +23,12 @@ _WITHOUT_SHADOWS = (
     "this Xen has no shadow page tables, without which it cannot see what a PV guest writes: the guest must "
     "be stopped first (pyxc save without -l, pyxc migrate --stopped)"
 )
+_ON_ALREADY = (
+    "it may be in log-dirty mode already: it is saved or migrated, or that program was killed (pyxc doctor)"
+)
+_LOW_MEMORY = (0x1, 0x2, 0x10, 0x40, 0x80)
+"""Some gfns below 640 KiB."""
+_NOT_IN_THAT_MODE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESRCH)
 _PAGES_MAX = 2**40
 _BLOCK_BYTES = 128
 _BITS_IN_BYTE = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
@@ -107,10 +116,39 @@ class LogDirty:
             if self._xen.caller.supports(operations.SHADOW_OP_ENABLE_LOGDIRTY):
                 error.hint = _WITHOUT_SHADOWS
             raise
+        except errors.HypercallError as error:
+            if error.errno == errno.EINVAL:
+                error.hint = _ON_ALREADY
+            raise
 
     def disable(self) -> None:
         """Disable the mode (OFF)."""
         self._domain.change(operations.SHADOW_OP_OFF)
+
+    def seems_on(self) -> bool:
+        """Whether the mode seems to be on, of which Xen reports only the effects.
+
+        A page is dirty; or a PV domain has memory for shadow page tables, which it needs for this mode; or
+        the memory of another domain is read-only. Without HAP it is not: then only dirty pages show the mode.
+        """
+        domain = self._domain
+        try:
+            if domain.info().is_hvm:
+                return any(self.peek().bitmap) or self._is_read_only()
+            if domain.call(operations.SHADOW_OP_GET_ALLOCATION).field("mb"):
+                return True
+            return any(self.peek().bitmap)
+        except errors.DomainNotFound:
+            raise
+        except errors.HypercallError as error:
+            if error.errno in _NOT_IN_THAT_MODE:
+                return False
+            raise
+
+    def _is_read_only(self) -> bool:
+        """Whether low memory, which is RAM in any guest, is read-only, although no page is dirty."""
+        types = [self._domain.call(hvm.GET_MEM_TYPE, pfn=pfn).field("mem_type") for pfn in _LOW_MEMORY]
+        return MemType.RAM_RO in types and MemType.RAM_RW not in types
 
     def peek(self, pages: int | None = None) -> DirtyPages:
         """The pages written since the last clean(); they remain dirty (PEEK).
@@ -142,7 +180,7 @@ class LogDirty:
     def _pages(self) -> int:
         """The number of the domain's frames, if its highest frame is plausible."""
         pages = Mapping(self._domain).maximum_gpfn() + 1
-        most = bounds.frame_numbers(self._domain.info())
+        most = bounds.frame_numbers(self._domain.info().tot_pages)
         if pages > most:
             raise errors.DecodeError(
                 f"domain {self._domain.domid} reports {pages} frames, but a guest of its size has at most "

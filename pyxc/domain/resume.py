@@ -42,21 +42,26 @@ def resume(domain: Identity, fast: bool | None) -> None:
             for vcpu in Vcpus(domain)[1:]:
                 _reset(vcpu, back)
         domain.change(domctl.RESUMEDOMAIN)
+    _tell_store(domain)
+
+
+def _tell_store(domain: Identity) -> None:
+    """xenstored reports its next end as it did this one."""
+    with suppress(errors.StoreError):
+        if domain.xen.store.is_introduced(domain.domid):
+            domain.xen.store.resume(domain.domid)
 
 
 def continue_here(domain: Identity, fast: bool | None) -> None:
     """Let a guest run again that was suspended to be saved; one that is not suspended is left as it is.
 
-    May be called again after an error. xenstored reports its next end as it did this one.
+    May be called again after an error.
     """
-    try:
+    with suppress(errors.DomainNotFound, errors.DomainGone):
         if domain.info().shutdown_reason is ShutdownReason.SUSPEND:
             resume(domain, fast)
-    except (errors.DomainNotFound, errors.DomainGone):
-        return
-    with suppress(errors.StoreError):
-        if domain.xen.store.is_introduced(domain.domid):
-            domain.xen.store.resume(domain.domid)
+        else:
+            _tell_store(domain)
 
 
 def _take_back(domain: Identity, back: list[Callable[[], object]]) -> None:

@@ -397,9 +397,10 @@ def test_demo_ends_with_commands_that_exist(pyxc):
 def test_resume(pyxc, host):
     assert pyxc("resume", "db1").err == "pyxc: db1: domain 2 has not suspended\n"
     lifecycle.shut_down(host, host.domains[2], ShutdownReason.SUSPEND)
+    host.domains[2].dirty = {1}
     assert "domain 2 (db1): it has suspended" in pyxc("doctor").out
     assert pyxc("resume", "db1") == (0, "", "")
-    assert host.domains[2].shutdown_code is None
+    assert (host.domains[2].shutdown_code, host.domains[2].dirty) == (None, None)
 
 
 def test_demo_is_for_simulated_hypervisors_only(pyxc):

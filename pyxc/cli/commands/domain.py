@@ -84,9 +84,11 @@ def change(args: argparse.Namespace) -> int:
 
 
 def _resume(domain: pyxc.Domain) -> None:
-    """For the guest the suspend was cancelled, as after a save that failed."""
+    """For the guest the suspend was cancelled, as after a save that failed, or was killed."""
     if domain.info().shutdown_reason != pyxc.ShutdownReason.SUSPEND:
         raise Failed(f"domain {domain.domid} has not suspended")
+    if domain.log_dirty.seems_on():
+        domain.log_dirty.disable()
     domain.resume(fast=True)
 
 
