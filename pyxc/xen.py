@@ -160,6 +160,7 @@ class Xen(Host):
         ssidref: int | None = None,
         paging_kb: int | None = None,
         progress: Restored | None = None,
+        devices: bool = True,
     ) -> BuiltDomain:
         """A new domain that continues a guest saved by Domain.save() or `xl save`.
 
@@ -169,7 +170,10 @@ class Xen(Host):
         living domain has. For the other arguments see Domains.build(). `progress` is called with the number
         of restored pages, and the total. With `paused` it does not run yet.
 
-        A guest with a name gets its nodes in xenstore and is introduced there. The domain is complete, or
+        A guest with a name gets its nodes in xenstore and is introduced there, and with `devices` its disks
+        and network interfaces: the stream names files and bridges of this host, so it must be one that you
+        trust. Unsupported for those that pyxc cannot attach; ValueError if another domain uses a disk, which
+        both would write, or one read. The domain is complete, or
         nothing remains: DecodeError if the stream is damaged or truncated; HypercallError ENOMEM, before its
         memory is read, if the host has not enough. Unsupported for a guest with a device model, and before
         anything is made for one that has seen cpu features which the host lacks.
@@ -183,7 +187,9 @@ class Xen(Host):
         """
         from pyxc.guest import restore
 
-        wanted = restore.Wanted(name, uuid, vcpus, memory_kb, pool, ssidref, paging_kb, paused, progress)
+        wanted = restore.Wanted(
+            name, uuid, vcpus, memory_kb, pool, ssidref, paging_kb, paused, progress, devices=devices
+        )
         return restore.restore(self._making, source, wanted)
 
     def template(self, source: Opened) -> Template:

@@ -102,6 +102,8 @@ class Devices:
         number = self._free_vif()
         mac = vif.mac or new_mac()
         fields = {"mac": mac, "bridge": vif.bridge, "handle": str(number), "type": "vif", "script": _SCRIPT}
+        if vif.vifname is not None:
+            fields["vifname"] = vif.vifname
         front = {"mac": mac, "handle": str(number), "mtu": "1500"}
         interface = f"vif{self._domain.domid}.{number}"
         ready = partial(self._has_interface, interface)

@@ -20,10 +20,11 @@ from pyxc.domain.info import MOST_VCPUS
 from pyxc.domain.memory import default_paging_kb
 from pyxc.domain.tsc import TscInfo
 from pyxc.files.compressed import CompressedFile, Opened
-from pyxc.guest import nodes, settings, stream
+from pyxc.guest import nodes, saved_devices, settings, stream
 from pyxc.guest.built import BuiltDomain, Making
 from pyxc.guest.incoming import Fill, IncomingStream
 from pyxc.guest.restore_pages import Read
+from pyxc.guest.saved_devices import SavedDevices
 from pyxc.guest.settings import Settings
 from pyxc.guest.stream import DomainKind, Event, PageData, Pages
 from pyxc.guest.stream import pages as page_lists
@@ -61,6 +62,8 @@ class Wanted(NamedTuple):
     """Whether another domain may have the same UUID, as when a guest moves within one host."""
     suffix: str = ""
     """The temporary end of its name."""
+    devices: bool = True
+    """Whether it gets its disks and network interfaces again."""
 
 
 class Head(NamedTuple):
@@ -84,6 +87,7 @@ class _Plan(NamedTuple):
     memory_kb: int
     claimed_kb: int
     paging_kb: int
+    devices: SavedDevices
 
 
 def restore(making: Making, source: Opened, wanted: Wanted) -> BuiltDomain:
@@ -122,6 +126,7 @@ def made(
         if plan.name:  # now: a guest that moves waits for what is left to do at the end
             kind: Kind = "pv" if head.kind is DomainKind.PV else "pvh"
             nodes.prepare(domain, kind, _facts(plan, plan.name))
+            _attach(domain, plan.devices)
         guest = _guest(domain, head, plan)  # first: the width of a PV guest limits what its cpus show
         if head.policy.leaves:
             _show_cpus(domain, head.policy)
@@ -189,6 +194,8 @@ def _planned(xen: Host, head: Head, wanted: Wanted) -> _Plan:
     if name:
         name += wanted.suffix
         naming.check_free(xen, xen.store, name)
+    devices = head.settings.devices if wanted.devices else SavedDevices()
+    _check_devices(xen, devices, handle or uuids.uuid4(), name)
     return _Plan(
         name,
         handle or uuids.uuid4(),
@@ -197,7 +204,38 @@ def _planned(xen: Host, head: Head, wanted: Wanted) -> _Plan:
         memory_kb,
         min(memory_kb, head.settings.target_kb or memory_kb),
         default_paging_kb(vcpus, memory_kb) if wanted.paging_kb is None else wanted.paging_kb,
+        devices,
     )
+
+
+def _check_devices(xen: Host, devices: SavedDevices, uuid: uuids.UUID, name: str | None) -> None:
+    """Unsupported for those that cannot be attached; ValueError if another guest uses a disk."""
+    others = [*devices.others]
+    if not name and (devices.disks or devices.vifs):
+        others.append(
+            "disks or network interfaces, and no name, without which they have no place in xenstore"
+        )
+    if others:
+        hint = (
+            f"it has what pyxc cannot attach: {'; '.join(others)}; --no-devices (devices=False) restores it "
+            "without its devices"
+        )
+        raise errors.Unsupported(errno.EOPNOTSUPP, "restoring a guest", hint=hint)
+    if devices.disks:
+        living = {info.domid for info in Domains(xen).infos() if not info.dying}
+        saved_devices.check_unused(xen.store, uuid, devices.disks, living)
+
+
+def _attach(domain: Domain, found: SavedDevices) -> None:
+    """Early: its drivers connect to them when it runs, and the back ends take a while to be ready."""
+    if found.disks or found.vifs:
+        from pyxc.guest.devices import Devices
+
+        devices = Devices(domain)
+        for disk in found.disks:
+            devices.attach_disk(disk)
+        for vif in found.vifs:
+            devices.attach_vif(vif)
 
 
 def _guest(domain: Domain, head: Head, plan: _Plan) -> HvmGuest | PvGuest:

@@ -15,6 +15,8 @@ from pyxc.domain import naming
 from pyxc.domain.identity import Identity
 from pyxc.domain.info import MOST_VCPUS, DomainInfo
 from pyxc.domain.memory import Memory
+from pyxc.guest import saved_devices
+from pyxc.guest.saved_devices import SavedDevices
 
 _USERDATA = "/var/lib/xen/userdata-d.{domid}.{uuid}.libxl-json"
 """Where libxl keeps the configuration of a domain that it created."""
@@ -43,12 +45,13 @@ class Settings(NamedTuple):
     memory_kb: int | None = None
     target_kb: int | None = None
     online_vcpus: int | None = None
+    devices: SavedDevices = SavedDevices()
 
 
 def encode(domain: Identity, info: DomainInfo, name: str | None) -> bytes:
     """The present configuration of a domain, ended by a NUL: libxl's own where libxl created the domain.
 
-    Elsewhere it has only what `xl restore` requires, and no devices.
+    Elsewhere it has only what `xl restore` requires.
     """
     kept = _kept_by_libxl(domain) or _derived(domain, info, name)
     common = kept.setdefault("c_info", {})
@@ -75,7 +78,8 @@ def _derived(domain: Identity, info: DomainInfo, name: str | None) -> dict[str, 
     }
     if info.is_hvm:
         build["shadow_memkb"] = Memory(domain).paging_pool_kb()
-    return {"c_info": {"type": kind, "name": name or "", "uuid": str(domain.uuid)}, "b_info": build}
+    common = {"type": kind, "name": name or "", "uuid": str(domain.uuid)}
+    return {"c_info": common, "b_info": build, **saved_devices.encode(domain)}
 
 
 def _changed(domain: Identity, info: DomainInfo) -> dict[str, Any]:
@@ -131,6 +135,7 @@ def decode(settings: Mapping[str, Any] | None) -> Settings:
             _number(build, "max_memkb", _MEMORY_MOST_KB),
             _number(build, "target_memkb", _MEMORY_MOST_KB),
             _online(build),
+            saved_devices.decode(settings),
         )
     except ValueError as error:
         raise errors.DecodeError(f"the guest's configuration: {error}") from error

@@ -91,7 +91,7 @@ class Template:
         if revertible and (name is not None or self._head.kind is DomainKind.PV):
             raise ValueError("only a PVH guest without a name can be revertible")
         held = paused or revertible
-        wanted = restore.Wanted(name, uuid, None, None, pool, ssidref, None, held, None)
+        wanted = restore.Wanted(name, uuid, None, None, pool, ssidref, None, held, None, devices=False)
         events = iter((*self._before, *self._memory.events(), *self._after))
         made = restore.made(self._making, self._head._replace(next=next(events)), events, wanted)
         if revertible:

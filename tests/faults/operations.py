@@ -227,6 +227,17 @@ def _launched(xen: pyxc.Xen, host: sim.Hypervisor) -> pyxc.Domain:
     return launch(xen, _with_devices(xen, host))
 
 
+@cache
+def _of_launched() -> bytes:
+    return _stream_of(_launched, suspend="force")
+
+
+def _saved_with_devices(xen: pyxc.Xen, host: sim.Hypervisor) -> bytes:
+    """The stream of a guest whose devices this host can attach."""
+    host.serve_devices()
+    return _of_launched()
+
+
 def _detaching(before: dict[str, Any], then: dict[str, Any]) -> bool:
     """The request to let go of it remains, and the guest may have followed it."""
     changed = {
@@ -391,6 +402,11 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "xen.restore": Operation(
         lambda xen, data, path: xen.restore(io.BytesIO(data)), lambda xen, host: _saved()
+    ),
+    "xen.restore, devices": Operation(
+        lambda xen, data, path: xen.restore(io.BytesIO(data)),
+        _saved_with_devices,
+        may_stay=_empty_parents,
     ),
     "template.start": Operation(
         lambda xen, template, path: template.start(revertible=True, uuid=_UUID),

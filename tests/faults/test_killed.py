@@ -34,7 +34,7 @@ PARTLY_DONE = (
     "launch", "launch, devices", "launch, pv", "domain.destroy, launched", "devices.attach_disk",
     "memory.decrease", "pool.destroy", "pool.destroy, cpus", "pool.remove_cpu", "pools.split",
     "memory.unmap_mmio",
-    "xen.receive", "livepatches.load",
+    "xen.receive", "xen.restore, devices", "livepatches.load",
     "domain.save, live", "domain.save, resume", "domain.save, pv", "domain.save, pv, resume",
 )  # fmt: skip
 """What cannot be done again: some of it, or all but its tidying up, is done, so that a name is taken, or

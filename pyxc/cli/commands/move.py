@@ -45,6 +45,7 @@ def add(program: Program) -> None:
     restore.add_argument("-p", "--paused", action="store_true", help="leave it paused")
     restore.add_argument("--name", metavar="NAME", help="another name")
     restore.add_argument("--uuid", metavar="UUID", help="another UUID")
+    restore.add_argument("--no-devices", action="store_true", help="without its disks and network interfaces")
     migrate = program.add("migrate", migrate_guest, "move a guest to another host, while it runs")
     migrate.add_argument("domain", metavar="DOMAIN", help="id, name or UUID")
     migrate.add_argument("host", metavar="HOST", help="the other host, as in ssh HOST")
@@ -115,7 +116,14 @@ def _standard_output(args: argparse.Namespace) -> BinaryIO:
 def restore_guest(args: argparse.Namespace) -> int:
     with opened(args) as xen:
         progress = None if args.json else building()
-        made = xen.restore(args.file, name=args.name, uuid=args.uuid, paused=args.paused, progress=progress)
+        made = xen.restore(
+            args.file,
+            name=args.name,
+            uuid=args.uuid,
+            paused=args.paused,
+            progress=progress,
+            devices=not args.no_devices,
+        )
     if args.json:
         output.report(args.json, domid=made.domid, uuid=str(made.uuid), kind=made.kind)
     return Status.OK
