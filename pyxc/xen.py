@@ -251,7 +251,9 @@ class Xen(Host):
         """Send debug keys (sysctl debug_keys): their output is in the console ring. "h" lists all keys."""
         if not isinstance(keys, str):
             raise TypeError(f"keys must be a string such as 'q', not {type(keys).__name__}")
-        pressed = keys.encode("ascii")
+        if not keys.isascii():
+            raise ValueError(f"keys is {keys!r:.80}: debug keys are ASCII characters")
+        pressed = keys.encode()
         arguments.natural("number of keys", len(pressed), _DEBUG_KEYS_MOST)
         if not pressed:
             raise ValueError("keys is empty: expected at least one debug key")
@@ -337,7 +339,8 @@ class Xen(Host):
         """A domctl by name and fields, for operations without a method; see Caller.call() for fields.
 
         `xen.domctl("max_mem", 5, max_memkb=1 << 20)`. A program may declare its own Operation, such as a
-        vendor's. Names and structures are in pyxc.abi.domctl. ValueError for an unknown name.
+        vendor's. Names and structures are in pyxc.abi.domctl. ValueError for an unknown name, TypeError for a
+        change without any field.
         """
         return self._raw(DOMCTL, operation, domid, fields)
 
@@ -369,7 +372,18 @@ class Xen(Host):
         if isinstance(domid, str):
             raise TypeError(f"domid must be an id or a Domain, not a str: xen.domains[{domid!r}] is one")
         number = None if domid is None else operator.index(domid)
-        return self.call(self._asked(family, operation), number, **fields)
+        asked = self._asked(family, operation)
+        if number is not None and not fields:
+            self._check_none_wanted(asked)
+        return self.call(asked, number, **fields)
+
+    def _check_none_wanted(self, asked: Operation) -> None:
+        """TypeError for a change whose fields would all be zero: the most memory of a domain, for example."""
+        spoken = asked.spoken(self.interface)
+        rows = spoken.body.rows_at(self.interface) if spoken.body and spoken.changes else []
+        names = [row.name for row in rows if row.name is not None]
+        if names and not spoken.fixed:
+            raise TypeError(f"{spoken.full_name} needs fields, of {', '.join(names)}")
 
     def _asked(self, family: Family, operation: str | Operation) -> Operation:
         if isinstance(operation, str):

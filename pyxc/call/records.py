@@ -69,7 +69,9 @@ class Record(Generic[R]):
 
 
 def asdict(record: Any) -> dict[str, Any]:
-    """A record, such as a DomainInfo, as a dict that json.dumps() takes, with the names that its repr shows.
+    """A record, such as a DomainInfo, or a mapping, such as a VcpuContext, as a dict that json.dumps() takes.
+
+    The names are those that its repr shows.
 
     Flags become lists of their names, members of enums their names, UUIDs text, and bytes hexadecimal digits.
 
@@ -78,8 +80,13 @@ def asdict(record: Any) -> dict[str, Any]:
     >>> info["domid"], info["flags"], info["shutdown_reason"]
     (1, ['BLOCKED'], None)
     """
+    if isinstance(record, Mapping):
+        return {str(_plain(key)): _plain(value) for key, value in record.items()}
+    fields = getattr(record, "_fields", None)
+    if fields is None:
+        raise TypeError(f"record must be a record or a mapping, not {type(record).__name__}")
     shown = record.shown_as() if hasattr(record, "shown_as") else {}
-    names = [name for field in record._fields for name in shown.get(field, (field,))]
+    names = [name for field in fields for name in shown.get(field, (field,))]
     return {name: _plain(getattr(record, name)) for name in names}
 
 
@@ -93,10 +100,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
+    if isinstance(value, Mapping) or (isinstance(value, tuple) and hasattr(value, "_fields")):
         return asdict(value)
-    if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(one) for key, one in value.items()}
     if isinstance(value, Iterable):
         return [_plain(one) for one in value]
     return str(value)

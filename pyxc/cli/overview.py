@@ -67,7 +67,7 @@ def filled(text: str) -> str:
 
 def unknown(prog: str, word: str, known: Iterable[str]) -> str:
     """Why a word is not a command, and which one may be meant."""
-    names = list(known)
+    names = [*known, "help"]
     if prog == "pyxc" and word in _XL.split():
         return f"pyxc has no command {word!r}: use xl {word} (pyxc help lists what there is)"
     return f"no command {word!r}{meant(word, names)} ({prog} --help lists all)"

@@ -146,7 +146,10 @@ class Program:
         if rest:
             from pyxc.cli import overview
 
-            parser.error(f"unrecognized arguments: {' '.join(rest)}{overview.meant(rest[0], parser.options)}")
+            text = f"unrecognized arguments: {' '.join(rest)}"
+            if rest[0] in parser.options:
+                parser.error(f"{text}; {rest[0]} goes behind '{parser.prog}'")
+            parser.error(f"{text}{overview.meant(rest[0], parser.options)}")
         return found
 
 

@@ -118,7 +118,9 @@ class Console:
         if self._way == "pty":
             raise errors.GuestUnable(f"xenconsoled does not serve domain {self._domain.domid}")
         if self._way is None and self._served(self.place.port):
-            hint = 'another process serves this console; way="ring" reads what it leaves'
+            hint = (
+                "another process serves this console; pyxc console --last (way='ring') reads what it leaves"
+            )
             operation = event_channel.STATUS.full_name
             raise errors.from_errno(errno.EBUSY, operation, self._domain.domid, hint=hint)
         return Ring(self._domain, *self.place)

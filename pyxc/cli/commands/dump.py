@@ -13,6 +13,7 @@ from pyxc.cli import output, progress
 from pyxc.cli.dumps import NO_KERNEL, add_format, described_for
 from pyxc.cli.parser import Program
 from pyxc.cli.session import find, opened
+from pyxc.cli.status import UsageError
 from pyxc.guest.core_dump import XEN
 
 _DUMPS = "/var/lib/xen/dump"
@@ -30,6 +31,8 @@ def add(program: Program) -> None:
 
 
 def dump_core(args: argparse.Namespace) -> int:
+    if args.file == "-":
+        raise UsageError("a dump needs a file, in which its parts can be found: - is none")
     text = described_for(args)
     with opened(args) as xen:
         domain = find(xen, args.domain)

@@ -50,6 +50,15 @@ def test_a_name_is_no_domid(host: Host) -> None:
         host.xen.domctl("getdomaininfo", "web1")
 
 
+def test_a_change_without_fields_is_refused_before_the_hypercall(host: Host) -> None:
+    """All of them would be zero: the domain could own no memory."""
+    before = host.link.hypercalls
+    with pytest.raises(TypeError, match="domctl.max_mem needs fields, of max_memkb"):
+        host.xen.domctl("max_mem", 1)
+    assert host.link.hypercalls == before
+    host.xen.domctl("pausedomain", 1)
+
+
 def test_an_unknown_field_is_refused_before_the_hypercall(host: Host) -> None:
     before = host.link.hypercalls
     with pytest.raises(TypeError, match="no field 'memkb'"):

@@ -55,6 +55,10 @@ def test_a_record_becomes_json(host: Host) -> None:
     assert pyxc.asdict(host_info)["hw_cap"] == list(host_info.hw_cap)
     for vcpu in host.xen.vcpus():
         assert json.loads(json.dumps(pyxc.asdict(vcpu)))["domid"] == vcpu.domid
+    context = host.xen.domains[1].vcpu(0).context()
+    assert pyxc.asdict(context) == dict(context)
+    with pytest.raises(TypeError, match="must be a record or a mapping, not list"):
+        pyxc.asdict([info])
 
 
 def test_a_domain_shows_the_name_that_is_known(host: Host) -> None:

@@ -73,6 +73,8 @@ def test_debug_keys_print_to_the_ring(host: Host) -> None:
     host.xen.debug_keys("hm")
     text = host.xen.console.read().decode()
     assert "'h' pressed" in text and "'m' pressed" in text
+    with pytest.raises(ValueError, match="debug keys are ASCII characters"):
+        host.xen.debug_keys("\xe9")
 
 
 @pytest.mark.parametrize("keys", ["", "x" * 1025, "ä"])
