@@ -171,11 +171,13 @@ def _connected(command: str) -> Iterator[tuple[int, int]]:
     try:
         with there.stdin, there.stdout:
             yield there.stdout.fileno(), there.stdin.fileno()
-        with suppress(TimeoutExpired):
-            there.wait(_LAST_WORDS_S)
     finally:
-        there.terminate()
-        there.wait()
+        try:
+            with suppress(TimeoutExpired):
+                there.wait(_LAST_WORDS_S)
+        finally:
+            there.terminate()
+            there.wait()
 
 
 def receive_guest(args: argparse.Namespace) -> int:

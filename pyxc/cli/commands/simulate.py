@@ -26,7 +26,9 @@ def add(program: Program) -> None:
     serve.add_argument(
         "host", metavar="HOST", nargs="?", default=sim.DEFAULT, help="as xen-4.17, the default"
     )
-    serve.add_argument("--socket", metavar="PATH", default=_SOCKET, help=f"where it listens (default: {_SOCKET})")
+    serve.add_argument(
+        "--socket", metavar="PATH", default=_SOCKET, help=f"where it listens (default: {_SOCKET})"
+    )
     serve.add_argument("--state", metavar="FILE", help="keep the host in this file until the next time")
     serve.add_argument("--list", action="store_true", help="list the hosts that can be simulated")
 
