@@ -222,6 +222,7 @@ WITHOUT_XSM = (
     Skip("tests.real.test_xsm_*", "Debian's hypervisors have no security policy and no counters"),
     Skip("tests.real.test_build_pv32::*", "Debian's hypervisors have no 32-bit PV guests"),
     Skip("tests.real.test_moves::*[[]pv32]", "Debian's hypervisors have no 32-bit PV guests"),
+    Skip("tests.real.test_peer_stream::*pv32]", "Debian's hypervisors have no 32-bit PV guests"),
 )
 OTHER_PEER = (Skip("tests.real.test_peer_*", "they compare with the tools of Xen 4.17"),)
 # Under a security policy only these scripts were recorded; others run there, but are not compared.

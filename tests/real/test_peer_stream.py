@@ -23,6 +23,16 @@ TOOLS = "usr/lib/xen-4.17"
 PATIENCE_S = 60
 BOOT_PATIENCE_S = 240
 FEW_PAGES = 60
+CONFIGS = {
+    "pv": ("pv", 'cmdline="mfpspw"'),
+    "pv32": ("pv", 'kernel="/guests/pv32"', 'cmdline="mfpspw"'),
+    "pvh": ("pvh", 'cmdline="pw"'),
+    "linux": ("linux",),
+}
+"""Of each kind a configuration, and settings."""
+KINDS = {"saved-pvh": "PVH", "saved-pv32": "32-bit PV"}
+PV = ("saved-pv", "saved-pv32")
+"""They suspend themselves, and then print again."""
 
 
 @pytest.fixture
@@ -35,21 +45,22 @@ def spool() -> Iterator[Path]:
 
 
 @pytest.fixture
-def name(peer: Peer, request: pytest.FixtureRequest) -> Iterator[str]:
+def name(xen: pyxc.Xen, peer: Peer, request: pytest.FixtureRequest) -> Iterator[str]:
     """A guest of a kind, ready to be saved under that name: the small ones know nothing of xenstore."""
     kind: str = request.param
+    if kind == "pv32" and "xen-3.0-x86_32p" not in xen.capabilities:
+        pytest.skip("this Xen has no 32-bit PV guests")
     name = f"saved-{kind}"
-    program = {"pv": 'cmdline="mfpspw"', "pvh": 'cmdline="pw"', "linux": ""}[kind]
-    peer.create(kind, f'name="{name}"', *filter(None, [program]))
+    config, *settings = CONFIGS[kind]
+    peer.create(config, f'name="{name}"', *settings)
     peer.wait_for(name, "guest is up" if kind == "linux" else "line 1", BOOT_PATIENCE_S)
     yield name
     if f"{name} " in peer.xl("list"):
         peer.xl("destroy", name)
 
 
-EACH = pytest.mark.parametrize("name", ["pv", "pvh", "linux"], indirect=True)
-PVH = pytest.mark.parametrize("name", ["pvh"], indirect=True)
-SMALL = pytest.mark.parametrize("name", ["pv", "pvh"], indirect=True)
+EACH = pytest.mark.parametrize("name", [*CONFIGS], indirect=True)
+SMALL = pytest.mark.parametrize("name", ["pv", "pv32", "pvh"], indirect=True)
 
 
 def save(xen: pyxc.Xen, peer: Peer, name: str, path: Path) -> None:
@@ -101,7 +112,7 @@ def verified_by_xen(peer: Peer, path: Path) -> str:
 def test_what_xl_saved(xen: pyxc.Xen, peer: Peer, name: str, spool: Path, pyxc_command: Command) -> None:
     file, again = spool / "file", spool / "again"
     save(xen, peer, name, file)
-    kind = "PVH" if name == "saved-pvh" else "64-bit PV"
+    kind = KINDS.get(name, "64-bit PV")
     told = pyxc_command("stream", "verify", str(file)).stdout
     assert told.startswith(f"{file}: good: {kind} guest of Xen 4.17, vcpus 1, ")
     assert f'"name": "{name}"' in pyxc_command("stream", "inspect", str(file)).stdout
@@ -132,7 +143,7 @@ def test_xl_restores_what_pyxc_writes(xen: pyxc.Xen, peer: Peer, name: str, spoo
     assert other.stat().st_size != file.stat().st_size
     assert "Libxl Record: End, length 0" in verified_by_xen(peer, other)
     peer.xl("restore", str(other))
-    if name == "saved-pv":
+    if name in PV:
         peer.wait_for(name, "line 2")
         return
     wait_for_a_beat(xen.domains[peer.domid(name)])
@@ -149,7 +160,7 @@ def wait_until_it_runs(peer: Peer, domain: pyxc.Domain, name: str) -> None:
     """Until a restored guest does something that it could not do before."""
     if name == "saved-pvh":
         wait_for_a_beat(domain)
-    elif name == "saved-pv":
+    elif name in PV:
         peer.wait_for(name, "line 2")
     else:
         # Its drivers work again: it takes a request, and suspends and continues. Linux writes its
@@ -177,7 +188,7 @@ def test_xl_restores_what_pyxc_saved(named: pyxc.Xen, peer: Peer, name: str, spo
     file = spool / "file"
     domain = named.domains[peer.domid(name)]
     suspend = "force" if name == "saved-pvh" else "ask"
-    if name == "saved-pv":
+    if name in PV:
         wait_for_its_suspend(domain)
     domain.save(file, suspend=suspend, live=live, provenance="none")
     assert "Libxl Record: End, length 0" in verified_by_xen(peer, file)
