@@ -142,3 +142,30 @@ def test_devices_of_a_running_guest(
     guest.console.close()
     pyxc_command("destroy", "plugged")
     assert not guest.exists()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_saved_guest_has_its_devices_again(launched: Launch, named: pyxc.Xen, tmp_path: Path) -> None:
+    """Its kernel connects to the new back ends, and goes on to use them."""
+    file, saved = disk(tmp_path, "first"), tmp_path / "saved"
+    guest = launched("linux", *GUEST, f"disk=['{file},raw,xvda,rw']", f"vif=['bridge={BRIDGE}']")
+    guest.unpause()
+    expect(guest, "xvda says first........... and is copied", "eth0 is up", patience_s=LINUX_PATIENCE_S)
+    guest.save(saved, live=True, provenance="none")
+    guest.console.close()
+    guest.destroy()
+    wait_until(lambda: loops() == [], "the loop device has gone")
+    again = named.restore(saved)
+    try:
+        assert loops() == [str(file)]
+        connected = {State.CONNECTED}
+        wait_until(lambda: {device.state for device in Devices(again)} == connected, "both are connected")
+        assert len(list(Devices(again))) == 2
+        wait_until(lambda: answers("10.0.0.2"), "its network answers")
+    finally:
+        again.destroy()
+    wait_until(lambda: loops() == [], "the loop device has gone")
+
+
+def answers(address: str) -> bool:
+    return subprocess.run(["ping", "-c", "1", "-W", "5", address], capture_output=True).returncode == 0
