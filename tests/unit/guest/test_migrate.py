@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import io
+import random
 import socket
 import threading
 import time
@@ -23,6 +24,8 @@ from pyxc.domain import naming
 from pyxc.guest.handshake import BANNER, FAILED, GRANT, READY, REPORT, RUNS
 
 PIECE = 1 << 16
+MEMORY_BYTES = (0x400 + 8) << 12
+"""Of the guest that moves."""
 
 
 class Move(NamedTuple):
@@ -66,14 +69,30 @@ def caught(act: Callable[[], object], found: list[object]) -> Callable[[], None]
     return run
 
 
-def relay(source: socket.socket, sink: socket.socket, most: int | None) -> None:
+class Noise:
+    """Changes one byte of those that pass, and holds all up now and then."""
+
+    def __init__(self, chance: random.Random, places: range) -> None:
+        self._chance = chance
+        self._left = chance.choice(places)
+        self._bit = 1 << chance.randrange(8)
+
+    def pass_on(self, data: bytes) -> bytes:
+        time.sleep(self._chance.choice((0, 0, 0, 0.001)))
+        place, self._left = self._left, self._left - len(data)
+        if not 0 <= place < len(data):
+            return data
+        return data[:place] + bytes([data[place] ^ self._bit]) + data[place + 1 :]
+
+
+def relay(source: socket.socket, sink: socket.socket, most: int | None, noise: Noise | None = None) -> None:
     """Pass so many bytes on, then cut the connection in both directions."""
     with suppress(OSError):
         while most is None or most > 0:
             data = source.recv(PIECE if most is None else min(PIECE, most))
             if not data:
                 break
-            sink.sendall(data)
+            sink.sendall(noise.pass_on(data) if noise else data)
             most = None if most is None else most - len(data)
     for end in (source, sink):
         with suppress(OSError):
@@ -89,17 +108,25 @@ def receive(move: Move, far: socket.socket) -> pyxc.Domain:
         raise
 
 
-def run(move: Move, *, forth: int | None = None, back: int | None = None, live: bool = False) -> Outcome:
-    """Migrate over a network that carries only so many bytes forth, or back."""
+def run(
+    move: Move,
+    *,
+    forth: int | None = None,
+    back: int | None = None,
+    live: bool = False,
+    noises: tuple[Noise | None, Noise | None] = (None, None),
+    timeout: float = 20,
+) -> Outcome:
+    """Migrate over a network that carries only so many bytes forth, or back, and may change them."""
     near, near_end = socket.socketpair()
     far, far_end = socket.socketpair()
     sent: list[object] = []
     received: list[object] = []
     threads = [
-        threading.Thread(target=caught(lambda: move.guest.migrate(near, live=live, timeout=20), sent)),
+        threading.Thread(target=caught(lambda: move.guest.migrate(near, live=live, timeout=timeout), sent)),
         threading.Thread(target=caught(lambda: receive(move, far), received)),
-        threading.Thread(target=relay, args=(near_end, far_end, forth)),
-        threading.Thread(target=relay, args=(far_end, near_end, back)),
+        threading.Thread(target=relay, args=(near_end, far_end, forth, noises[0])),
+        threading.Thread(target=relay, args=(far_end, near_end, back, noises[1])),
     ]
     with near, far, near_end, far_end:
         for thread in threads:
@@ -207,6 +234,29 @@ def test_a_target_that_falls_silent_before_it_is_ready(move: Move, back: int) ->
     assert isinstance(outcome.sent, Exception)
     assert move.runs_here()
     assert not move.runs_there()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_network_that_changes_what_it_carries(move: Move, seed: int) -> None:
+    """At most one of the two runs the guest, and one does unless the source is in doubt."""
+    chance = random.Random(seed)
+    noises = (
+        (Noise(chance, range(2000)), None),
+        (Noise(chance, range(MEMORY_BYTES, MEMORY_BYTES + 11_650)), None),  # registers, ..., GRANT
+        (None, Noise(chance, range(len(BANNER + READY + REPORT + RUNS)))),
+    )[seed % 3]
+    outcome = run(move, live=chance.random() < 0.5, noises=noises, timeout=0.5)
+    assert not (move.runs_here() and move.runs_there())
+    if isinstance(outcome.sent, MigrationInDoubt):
+        assert move.guest.info().shutdown_reason is ShutdownReason.SUSPEND
+    elif isinstance(outcome.sent, BaseException):
+        assert isinstance(outcome.sent, pyxc.Error | OSError), outcome
+        assert move.runs_here()
+    else:
+        assert move.runs_there()
+    if not move.runs_there():
+        assert isinstance(outcome.received, pyxc.Error | OSError), outcome
+        assert list(move.there.truth.domains) == [0]
 
 
 @pytest.mark.parametrize("more", [0, 1, len(REPORT)])
