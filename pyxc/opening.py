@@ -186,9 +186,10 @@ def connect(
     """
     interface, plans = known or (probe.interface_of(link, assume or _assumed()), None)
     tracer = None
-    if environment("PYXC_TRACE") not in (None, "", "0"):
+    how = environment("PYXC_TRACE")
+    if how not in (None, "", "0"):
         from pyxc.call import trace
 
-        tracer = trace.printer()
+        tracer = trace.Summary() if how == "summary" else trace.printer()
     caller = Caller(link, interface, readonly, tracer, plans)
     return Xen(link, caller, names)

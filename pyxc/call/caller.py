@@ -254,6 +254,14 @@ class Caller:
         request = plan.request(plan.zero)
         return direct.prepare(plan.number, request, domid_at, reader, plan.layout.body).ask
 
+    def end_trace(self) -> None:
+        """Print what a trace has added up."""
+        if self.trace is not None:
+            from pyxc.call.trace import Summary
+
+            if isinstance(self.trace, Summary):
+                self.trace.end()
+
     def batch(
         self, operation: Operation, count: int, record: Record[R] | None = None, /, **columns: Column
     ) -> Batch:

@@ -61,6 +61,11 @@ def _run(words: list[str]) -> int:
 
         output.lines(overview.SHORT.splitlines())
         return Status.USAGE
+    if "--" in words:
+        from pyxc.cli import traced
+
+        if traced.command_in(words):
+            return traced.run(words, _run)
     from pyxc.cli.commands import NAMES, build
     from pyxc.cli.parser import Program
 

@@ -261,6 +261,7 @@ class Host:
     def close(self) -> None:
         """Close devices, mappings and xenstore. BufferError if a memoryview still holds a mapping."""
         self._closed = True
+        self.caller.end_trace()
         self.link.close()
         for key in ("_names", "_store"):
             if key in self.__dict__:

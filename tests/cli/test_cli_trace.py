@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -98,3 +99,29 @@ def test_options_that_are_refused(pyxc, host, tmp_path, options):
 def test_events(pyxc, host, tmp_path, events, mask):
     assert pyxc("trace", "record", "--seconds", "0.01", "--events", events, str(tmp_path / "x")).status == 0
     assert host.trace_buffers.events == mask
+
+
+def test_the_hypercalls_of_a_command(pyxc, host):
+    outcome = pyxc("trace", "--", "mem-max", "web1", "80")
+    assert (outcome.status, outcome.out) == (0, "")
+    assert "domctl.max_mem(domain=1, max_memkb=0x14000) = 0 <0." in outcome.err
+    assert "PYXC_TRACE" not in os.environ
+    failed = pyxc("trace", "--", "mem-max", "99", "80")
+    assert failed.status == pyxc("mem-max", "99", "80").status
+    assert " = -1 ESRCH (no such domain" in failed.err
+
+
+def test_they_are_added_up(pyxc, host):
+    outcome = pyxc("trace", "--summary", "--", "pause", "web1", "db1")
+    head, *rows, total = outcome.err.splitlines()
+    assert head.split() == ["%", "time", "seconds", "usecs/call", "calls", "errors", "operation"]
+    assert [row.split()[-2:] for row in rows if "pausedomain" in row] == [["2", "domctl.pausedomain"]]
+    assert total.split()[-1] == "total"
+    assert int(total.split()[2]) == sum(int(row.split()[3]) for row in rows)
+
+
+def test_no_command_to_trace(pyxc, host):
+    assert pyxc("trace", "--").status == 2
+    assert "did you mean 'list'" in pyxc("trace", "--", "lst").err
+    assert pyxc("destroy", "trace", "--", "x").err.startswith("pyxc: trace: no domain has the name")
+    assert "list" in pyxc("--no-names", "trace", "--", "list").err
