@@ -113,6 +113,23 @@ class Domains(Mapping[int, "Domain"]):
     def __repr__(self) -> str:
         return f"<Domains of {self.xen.link.target}>"
 
+    def _repr_html_(self) -> str:
+        from pyxc.call import html
+        from pyxc.store.names import readable
+
+        names = self.xen.names.domain_name
+        rows = (
+            (
+                info.domid,
+                readable(names(info.domid, info.uuid)),
+                info.memory_kb >> 10,
+                info.nr_online_vcpus,
+                f"{info.cpu_time_ns / 1e9:.1f}",
+            )
+            for info in self.infos()
+        )
+        return html.table(("ID", "name", "MiB", "vcpus", "cpu s"), rows)
+
     def create(
         self,
         *,

@@ -145,6 +145,11 @@ class DomainInfo(NamedTuple):
         """The attributes that repr() and asdict() show instead of a raw field."""
         return {"flag_bits": ("flags", "shutdown_reason"), "handle": ("uuid",)}
 
+    def _repr_html_(self) -> str:
+        from pyxc.call import html
+
+        return html.of_record(self)
+
     def __repr__(self) -> str:
         fields = [f"{name}={value!r}" for name, value in zip(self._fields, self) if name not in _SHOWN_FIRST]
         shown = [f"domid={self.domid}", f"uuid={str(self.uuid)!r}", f"flags={self.flags!r}"]

@@ -31,6 +31,13 @@ class Numbers(Sequence[int]):
     def __iter__(self) -> Iterator[int]:
         return iter(self._listed())
 
+    def _repr_html_(self) -> str:
+        from pyxc.call import html
+
+        facts = {name: getattr(self, name) for name in self._compared()}
+        plain = [(name, value) for name, value in facts.items() if isinstance(value, int | str)]
+        return html.table((type(self).__name__, f"{len(self)} frames"), plain)
+
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented

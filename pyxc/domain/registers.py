@@ -104,6 +104,11 @@ class VcpuContext(Mapping[str, int]):
     def __len__(self) -> int:
         return len(self._places)
 
+    def _repr_html_(self) -> str:
+        from pyxc.call import html
+
+        return html.of_registers(self)
+
     def __repr__(self) -> str:
         registers = ", ".join(f"{name}={value:#x}" for name, value in self.items())
         return f"VcpuContext({self.width}-bit, {registers})"

@@ -57,6 +57,11 @@ class PhysInfo(NamedTuple):
         """KiB that domains have claimed and not yet received; None if not reported."""
         return pages_kb(self.outstanding_pages)
 
+    def _repr_html_(self) -> str:
+        from pyxc.call import html
+
+        return html.of_record(self)
+
 
 PHYSINFO = Record(
     PhysInfo, sysctl.PHYSINFO_STRUCT, capability_bits="capabilities", arch_capability_bits="arch_capabilities"

@@ -7,6 +7,7 @@ import json
 import pickle
 import threading
 from typing import Any
+from xml.etree import ElementTree as elementtree
 
 import pytest
 from hosts import Host
@@ -59,6 +60,24 @@ def test_a_record_becomes_json(host: Host) -> None:
     assert pyxc.asdict(context) == dict(context)
     with pytest.raises(TypeError, match="must be a record or a mapping, not list"):
         pyxc.asdict([info])
+
+
+def test_notebooks_show_tables(host: Host) -> None:
+    web1 = host.xen.domains[1]
+    host.xen.store.write("/local/domain/1/name", "<b>web</b>")
+    assert "<td>1</td><td>&lt;b&gt;web&lt;/b&gt;</td><td>64</td><td>2</td>" in html_of(host.xen.domains)
+    assert f"<td>uuid</td><td>{web1.uuid}</td>" in html_of(web1.info())
+    assert "<td>nr_cpus</td><td>2</td>" in html_of(host.xen.physinfo())
+    context = web1.vcpu(0).context()
+    assert f"<td>rip</td><td>{context['rip']:#x}</td>" in html_of(context)
+    frames = web1.memory.frames()
+    assert f"<th>FrameList</th><th>{len(frames)} frames</th>" in html_of(frames)
+
+
+def html_of(thing: Any) -> str:
+    text: str = thing._repr_html_()
+    elementtree.fromstring(text)
+    return text
 
 
 def test_a_domain_shows_the_name_that_is_known(host: Host) -> None:
