@@ -113,6 +113,11 @@ class Domains(Mapping[int, "Domain"]):
     def __repr__(self) -> str:
         return f"<Domains of {self.xen.link.target}>"
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """What IPython offers behind `xen.domains[`."""
+        names = (self.xen.names.domain_name(info.domid, info.uuid) for info in self.infos())
+        return [name for name in names if name]
+
     def _repr_html_(self) -> str:
         from pyxc.call import html
         from pyxc.store.names import readable

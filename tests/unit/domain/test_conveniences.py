@@ -64,6 +64,7 @@ def test_a_record_becomes_json(host: Host) -> None:
 
 def test_notebooks_show_tables(host: Host) -> None:
     web1 = host.xen.domains[1]
+    assert host.xen.domains._ipython_key_completions_() == ["Domain-0", "web1", "db1", "build"]
     host.xen.store.write("/local/domain/1/name", "<b>web</b>")
     assert "<td>1</td><td>&lt;b&gt;web&lt;/b&gt;</td><td>64</td><td>2</td>" in html_of(host.xen.domains)
     assert f"<td>uuid</td><td>{web1.uuid}</td>" in html_of(web1.info())
