@@ -14,6 +14,7 @@ import pytest
 from ground_truth import Peer
 
 import pyxc
+from pyxc.guest.handshake import BANNER, READY, REPORT
 
 PIPES = Path("/run/pyxc-moved")
 """What both roots of this dom0 see."""
@@ -106,3 +107,65 @@ def test_a_connection_that_is_cut(named: pyxc.Xen, peer: Peer, guest: str, after
     assert peer.domid(guest) == domain.domid
     domain.ask.suspend()
     domain.resume(fast=True)
+
+
+CUTTING = """
+import os, subprocess, sys, threading
+
+back_most, until, *words = sys.argv[1:]
+there = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+
+def forth():
+    passed = b""
+    while data := os.read(0, 1 << 16):
+        passed = passed[-64:] + data
+        if until and until.encode() in passed:
+            break
+        while data:
+            data = data[there.stdin.write(data):]
+    there.stdin.close()
+
+threading.Thread(target=forth).start()
+left = int(back_most)
+while left and (data := there.stdout.read(min(left, 1 << 16))):
+    left -= len(data)
+    os.write(1, data)
+os.close(1)
+there.wait()
+"""
+"""A connection with a command that carries so many bytes back, and what is before a text forth."""
+
+
+def test_a_connection_that_is_cut_once_all_was_sent(
+    named: pyxc.Xen, peer: Peer, guest: str, tmp_path: Path
+) -> None:
+    """Before READY, GRANT and REPORT have arrived: the guest runs here, is suspended here, or runs there."""
+    domain, count, cutting = named.domains[peer.domid(guest)], len(named.domains), tmp_path / "cutting.py"
+    cutting.write_text(CUTTING)
+
+    def cut(back_most: int, until: str = "''") -> str:
+        receiver = f"{sys.executable} {cutting} {back_most} {until} {' '.join(PYXC)} migrate-receive"
+        words = (*PYXC, "migrate", "-s", "", "--remote", "", guest, receiver)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S)
+        assert done.returncode == 1
+        return done.stderr
+
+    def continues() -> None:
+        assert len(named.domains) == count
+        assert peer.domid(guest) == domain.domid
+        domain.ask.suspend()
+        domain.resume(fast=True)
+
+    assert "the other side has ended" in cut(len(BANNER) + 5)
+    continues()
+    assert "check there" in cut(len(BANNER + READY + REPORT), "'domain is yours'")
+    assert domain.info().shutdown_reason is pyxc.ShutdownReason.SUSPEND
+    assert named.domains[f"{guest}--migratedaway"] == domain
+    domain.set_name(guest)
+    domain.resume(fast=True)
+    continues()
+    assert "check there" in cut(len(BANNER + READY))
+    assert domain.info().shutdown_reason is pyxc.ShutdownReason.SUSPEND
+    assert not named.domains[peer.domid(guest)].info().paused
+    domain.destroy()
+    check_moved(named, peer, domain)
