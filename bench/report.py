@@ -137,8 +137,9 @@ def moving_table(measured: Sequence[Mapping[str, str | float | None]]) -> Lines:
 
     A migration, in which the guest runs nearly all the time, has a goal for its downtime only.
     """
+    goal = f"goal: {MOVING_GOAL}x"
     lines: Lines = [
-        ("guest", "operation", "pyxc s", "xl s", "faster than xl", f"goal: {MOVING_GOAL}x")
+        ("guest", "operation", "pyxc s", "xl s", "pyxc MB/s", "xl MB/s", "faster than xl", goal)
         + ("down, pyxc s", "down, xl s", "goal: not longer")
     ]
     for row in measured:
@@ -148,9 +149,18 @@ def moving_table(measured: Sequence[Mapping[str, str | float | None]]) -> Lines:
         fast = "-" if row["operation"] == "migrate" else _at_least(MOVING_GOAL, xl, mine)
         downs = (_seconds(my_down), _seconds(xl_down), _at_least(1, xl_down, my_down))
         lines.append(
-            (str(row["guest"]), str(row["operation"]), _seconds(mine), _seconds(xl), faster, fast, *downs)
+            (str(row["guest"]), str(row["operation"]), _seconds(mine), _seconds(xl))
+            + (_rate(row, mine), _rate(row, xl), faster, fast, *downs)
         )
     return lines
+
+
+def _rate(row: Mapping[str, object], seconds: object) -> str:
+    """MB a second of the guest's memory, except for what copies only some of it."""
+    if not isinstance(seconds, float) or row["operation"] == "revert":
+        return "-"
+    mib = int(str(row["guest"]).split()[1])
+    return f"{mib * 2**20 / 1e6 / seconds:.0f}"
 
 
 def _at_least(times: float, theirs: object, mine: object) -> str:
