@@ -259,8 +259,8 @@ class Domain(Identity):
         Its id can then be reused: since 4.21 Xen keeps it for a moment, for which domains.create() waits.
         `timeout` is in seconds. DomainStuck says what holds a domain that remains dying.
 
-        For a guest that pyxc launched this also removes its nodes in xenstore and its devices; nodes of
-        another toolstack remain.
+        For a guest that pyxc launched this also removes its nodes in xenstore and its devices; of a guest of
+        xl's only its disks and networks, which would keep it dying: xl's own nodes remain.
 
         Example:
 

@@ -17,26 +17,37 @@ _GLANCE_S = 1.0
 
 
 class Remains(NamedTuple):
-    """What exists besides the domain itself; `ours`: pyxc launched it, and removes its remains."""
+    """What exists besides the domain itself; `ours`: pyxc launched it, and removes its remains.
+
+    Of a guest of xl's only the back ends of its disks and networks are `removable`: with them it stays dying.
+    """
 
     domain: Identity
     ours: bool
+    removable: bool
 
     def remove(self) -> None:
-        """Remove them after the domain has gone. StoreError."""
+        """Remove them once the domain is dying. StoreError."""
         if self.ours:
             remove(self.domain)
+        elif self.removable:
+            _remove_back_ends(self.domain)
 
 
 def of(domain: Identity) -> Remains:
     """Find them while the domain exists. On a host without xenstore, or names, there are none."""
-    xen = domain.xen
-    return Remains(domain, not xen.readonly and xen.names.use and built_here(domain))
+    usable = not domain.xen.readonly and domain.xen.names.use
+    ours = usable and built_here(domain)
+    return Remains(domain, ours, usable and not ours and _is_launched(domain))
 
 
 def of_others(domain: Identity) -> bool:
     """Whether xl launched it, according to xl's own records; False if xenstore does not answer."""
-    return _glance(domain, f"/libxl/{domain.domid}") is not None and not built_here(domain)
+    return _is_launched(domain) and not built_here(domain)
+
+
+def _is_launched(domain: Identity) -> bool:
+    return _glance(domain, f"/libxl/{domain.domid}") is not None
 
 
 def built_here(domain: Identity) -> bool:
@@ -79,6 +90,17 @@ def remove(domain: Identity) -> None:
             for top in tops(domain):
                 if top != kept:
                     transaction.remove(top)
+
+    domain.xen.store.transact(clear)
+
+
+def _remove_back_ends(domain: Identity) -> None:
+    """As xl does; hotplug scripts of xl's do not run."""
+
+    def clear(transaction: Transaction) -> None:
+        if transaction.read(f"{home(domain.domid)}/vm") == vm(domain).encode():
+            for kind in ("vbd", "vif"):
+                transaction.remove(f"{BACKEND}/{kind}/{domain.domid}")
 
     domain.xen.store.transact(clear)
 

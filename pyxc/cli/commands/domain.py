@@ -131,7 +131,7 @@ def _destroy(domain: pyxc.Domain, args: argparse.Namespace) -> None:
     others = remains.of_others(domain)
     domain.destroy()
     if others:
-        output.remark(f"Domain {domain.domid} was xl's: its nodes in xenstore and its devices stay")
+        output.remark(f"Domain {domain.domid} was xl's: its nodes in xenstore stay")
 
 
 def trigger(args: argparse.Namespace) -> int:

@@ -67,6 +67,17 @@ def test_a_guest_that_does_not_let_go(host: Host, devices: Devices) -> None:
     assert list(devices) == []
 
 
+def test_a_guest_of_xl_that_is_destroyed(host: Host, devices: Devices) -> None:
+    """Its back ends hold its memory: only the nodes that matter to them go."""
+    devices.attach_disk(DATA)
+    host.xen.store.write("/libxl/1/type", "pv")
+    uuid = host.xen.domains[1].uuid
+    host.xen.store.write("/local/domain/1/vm", f"/vm/{uuid}")
+    host.xen.domains[1].destroy()
+    assert host.xen.store.read(BACK) is None
+    assert host.xen.store.read("/libxl/1/type") == b"pv"
+
+
 def test_a_kernel_without_the_driver(host: Host) -> None:
     devices = Devices(host.xen.domains["web1"])
     with pytest.raises(TimeoutError, match="is xen-blkback loaded"):
