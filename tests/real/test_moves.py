@@ -122,6 +122,27 @@ def test_a_dump_of_a_restored_guest(xen: pyxc.Xen, build: Build, tmp_path: Path,
     assert sum(now[gfn] != before[gfn] for gfn in now) < FEW_PAGES
 
 
+def test_a_guest_with_memory_above_4_gib(xen: pyxc.Xen, build: Build, tmp_path: Path) -> None:
+    """And a hole of 5 GiB below it, which takes no space in a dump or a saved guest."""
+    guest, high = spinning(build), range(0x140000, 0x140010)
+    guest.set_max_memory(20 << 10)
+    guest.memory.populate(high)
+    guest.memory.write(high[-1], b"high up")
+    pages = dumped(guest, tmp_path)
+    assert pages[high[-1]][:7] == b"high up"
+    assert set(high) < set(pages) and len(pages) == guest.info().tot_pages
+    guest.save(tmp_path / "guest.save", live=True, suspend="force", provenance="none")
+    for file in ("dump", "guest.save"):
+        assert (tmp_path / file).stat().st_size < (20 << 20)
+    again = xen.restore(tmp_path / "guest.save", uuid=OTHER_UUID)
+    try:
+        assert again.memory.read(high[-1], size=7) == b"high up"
+        assert again.info().tot_pages == guest.info().tot_pages
+        wait_for_a_beat(again)
+    finally:
+        again.destroy()
+
+
 def dumped(domain: pyxc.Domain, directory: Path) -> dict[int, bytes]:
     """The pages in a dump of a domain, by gfn."""
     domain.dump_core(directory / "dump", provenance="none", replace=True)
