@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from pyxc.cli import output, stopping
-from pyxc.cli.status import Status, describe, status_of
+from pyxc.cli.status import Status, describe, notes, status_of
 
 HOOK = "__complete"
 """The command with which the files in completions/ ask."""
@@ -32,8 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 output.flush()
                 return status
         except stopping.Stopped as stopped:
+            _complain_of_what_is_left(stopped)
             return Status(_SIGNALLED + stopped.number)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            _complain_of_what_is_left(interrupt)
             return Status.INTERRUPTED
         except output.Closed:
             output.discard()
@@ -45,6 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             output.complain(describe(error))
             output.give_up()
             return expected
+
+
+def _complain_of_what_is_left(interrupt: BaseException) -> None:
+    for note in notes(interrupt):
+        output.complain(note)
 
 
 def _run(words: list[str]) -> int:

@@ -70,9 +70,13 @@ def status_of(error: Exception) -> Status | None:
 
 
 def describe(error: Exception) -> str:
-    """An error in one line."""
+    """An error in one line, with its notes: what is left, or what can be done."""
     text = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
     named = isinstance(error, errors.HypercallError | errors.StoreError)
     if isinstance(error, OSError) and not named and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(text.split())
+    return " ".join("; ".join((text, *notes(error))).split())
+
+
+def notes(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", ()))

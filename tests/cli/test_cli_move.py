@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from pyxc import sim
+from pyxc.abi import domctl, domctl_hvm
 from pyxc.cli.commands import move
 
 DB1 = 2
@@ -51,6 +54,20 @@ def test_a_guest_that_does_not_suspend_runs_on(pyxc, host, file, tmp_path):
     assert "has not accepted the request to suspend" in outcome.err
     assert not host.domains[DB1].stopped
     assert [left.name for left in tmp_path.iterdir()] == ["db1.save.part"]
+
+
+@pytest.mark.parametrize(("interrupted", "status"), [(False, 1), (True, 130)])
+def test_what_is_left_is_said(pyxc, host, file, interrupted, status):
+    @host.handles(domctl_hvm.GETHVMCONTEXT)
+    def failing(call):
+        if interrupted:
+            raise KeyboardInterrupt
+        return -errno.ENODATA
+
+    host.handles(domctl.RESUMEDOMAIN)(lambda call: -errno.EPERM)
+    outcome = save(pyxc, "-F", "db1", file)
+    assert outcome.status == status
+    assert "domain 2 is left suspended: domctl.resumedomain" in outcome.err
 
 
 @pytest.mark.parametrize(
