@@ -172,11 +172,13 @@ class Xen(Host):
 
         A guest with a name gets its nodes in xenstore and is introduced there, and with `devices` its disks
         and network interfaces: the stream names files and bridges of this host, so it must be one that you
-        trust. Unsupported for those that pyxc cannot attach; ValueError if another domain uses a disk, which
-        both would write, or one read. The domain is complete, or
-        nothing remains: DecodeError if the stream is damaged or truncated; HypercallError ENOMEM, before its
-        memory is read, if the host has not enough. Unsupported for a guest with a device model, and before
-        anything is made for one that has seen cpu features which the host lacks.
+        trust. Unsupported for those that pyxc cannot attach; ValueError if another domain uses a disk, unless
+        both only read it.
+
+        The domain is complete, or nothing remains: DecodeError if the stream is damaged or truncated;
+        HypercallError ENOMEM, before its memory is read, if the host has not enough. Unsupported for a guest
+        with a device model, and before anything is made for one that has seen cpu features which the host
+        lacks.
 
         Example:
 

@@ -4,27 +4,21 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from pyxc.abi.errno import describe, name_of
 from pyxc.abi.operation import Operation
 from pyxc.call.reply import Trace
 
+Fields = Mapping[str, Any]
 _LONG = 32
 
 
 def printer(stream: TextIO | None = None) -> Trace:
     """A trace that writes one line a call: operation(what went in) = result {what came out} <seconds>."""
 
-    def trace(
-        operation: Operation,
-        sent: Mapping[str, Any],
-        result: int,
-        received: Mapping[str, Any],
-        seconds: float,
-    ) -> None:
+    def trace(operation: Operation, sent: Fields, result: int, received: Fields, seconds: float) -> None:
         changed = {name: value for name, value in received.items() if value and sent.get(name) != value}
         came = f" {{{_fields(changed)}}}" if result >= 0 and changed else ""
         outcome = str(result) if result >= 0 else f"-1 {name_of(-result)} ({describe(-result)})"
@@ -34,6 +28,14 @@ def printer(stream: TextIO | None = None) -> Trace:
     return trace
 
 
+class _Added(NamedTuple):
+    """Calls of one operation: how many, how many of them failed, and how long they took."""
+
+    calls: int
+    errors: int
+    seconds: float
+
+
 class Summary:
     """A trace that adds up how often operations were called, and how long they took.
 
@@ -41,38 +43,33 @@ class Summary:
     """
 
     def __init__(self) -> None:
-        self._calls: dict[str, list[float]] = {}
-        self._errors: Counter[str] = Counter()
+        self._added: dict[str, _Added] = {}
 
-    def __call__(
-        self,
-        operation: Operation,
-        sent: Mapping[str, Any],
-        result: int,
-        received: Mapping[str, Any],
-        seconds: float,
-    ) -> None:
-        self._calls.setdefault(operation.full_name, []).append(seconds)
-        self._errors[operation.full_name] += result < 0
+    def __call__(self, operation: Operation, _: Fields, result: int, __: Fields, seconds: float) -> None:
+        before = self._added.get(operation.full_name, _Added(0, 0, 0.0))
+        added = _Added(before.calls + 1, before.errors + (result < 0), before.seconds + seconds)
+        self._added[operation.full_name] = added
 
     def end(self) -> None:
         """Print a table, what took longest first, unless there was no call since the last one."""
-        if self._calls:
+        if self._added:
             print(*self._lines(), sep="\n", file=sys.stderr)
 
     def _lines(self) -> Iterator[str]:
-        calls, self._calls = self._calls, {}
-        errors, self._errors = self._errors, Counter()
-        total = sum(map(sum, calls.values()))
+        added, self._added = self._added, {}
+        total = _Added(*map(sum, zip(*added.values())))
         yield f"{'% time':>6} {'seconds':>11} {'usecs/call':>11} {'calls':>9} {'errors':>9} operation"
-        for name, took in sorted(calls.items(), key=lambda item: -sum(item[1])):
-            share, mean = 100 * sum(took) / (total or 1), 1e6 * sum(took) / len(took)
-            yield f"{share:6.2f} {sum(took):11.6f} {mean:11.0f} {len(took):9} {errors[name] or '':>9} {name}"
-        number = sum(map(len, calls.values()))
-        yield f"{100:6.2f} {total:11.6f} {'':11} {number:9} {sum(errors.values()) or '':>9} total"
+        for name, one in sorted(added.items(), key=lambda item: -item[1].seconds):
+            yield _line(one, total, f"{1e6 * one.seconds / one.calls:.0f}", name)
+        yield _line(total, total, "", "total")
 
 
-def _fields(fields: Mapping[str, Any]) -> str:
+def _line(one: _Added, total: _Added, mean: str, name: str) -> str:
+    share = 100 * one.seconds / (total.seconds or 1)
+    return f"{share:6.2f} {one.seconds:11.6f} {mean:>11} {one.calls:9} {one.errors or '':>9} {name}"
+
+
+def _fields(fields: Fields) -> str:
     return ", ".join(f"{name}={_value(value)}" for name, value in fields.items())
 
 

@@ -67,9 +67,11 @@ def filled(text: str) -> str:
 
 def unknown(prog: str, word: str, known: Iterable[str]) -> str:
     """Why a word is not a command, and which one may be meant."""
-    names = [*known, "help"]
-    if prog == "pyxc" and word in _XL.split():
-        return f"pyxc has no command {word!r}: use xl {word} (pyxc help lists what there is)"
+    names = list(known)
+    if prog == "pyxc":
+        if word in _XL.split():
+            return f"pyxc has no command {word!r}: use xl {word} (pyxc help lists what there is)"
+        names.append("help")
     return f"no command {word!r}{meant(word, names)} ({prog} --help lists all)"
 
 

@@ -146,10 +146,10 @@ class Program:
         if rest:
             from pyxc.cli import overview
 
-            text = f"unrecognized arguments: {' '.join(rest)}"
+            hint = overview.meant(rest[0], parser.options)
             if rest[0] in parser.options:
-                parser.error(f"{text}; {rest[0]} goes behind '{parser.prog}'")
-            parser.error(f"{text}{overview.meant(rest[0], parser.options)}")
+                hint = f"; it goes after '{parser.prog}'"
+            parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return found
 
 

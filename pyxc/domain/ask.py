@@ -95,7 +95,7 @@ class Ask:
             return self._suspend_by_event(port, timeout)
         self._check_able("suspend")
         left = f"domain {domid} is suspended, or suspends later"
-        with undoing.made(
+        with undoing.made(  # a request that was refused is not withdrawn, one that was interrupted is
             lambda: self._xen.store.write(f"{self._home}/control/shutdown", "suspend"),
             lambda _: self._keep_running(),
             lambda: (None,),

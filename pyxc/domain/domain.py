@@ -247,7 +247,8 @@ class Domain(Identity):
         or not (1). `fast=True` writes 1 to its registers, for a cancelled suspend, which the guest must
         support. `fast=False` works for every guest, and makes it believe that it is in a new domain: for a PV
         domain this rewrites start_info and resets all vcpus but the first. With None nothing is changed in
-        the guest. ValueError for True and False unless it is suspended.
+        the guest. xenstored, if it serves the domain, then reports its next end. ValueError for True and
+        False unless it is suspended.
         """
         from pyxc.domain.resume import resume
 

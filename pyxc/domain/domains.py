@@ -115,25 +115,24 @@ class Domains(Mapping[int, "Domain"]):
 
     def _ipython_key_completions_(self) -> list[str]:
         """What IPython offers behind `xen.domains[`."""
-        names = (self.xen.names.domain_name(info.domid, info.uuid) for info in self.infos())
-        return [name for name in names if name]
+        return [name for _, name in self._named() if name]
 
     def _repr_html_(self) -> str:
-        from pyxc.call import html
+        from pyxc.call import notebook
+
+        rows = (
+            (info.domid, name, info.memory_kb >> 10, info.nr_online_vcpus, f"{info.cpu_time_ns / 1e9:.1f}")
+            for info, name in self._named()
+        )
+        return notebook.table(("ID", "name", "MiB", "vcpus", "cpu s"), rows)
+
+    def _named(self) -> Iterator[tuple[DomainInfo, str | None]]:
+        """All domains with their names, as they are displayed."""
         from pyxc.store.names import readable
 
-        names = self.xen.names.domain_name
-        rows = (
-            (
-                info.domid,
-                readable(names(info.domid, info.uuid)),
-                info.memory_kb >> 10,
-                info.nr_online_vcpus,
-                f"{info.cpu_time_ns / 1e9:.1f}",
-            )
-            for info in self.infos()
-        )
-        return html.table(("ID", "name", "MiB", "vcpus", "cpu s"), rows)
+        infos = self.infos()
+        names = self.xen.names.domain_names((info.domid, info.uuid) for info in infos)
+        return zip(infos, map(readable, names))
 
     def create(
         self,

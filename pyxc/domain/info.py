@@ -146,9 +146,9 @@ class DomainInfo(NamedTuple):
         return {"flag_bits": ("flags", "shutdown_reason"), "handle": ("uuid",)}
 
     def _repr_html_(self) -> str:
-        from pyxc.call import html
+        from pyxc.call import notebook
 
-        return html.of_record(self)
+        return notebook.of_record(self)
 
     def __repr__(self) -> str:
         fields = [f"{name}={value!r}" for name, value in zip(self._fields, self) if name not in _SHOWN_FIRST]

@@ -32,11 +32,11 @@ class Numbers(Sequence[int]):
         return iter(self._listed())
 
     def _repr_html_(self) -> str:
-        from pyxc.call import html
+        from pyxc.call import notebook
 
         facts = {name: getattr(self, name) for name in self._compared()}
         plain = [(name, value) for name, value in facts.items() if isinstance(value, int | str)]
-        return html.table((type(self).__name__, f"{len(self)} frames"), plain)
+        return notebook.table((type(self).__name__, f"{len(self)} frames"), plain)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

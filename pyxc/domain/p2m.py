@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import compress
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -221,8 +221,10 @@ class P2mReader:
         return self._l1_table(page << 12)
 
     def _turn_to_vcpu(self) -> bool:
-        """Whether vcpu 0 uses other tables, which are read from here on."""
-        before, self._root = self._root, paging.of_vcpu(self._mapping.domain, 0).root >> 12
+        """Whether vcpu 0 is known to use other tables, which are read from here on."""
+        before = self._root
+        with suppress(errors.HypercallError):
+            self._root = paging.of_vcpu(self._mapping.domain, 0).root >> 12
         return self._root != before
 
     def _l1_table(self, address: int) -> array[int]:

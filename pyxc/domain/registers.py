@@ -105,9 +105,9 @@ class VcpuContext(Mapping[str, int]):
         return len(self._places)
 
     def _repr_html_(self) -> str:
-        from pyxc.call import html
+        from pyxc.call import notebook
 
-        return html.of_registers(self)
+        return notebook.of_registers(self)
 
     def __repr__(self) -> str:
         registers = ", ".join(f"{name}={value:#x}" for name, value in self.items())

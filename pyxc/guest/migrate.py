@@ -41,7 +41,8 @@ def migrate(domain: Identity, ends: Ends, wanted: save.Wanted, timeout: float) -
     name = save.name_of(domain)
 
     if name is not None:
-        naming.check_free(domain.xen, domain.xen.store, name + AWAY, domain.domid)
+        away = naming.check(name + AWAY)
+        naming.check_free(domain.xen, domain.xen.store, away, domain.domid)
 
     def stay() -> None:
         if side.broken() is Step.RUN and not before:

@@ -45,7 +45,7 @@ def receive(making: Making, ends: Ends, wanted: restore.Wanted) -> BuiltDomain:
             _name(domain)
         if not wanted.paused:
             domain.unpause()
-    _report(line)
+        _report(line)
     return domain
 
 

@@ -12,6 +12,8 @@ from pyxc.store.transaction import Transaction
 from pyxc.store.wire import Kind
 
 BACKEND = "/local/domain/0/backend"
+_HOLDERS = ("vbd", "qdisk", "vif")
+"""Back ends that map memory of the guest, which cannot go before they let go of it."""
 _GLANCE_S = 1.0
 """How long to wait for a xenstored that may not run."""
 
@@ -99,7 +101,7 @@ def _remove_back_ends(domain: Identity) -> None:
 
     def clear(transaction: Transaction) -> None:
         if transaction.read(f"{home(domain.domid)}/vm") == vm(domain).encode():
-            for kind in ("vbd", "vif"):
+            for kind in _HOLDERS:
                 transaction.remove(f"{BACKEND}/{kind}/{domain.domid}")
 
     domain.xen.store.transact(clear)

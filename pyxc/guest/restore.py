@@ -188,14 +188,17 @@ def _planned(xen: Host, head: Head, wanted: Wanted) -> _Plan:
     arguments.natural("memory_kb", memory_kb, 1 << 40, PAGE_KB)
     name = head.settings.name if wanted.name is None else naming.check(wanted.name)
     handle = head.settings.uuid if wanted.uuid is None else arguments.handle(wanted.uuid)
-    taken = not wanted.twin and {info.uuid for info in Domains(xen).infos() if not info.dying}
-    if taken and handle in taken:
+    living = {info.domid: info.uuid for info in Domains(xen).infos() if not info.dying}
+    if not wanted.twin and handle in living.values():
         raise ValueError(f"there is a domain with the UUID {handle}: give the new one another `uuid`")
     if name:
         name += wanted.suffix
         naming.check_free(xen, xen.store, name)
     devices = head.settings.devices if wanted.devices else SavedDevices()
-    _check_devices(xen, devices, handle or uuids.uuid4(), name)
+    _check_devices(devices, name)
+    if devices.disks:  # another domain with this UUID is the guest itself, which moves within this host
+        others = [domid for domid, uuid in living.items() if uuid != handle]
+        saved_devices.check_unused(xen.store, devices.disks, others)
     return _Plan(
         name,
         handle or uuids.uuid4(),
@@ -208,8 +211,8 @@ def _planned(xen: Host, head: Head, wanted: Wanted) -> _Plan:
     )
 
 
-def _check_devices(xen: Host, devices: SavedDevices, uuid: uuids.UUID, name: str | None) -> None:
-    """Unsupported for those that cannot be attached; ValueError if another guest uses a disk."""
+def _check_devices(devices: SavedDevices, name: str | None) -> None:
+    """Unsupported for those that cannot be attached."""
     others = [*devices.others]
     if not name and (devices.disks or devices.vifs):
         others.append(
@@ -221,9 +224,6 @@ def _check_devices(xen: Host, devices: SavedDevices, uuid: uuids.UUID, name: str
             "without its devices"
         )
         raise errors.Unsupported(errno.EOPNOTSUPP, "restoring a guest", hint=hint)
-    if devices.disks:
-        living = {info.domid for info in Domains(xen).infos() if not info.dying}
-        saved_devices.check_unused(xen.store, uuid, devices.disks, living)
 
 
 def _attach(domain: Domain, found: SavedDevices) -> None:
@@ -232,10 +232,14 @@ def _attach(domain: Domain, found: SavedDevices) -> None:
         from pyxc.guest.devices import Devices
 
         devices = Devices(domain)
-        for disk in found.disks:
-            devices.attach_disk(disk)
-        for vif in found.vifs:
-            devices.attach_vif(vif)
+        try:
+            for disk in found.disks:
+                devices.attach_disk(disk)
+            for vif in found.vifs:
+                devices.attach_vif(vif)
+        except OSError as error:
+            error.add_note("the guest has this device; --no-devices (devices=False) restores it without")
+            raise
 
 
 def _guest(domain: Domain, head: Head, plan: _Plan) -> HvmGuest | PvGuest:

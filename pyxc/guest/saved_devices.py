@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from pyxc import errors
 from pyxc.domain.identity import Identity
 from pyxc.guest.config_devices import Disk, Vif, vdev_number
-from pyxc.guest.remains import BACKEND, home
+from pyxc.guest.remains import BACKEND
 from pyxc.store.nodes import Nodes
 
 _MOST = 256
@@ -30,6 +29,8 @@ _VIF_ALLOWED = {
     "backend_domid": (None, 0),
     "backend_domname": (None, "", "0", "Domain-0"),
 }
+_DISK_BACK_ENDS = ("vbd", "qdisk")
+"""In dom0's kernel, and in qemu, where xl has it serve disks."""
 _SCRIPTS = {"disk": ("", "block"), "vif": ("", "true", "vif-bridge")}
 
 
@@ -124,17 +125,14 @@ def _nodes(
         yield number, tuple(os.fsdecode(value) if isinstance(value, bytes) else "" for value in values)
 
 
-def check_unused(store: Nodes, uuid: UUID, disks: Sequence[Disk], living: Collection[int]) -> None:
-    """ValueError if another guest writes to one of the disks, or would read what this one writes."""
-    for text in store.list(f"{BACKEND}/vbd") or []:
-        if not text.isdigit() or int(text) not in living:
-            continue
-        if store.read(f"{home(int(text))}/vm") == f"/vm/{uuid}".encode():
-            continue  # this guest, which moves within this host
-        for _, (target, mode) in _nodes(store, int(text), "vbd", ("params", "mode")):
-            shared = [disk for disk in disks if disk.target == target and (disk.writable or mode == "w")]
-            if shared:
-                raise ValueError(
-                    f"domain {text} uses the disk {target}, too: restore this guest without its"
-                    " devices (--no-devices, devices=False)"
-                )
+def check_unused(store: Nodes, disks: Sequence[Disk], domids: Iterable[int]) -> None:
+    """ValueError if one of these domains writes to one of the disks, or reads what would be written."""
+    for domid in domids:
+        for kind in _DISK_BACK_ENDS:
+            for _, (params, mode) in _nodes(store, domid, kind, ("params", "mode")):
+                target = params[params.find("/") :]  # behind qemu's "aio:"
+                if any(disk.target == target and (disk.writable or mode == "w") for disk in disks):
+                    raise ValueError(
+                        f"domain {domid} uses the disk {target}, too: restore this guest without its"
+                        " devices (--no-devices, devices=False)"
+                    )

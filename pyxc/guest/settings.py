@@ -53,7 +53,7 @@ def encode(domain: Identity, info: DomainInfo, name: str | None) -> bytes:
 
     Elsewhere it has only what `xl restore` requires.
     """
-    kept = _kept_by_libxl(domain) or _derived(domain, info, name)
+    kept = _kept_by_libxl(domain) or _derived(domain, info)
     common = kept.setdefault("c_info", {})
     if isinstance(common, dict):  # libxl keeps those of its creation
         common |= {"uuid": str(domain.uuid)} | ({"name": name} if name else {})
@@ -63,7 +63,7 @@ def encode(domain: Identity, info: DomainInfo, name: str | None) -> bytes:
     return json.dumps(kept, indent=4, ensure_ascii=False).encode(errors="surrogateescape") + b"\0"
 
 
-def _derived(domain: Identity, info: DomainInfo, name: str | None) -> dict[str, Any]:
+def _derived(domain: Identity, info: DomainInfo) -> dict[str, Any]:
     """What Xen knows of it."""
     owned_kb = info.tot_pages * PAGE_KB
     most_kb = 0 if info.max_pages >= _UNLIMITED_PAGES else info.max_pages * PAGE_KB - _SLACK_KB
@@ -78,8 +78,7 @@ def _derived(domain: Identity, info: DomainInfo, name: str | None) -> dict[str, 
     }
     if info.is_hvm:
         build["shadow_memkb"] = Memory(domain).paging_pool_kb()
-    common = {"type": kind, "name": name or "", "uuid": str(domain.uuid)}
-    return {"c_info": common, "b_info": build, **saved_devices.encode(domain)}
+    return {"c_info": {"type": kind, "name": ""}, "b_info": build, **saved_devices.encode(domain)}
 
 
 def _changed(domain: Identity, info: DomainInfo) -> dict[str, Any]:

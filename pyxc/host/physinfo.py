@@ -58,9 +58,9 @@ class PhysInfo(NamedTuple):
         return pages_kb(self.outstanding_pages)
 
     def _repr_html_(self) -> str:
-        from pyxc.call import html
+        from pyxc.call import notebook
 
-        return html.of_record(self)
+        return notebook.of_record(self)
 
 
 PHYSINFO = Record(

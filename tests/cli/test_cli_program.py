@@ -89,9 +89,10 @@ def test_the_command_alone_says_how_to_begin(pyxc):
             ["list", "--jsno"],
             "unrecognized arguments: --jsno; did you mean '--json'? (see pyxc list --help)",
         ),
-        (["-v", "list"], "unrecognized arguments: -v; -v goes behind 'pyxc list' (see pyxc list --help)"),
+        (["-v", "list"], "unrecognized arguments: -v; it goes after 'pyxc list' (see pyxc list --help)"),
         (["helpp"], "no command 'helpp'; did you mean 'help'? (pyxc --help lists all)"),
-        (["dump-core", "web1", "-"], "a dump needs a file, in which its parts can be found: - is none"),
+        (["dump-core", "web1", "-"], "a dump cannot go to the standard output: it needs a file"),
+        (["store", "help"], "no command 'help' (pyxc store --help lists all)"),
         (["create"], "the following arguments are required: FILE (see pyxc create --help)"),
     ],
 )

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 import pyxc
 from pyxc import ShutdownReason
 from pyxc.guest.built import BuiltDomain
@@ -25,6 +27,12 @@ PATTERN_AT = {"pv": 1, "pv32": 1, "pvh": 0x101}
 PATIENCE_S = 60
 TOPS = {"", "/libxl", "/vm", *(f"/local/domain/0/backend{kind}" for kind in ("", "/console", "/vbd", "/vif"))}
 Launch = Callable[..., BuiltDomain]
+
+
+def require(xen: pyxc.Xen, kind: str) -> None:
+    """Skip the test if this Xen has no guests of that kind."""
+    if kind == "pv32" and "xen-3.0-x86_32p" not in xen.capabilities:
+        pytest.skip("this Xen has no 32-bit PV guests")
 
 
 class Build(Protocol):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from array import array
 
 import pytest
-from builds import PATIENCE_S, PATTERN, PATTERN_AT, Build, printed, wait_for_text, wait_for_the_end
+from builds import PATIENCE_S, PATTERN, PATTERN_AT, Build, printed, require, wait_for_text, wait_for_the_end
 
 import pyxc
 from pyxc import PageType, ShutdownReason
@@ -15,8 +15,7 @@ from pyxc.abi.domctl import PAGE_PINNED
 
 @pytest.fixture(autouse=True)
 def _has_32_bit_guests(xen: pyxc.Xen) -> None:
-    if "xen-3.0-x86_32p" not in xen.capabilities:
-        pytest.skip("this Xen has no 32-bit PV guests")
+    require(xen, "pv32")
 
 
 def test_it_boots_prints_and_ends(build: Build) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from builds import PATTERN, PATTERN_AT, Build, printed, wait_for_text, wait_for_the_end
+from builds import PATTERN, PATTERN_AT, Build, printed, require, wait_for_text, wait_for_the_end
 
 import pyxc
 from pyxc import ShutdownReason
@@ -25,12 +25,6 @@ FEW_PAGES = 60
 POISONED = dict.fromkeys(("error_code", "entry_vector", "saved_upcall_mask"), 0)
 """No registers of a PVH vcpu; a Xen with assertions, as the one with a policy is, fills them with 0xbeef."""
 OTHER_UUID = "11111111-2222-4333-8444-555555555555"
-
-
-def needs(xen: pyxc.Xen, name: str) -> None:
-    """Skip the test if the Xen has no such guests."""
-    if name == "pv32" and "xen-3.0-x86_32p" not in xen.capabilities:
-        pytest.skip("this Xen has no 32-bit PV guests")
 
 
 def wait_for_a_beat(domain: pyxc.Domain) -> int:
@@ -75,7 +69,7 @@ def test_a_pvh_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path, live
 
 @pytest.mark.parametrize("name", ["pv", "pv32"])
 def test_a_pv_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path, name: str) -> None:
-    needs(xen, name)
+    require(xen, name)
     guest, file = build(name, "mfpspwq", memory_kb=16 << 10), tmp_path / "guest.save"
     guest.unpause()
     assert wait_for_the_end(guest) is ShutdownReason.SUSPEND
@@ -99,7 +93,7 @@ def test_a_pv_guest_continues(xen: pyxc.Xen, build: Build, tmp_path: Path, name:
 @pytest.mark.parametrize("name", ["pv", "pv32", "pvh"])
 def test_a_dump_of_a_restored_guest(xen: pyxc.Xen, build: Build, tmp_path: Path, name: str) -> None:
     """Also before it has run, when nothing but pyxc has updated its p2m: all pages, nearly all unchanged."""
-    needs(xen, name)
+    require(xen, name)
     if name == "pvh":
         guest = spinning(build)
     else:

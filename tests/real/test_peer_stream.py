@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from builds import require
 from ground_truth import Command, Peer
 
 import pyxc
@@ -48,8 +49,7 @@ def spool() -> Iterator[Path]:
 def name(xen: pyxc.Xen, peer: Peer, request: pytest.FixtureRequest) -> Iterator[str]:
     """A guest of a kind, ready to be saved under that name: the small ones know nothing of xenstore."""
     kind: str = request.param
-    if kind == "pv32" and "xen-3.0-x86_32p" not in xen.capabilities:
-        pytest.skip("this Xen has no 32-bit PV guests")
+    require(xen, kind)
     name = f"saved-{kind}"
     config, *settings = CONFIGS[kind]
     peer.create(config, f'name="{name}"', *settings)

@@ -32,7 +32,7 @@ def add(program: Program) -> None:
 
 def dump_core(args: argparse.Namespace) -> int:
     if args.file == "-":
-        raise UsageError("a dump needs a file, in which its parts can be found: - is none")
+        raise UsageError("a dump cannot go to the standard output: it needs a file")
     text = described_for(args)
     with opened(args) as xen:
         domain = find(xen, args.domain)

@@ -24,9 +24,7 @@ _KHZ_MOST = 10**9
 
 
 def add(program: Program) -> None:
-    program.add_group(
-        "trace", "record what the scheduler does; trace -- COMMAND shows a command's hypercalls"
-    )
+    program.add_group("trace", "record the scheduler; trace -- COMMAND shows hypercalls")
     record = program.add("trace record", write, "write trace records to a file")
     record.add_argument("--seconds", type=seconds, default=_SECONDS, metavar="S", help="10 without")
     record.add_argument("--events", default="sched", metavar="CLASSES", help="sched,hvm,...; all; a mask")

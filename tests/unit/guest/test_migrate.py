@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import random
 import socket
@@ -20,7 +19,6 @@ import pyxc
 from pyxc import DecodeError, GuestUnable, MigrationInDoubt, ShutdownReason, sim
 from pyxc.abi import domctl, domctl_hvm
 from pyxc.abi.errno import XenErrno
-from pyxc.domain import naming
 from pyxc.guest.handshake import BANNER, FAILED, GRANT, READY, REPORT, RUNS
 
 PIECE = 1 << 16
@@ -296,29 +294,29 @@ def test_an_interrupt_while_it_is_let_run_there(move: Move, done: bool) -> None:
     assert (move.runs_there(), move.runs_here()) == (done, not done)
 
 
-def test_a_name_that_is_taken(move: Move) -> None:
-    """By what an earlier migration left: found before anything is sent, and before the guest stops."""
+def test_a_name_that_it_cannot_have_meanwhile(move: Move) -> None:
+    """Taken by what an earlier migration left, or too long: found before anything is sent."""
     move.here.xen.domains["web1"].set_name("db1--migratedaway")
     near, far = socket.socketpair()
-    with near, far, pytest.raises(ValueError, match="already has the name db1--migratedaway"):
-        move.guest.migrate(near, live=False)
+    with near, far:
+        for name, message in (("db1", "already has the name db1--mig"), ("d" * 250, "of 1 to 255 bytes")):
+            move.guest.set_name(name)
+            with pytest.raises(ValueError, match=message):
+                move.guest.migrate(near, live=False)
     assert move.runs_here()
 
 
-def test_a_store_that_does_not_answer(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_name_is_taken_when_it_comes_back(move: Move) -> None:
     """The guest continues, and the error says what it is called now."""
 
-    def renamed(domain: pyxc.Domain, name: str) -> None:
-        rename(domain, name)
-        monkeypatch.setattr(naming, "write", unanswered)
+    @move.there.truth.handles(domctl.UNPAUSEDOMAIN)
+    def taken(call: sim.Call) -> int:
+        with pyxc.connect(move.here.truth.connect()) as another:
+            another.domains["web1"].set_name("db1")
+        return -int(XenErrno.EPERM)
 
-    def unanswered(domain: pyxc.Domain, name: str) -> None:
-        raise pyxc.StoreError(errno.ETIMEDOUT, "write")
-
-    rename = naming.write
-    monkeypatch.setattr(naming, "write", renamed)
-    outcome = run(move, back=len(BANNER) + 1)
-    assert isinstance(outcome.sent, Exception)
+    outcome = run(move)
+    assert isinstance(outcome.sent, GuestUnable)
     (note,) = outcome.sent.__notes__
     assert note.startswith(f"domain {move.guest.domid} is left with the name db1--migratedaway")
     assert move.runs_here()

@@ -82,18 +82,26 @@ def test_both_may_read(host: Host) -> None:
     assert [number for _, number, *_ in attached(again)] == [51728]
 
 
-def test_no_driver_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_driver_there(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     """All or nothing: a guest without its disk is not what was saved."""
-    made = shop(host, disks=(DISK,))
-    data = saved(made)
-    made.destroy()
-    other = Host(pyxc.connect(sim.Hypervisor(sim.named("sim:xen-4.17")).connect()), host.truth, host.link)
+    data, there = saved(shop(boot(), disks=(DISK,))), boot()
+    before = set(there.xen.domains)
     monkeypatch.setattr(Devices.attach_disk, "__defaults__", (0.01,))
-    before = set(other.xen.domains)
-    with pytest.raises(TimeoutError, match="is xen-blkback loaded"):
-        other.xen.restore(io.BytesIO(data))
-    assert set(other.xen.domains) == before
-    assert "shop" not in other.xen.domains
+    with pytest.raises(TimeoutError, match="is xen-blkback loaded") as refused:
+        there.xen.restore(io.BytesIO(data))
+    assert "--no-devices" in refused.value.__notes__[0]
+    assert set(there.xen.domains) == before
+    assert "shop" not in there.xen.domains
+
+
+def test_a_disk_that_qemu_serves_another_guest(host: Host) -> None:
+    """As xl has it do for image files."""
+    data = saved(shop(host, disks=(READ_ONLY,)), resume=True)
+    back = "/local/domain/0/backend/qdisk/1/51712"
+    host.xen.store.write(f"{back}/params", "aio:/srv/data.img")
+    host.xen.store.write(f"{back}/mode", "w")
+    with pytest.raises(ValueError, match="domain 1 uses the disk /srv/data.img"):
+        host.xen.restore(io.BytesIO(data), uuid=OTHER_UUID, name="shop2")
 
 
 OF_XL = {
