@@ -131,7 +131,7 @@ if WHOLE:
 def wrong(seed: int, directory: Path) -> Iterator[str]:
     """The forbidden effects of one mixture on dom0."""
     host = sim.Hypervisor(sim.named("sim:xen-4.17"))
-    opening.open_link = lambda *_: host.connect()  # type: ignore[assignment]
+    opening.open_link = lambda *_: host.connect()  # type: ignore[assignment]  # whatever the command opens
     with pyxc.connect(host.connect()) as xen:
         guests = [xen.domains[PV], xen.domains[HVM]]
         did = hostile.act(host, seed)
